@@ -1,0 +1,789 @@
+/**
+ * One live conversation with one peer, owned by a scope.
+ *
+ * Four fibers make a connection: one reads, one writes, one pings, one watches the deadlines. They run as a race: the
+ * first to end decides why the connection ended, and the others are interrupted before anything is released.
+ *
+ * @since 0.1.0
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Socket from "effect/socket/Socket"
+import * as Stream from "effect/Stream"
+import * as Codec from "./Codec.ts"
+import * as ConnectionError from "./ConnectionError.ts"
+import type { Heartbeat } from "./Heartbeat.ts"
+import { Deadlines, type Limits, limitsOf } from "./internal/deadlines.ts"
+import { Inbox } from "./internal/inbox.ts"
+import { type Frame, Outbox } from "./internal/outbox.ts"
+import { Pings } from "./internal/pings.ts"
+import { transportOf } from "./internal/transport.ts"
+import * as Policy from "./Policy.ts"
+
+export {
+  /**
+   * Adds what is known of a transport (message boundaries, addresses, unsent bytes) to its socket.
+   *
+   * **When to use**
+   *
+   * When you make sockets yourself. Those of `holdfast/node` are described already, and a socket that nobody described
+   * is a byte stream without addresses.
+   *
+   * @category transport
+   * @since 0.1.0
+   */
+  describe
+} from "./internal/transport.ts"
+export type { Transport } from "./internal/transport.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+/**
+ * What a connection looks like at one moment. Times are milliseconds of the `Clock`, sizes are bytes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Snapshot {
+  readonly id: number
+  /** `open`; `draining`: nothing more is received, replies still leave; `closing`: flushing; `ended`. */
+  readonly state: "open" | "draining" | "closing" | "ended"
+  readonly local: string | undefined
+  readonly remote: string | undefined
+  readonly openedAt: number
+  /** How long the connection has lived, or lived. */
+  readonly age: number
+  /** How long ago the peer was last heard. */
+  readonly quietFor: number
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly messagesIn: number
+  readonly messagesOut: number
+  /** Messages (and their bytes) read, and not received yet. */
+  readonly inbox: { readonly messages: number; readonly bytes: number }
+  /** Messages (and their bytes) accepted, and not written yet. */
+  readonly outbox: { readonly messages: number; readonly bytes: number }
+  /** Messages dropped by `overflow`. */
+  readonly dropped: number
+  /** Over-long frames that the codec was told to skip. */
+  readonly skipped: number
+  /** Accepted messages that had not been handed to the transport when the connection ended. */
+  readonly lost: number
+  /** Whether we have stopped reading because nobody receives. */
+  readonly paused: boolean
+  /** Round-trip times of pings, in milliseconds; `smoothed` as in RFC 6298 (one eighth of each new one). */
+  readonly rtt: { readonly last: number; readonly smoothed: number } | undefined
+  /** Why the connection ended, or is ending. */
+  readonly reason: ConnectionError.Reason | undefined
+}
+
+/**
+ * One live conversation with one peer.
+ *
+ * **Details**
+ *
+ * A value of this type is alive until its scope closes or the conversation ends; then every operation fails with the
+ * same, sticky `ConnectionError`. What was read before the end can still be received.
+ *
+ * - The peer finishes sending (FIN): what it sent can be received, answers still leave for `Policy.halfClose`.
+ * - `close`, or the scope closing with success: what was accepted is flushed within `Policy.drain`, then FIN.
+ * - Anything else, or the scope closing with a failure or an interruption: the connection ends at once.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Connection<out In, in Out = In> {
+  /** Counts up from 1 and is never reused in this process. */
+  readonly id: number
+  /** Takes the next message, waiting for one. */
+  readonly receive: Effect.Effect<In, Failure>
+  /** Takes every message that is there, waiting for at least one. The cheapest way to receive. */
+  readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, Failure>
+  /**
+   * Puts a message into the outbox. Success means accepted, not delivered. Fails with the codec's reason for a message
+   * that cannot be encoded, and with `MessageTooLarge` or `OutboxFull`; the connection survives those.
+   */
+  readonly send: (message: Out) => Effect.Effect<void, Failure>
+  /** Sends several in order. Nothing is sent when one cannot be encoded. Interrupted while waiting, a prefix is sent. */
+  readonly sendAll: (messages: Iterable<Out>) => Effect.Effect<void, Failure>
+  /** Waits until everything accepted so far was handed to the transport. */
+  readonly flush: Effect.Effect<void, Failure>
+  /** False from the moment the outbox is full until it is down to `Policy.lowWater`. */
+  readonly isWritable: Effect.Effect<boolean>
+  /** Waits until `isWritable`, or the end. */
+  readonly awaitWritable: Effect.Effect<void>
+  /** Flushes what was accepted, within `Policy.drain`, and ends the connection; safe to call anywhere, repeatedly. */
+  readonly close: Effect.Effect<void>
+  /** Like `close`, with a reason that both `receive` and `send` then report. */
+  readonly closeWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
+  /**
+   * Asks this conversation to finish: says goodbye (`Options.goodbye`), receives nothing new, and lets answers to what
+   * was received leave for `Policy.drain`. Returns at once.
+   */
+  readonly drainWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
+  /** Completes when the connection is asked to leave: at `Policy.maxAge`, or because its server stops. */
+  readonly leaving: Effect.Effect<void>
+  /** Never succeeds: fails with the reason once the connection has ended. Race against it. */
+  readonly closed: Effect.Effect<never, Failure>
+  /** Changes limits and cadences now, whatever sleeps. `maxFrame` and `open` are fixed once open. */
+  readonly patch: (changes: Policy.Patch) => Effect.Effect<void, Policy.InvalidPolicy>
+  readonly policy: Effect.Effect<Policy.Policy>
+  readonly snapshot: Effect.Effect<Snapshot>
+  /** The encoder this connection shares with others of the same options; see `Wire`. */
+  readonly wire: Wire<Out>
+  /** Puts frames of `wire` into the outbox without waiting; false for a frame that was dropped or refused. */
+  readonly offerFrame: (frame: Frame) => Effect.Effect<boolean>
+}
+
+/**
+ * Turns messages into frames. Connections of one `make` over one kind of transport share theirs, so that a broadcast
+ * encodes once for all of them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Wire<in Out> {
+  readonly encode: (message: Out) => Result.Result<Frame, ConnectionError.CodecReason>
+}
+
+/**
+ * What makes a connection out of a socket.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<in out In, in out Out> {
+  readonly codec: Codec.Codec<In, Out>
+  /** How to ping, and what a pong looks like. Without one, only `silence` and TCP keep-alive notice a dead peer. */
+  readonly heartbeat?: Heartbeat<In, Out> | undefined
+  /** A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`. */
+  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  /** Told to the peer when it is asked to leave. */
+  readonly goodbye?: Out | undefined
+  /**
+   * `messages`: each transport message is one frame, and the framing half of the codec is left out. Default: what the
+   * socket is described as, or `messages` where Effect's WebSocket server provides its `WebSocket`, else `stream`.
+   *
+   * **Gotchas**
+   *
+   * Effect's own WebSocket client sockets do not say what they are: name it for them.
+   */
+  readonly transport?: "stream" | "messages" | undefined
+}
+
+let nextId = 0
+
+const localClose = new ConnectionError.Closed({ by: "local" })
+
+/** RFC 6455, 7.4.1; the text after it is cut to the 123 bytes a close frame can carry. */
+const closeEvent = (reason: ConnectionError.Reason): Socket.CloseEvent => {
+  const note = reason._tag === "Closed" ? undefined : reason.message.slice(0, 123)
+  switch (reason._tag) {
+    case "Closed":
+      return new Socket.CloseEvent(1000)
+    case "FrameTooLong":
+      return new Socket.CloseEvent(1009, note)
+    case "InvalidLength":
+    case "InvalidMessage":
+    case "Truncated":
+      return new Socket.CloseEvent(1007, note)
+    case "Refused":
+      return new Socket.CloseEvent(1013, note)
+    case "GoingAway":
+    case "MaxAge":
+    case "IdleTimeout":
+    case "Swept":
+    case "SilenceTimeout":
+    case "PongTimeout":
+    case "WriteStalled":
+      return new Socket.CloseEvent(1001, note)
+    default:
+      return new Socket.CloseEvent(1008, note)
+  }
+}
+
+/** What `make` computes once, for all connections of the same options. */
+interface Shared<In, Out> {
+  readonly options: Options<In, Out>
+  readonly policy: Policy.Policy
+  readonly limits: Limits
+  readonly wires: { readonly stream: Wire<Out>; readonly messages: Wire<Out> }
+}
+
+const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
+  const policy = Policy.make(options.policy)
+  const wire = (transport: "stream" | "messages"): Wire<Out> => ({
+    encode: Codec.encoder(options.codec, { maxFrame: policy.maxFrame, transport })
+  })
+  return { options, policy, limits: limitsOf(policy), wires: { stream: wire("stream"), messages: wire("messages") } }
+}
+
+const transportFor = <In, Out>(socket: Socket.Socket, options: Options<In, Out>, context: Context.Context<never>) => {
+  const described = transportOf(socket)
+  const messages = options.transport === undefined
+    ? described.messages || Context.getOption(context, Socket.WebSocket)._tag === "Some"
+    : options.transport === "messages"
+  return messages === described.messages ? described : { ...described, messages }
+}
+
+/**
+ * Opens a connection over a socket.
+ *
+ * **Details**
+ *
+ * Fails with `OpenFailed` or `OpenTimeout` when the transport does not open within `Policy.open`. The scope owns the
+ * connection: closing it with success flushes first, for `Policy.drain` at the most.
+ *
+ * **Gotchas**
+ *
+ * Use a fresh `Socket` per connection. On a `TestClock`, a scope that closes while the peer takes nothing waits for
+ * `Policy.drain` of virtual time: close it in a forked fiber and adjust the clock, or set `drain: 0`.
+ *
+ * **Example** (An echo over any socket)
+ *
+ * ```ts
+ * const chat = Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong") })
+ *
+ * const echo = Effect.gen(function*() {
+ *   const connection = yield* chat(socket)
+ *   yield* Stream.runForEachArray(Connection.messages(connection), connection.sendAll)
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: {
+  <In, Out>(
+    options: Options<In, Out>
+  ): (socket: Socket.Socket) => Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
+  <In, Out>(
+    socket: Socket.Socket,
+    options: Options<In, Out>
+  ): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
+} = (...args: ReadonlyArray<unknown>): any => {
+  if (args.length === 1) {
+    const shared = share(args[0] as Options<unknown, unknown>)
+    return (socket: Socket.Socket) => open(socket, shared)
+  }
+  return open(args[0] as Socket.Socket, share(args[1] as Options<unknown, unknown>))
+}
+
+const open = Effect.fnUntraced(function*<In, Out>(
+  socket: Socket.Socket,
+  shared: Shared<In, Out>
+): Effect.fn.Return<Connection<In, Out>, Failure, Scope.Scope> {
+  const { options, limits } = shared
+  const context = yield* Effect.context<Scope.Scope>()
+  const scope = Context.get(context, Scope.Scope)
+  const clock = yield* Clock.Clock
+  const random = yield* Random.Random
+  const transport = transportFor(socket, options, context)
+  // released when the conversation ends, which may be long before the user's scope closes
+  const transportScope = yield* Scope.fork(scope)
+
+  const { pull } = yield* Scope.provide(socket.reader, transportScope).pipe(
+    Effect.mapError(ConnectionError.fromSocketError),
+    limits.open === Infinity ? (self) => self : Effect.timeoutOrElse({
+      duration: limits.open,
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit: limits.open })))
+    }),
+    // the scope that dialled outlives a failed attempt otherwise
+    Effect.onError(() => Scope.close(transportScope, Exit.void))
+  )
+
+  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+  const id = ++nextId
+  const openedAt = clock.currentTimeMillisUnsafe()
+  const opened = now()
+  const wire = transport.messages ? shared.wires.messages : shared.wires.stream
+  const decoder = Codec.decoder(options.codec, {
+    maxFrame: shared.policy.maxFrame,
+    transport: transport.messages ? "messages" : "stream"
+  })
+  const unsent = transport.unsent ?? (() => 0)
+  const outbox = yield* Outbox.make(boundsOf(shared.policy), !transport.messages && transport.unsent === undefined)
+  const inbox = new Inbox<In>(shared.policy.inboxMessages, shared.policy.inboxBytes)
+  const pings = new Pings(opened)
+  const deadlines = new Deadlines(
+    shared.limits,
+    opened,
+    0.9 + 0.2 * random.nextDoubleUnsafe(),
+    transport.unsent === undefined ? undefined : () => outbox.written - unsent()
+  )
+  const closed = Deferred.makeUnsafe<never, Failure>()
+  const leaving = Deferred.makeUnsafe<void>()
+  const goneWatchers = new Set<() => void>()
+
+  // owned by this connection's fibers, and by whoever closes it; every change is synchronous
+  let policy = shared.policy
+  let phase: Snapshot["state"] = "open"
+  // why it ends: decided once, reported by everything afterwards
+  let sticky: Failure | undefined
+  let endedAt: number | undefined
+  let gone = false
+  let bytesIn = 0
+  let messagesIn = 0
+  let skipped = 0
+  let lost = 0
+  let wakeHeartbeat: (() => void) | undefined
+  let wakeDeadline: (() => void) | undefined
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // ways to the end
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Nothing more is received; answers still leave, until `limit` has passed. */
+  const finishReceiving = (error: Failure, limit: number): void => {
+    if (sticky !== undefined) return
+    sticky = error
+    phase = "draining"
+    inbox.end(error)
+    deadlines.finishReading()
+    deadlines.forceAt(now() + limit, error)
+    wakeDeadline?.()
+  }
+
+  /** Nothing more is sent either; what was accepted is flushed, until `drain` has passed. */
+  const finishSending = (error: Failure): void => {
+    if (phase === "closing" || phase === "ended") return
+    sticky ??= error
+    phase = "closing"
+    inbox.end(sticky)
+    outbox.close(sticky)
+    deadlines.finishReading()
+    deadlines.forceAt(now() + deadlines.limits.drain, sticky)
+    wakeDeadline?.()
+  }
+
+  /** The one place that settles the end. */
+  const settle = (error: Failure): Failure => {
+    sticky ??= error
+    phase = "ended"
+    endedAt = now()
+    inbox.end(sticky)
+    lost = outbox.end(sticky)
+    Deferred.doneUnsafe(leaving, Exit.void)
+    return sticky
+  }
+
+  const leave = (): void => {
+    if (!Deferred.doneUnsafe(leaving, Exit.void) || options.goodbye === undefined) return
+    const goodbye = wire.encode(options.goodbye)
+    if (Result.isSuccess(goodbye)) outbox.offerControl(goodbye.success)
+  }
+
+  const drainWith = (reason: ConnectionError.Reason): Effect.Effect<void> =>
+    Effect.sync(() => {
+      leave()
+      finishReceiving(ConnectionError.make(reason), deadlines.limits.drain)
+    })
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the reader
+  // -------------------------------------------------------------------------------------------------------------------
+
+  let abuse: ConnectionError.Reason | undefined
+  /** Whether a message is for the application; answers pings and matches pongs on the way. */
+  const isData = options.heartbeat === undefined ? undefined : ((read) => (message: In, at: number): boolean => {
+    const signal = read(message)
+    if (signal === undefined) return true
+    if (signal._tag === "Pong") {
+      if (pings.answered(signal.token, at)) deadlines.provenAt = at
+      return false
+    }
+    deadlines.provenAt = at
+    if (pings.peerPinged(at, deadlines.limits.minPingEvery)) {
+      abuse = new ConnectionError.TooManyPings({ minimum: deadlines.limits.minPingEvery })
+      return false
+    }
+    const answer = wire.encode(signal.answer)
+    // never waits: the control lane passes a full outbox
+    if (Result.isSuccess(answer)) outbox.offerControl(answer.success)
+    return false
+  })(options.heartbeat.read)
+
+  const applicationMessages = (messages: ReadonlyArray<In>, at: number): ReadonlyArray<In> => {
+    if (isData === undefined) {
+      deadlines.provenAt = at
+      return messages
+    }
+    let kept: Array<In> | undefined
+    for (let i = 0; i < messages.length; i++) {
+      if (isData(messages[i]!, at)) kept?.push(messages[i]!)
+      else kept ??= messages.slice(0, i)
+    }
+    const data = kept ?? messages
+    if (data.length > 0 || messages.length === 0) deadlines.provenAt = at
+    return data
+  }
+
+  /** Decodes what one read brought, and hands it over at once: one wake-up a read, not one a chunk or a message. */
+  const receiveChunks = (
+    chunks: ReadonlyArray<Uint8Array | string>,
+    at: number
+  ): ConnectionError.Reason | undefined => {
+    let batch: ReadonlyArray<In> = []
+    let size = 0
+    let failure: ConnectionError.Reason | undefined
+    for (let i = 0; i < chunks.length && failure === undefined; i++) {
+      const chunk = chunks[i]!
+      size += typeof chunk === "string" ? chunk.length : chunk.byteLength
+      const decoded = decoder.write(chunk)
+      const data = applicationMessages(decoded.messages, at)
+      skipped += decoded.skipped.length
+      if (decoder.pending === 0) deadlines.frameSince = undefined
+      else if (deadlines.frameSince === undefined || decoded.messages.length + decoded.skipped.length > 0) {
+        deadlines.frameSince = at
+      }
+      batch = batch.length === 0 ? data : data.length === 0 ? batch : batch.concat(data)
+      failure = decoded.error ?? abuse
+    }
+    bytesIn += size
+    if (batch.length > 0) {
+      messagesIn += batch.length
+      deadlines.received(at)
+      inbox.offer(batch, size)
+    }
+    return failure
+  }
+
+  const reader: Effect.Effect<never, Failure> = Effect.gen(function*() {
+    while (true) {
+      const chunks = yield* pull
+      const at = now()
+      deadlines.heardAt = at
+      // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
+      if (phase !== "open") continue
+      deadlines.readingSince = at
+      const failure = receiveChunks(chunks, at)
+      if (failure !== undefined) return yield* ConnectionError.make(failure)
+      if (inbox.isFull) {
+        deadlines.pause()
+        yield* inbox.awaitRoom
+        if (phase === "open") deadlines.resume(now())
+      }
+    }
+  }).pipe(
+    Effect.catchTag("SocketError", (cause) => {
+      const error = ConnectionError.fromSocketError(cause)
+      const isEnd = error.reason._tag === "Closed" && !transport.messages
+      const leftover = isEnd && phase === "open" ? decoder.end() : undefined
+      const reason = leftover === undefined ? error : ConnectionError.make(leftover)
+      if (!isEnd || deadlines.limits.halfClose === 0) return Effect.fail(reason)
+      // end of stream: the peer said all it has to say, and may still be listening
+      finishReceiving(reason, deadlines.limits.halfClose)
+      return Effect.never
+    })
+  )
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the writer
+  // -------------------------------------------------------------------------------------------------------------------
+
+  let saidClose = false
+  const writer: Effect.Effect<never, Failure> = Effect.gen(function*() {
+    const { write, writeAll } = yield* socket.writer
+    while (true) {
+      const batch = outbox.next()
+      if (batch === undefined) {
+        const done = outbox.isDrained
+        if (done === undefined) {
+          yield* outbox.awaitWork
+          continue
+        }
+        if (transport.messages) {
+          saidClose = true
+          yield* write(closeEvent(done.reason))
+        }
+        return yield* done
+      }
+      const data = outbox.writingData
+      deadlines.beginWrite(now())
+      yield* writeAll(batch)
+      deadlines.endWrite(now(), data)
+      outbox.wrote()
+    }
+  }).pipe(
+    Effect.scoped,
+    Effect.catchTag("SocketError", (cause) => Effect.fail(ConnectionError.fromSocketError(cause)))
+  )
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the clockwork
+  // -------------------------------------------------------------------------------------------------------------------
+
+  const runFork = Effect.runForkWith(context)
+  /** Sleeps, but can be woken early. */
+  const pause = (millis: number, onWake: (wake: (() => void) | undefined) => void): Effect.Effect<void> =>
+    Effect.callback((resume) => {
+      const wake = () => {
+        onWake(undefined)
+        sleeper?.interruptUnsafe()
+        resume(Effect.void)
+      }
+      const sleeper = millis === Infinity ? undefined : runFork(clock.sleep(Duration.millis(millis)))
+      sleeper?.addObserver(() => resume(Effect.void))
+      onWake(wake)
+      return Effect.sync(() => {
+        onWake(undefined)
+        sleeper?.interruptUnsafe()
+      })
+    })
+
+  const ping = (): void => {
+    if (options.heartbeat === undefined || phase !== "open") return
+    const encoded = wire.encode(options.heartbeat.ping(pings.send(now())))
+    if (Result.isSuccess(encoded)) outbox.offerControl(encoded.success)
+  }
+
+  const heartbeat: Effect.Effect<never> = options.heartbeat === undefined ? Effect.never : Effect.gen(function*() {
+    let every = deadlines.limits.pingEvery
+    let next = opened + every * (1 - policy.pingJitter * random.nextDoubleUnsafe())
+    while (true) {
+      const limit = deadlines.limits.pingEvery
+      if (limit !== every) {
+        every = limit
+        next = pings.lastAt + every
+      }
+      const at = now()
+      if (at < next) {
+        yield* pause(next - at, (wake) => {
+          wakeHeartbeat = wake
+        })
+        continue
+      }
+      // both directions carried bytes since the last ping: each side knows the other is alive
+      const quietSince = Math.min(deadlines.heardAt, deadlines.sentAt)
+      if (policy.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + every > at) {
+        next = quietSince + every
+        continue
+      }
+      ping()
+      // the cadence is the interval, whatever the round trip takes; after a stall it starts over
+      next = next + every > at ? next + every : at + every
+    }
+  })
+
+  const deadline: Effect.Effect<never, Failure> = Effect.gen(function*() {
+    let planned = now()
+    let wallOffset = clock.currentTimeMillisUnsafe() - planned
+    let confirmed = false
+    while (true) {
+      const at = now()
+      const offset = clock.currentTimeMillisUnsafe() - at
+      // the wall clock jumped: this machine slept, or somebody set it. Ask at once, condemn nobody
+      if (Math.abs(offset - wallOffset) > 5_000) ping()
+      wallOffset = offset
+      const verdict = deadlines.look(at, at - planned, unsent(), pings, decoder.pending, confirmed)
+      confirmed = false
+      switch (verdict._tag) {
+        case "End":
+          return yield* verdict.error
+        case "Leave":
+          leave()
+          continue
+        case "Drain":
+          finishReceiving(ConnectionError.make(verdict.reason), deadlines.limits.drain)
+          continue
+        case "Probe":
+          ping()
+          planned = at
+          continue
+        case "Confirm":
+          // a timer runs before the input that is waiting: let the event loop deliver that first
+          for (let i = 0; i < 3; i++) yield* Effect.yieldNow
+          confirmed = true
+          continue
+        case "Wait":
+          planned = at + verdict.millis
+          yield* pause(verdict.millis, (wake) => {
+            // waking early is not coming late
+            wakeDeadline = wake === undefined ? undefined : () => {
+              planned = Infinity
+              wake()
+            }
+          })
+      }
+    }
+  })
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the race
+  // -------------------------------------------------------------------------------------------------------------------
+
+  const notifyGone = (): void => {
+    gone = true
+    for (const watcher of goneWatchers) watcher()
+    goneWatchers.clear()
+  }
+
+  /** A defect in a codec or a socket ends its connection like any other failure, and nothing else. */
+  const reasonOf = (exit: Exit.Exit<never, Failure>): Failure => {
+    if (Exit.isSuccess(exit)) return ConnectionError.make(localClose)
+    for (const reason of exit.cause.reasons) if (reason._tag === "Fail") return reason.error
+    for (const reason of exit.cause.reasons) {
+      if (reason._tag === "Die") {
+        return ConnectionError.make(new ConnectionError.TransportFailed({ operation: "read", cause: reason.defect }))
+      }
+    }
+    return ConnectionError.make(localClose)
+  }
+
+  const finish = Effect.fnUntraced(function*(exit: Exit.Exit<never, Failure>) {
+    const error = settle(reasonOf(exit))
+    if (transport.messages && !saidClose) {
+      yield* Effect.ignore(Effect.scoped(Effect.flatMap(socket.writer, ({ write }) => write(closeEvent(error.reason)))))
+    }
+    yield* Scope.close(transportScope, Exit.void)
+    Deferred.doneUnsafe(closed, Exit.fail(error))
+    // a handler that still has something to receive finishes with it, but not for ever
+    if (inbox.messages === 0 || deadlines.limits.drain === 0) return notifyGone()
+    yield* Effect.forkIn(Effect.andThen(Effect.sleep(deadlines.limits.drain), Effect.sync(notifyGone)), scope)
+  })
+
+  const race = yield* Effect.raceAllFirst([reader, writer, heartbeat, deadline]).pipe(
+    Effect.onExit(finish),
+    Effect.ignoreCause,
+    Effect.forkIn(scope, { startImmediately: true })
+  )
+
+  const awaitEnd = Effect.ignore(Deferred.await(closed))
+  const closeWith = (reason: ConnectionError.Reason): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      finishSending(ConnectionError.make(reason))
+      return deadlines.limits.drain === 0 && phase !== "ended" ? Fiber.interrupt(race) : awaitEnd
+    })
+  const close = closeWith(localClose)
+  // runs before the race is stopped and before the transport is released: finalizers run last in, first out
+  yield* Scope.addFinalizerExit(scope, (exit) => Exit.isSuccess(exit) ? close : Fiber.interrupt(race))
+
+  const encodeAll = (messages: Iterable<Out>): Result.Result<Array<Frame>, ConnectionError.CodecReason> => {
+    const frames: Array<Frame> = []
+    for (const message of messages) {
+      const encoded = wire.encode(message)
+      if (Result.isFailure(encoded)) return Result.fail(encoded.failure)
+      frames.push(encoded.success)
+    }
+    return Result.succeed(frames)
+  }
+  const slowConsumer = (error: Failure): void => {
+    sticky ??= error
+    race.interruptUnsafe()
+  }
+
+  const self: Connection<In, Out> & Watched = {
+    id,
+    receive: inbox.receive,
+    receiveAll: inbox.receiveAll,
+    send: (message) =>
+      Effect.suspend(() => {
+        const encoded = wire.encode(message)
+        return Result.isFailure(encoded)
+          ? Effect.fail(ConnectionError.make(encoded.failure))
+          : outbox.send([encoded.success], slowConsumer)
+      }),
+    sendAll: (messages) =>
+      Effect.suspend(() => {
+        const encoded = encodeAll(messages)
+        return Result.isFailure(encoded)
+          ? Effect.fail(ConnectionError.make(encoded.failure))
+          : outbox.send(encoded.success, slowConsumer)
+      }),
+    flush: outbox.flush,
+    isWritable: Effect.sync(() => outbox.isWritable),
+    awaitWritable: outbox.awaitWritable,
+    close,
+    closeWith,
+    drainWith,
+    leaving: Deferred.await(leaving),
+    closed: Deferred.await(closed),
+    patch: (changes) =>
+      Effect.map(Effect.suspend(() => Policy.patch(policy, changes)), (patched) => {
+        policy = patched
+        deadlines.setLimits(limitsOf(patched))
+        outbox.setBounds(boundsOf(patched))
+        inbox.maxMessages = patched.inboxMessages
+        inbox.maxBytes = patched.inboxBytes
+        inbox.recheck()
+        wakeHeartbeat?.()
+        wakeDeadline?.()
+      }),
+    policy: Effect.sync(() => policy),
+    snapshot: Effect.sync(() => {
+      const at = endedAt ?? now()
+      return {
+        id,
+        state: phase,
+        local: transport.local,
+        remote: transport.remote,
+        openedAt,
+        age: at - opened,
+        quietFor: at - deadlines.heardAt,
+        bytesIn,
+        bytesOut: outbox.written,
+        messagesIn,
+        messagesOut: outbox.accepted,
+        inbox: { messages: inbox.messages, bytes: inbox.bytes },
+        outbox: { messages: outbox.messages, bytes: outbox.bytes },
+        dropped: outbox.dropped,
+        skipped,
+        lost,
+        paused: phase === "open" && deadlines.readingSince === undefined,
+        rtt: pings.rtt,
+        reason: sticky?.reason
+      }
+    }),
+    wire,
+    offerFrame: (frame) =>
+      Effect.sync(() => {
+        const result = outbox.offer(frame)
+        if (typeof result === "object" && result.reason._tag === "SlowConsumer") slowConsumer(result)
+        return result === "accepted"
+      }),
+    [Watched]: (watcher) => {
+      if (gone) watcher()
+      else goneWatchers.add(watcher)
+    }
+  }
+  return self as Connection<In, Out>
+})
+
+const boundsOf = (policy: Policy.Policy) => ({
+  messages: policy.outboxMessages,
+  bytes: policy.outboxBytes,
+  overflow: policy.overflow,
+  lowWater: policy.lowWater
+})
+
+const Watched = "~holdfast/Connection/Watched"
+interface Watched {
+  readonly [Watched]: (watcher: () => void) => void
+}
+
+/**
+ * Calls back once the connection has ended and its messages were received, or `Policy.drain` later. A server stops its
+ * handler with it; one callback costs less than the fibers of a race.
+ *
+ * @internal
+ */
+export const onGone = <In, Out>(self: Connection<In, Out>, watcher: () => void): void =>
+  (self as Connection<In, Out> & Watched)[Watched](watcher)
+
+/**
+ * Every message until the connection ends, then its failure, in the batches they came in.
+ *
+ * @category streams
+ * @since 0.1.0
+ */
+export const messages = <In, Out>(self: Connection<In, Out>): Stream.Stream<In, Failure> =>
+  Stream.fromPull(Effect.succeed(self.receiveAll))

@@ -1,0 +1,623 @@
+/**
+ * Why a connection could not be opened, could not be used, or ended.
+ *
+ * One error class, `ConnectionError`, with a closed union of reasons. Each reason carries its facts (sizes in bytes,
+ * times in milliseconds) and says whether trying again can help.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import type * as Socket from "effect/socket/Socket"
+
+const Count = Schema.Number
+const Millis = Schema.Number
+const Bytes = Schema.Number
+
+const seconds = (millis: number): string => millis % 1000 === 0 ? `${millis / 1000} s` : `${millis} ms`
+
+/** The text of whatever caused a failure, with the operating system's code when there is one. */
+const causeText = (cause: unknown): string => {
+  if (typeof cause === "string") return cause
+  if (typeof cause !== "object" || cause === null) return String(cause)
+  // Node wraps the errors of several addresses (Happy Eyeballs) in an AggregateError without a message
+  if ("errors" in cause && Array.isArray(cause.errors) && cause.errors.length > 0) return causeText(cause.errors[0])
+  if ("message" in cause && typeof cause.message === "string" && cause.message !== "") return cause.message
+  if ("code" in cause && typeof cause.code === "string") return cause.code
+  // a WebSocket `ErrorEvent` keeps the error inside
+  if ("error" in cause && cause.error !== undefined) return causeText(cause.error)
+  return "no detail given"
+}
+
+const causeCode = (cause: unknown): string | undefined =>
+  typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+    ? cause.code
+    : undefined
+
+// ---------------------------------------------------------------------------------------------------------------------
+// opening
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * The transport could not be opened: refused, unreachable, a failed TLS handshake.
+ *
+ * @category opening
+ * @since 0.1.0
+ */
+export class OpenFailed extends Schema.TaggedError<OpenFailed>()("OpenFailed", { cause: Schema.Defect() }) {
+  override get message() {
+    return `could not open the connection: ${causeText(this.cause)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The transport did not open within `Policy.open`.
+ *
+ * @category opening
+ * @since 0.1.0
+ */
+export class OpenTimeout extends Schema.TaggedError<OpenTimeout>()("OpenTimeout", { limit: Millis }) {
+  override get message() {
+    return `the connection did not open within ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The peer did not finish its handshake within `Policy.handshake`.
+ *
+ * @category opening
+ * @since 0.1.0
+ */
+export class HandshakeTimeout extends Schema.TaggedError<HandshakeTimeout>()("HandshakeTimeout", { limit: Millis }) {
+  override get message() {
+    return `the peer did not finish its handshake within ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The handshake ended with an error: bad credentials, a version nobody here speaks.
+ *
+ * **Gotchas**
+ *
+ * Not retryable: the same credentials would be refused again. Fail the handshake with a `ConnectionError` of another
+ * reason when trying again can help.
+ *
+ * @category opening
+ * @since 0.1.0
+ */
+export class HandshakeFailed
+  extends Schema.TaggedError<HandshakeFailed>()("HandshakeFailed", { cause: Schema.Defect() })
+{
+  override get message() {
+    return `the handshake failed: ${causeText(this.cause)}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The server did not take the connection because of one of its limits.
+ *
+ * @category opening
+ * @since 0.1.0
+ */
+export class Refused extends Schema.TaggedError<Refused>()("Refused", {
+  limit: Schema.Literals(["maxConnections", "maxConnectionsPerAddress", "maxWaiting", "acceptRate", "stopping"]),
+  allowed: Schema.optionalKey(Count)
+}) {
+  override get message() {
+    return this.limit === "stopping"
+      ? "the server is stopping"
+      : `the server's ${this.limit}${this.allowed === undefined ? "" : ` (${this.allowed})`} is reached`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// ending
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * The connection was closed in an orderly way: a FIN, a WebSocket close frame, or our own `close`.
+ *
+ * `code` and `note` are the WebSocket close code and reason text where the transport has them.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class Closed extends Schema.TaggedError<Closed>()("Closed", {
+  by: Schema.Literals(["peer", "local"]),
+  code: Schema.optionalKey(Schema.Number),
+  note: Schema.optionalKey(Schema.String)
+}) {
+  override get message() {
+    const detail = [this.code === undefined ? "" : `code ${this.code}`, this.note ?? ""].filter((s) => s !== "")
+    return `closed by ${this.by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
+  }
+  get isRetryable() {
+    return this.by === "peer"
+  }
+}
+
+/**
+ * The peer, or something in between, cut the connection with a reset (RST) instead of ending it.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class Reset extends Schema.TaggedError<Reset>()("Reset", { cause: Schema.Defect() }) {
+  override get message() {
+    return `reset by the peer: ${causeText(this.cause)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The transport broke while reading or writing, for another reason than a reset.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class TransportFailed extends Schema.TaggedError<TransportFailed>()("TransportFailed", {
+  operation: Schema.Literals(["read", "write"]),
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return `the transport failed to ${this.operation}: ${causeText(this.cause)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * Not one byte came from the peer for `Policy.silence`, while we were ready to read.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class SilenceTimeout extends Schema.TaggedError<SilenceTimeout>()("SilenceTimeout", { limit: Millis }) {
+  override get message() {
+    return `the peer sent nothing for ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * Pings stayed unanswered for longer than `Policy.pong` and `Policy.misses` allow.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class PongTimeout extends Schema.TaggedError<PongTimeout>()("PongTimeout", {
+  limit: Millis,
+  unanswered: Count
+}) {
+  override get message() {
+    return `the peer left ${this.unanswered} ping(s) unanswered; the limit is ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The peer took none of our bytes for `Policy.writeStall` although some were waiting.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class WriteStalled extends Schema.TaggedError<WriteStalled>()("WriteStalled", { limit: Millis }) {
+  override get message() {
+    return `the peer took none of our bytes for ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * A frame was begun and not completed within `Policy.frame`, although bytes may have kept coming (slow-loris).
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class FrameTimeout extends Schema.TaggedError<FrameTimeout>()("FrameTimeout", {
+  limit: Millis,
+  received: Bytes
+}) {
+  override get message() {
+    return `a frame of which ${this.received} bytes came was not complete after ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * No message went either way for `Policy.idle`; heartbeats do not count.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class IdleTimeout extends Schema.TaggedError<IdleTimeout>()("IdleTimeout", { limit: Millis }) {
+  override get message() {
+    return `no message in either direction for ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The connection reached `Policy.maxAge` and its grace, and was rotated.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class MaxAge extends Schema.TaggedError<MaxAge>()("MaxAge", { limit: Millis }) {
+  override get message() {
+    return `the connection reached its maximum age of ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The outbox reached its bound and `Policy.overflow` is `"close"`.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class SlowConsumer extends Schema.TaggedError<SlowConsumer>()("SlowConsumer", {
+  messages: Count,
+  bytes: Bytes
+}) {
+  override get message() {
+    return `the peer reads too slowly: ${this.messages} messages (${this.bytes} bytes) were waiting for it`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The peer pinged more often than `Policy.minPingEvery` for the third time.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class TooManyPings extends Schema.TaggedError<TooManyPings>()("TooManyPings", { minimum: Millis }) {
+  override get message() {
+    return `too many pings: the minimum interval is ${seconds(this.minimum)}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * A newer connection took over this one's key (the same user or device came again).
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", { key: Schema.String }) {
+  override get message() {
+    return `superseded by a newer connection for ${JSON.stringify(this.key)}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The key belongs to a living connection, and the registry rejects duplicates.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class DuplicateKey extends Schema.TaggedError<DuplicateKey>()("DuplicateKey", { key: Schema.String }) {
+  override get message() {
+    return `there is a connection for ${JSON.stringify(this.key)} already`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * A sweep of the registry condemned the connection.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class Swept extends Schema.TaggedError<Swept>()("Swept", {}) {
+  override get message() {
+    return "removed by a sweep of the registry"
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * This end is shutting down and drained the connection.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class GoingAway extends Schema.TaggedError<GoingAway>()("GoingAway", {}) {
+  override get message() {
+    return "this end is shutting down"
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// bytes that do not follow the codec
+// ---------------------------------------------------------------------------------------------------------------------
+
+const Direction = Schema.Literals(["decode", "encode"])
+
+/**
+ * A frame is longer than the limit. Found before anything is allocated for it.
+ *
+ * `size` is the whole announced size in bytes, or what had arrived when a delimiter was still missing.
+ *
+ * @category codec
+ * @since 0.1.0
+ */
+export class FrameTooLong extends Schema.TaggedError<FrameTooLong>()("FrameTooLong", {
+  direction: Direction,
+  size: Bytes,
+  limit: Bytes
+}) {
+  override get message() {
+    return `a frame of ${this.size} bytes is over the limit of ${this.limit} bytes`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * A length prefix that no frame can have: negative, or ending before its own header does.
+ *
+ * @category codec
+ * @since 0.1.0
+ */
+export class InvalidLength extends Schema.TaggedError<InvalidLength>()("InvalidLength", {
+  direction: Direction,
+  detail: Schema.String
+}) {
+  override get message() {
+    return `invalid frame length: ${this.detail}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The stream ended inside a frame.
+ *
+ * @category codec
+ * @since 0.1.0
+ */
+export class Truncated extends Schema.TaggedError<Truncated>()("Truncated", { leftover: Bytes }) {
+  override get message() {
+    return `the stream ended inside a frame; ${this.leftover} bytes of it had come`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The bytes of a frame are no message, or a message cannot be written as bytes.
+ *
+ * `path` names the field for a schema mismatch.
+ *
+ * @category codec
+ * @since 0.1.0
+ */
+export class InvalidMessage extends Schema.TaggedError<InvalidMessage>()("InvalidMessage", {
+  direction: Direction,
+  format: Schema.String,
+  detail: Schema.String,
+  path: Schema.optionalKey(Schema.Array(Schema.String))
+}) {
+  override get message() {
+    const at = this.path === undefined || this.path.length === 0 ? "" : ` at ${this.path.join(".")}`
+    return this.direction === "decode"
+      ? `a frame is not valid ${this.format}${at}: ${this.detail}`
+      : `a message cannot be written as ${this.format}${at}: ${this.detail}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * What a codec can find wrong.
+ *
+ * @category codec
+ * @since 0.1.0
+ */
+export const CodecReason = Schema.Union([FrameTooLong, InvalidLength, Truncated, InvalidMessage])
+
+/**
+ * @category codec
+ * @since 0.1.0
+ */
+export type CodecReason = typeof CodecReason.Type
+
+// ---------------------------------------------------------------------------------------------------------------------
+// one send
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * The outbox is at its bound and `Policy.overflow` is `"fail"`. The connection lives on.
+ *
+ * @category sending
+ * @since 0.1.0
+ */
+export class OutboxFull extends Schema.TaggedError<OutboxFull>()("OutboxFull", {
+  messages: Count,
+  bytes: Bytes
+}) {
+  override get message() {
+    return `the outbox is full (${this.messages} messages, ${this.bytes} bytes are waiting)`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * One message alone is larger than the outbox may hold (`Policy.outboxBytes`). The connection lives on.
+ *
+ * @category sending
+ * @since 0.1.0
+ */
+export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("MessageTooLarge", {
+  size: Bytes,
+  limit: Bytes
+}) {
+  override get message() {
+    return `a message of ${this.size} bytes is larger than the outbox may hold (${this.limit} bytes)`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the error
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Every reason there is. Match on `_tag`; the union is closed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Reason = Schema.Union([
+  OpenFailed,
+  OpenTimeout,
+  HandshakeTimeout,
+  HandshakeFailed,
+  Refused,
+  Closed,
+  Reset,
+  TransportFailed,
+  SilenceTimeout,
+  PongTimeout,
+  WriteStalled,
+  FrameTimeout,
+  IdleTimeout,
+  MaxAge,
+  SlowConsumer,
+  TooManyPings,
+  Superseded,
+  DuplicateKey,
+  Swept,
+  GoingAway,
+  FrameTooLong,
+  InvalidLength,
+  Truncated,
+  InvalidMessage,
+  OutboxFull,
+  MessageTooLarge
+])
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Reason = typeof Reason.Type
+
+/**
+ * The one error of this library: why a connection could not be opened, could not be used, or ended.
+ *
+ * **Details**
+ *
+ * After a connection has ended, `receive`, `send`, `flush` and `closed` all fail with the very same `ConnectionError`:
+ * the reason is sticky. `reason.message` is a sentence a person can act on, and `isRetryable` says whether opening
+ * again can help; when to do so is for a `Schedule` to say.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class ConnectionError extends Schema.TaggedError<ConnectionError>()("ConnectionError", { reason: Reason }) {
+  override readonly cause = this.reason
+  override get message(): string {
+    return this.reason.message
+  }
+  /** Whether opening a new connection can help. */
+  get isRetryable(): boolean {
+    return this.reason.isRetryable
+  }
+}
+
+/**
+ * Makes a `ConnectionError` of a reason.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (reason: Reason): ConnectionError => new ConnectionError({ reason })
+
+const resetCodes = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"])
+
+const broken = (operation: "read" | "write", cause: unknown): Reason =>
+  resetCodes.has(causeCode(cause) ?? "") ? new Reset({ cause }) : new TransportFailed({ operation, cause })
+
+/**
+ * Translates the vocabulary of `effect/socket` into ours.
+ *
+ * A WebSocket that closes with 1006 (RFC 6455, 7.1.5: no close frame came) is a `Reset`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromSocketError = (error: Socket.SocketError): ConnectionError => {
+  const reason = error.reason
+  switch (reason._tag) {
+    case "SocketCloseError":
+      if (reason.code === 1006) return make(new Reset({ cause: "the transport closed without an end of stream" }))
+      return make(
+        new Closed({
+          by: "peer",
+          ...(reason.code === 1000 ? {} : { code: reason.code }),
+          ...(reason.closeReason ? { note: reason.closeReason } : {})
+        })
+      )
+    case "SocketOpenError":
+    case "SocketUpgradeError":
+      return make(new OpenFailed({ cause: reason.cause ?? reason.message }))
+    case "SocketReadError":
+      return make(broken("read", reason.cause))
+    case "SocketWriteError":
+      return make(broken("write", reason.cause))
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * How two ends tell each other that they are alive, in messages of their own protocol.
+ *
+ * When to ping and how long to wait is a matter of `Policy`; this module only knows what a ping and a pong look like.
+ *
+ * @since 0.1.0
+ */
+import * as Equal from "effect/Equal"
+
+/**
+ * What a received message means to the heartbeat: a ping (with the message that answers it), a pong (with the token it
+ * carries, if pongs carry one), or, as `undefined`, an ordinary message.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Signal<Out> =
+  | { readonly _tag: "Ping"; readonly answer: Out }
+  | { readonly _tag: "Pong"; readonly token: number | undefined }
+
+/**
+ * The pings and pongs of a protocol.
+ *
+ * **Details**
+ *
+ * Pings are answered by the connection itself, ahead of waiting data, and neither a ping nor a pong is ever received as
+ * a message. `read` is called for every message: keep it cheap, and return `undefined` for ordinary ones.
+ *
+ * A token, where the protocol has room for one, matches a pong to its ping: only then does a late or repeated pong not
+ * pass for a fresh one. Tokens are whole numbers counting up from 1.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Heartbeat<in In, out Out> {
+  readonly ping: (token: number) => Out
+  readonly read: (message: In) => Signal<Out> | undefined
+}
+
+const untokenedPong = { _tag: "Pong", token: undefined } as const
+
+/**
+ * Pings and pongs that are fixed messages, compared structurally: `{ ping: { type: "ping" }, pong: { type: "pong" } }`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const messages = <A>(options: { readonly ping: A; readonly pong: A }): Heartbeat<A, A> => {
+  const answered = { _tag: "Ping", answer: options.pong } as const
+  return {
+    ping: () => options.ping,
+    read: (message) =>
+      Equal.equals(message, options.ping)
+        ? answered
+        : Equal.equals(message, options.pong)
+        ? untokenedPong
+        : undefined
+  }
+}
+
+/**
+ * Pings and pongs that are fixed texts: a message `ping` is answered with `pong`.
+ *
+ * With `token: true` a number follows (`ping 7` is answered with `pong 7`), so that each pong is matched to its ping; a
+ * peer that sends no number is still answered.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const text = (
+  ping: string,
+  pong: string,
+  options?: { readonly token?: boolean | undefined }
+): Heartbeat<string, string> => {
+  const answered = { _tag: "Ping", answer: pong } as const
+  if (options?.token !== true) {
+    return {
+      ping: () => ping,
+      read: (message) => (message === ping ? answered : message === pong ? untokenedPong : undefined)
+    }
+  }
+  const pingPrefix = `${ping} `
+  const pongPrefix = `${pong} `
+  // a token is at most 16 digits; anything longer is an ordinary message
+  const tokenAfter = (message: string, prefix: string): string | undefined =>
+    message.startsWith(prefix) && /^\d{1,16}$/.test(message.slice(prefix.length))
+      ? message.slice(prefix.length)
+      : undefined
+  return {
+    ping: (token) => pingPrefix + token,
+    read: (message) => {
+      if (message === ping) return answered
+      if (message === pong) return untokenedPong
+      const asked = tokenAfter(message, pingPrefix)
+      if (asked !== undefined) return { _tag: "Ping", answer: pongPrefix + asked }
+      const told = tokenAfter(message, pongPrefix)
+      return told === undefined ? undefined : { _tag: "Pong", token: Number(told) }
+    }
+  }
+}
+
+/**
+ * Pings and pongs of a protocol of your own.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <In, Out>(options: Heartbeat<In, Out>): Heartbeat<In, Out> => options

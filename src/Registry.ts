@@ -1,0 +1,324 @@
+/**
+ * The connections alive right now.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
+import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { Connection, Snapshot, Wire } from "./Connection.ts"
+import * as ConnectionError from "./ConnectionError.ts"
+import type { Frame } from "./internal/outbox.ts"
+
+/**
+ * One registered connection and the names it goes by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Entry<out In, in Out = In> {
+  readonly connection: Connection<In, Out>
+  /** At most one living connection has a key: a user, a device. */
+  readonly key: string | undefined
+  /** Any number of connections share a tag: a room, a topic. */
+  readonly tags: ReadonlySet<string>
+}
+
+/**
+ * What a registry remembers of a connection that has ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ended {
+  readonly key: string | undefined
+  readonly tags: ReadonlySet<string>
+  /** The last look at it: reason, age, bytes, messages. */
+  readonly snapshot: Snapshot
+}
+
+/**
+ * How a broadcast went: how many outboxes took the message, how many did not, and for how many it could not be encoded.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Broadcast {
+  readonly delivered: number
+  readonly dropped: number
+  readonly failed: number
+}
+
+/**
+ * The connections alive right now, looked up by id, key or tag.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Registry<in out In, in out Out = In> {
+  /**
+   * Registers a connection until the scope closes. For a key that a living connection has: `takeover` ends that one
+   * with `Superseded`, `reject` fails with `DuplicateKey`.
+   */
+  readonly add: (
+    connection: Connection<In, Out>,
+    options?: { readonly key?: string | undefined; readonly tags?: Iterable<string> | undefined }
+  ) => Effect.Effect<void, ConnectionError.ConnectionError, Scope.Scope>
+  readonly get: (id: number) => Effect.Effect<Option.Option<Connection<In, Out>>>
+  readonly getKey: (key: string) => Effect.Effect<Option.Option<Connection<In, Out>>>
+  readonly getTag: (tag: string) => Effect.Effect<ReadonlyArray<Connection<In, Out>>>
+  readonly entries: Effect.Effect<ReadonlyArray<Entry<In, Out>>>
+  readonly size: Effect.Effect<number>
+  /** Adds and removes tags of a registered connection; nothing happens for one that is gone. */
+  readonly tag: (id: number, change: {
+    readonly add?: Iterable<string> | undefined
+    readonly remove?: Iterable<string> | undefined
+  }) => Effect.Effect<void>
+  /**
+   * Offers a message to every connection, or to those of a tag, encoding it once. Never waits: a full outbox under
+   * `wait` or `fail` counts as dropped.
+   */
+  readonly broadcast: (message: Out, options?: {
+    readonly tag?: string | undefined
+    /** The id of a connection to leave out: the one that said it. */
+    readonly except?: number | undefined
+  }) => Effect.Effect<Broadcast>
+  /** Snapshots of all, for a status page. */
+  readonly snapshots: Effect.Effect<ReadonlyArray<Snapshot>>
+  /** The last connections that ended, oldest first. */
+  readonly history: Effect.Effect<ReadonlyArray<Ended>>
+  /** Closes every connection that `expired` condemns, with `Swept`, and tells how many. Holds nothing meanwhile. */
+  readonly sweep: Effect.Effect<number>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** When a sweep looks at all connections. Default: every 30 seconds. */
+  readonly every?: Schedule.Schedule<unknown> | undefined
+  /**
+   * Which connections a sweep closes; without it there is no sweeping. A connection that breaks this rule is found
+   * after one interval of `every` at the latest, on top of whatever time the rule itself names.
+   */
+  readonly expired?: ((snapshot: Snapshot) => boolean) | undefined
+  /** What happens to a key that is taken. Default `takeover`. */
+  readonly duplicates?: "takeover" | "reject" | undefined
+  /** How many ended connections are remembered. Default 1000. */
+  readonly history?: number | undefined
+}
+
+interface State<In, Out> {
+  readonly byId: HashMap.HashMap<number, Entry<In, Out>>
+  readonly byKey: HashMap.HashMap<string, number>
+  readonly byTag: HashMap.HashMap<string, HashSet.HashSet<number>>
+}
+
+const tagged = (
+  byTag: HashMap.HashMap<string, HashSet.HashSet<number>>,
+  tags: Iterable<string>,
+  id: number
+): HashMap.HashMap<string, HashSet.HashSet<number>> => {
+  let out = byTag
+  for (const tag of tags) {
+    const ids = HashMap.get(out, tag)
+    out = HashMap.set(out, tag, HashSet.add(Option.isSome(ids) ? ids.value : HashSet.empty<number>(), id))
+  }
+  return out
+}
+
+const untagged = (
+  byTag: HashMap.HashMap<string, HashSet.HashSet<number>>,
+  tags: Iterable<string>,
+  id: number
+): HashMap.HashMap<string, HashSet.HashSet<number>> => {
+  let out = byTag
+  for (const tag of tags) {
+    const ids = HashMap.get(out, tag)
+    if (Option.isNone(ids)) continue
+    const rest = HashSet.remove(ids.value, id)
+    out = HashSet.size(rest) === 0 ? HashMap.remove(out, tag) : HashMap.set(out, tag, rest)
+  }
+  return out
+}
+
+/**
+ * Makes a registry, and the fiber that sweeps it, owned by the scope.
+ *
+ * **Details**
+ *
+ * A sweep closes what it condemns all at once and waits for none of it while holding anything: a connection that is
+ * slow to close delays neither the others nor the next sweep.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*<In, Out = In>(
+  options?: Options
+): Effect.fn.Return<Registry<In, Out>, never, Scope.Scope> {
+  const duplicates = options?.duplicates ?? "takeover"
+  const keep = options?.history ?? 1000
+  const expired = options?.expired
+  const ref = yield* Ref.make<State<In, Out>>({
+    byId: HashMap.empty(),
+    byKey: HashMap.empty(),
+    byTag: HashMap.empty()
+  })
+  // only ever appended to, and cut when it is twice as long as what is kept
+  const ended: Array<Ended> = []
+  const scope = yield* Effect.scope
+
+  const entries = Effect.map(Ref.get(ref), (state) => Array.from(HashMap.values(state.byId)))
+
+  const insert = (entry: Entry<In, Out>) =>
+    Ref.modify(ref, (state): [Option.Option<Entry<In, Out>>, State<In, Out>] => {
+      const { connection, key, tags } = entry
+      const holder = key === undefined ? Option.none() : Option.flatMap(HashMap.get(state.byKey, key), (id) => HashMap.get(state.byId, id))
+      if (Option.isSome(holder) && duplicates === "reject") return [holder, state]
+      return [holder, {
+        ...state,
+        byId: HashMap.set(state.byId, connection.id, entry),
+        byKey: key === undefined ? state.byKey : HashMap.set(state.byKey, key, connection.id),
+        byTag: tagged(state.byTag, tags, connection.id)
+      }]
+    })
+
+  const remove = (id: number) =>
+    Ref.modify(ref, (state): [Option.Option<Entry<In, Out>>, State<In, Out>] => {
+      const found = HashMap.get(state.byId, id)
+      if (Option.isNone(found)) return [found, state]
+      const { key, tags } = found.value
+      // the key may belong to the connection that took it over by now
+      const holdsKey = key !== undefined && Option.getOrUndefined(HashMap.get(state.byKey, key)) === id
+      return [found, {
+        ...state,
+        byId: HashMap.remove(state.byId, id),
+        byKey: holdsKey ? HashMap.remove(state.byKey, key) : state.byKey,
+        byTag: untagged(state.byTag, tags, id)
+      }]
+    })
+
+  const remember = (entry: Entry<In, Out>) =>
+    Effect.map(entry.connection.snapshot, (snapshot) => {
+      if (keep <= 0) return
+      ended.push({ key: entry.key, tags: entry.tags, snapshot })
+      if (ended.length >= keep * 2) ended.splice(0, ended.length - keep)
+    })
+
+  const targets = (tag: string | undefined) =>
+    Effect.map(Ref.get(ref), (state): Iterable<Entry<In, Out>> => {
+      if (tag === undefined) return HashMap.values(state.byId)
+      const ids = HashMap.get(state.byTag, tag)
+      if (Option.isNone(ids)) return []
+      return Array.from(ids.value, (id) => HashMap.getUnsafe(state.byId, id))
+    })
+
+  const sweep = Effect.gen(function*() {
+    if (expired === undefined) return 0
+    let condemned = 0
+    for (const { connection } of yield* entries) {
+      if (!expired(yield* connection.snapshot)) continue
+      condemned++
+      // forked: one close that hangs holds up neither the rest nor the next sweep
+      yield* Effect.forkIn(connection.closeWith(new ConnectionError.Swept({})), scope)
+    }
+    return condemned
+  })
+  if (expired !== undefined) {
+    yield* Effect.forkScoped(Effect.schedule(sweep, options?.every ?? Schedule.spaced("30 seconds")))
+  }
+
+  return {
+    add: (connection, names) => {
+      const entry = { connection, key: names?.key, tags: new Set(names?.tags ?? []) }
+      return Effect.acquireRelease(
+        Effect.flatMap(insert(entry), (holder) => {
+          if (Option.isNone(holder)) return Effect.void
+          if (duplicates === "reject") {
+            return Effect.fail(ConnectionError.make(new ConnectionError.DuplicateKey({ key: entry.key! })))
+          }
+          return Effect.asVoid(
+            Effect.forkIn(holder.value.connection.closeWith(new ConnectionError.Superseded({ key: entry.key! })), scope)
+          )
+        }),
+        () =>
+          Effect.flatMap(remove(connection.id), (removed) =>
+            Option.isSome(removed) ? remember(removed.value) : Effect.void)
+      )
+    },
+    get: (id) => Effect.map(Ref.get(ref), (state) => Option.map(HashMap.get(state.byId, id), (e) => e.connection)),
+    getKey: (key) =>
+      Effect.map(Ref.get(ref), (state) =>
+        Option.map(
+          Option.flatMap(HashMap.get(state.byKey, key), (id) => HashMap.get(state.byId, id)),
+          (e) => e.connection
+        )),
+    getTag: (tag) => Effect.map(targets(tag), (found) => Array.from(found, (e) => e.connection)),
+    entries,
+    size: Effect.map(Ref.get(ref), (state) => HashMap.size(state.byId)),
+    tag: (id, change) =>
+      Ref.update(ref, (state) => {
+        const found = HashMap.get(state.byId, id)
+        if (Option.isNone(found)) return state
+        const tags = new Set(found.value.tags)
+        for (const tag of change.remove ?? []) tags.delete(tag)
+        for (const tag of change.add ?? []) tags.add(tag)
+        return {
+          ...state,
+          byId: HashMap.set(state.byId, id, { ...found.value, tags }),
+          byTag: tagged(untagged(state.byTag, found.value.tags, id), tags, id)
+        }
+      }),
+    broadcast: Effect.fnUntraced(function*(message, to) {
+      const frames = new Map<Wire<Out>, Frame | undefined>()
+      let delivered = 0
+      let dropped = 0
+      let failed = 0
+      for (const { connection } of yield* targets(to?.tag)) {
+        if (connection.id === to?.except) continue
+        const { wire } = connection
+        if (!frames.has(wire)) {
+          const encoded = wire.encode(message)
+          frames.set(wire, Result.isSuccess(encoded) ? encoded.success : undefined)
+        }
+        const frame = frames.get(wire)
+        if (frame === undefined) failed++
+        else if (yield* connection.offerFrame(frame)) delivered++
+        else dropped++
+      }
+      return { delivered, dropped, failed }
+    }),
+    snapshots: Effect.flatMap(entries, (all) => Effect.forEach(all, (e) => e.connection.snapshot)),
+    history: Effect.sync(() => (keep <= 0 ? [] : ended.slice(-keep))),
+    sweep
+  }
+})
+
+/**
+ * A rule for `expired`: connections at least this old.
+ *
+ * @category rules
+ * @since 0.1.0
+ */
+export const olderThan = (age: Duration.Input): (snapshot: Snapshot) => boolean => {
+  const millis = Duration.toMillis(age)
+  return (snapshot) => snapshot.age >= millis
+}
+
+/**
+ * A rule for `expired`: connections whose peer has been silent for at least this long.
+ *
+ * @category rules
+ * @since 0.1.0
+ */
+export const quietFor = (silence: Duration.Input): (snapshot: Snapshot) => boolean => {
+  const millis = Duration.toMillis(silence)
+  return (snapshot) => snapshot.quietFor >= millis
+}

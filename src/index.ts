@@ -1,0 +1,7 @@
+export * as Codec from "./Codec.ts"
+export * as Connection from "./Connection.ts"
+export * as ConnectionError from "./ConnectionError.ts"
+export * as Heartbeat from "./Heartbeat.ts"
+export * as Policy from "./Policy.ts"
+export * as Registry from "./Registry.ts"
+export * as Server from "./Server.ts"

@@ -1,0 +1,249 @@
+/** When a connection has to end, worked out from what is being waited for. No timers here: the deadline fiber asks. */
+import * as Duration from "effect/Duration"
+import * as ConnectionError from "../ConnectionError.ts"
+import type { Policy } from "../Policy.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+/** The durations of a policy in milliseconds; what is off is `Infinity`. */
+export interface Limits {
+  readonly open: number
+  readonly handshake: number
+  readonly pingEvery: number
+  readonly pong: number
+  readonly misses: number
+  readonly minPingEvery: number
+  readonly silence: number
+  readonly writeStall: number
+  readonly frame: number
+  readonly idle: number
+  readonly maxAge: number
+  // for these three 0 means "at once"
+  readonly maxAgeGrace: number
+  readonly halfClose: number
+  readonly drain: number
+}
+
+export const limitsOf = (policy: Policy): Limits => {
+  const millis = Duration.toMillis
+  const orOff = (duration: Duration.Duration) => millis(duration) || Infinity
+  return {
+    open: orOff(policy.open),
+    handshake: orOff(policy.handshake),
+    pingEvery: orOff(policy.pingEvery),
+    pong: orOff(policy.pong),
+    misses: policy.misses,
+    minPingEvery: millis(policy.minPingEvery),
+    silence: orOff(policy.silence),
+    writeStall: orOff(policy.writeStall),
+    frame: orOff(policy.frame),
+    idle: orOff(policy.idle),
+    maxAge: orOff(policy.maxAge),
+    maxAgeGrace: millis(policy.maxAgeGrace),
+    halfClose: millis(policy.halfClose),
+    drain: millis(policy.drain)
+  }
+}
+
+/**
+ * What the deadline fiber should do: end the connection, ask it to leave or drain it because of its age, look once more
+ * after pending input was processed, send a probe, or wait.
+ */
+export type Verdict =
+  | { readonly _tag: "End"; readonly error: Failure }
+  | { readonly _tag: "Leave" }
+  | { readonly _tag: "Drain"; readonly reason: ConnectionError.Reason }
+  | { readonly _tag: "Confirm" }
+  | { readonly _tag: "Probe" }
+  | { readonly _tag: "Wait"; readonly millis: number }
+
+const end = (reason: ConnectionError.Reason): Verdict => ({ _tag: "End", error: ConnectionError.make(reason) })
+
+/** All times are milliseconds of the monotonic clock. Plain fields, touched synchronously by the connection's fibers. */
+export class Deadlines {
+  limits: Limits
+  /** When the last byte came, stamped before decoding. */
+  heardAt: number
+  /** When something came that only a living peer sends: anything but an unmatched pong. */
+  provenAt: number
+  /** When the last data was handed to the transport. */
+  sentAt: number
+  /** Since when we are ready to read; undefined while our own inbox is full, and once the peer has finished. */
+  readingSince: number | undefined
+  /** Since when a frame is incomplete. */
+  frameSince: number | undefined
+  /** Since when the peer owes us taking some bytes. */
+  private stalledSince: number | undefined
+  private writing = false
+  private drained = 0
+  private lastMessageAt: number
+  private leaveAt: number
+  private asked = false
+  private force: { readonly at: number; readonly error: Failure } | undefined
+  // reading limits count from here at the earliest, after we stalled ourselves
+  private forgivenTo = -Infinity
+  private readonly openedAt: number
+  private readonly ageFactor: number
+  private readonly progress: (() => number) | undefined
+
+  /** `progress`: bytes the peer's side has taken so far, where the transport knows. */
+  constructor(limits: Limits, now: number, ageFactor: number, progress: (() => number) | undefined) {
+    this.limits = limits
+    this.openedAt = now
+    this.heardAt = now
+    this.provenAt = now
+    this.sentAt = now
+    this.lastMessageAt = now
+    this.readingSince = now
+    this.ageFactor = ageFactor
+    this.leaveAt = now + limits.maxAge * ageFactor
+    this.progress = progress
+  }
+
+  setLimits(limits: Limits): void {
+    this.limits = limits
+    this.leaveAt = this.openedAt + limits.maxAge * this.ageFactor
+  }
+
+  received(now: number): void {
+    this.lastMessageAt = now
+  }
+
+  beginWrite(now: number): void {
+    this.writing = true
+    if (this.stalledSince !== undefined && this.progress !== undefined) return
+    this.stalledSince = now
+    if (this.progress !== undefined) this.drained = this.progress()
+  }
+
+  endWrite(now: number, data: boolean): void {
+    this.writing = false
+    if (data) {
+      this.sentAt = now
+      this.lastMessageAt = now
+    }
+    if (this.progress === undefined) this.stalledSince = undefined
+  }
+
+  /** The connection ends with `error` at the latest then, whatever else happens. */
+  forceAt(at: number, error: Failure): void {
+    if (this.force === undefined || at < this.force.at) this.force = { at, error }
+  }
+
+  private ripe(base: number, limit: number, now: number): number {
+    return Math.max(base, this.forgivenTo) + limit - now
+  }
+
+  /**
+   * `late`: by how much the look comes later than it was planned. `unsent`: bytes the transport still holds.
+   * `confirmed`: pending input has been processed since the last look.
+   */
+  look(now: number, late: number, unsent: number, pings: { readonly oldestAt: number | undefined; readonly count: number }, received: number, confirmed: boolean): Verdict {
+    const limits = this.limits
+    let next = Infinity
+
+    if (this.force !== undefined) {
+      if (now >= this.force.at) return { _tag: "End", error: this.force.error }
+      next = this.force.at - now
+    }
+
+    if (this.readingSince !== undefined) {
+      const pongLimit = limits.pong + limits.misses * (limits.misses > 0 ? limits.pingEvery : 0)
+      const condemned = (left: number, limit: number, reason: () => ConnectionError.Reason): Verdict | undefined => {
+        if (left > 0) {
+          next = Math.min(next, left)
+          return undefined
+        }
+        // we were away ourselves: the peer gets half its limit, and a ping to answer
+        if (late > limit / 2) {
+          this.forgivenTo = now - limit / 2
+          return { _tag: "Probe" }
+        }
+        return confirmed ? end(reason()) : { _tag: "Confirm" }
+      }
+      const silent = condemned(
+        this.ripe(Math.max(this.readingSince, this.heardAt), limits.silence, now),
+        limits.silence,
+        () => new ConnectionError.SilenceTimeout({ limit: limits.silence })
+      )
+      if (silent !== undefined) return silent
+      if (pings.oldestAt !== undefined) {
+        const since = Math.max(pings.oldestAt, this.provenAt, this.readingSince)
+        const unanswered = condemned(
+          this.ripe(since, pongLimit, now),
+          limits.pong,
+          () => new ConnectionError.PongTimeout({ limit: limits.pong, unanswered: pings.count })
+        )
+        if (unanswered !== undefined) return unanswered
+      } else {
+        next = Math.min(next, pongLimit)
+      }
+      if (this.frameSince !== undefined) {
+        const slow = condemned(
+          this.ripe(Math.max(this.frameSince, this.resumedAt), limits.frame, now),
+          limits.frame,
+          () => new ConnectionError.FrameTimeout({ limit: limits.frame, received })
+        )
+        if (slow !== undefined) return slow
+      } else {
+        next = Math.min(next, limits.frame)
+      }
+      // while paused there are messages to be received, so only a reading connection is idle
+      const idle = condemned(
+        this.ripe(this.lastMessageAt, limits.idle, now),
+        limits.idle,
+        () => new ConnectionError.IdleTimeout({ limit: limits.idle })
+      )
+      if (idle !== undefined) return idle
+    } else {
+      next = Math.min(next, limits.silence, limits.pong, limits.frame, limits.idle)
+    }
+
+    if (this.writing || unsent > 0) {
+      const drained = this.progress === undefined ? 0 : this.progress()
+      if (this.stalledSince === undefined || drained > this.drained) this.stalledSince = now
+      this.drained = drained
+      const left = this.stalledSince + limits.writeStall - now
+      if (left <= 0) {
+        if (late <= limits.writeStall / 2) {
+          return confirmed ? end(new ConnectionError.WriteStalled({ limit: limits.writeStall })) : { _tag: "Confirm" }
+        }
+        this.stalledSince = now - limits.writeStall / 2
+      }
+      // progress inside a write is only seen by looking
+      next = Math.min(next, left > 0 ? left : limits.writeStall / 2, this.progress === undefined ? left : limits.writeStall / 4)
+    } else {
+      this.stalledSince = undefined
+      next = Math.min(next, limits.writeStall)
+    }
+
+    if (this.leaveAt !== Infinity && this.force === undefined) {
+      const grace = this.leaveAt + limits.maxAgeGrace - now
+      if (grace <= 0) return { _tag: "Drain", reason: new ConnectionError.MaxAge({ limit: limits.maxAge }) }
+      if (now >= this.leaveAt && !this.asked) {
+        this.asked = true
+        return { _tag: "Leave" }
+      }
+      next = Math.min(next, this.asked ? grace : this.leaveAt - now)
+    }
+    return { _tag: "Wait", millis: next }
+  }
+
+  private resumedAt = -Infinity
+
+  /** Our own inbox is full: nothing the peer does or does not do is seen. */
+  pause(): void {
+    this.readingSince = undefined
+  }
+
+  resume(now: number): void {
+    this.readingSince = now
+    this.resumedAt = now
+  }
+
+  /** Nothing more is expected from the peer. */
+  finishReading(): void {
+    this.readingSince = undefined
+    this.frameSince = undefined
+  }
+}

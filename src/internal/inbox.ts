@@ -1,0 +1,103 @@
+/** Messages that were read and not received yet, kept in the batches they came in. */
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import type { ConnectionError } from "../ConnectionError.ts"
+
+interface Batch<In> {
+  readonly messages: ReadonlyArray<In>
+  readonly bytes: number
+}
+
+/**
+ * Owned by one connection. Bounds are checked by the reader (`isFull`), which stops pulling: the batch that crosses a
+ * bound is kept whole, so what is held is at most the bound plus one read of the transport.
+ */
+export class Inbox<In> {
+  private batches: Array<Batch<In>> = []
+  // index of the next message in batches[0]
+  private offset = 0
+  private error: ConnectionError | undefined
+  private readonly filled = Latch.makeUnsafe(false)
+  private readonly room = Latch.makeUnsafe(true)
+  messages = 0
+  bytes = 0
+  maxMessages: number
+  maxBytes: number
+
+  constructor(maxMessages: number, maxBytes: number) {
+    this.maxMessages = maxMessages
+    this.maxBytes = maxBytes
+  }
+
+  get isFull(): boolean {
+    return this.messages >= this.maxMessages || this.bytes >= this.maxBytes
+  }
+
+  offer(messages: ReadonlyArray<In>, bytes: number): void {
+    // after the end nobody waits for more
+    if (messages.length === 0 || this.error !== undefined) return
+    this.batches.push({ messages, bytes })
+    this.messages += messages.length
+    this.bytes += bytes
+    if (this.isFull) this.room.closeUnsafe()
+    this.filled.openUnsafe()
+  }
+
+  /** What is buffered can still be taken; then every take fails with `error`. */
+  end(error: ConnectionError): void {
+    if (this.error !== undefined) return
+    this.error = error
+    this.filled.openUnsafe()
+    this.room.openUnsafe()
+  }
+
+  /** Waits until the reader may go on. */
+  readonly awaitRoom: Effect.Effect<void> = this.room.await
+
+  /** Limits changed: a full inbox may have room now. */
+  recheck(): void {
+    if (!this.isFull) this.room.openUnsafe()
+  }
+
+  private took(messages: number, bytes: number): void {
+    this.messages -= messages
+    this.bytes -= bytes
+    if (this.messages === 0 && this.error === undefined) this.filled.closeUnsafe()
+    if (!this.room.isOpen() && !this.isFull) this.room.openUnsafe()
+  }
+
+  private takeAllUnsafe(): NonEmptyReadonlyArray<In> | undefined {
+    if (this.messages === 0) return undefined
+    const batches = this.batches
+    const first = batches[0]!.messages
+    let all = this.offset === 0 ? first : first.slice(this.offset)
+    for (let i = 1; i < batches.length; i++) all = all.concat(batches[i]!.messages)
+    this.batches = []
+    this.offset = 0
+    this.took(this.messages, this.bytes)
+    return all as unknown as NonEmptyReadonlyArray<In>
+  }
+
+  readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> = Effect.suspend(() => {
+    const batch = this.takeAllUnsafe()
+    if (batch !== undefined) return Effect.succeed(batch)
+    return this.error !== undefined ? Effect.fail(this.error) : this.filled.whenOpen(this.receiveAll)
+  })
+
+  readonly receive: Effect.Effect<In, ConnectionError> = Effect.suspend(() => {
+    if (this.messages === 0) {
+      return this.error !== undefined ? Effect.fail(this.error) : this.filled.whenOpen(this.receive)
+    }
+    const { bytes, messages } = this.batches[0]!
+    const message = messages[this.offset++]!
+    if (this.offset === messages.length) {
+      this.batches.shift()
+      this.offset = 0
+      this.took(1, bytes)
+    } else {
+      this.took(1, 0)
+    }
+    return Effect.succeed(message)
+  })
+}

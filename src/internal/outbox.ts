@@ -1,0 +1,325 @@
+/** Frames on their way out: a bounded lane for data, and a lane for control frames that passes it. */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import * as Queue from "effect/Queue"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import { type ConnectionError, make as makeError, MessageTooLarge, OutboxFull, SlowConsumer } from "../ConnectionError.ts"
+import type { Overflow } from "../Policy.ts"
+
+/** Bytes for a stream; a whole message, binary or text, for a message transport. */
+export type Frame = Uint8Array | string
+
+const ascii = /^[\0-\x7f]*$/
+const utf8 = new TextEncoder()
+
+/** The size of a frame on the wire, in bytes. */
+export const sizeOf = (frame: Frame): number =>
+  typeof frame !== "string" ? frame.byteLength : ascii.test(frame) ? frame.length : utf8.encode(frame).byteLength
+
+// one write: large enough to keep the transport busy, small enough that a control frame is never far behind
+const writeBytes = 64 * 1024
+// pongs waiting for a peer that reads nothing; one more proves nothing new
+const maxControl = 64
+
+interface Waiter {
+  readonly frames: ReadonlyArray<Frame>
+  next: number
+  readonly resume: (effect: Effect.Effect<void, ConnectionError>) => void
+}
+
+export interface Bounds {
+  readonly messages: number
+  readonly bytes: number
+  readonly overflow: Overflow
+  /** Fraction of a bound at or below which a full outbox is writable again. */
+  readonly lowWater: number
+}
+
+/**
+ * Owned by one connection. Plain fields: only the connection's own fibers and its senders touch them, synchronously.
+ * What is being written at the moment does not count against the bounds: that is one write, at most 64 KiB or one frame.
+ */
+export class Outbox {
+  private readonly data: Queue.Queue<Frame>
+  private control: Array<Frame> = []
+  private readonly waiters = new Set<Waiter>()
+  private readonly flushers = new Set<{ target: number; resume: (effect: Effect.Effect<void, ConnectionError>) => void }>()
+  private readonly work = Latch.makeUnsafe(false)
+  private readonly writableLatch = Latch.makeUnsafe(true)
+  // the rest of a frame too large for one write
+  private rest: Uint8Array | undefined
+  private readonly split: boolean
+  private writing = false
+  /** Whether the last `next` holds more than control frames. */
+  writingData = false
+  accepted = 0
+  private handed = 0
+  private closedWith: ConnectionError | undefined
+  private ended = false
+  bounds: Bounds
+  messages = 0
+  bytes = 0
+  dropped = 0
+  written = 0
+
+  private constructor(data: Queue.Queue<Frame>, bounds: Bounds, split: boolean) {
+    this.data = data
+    this.bounds = bounds
+    this.split = split
+  }
+
+  /** `split`: large frames may be written in slices, so that progress inside them can be seen. */
+  static make(bounds: Bounds, split: boolean): Effect.Effect<Outbox> {
+    return Effect.map(Queue.unbounded<Frame>(), (data) => new Outbox(data, bounds, split))
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the sender's side
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private fits(size: number): boolean {
+    return this.messages < this.bounds.messages && this.bytes + size <= this.bounds.bytes
+  }
+
+  private accept(frame: Frame, size: number): void {
+    Queue.offerUnsafe(this.data, frame)
+    this.accepted++
+    this.messages++
+    this.bytes += size
+    if (this.messages >= this.bounds.messages || this.bytes >= this.bounds.bytes) this.writableLatch.closeUnsafe()
+    this.work.openUnsafe()
+  }
+
+  private takeOldest(): Frame | undefined {
+    const exit = Queue.takeUnsafe(this.data)
+    if (exit === undefined || Exit.isFailure(exit)) return undefined
+    this.messages--
+    this.bytes -= sizeOf(exit.value)
+    return exit.value
+  }
+
+  /** Takes one frame, or says why not; "full" only under `wait`. */
+  offer(frame: Frame): "accepted" | "dropped" | "full" | ConnectionError {
+    if (this.closedWith !== undefined) return this.closedWith
+    const size = sizeOf(frame)
+    if (size > this.bounds.bytes) return makeError(new MessageTooLarge({ size, limit: this.bounds.bytes }))
+    if (this.waiters.size === 0 && this.fits(size)) {
+      this.accept(frame, size)
+      return "accepted"
+    }
+    switch (this.bounds.overflow) {
+      case "wait":
+        return "full"
+      case "fail":
+        return makeError(new OutboxFull({ messages: this.messages, bytes: this.bytes }))
+      case "drop-newest":
+        this.dropped++
+        return "dropped"
+      case "drop-oldest":
+        while (!this.fits(size)) {
+          if (this.takeOldest() === undefined) break
+          this.dropped++
+        }
+        this.accept(frame, size)
+        return "accepted"
+      case "close":
+        return makeError(new SlowConsumer({ messages: this.messages, bytes: this.bytes }))
+    }
+  }
+
+  /** Takes all frames in order, waiting for room under `wait`. `onSlow` is told when the policy is to close. */
+  send(frames: ReadonlyArray<Frame>, onSlow: (error: ConnectionError) => void): Effect.Effect<void, ConnectionError> {
+    for (let i = 0; i < frames.length; i++) {
+      const result = this.offer(frames[i]!)
+      if (result === "full") return this.wait(i === 0 ? frames : frames.slice(i))
+      if (typeof result === "object") {
+        if (result.reason._tag === "SlowConsumer") onSlow(result)
+        return Effect.fail(result)
+      }
+    }
+    return Effect.void
+  }
+
+  private wait(frames: ReadonlyArray<Frame>): Effect.Effect<void, ConnectionError> {
+    return Effect.callback((resume) => {
+      if (this.closedWith !== undefined) return resume(Effect.fail(this.closedWith))
+      const waiter: Waiter = { frames, next: 0, resume }
+      this.waiters.add(waiter)
+      this.admit()
+      return Effect.sync(() => {
+        this.waiters.delete(waiter)
+        // the one behind may be smaller
+        this.admit()
+      })
+    })
+  }
+
+  /** First come, first served: a large message at the head is not overtaken. */
+  private admit(): void {
+    for (const waiter of this.waiters) {
+      while (waiter.next < waiter.frames.length) {
+        const frame = waiter.frames[waiter.next]!
+        const size = sizeOf(frame)
+        if (size > this.bounds.bytes) {
+          this.waiters.delete(waiter)
+          waiter.resume(Effect.fail(makeError(new MessageTooLarge({ size, limit: this.bounds.bytes }))))
+          break
+        }
+        if (!this.fits(size)) return
+        this.accept(frame, size)
+        waiter.next++
+      }
+      if (waiter.next === waiter.frames.length) {
+        this.waiters.delete(waiter)
+        waiter.resume(Effect.void)
+      }
+    }
+  }
+
+  /** Passes all data, and its bounds. Dropped when the peer reads nothing and enough control frames wait already. */
+  offerControl(frame: Frame): void {
+    if (this.closedWith !== undefined || this.control.length >= maxControl) return
+    this.control.push(frame)
+    this.work.openUnsafe()
+  }
+
+  get isWritable(): boolean {
+    return this.closedWith === undefined && this.writableLatch.isOpen()
+  }
+
+  readonly awaitWritable: Effect.Effect<void> = this.writableLatch.await
+
+  /** Waits until what was accepted before is handed to the transport. */
+  readonly flush: Effect.Effect<void, ConnectionError> = Effect.callback((resume) => {
+    if (this.handed >= this.accepted) return resume(Effect.void)
+    if (this.ended) return resume(Effect.fail(this.closedWith!))
+    const flusher = { target: this.accepted, resume }
+    this.flushers.add(flusher)
+    return Effect.sync(() => {
+      this.flushers.delete(flusher)
+    })
+  })
+
+  setBounds(bounds: Bounds): void {
+    this.bounds = bounds
+    this.relax()
+    this.admit()
+  }
+
+  private relax(): void {
+    const { bytes, lowWater, messages } = this.bounds
+    if (this.messages <= messages * lowWater && this.bytes <= bytes * lowWater) this.writableLatch.openUnsafe()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the writer's side
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Whether anything is accepted and not handed to the transport. */
+  get isEmpty(): boolean {
+    return this.messages === 0 && this.rest === undefined && this.control.length === 0 && !this.writing
+  }
+
+  /** Set once no more is accepted and everything before has been taken. */
+  get isDrained(): ConnectionError | undefined {
+    return this.isEmpty ? this.closedWith : undefined
+  }
+
+  /** Waits until there may be something to write. */
+  readonly awaitWork: Effect.Effect<void> = this.work.await
+
+  /** The next write: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
+  next(): NonEmptyReadonlyArray<Frame> | undefined {
+    const batch: Array<Frame> = []
+    let size = 0
+    this.writingData = this.rest !== undefined || this.messages > 0
+    if (this.rest !== undefined) {
+      size = this.pushSlice(batch, this.rest)
+      // its end may share the write with what follows
+      if (this.rest !== undefined) return this.begin(batch, size)
+    }
+    if (this.control.length > 0) {
+      for (const frame of this.control) {
+        batch.push(frame)
+        size += sizeOf(frame)
+      }
+      this.control = []
+    }
+    while (this.messages > 0 && size < writeBytes) {
+      const frame = this.takeOldest()
+      if (frame === undefined) break
+      size += this.split && typeof frame !== "string" && frame.byteLength > writeBytes
+        ? this.pushSlice(batch, frame)
+        : this.push(batch, frame)
+    }
+    if (batch.length === 0) {
+      if (this.closedWith === undefined) this.work.closeUnsafe()
+      return undefined
+    }
+    this.relax()
+    if (this.waiters.size > 0) this.admit()
+    return this.begin(batch, size)
+  }
+
+  private begin(batch: Array<Frame>, size: number): NonEmptyReadonlyArray<Frame> {
+    this.writing = true
+    this.written += size
+    return batch as unknown as NonEmptyReadonlyArray<Frame>
+  }
+
+  private push(batch: Array<Frame>, frame: Frame): number {
+    batch.push(frame)
+    return sizeOf(frame)
+  }
+
+  private pushSlice(batch: Array<Frame>, frame: Uint8Array): number {
+    const slice = frame.subarray(0, writeBytes)
+    this.rest = slice.byteLength < frame.byteLength ? frame.subarray(writeBytes) : undefined
+    batch.push(slice)
+    return slice.byteLength
+  }
+
+  /** The last `next` was handed to the transport. */
+  wrote(): void {
+    this.writing = false
+    if (this.rest !== undefined) return
+    this.handed = this.accepted - this.messages
+    if (this.flushers.size === 0) return
+    for (const flusher of this.flushers) {
+      if (flusher.target > this.handed) continue
+      this.flushers.delete(flusher)
+      flusher.resume(Effect.void)
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the end
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Accepts nothing more; what was accepted is still written. Waiting senders fail. */
+  close(error: ConnectionError): void {
+    if (this.closedWith !== undefined) return
+    this.closedWith = error
+    const waiters = [...this.waiters]
+    this.waiters.clear()
+    for (const waiter of waiters) waiter.resume(Effect.fail(error))
+    this.writableLatch.openUnsafe()
+    this.work.openUnsafe()
+  }
+
+  /** Nothing more is written: waiting flushes fail. Returns how many accepted messages never left. */
+  end(error: ConnectionError): number {
+    this.close(error)
+    if (this.ended) return 0
+    this.ended = true
+    const flushers = [...this.flushers]
+    this.flushers.clear()
+    for (const flusher of flushers) flusher.resume(Effect.fail(this.closedWith!))
+    const lost = this.accepted - this.handed
+    while (this.takeOldest() !== undefined);
+    this.control = []
+    this.rest = undefined
+    return lost
+  }
+}

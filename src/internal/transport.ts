@@ -1,0 +1,39 @@
+/** What is known of a transport beyond what `effect/socket` says. */
+import type * as Socket from "effect/socket/Socket"
+
+const TypeId = "~holdfast/Transport"
+
+/**
+ * What is known of a transport beyond reading and writing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Transport {
+  /** One transport message is one frame (WebSocket): only the payload half of a codec applies. */
+  readonly messages: boolean
+  /** Our end, as text: `127.0.0.1:7000`, `/run/app.sock`. */
+  readonly local?: string | undefined
+  /** The peer's end, as text. */
+  readonly remote?: string | undefined
+  /**
+   * Bytes taken by the transport which the kernel has not taken yet. It shrinks while the peer takes our bytes, which is
+   * how a slow writer is told from a stalled one in the middle of a large write.
+   */
+  readonly unsent?: (() => number) | undefined
+}
+
+const stream: Transport = { messages: false }
+
+/**
+ * Adds what is known of a transport to its socket.
+ *
+ * @category transport
+ * @since 0.1.0
+ */
+export const describe = (socket: Socket.Socket, transport: Transport): Socket.Socket =>
+  Object.assign(Object.create(Object.getPrototypeOf(socket)), socket, { [TypeId]: transport })
+
+/** What is known of a socket; a socket nobody described is a byte stream. */
+export const transportOf = (socket: Socket.Socket): Transport =>
+  (socket as Socket.Socket & { readonly [TypeId]?: Transport })[TypeId] ?? stream
