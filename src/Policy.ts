@@ -194,7 +194,7 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   inboxBytes: bytes("inboxBytes"),
   /** The most messages waiting to be written. Default 1024. */
   outboxMessages: count("outboxMessages", 1),
-  /** The most bytes waiting to be written; one larger message is refused by size. Default 1 MiB. */
+  /** The most bytes waiting to be written; a larger message is refused by size. Default 2 MiB: one `maxFrame` fits. */
   outboxBytes: bytes("outboxBytes"),
   /** What happens at the bound of the outbox. Default `wait`. */
   overflow: Overflow,
@@ -267,7 +267,7 @@ const base = {
   inboxMessages: 1024,
   inboxBytes: mebibyte,
   outboxMessages: 1024,
-  outboxBytes: mebibyte,
+  outboxBytes: 2 * mebibyte,
   overflow: "wait",
   lowWater: 0.5,
   maxConnections: 10_000,

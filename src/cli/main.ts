@@ -1,0 +1,63 @@
+#!/usr/bin/env node
+/** The `holdfast` command. */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Cause from "effect/Cause"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import { readFileSync } from "node:fs"
+import { CommandFailed } from "./CommandFailed.ts"
+import { serve } from "./serve.ts"
+
+// beside src and beside dist alike
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+  readonly version: string
+}
+
+const oneLine = (text: string): string => text.replace(/\s*\n\s*/g, " ").trim()
+
+/** A mistake gets one line and a pointer to the help, not a page of it. */
+const presenter = Layer.succeed(CliOutput.Presenter, {
+  present: (event) =>
+    event._tag === "InvalidInvocation"
+      // one mistake often makes the parser find more
+      ? Console.error(`holdfast: ${oneLine(event.errors[0]!.message)} (see ${event.commandPath.join(" ")} --help)`)
+      : CliOutput.defaultPresenter.present(event)
+})
+
+const main = Command.make("holdfast").pipe(
+  Command.withDescription("Long-lived connections for Effect: servers to try things with"),
+  Command.withSubcommands([serve]),
+  Command.run({ version }),
+  Effect.tapCause((cause) => {
+    const error = Cause.squash(cause)
+    return error instanceof CommandFailed ? Console.error(`holdfast: ${oneLine(error.message)}`) : Effect.void
+  }),
+  Effect.provide(Layer.merge(NodeServices.layer, presenter))
+)
+
+// the first signal interrupts, which drains. The second is for somebody who will not wait; one signal may arrive twice,
+// from the terminal and from npm, which passes it on
+let firstSignalAt: number | undefined
+const onSignal = (_: string, number: number): void => {
+  firstSignalAt ??= Date.now()
+  if (Date.now() - firstSignalAt > 250) process.exit(128 + number)
+}
+process.on("SIGINT", onSignal)
+process.on("SIGTERM", onSignal)
+
+NodeRuntime.runMain(main, {
+  disableErrorReporting: true,
+  teardown: (exit, onExit) => {
+    if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return onExit(0)
+    for (const reason of exit.cause.reasons) {
+      // a defect is our mistake: all of it, so that it can be reported
+      if (reason._tag === "Die") console.error(Cause.pretty(exit.cause))
+    }
+    onExit(1)
+  }
+})

@@ -1,0 +1,210 @@
+/** `holdfast serve`: an echo or hub server on any number of addresses. */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
+import * as SocketServer from "effect/socket/SocketServer"
+import * as Codec from "../Codec.ts"
+import * as Connection from "../Connection.ts"
+import type * as ConnectionError from "../ConnectionError.ts"
+import * as Heartbeat from "../Heartbeat.ts"
+import * as Listener from "../node/Listener.ts"
+import * as Registry from "../Registry.ts"
+import * as Server from "../Server.ts"
+import { CommandFailed, fileProblem } from "./CommandFailed.ts"
+import { policyFlags, policyOf } from "./policyFlags.ts"
+
+const file = (name: string, description: string) =>
+  Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
+
+const flags = {
+  listen: Flag.String("listen").pipe(
+    Flag.withAlias("l"),
+    Flag.withMetavar("URL"),
+    Flag.withDescription(
+      "Where to listen: tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH; " +
+        "port 0 picks one; repeat it for several (default tcp://127.0.0.1:7000)"
+    ),
+    Flag.atLeast(0)
+  ),
+  cert: file("cert", "Certificate chain for tls and wss, PEM"),
+  key: file("key", "Private key of --cert, PEM"),
+  ca: file("ca", "Ask clients of tls and wss for a certificate signed by these authorities, PEM"),
+  protocol: Flag.Literals("protocol", ["lines", "frames"]).pipe(
+    Flag.withDescription(
+      "lines: text ended by a newline, with ping and pong; frames: bytes behind a 4-byte big-endian length " +
+        "(default lines)"
+    ),
+    Flag.withDefault("lines" as const)
+  ),
+  mode: Flag.Literals("mode", ["echo", "hub"]).pipe(
+    Flag.withDescription("echo: answer each message with itself; hub: send it to all others (default echo)"),
+    Flag.withDefault("echo" as const)
+  ),
+  log: Flag.Literals("log", ["pretty", "json"]).pipe(
+    Flag.withDescription("How connections are logged on the error stream (default pretty)"),
+    Flag.withDefault("pretty" as const)
+  ),
+  ...policyFlags
+}
+
+const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
+  if (Option.isNone(path)) return undefined
+  const files = yield* FileSystem.FileSystem
+  return yield* Effect.mapError(files.readFileString(path.value), fileProblem(flag, path.value))
+})
+
+/** What happened, as a sentence for people and as fields for machines. */
+const describeEvent = (event: Server.Event): { readonly text: string; readonly fields: Record<string, unknown> } => {
+  switch (event._tag) {
+    case "Opened": {
+      const { id, remote } = event.snapshot
+      return { text: `open #${id} ${remote ?? "unknown"}`, fields: { event: "open", id, address: remote ?? "unknown" } }
+    }
+    case "Closed": {
+      const { age, bytesIn, bytesOut, id, reason, remote } = event.snapshot
+      const detail = reason?.message ?? "closed"
+      const durationMs = Math.round(age)
+      return {
+        text: `close #${id} ${remote ?? "unknown"} after ${durationMs} ms, ${bytesIn} bytes in, ${bytesOut} bytes out: ` +
+          `${detail} (${reason?._tag ?? "Closed"})`,
+        fields: {
+          event: "close",
+          id,
+          address: remote ?? "unknown",
+          reason: reason?._tag ?? "Closed",
+          detail,
+          durationMs,
+          bytesIn,
+          bytesOut
+        }
+      }
+    }
+    case "Refused":
+      return {
+        text: `refused ${event.remote ?? "unknown"}: ${event.reason.message} (${event.reason._tag})`,
+        fields: {
+          event: "refused",
+          address: event.remote ?? "unknown",
+          reason: event.reason._tag,
+          detail: event.reason.message
+        }
+      }
+    case "AcceptFailed": {
+      const detail = String(event.cause.cause)
+      return {
+        text: `accepting failed, next try in ${event.retryAfter} ms: ${detail}`,
+        fields: { event: "accept-failed", detail, retryAfterMs: event.retryAfter }
+      }
+    }
+  }
+}
+
+const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Effect<void> => {
+  const { fields, text } = describeEvent(event)
+  const level = event._tag === "Refused" || event._tag === "AcceptFailed" ? "Warn" : "Info"
+  const line = event._tag === "Closed" && event.failure !== undefined
+    ? Effect.logError(text, event.failure)
+    : Effect.logWithLevel(level)(text)
+  return format === "json" ? Effect.annotateLogs(line, fields) : line
+}
+
+/** Several listeners as one, so that the limits of the server hold for all of them together. */
+const merged = (listeners: ReadonlyArray<Listener.Listener>): SocketServer.SocketServer["Service"] => ({
+  address: listeners[0]!.address,
+  run: (handler) =>
+    Effect.andThen(
+      Effect.forEach(listeners, (listener) => listener.run(handler), { concurrency: "unbounded", discard: true }),
+      Effect.never
+    )
+})
+
+export const serve = Command.make(
+  "serve",
+  flags,
+  Effect.fnUntraced(function*({ ca, cert, key, listen, log, mode, protocol, ...limits }) {
+    const policy = yield* policyOf(limits)
+    const tls = {
+      cert: yield* readFile("--cert", cert),
+      key: yield* readFile("--key", key),
+      ca: yield* readFile("--ca", ca)
+    }
+    const urls = listen.length === 0 ? ["tcp://127.0.0.1:7000"] : listen
+    const listeners = yield* Effect.forEach(urls, (url) =>
+      Listener.make(url, {
+        ...(/^(tls|wss):/i.test(url) ? tls : {}),
+        keepAlive: policy.keepAlive,
+        noDelay: policy.noDelay,
+        handshakeTimeout: policy.handshake,
+        maxFrame: policy.maxFrame
+      }).pipe(Effect.mapError((error) =>
+        new CommandFailed({
+          message: error.reason === "BadTls" ? `--cert, --key: ${error.message}` : `--listen: ${error.message}`
+        })
+      )))
+
+    const run = <A>(
+      open: (socket: Socket.Socket) => Effect.Effect<Connection.Connection<A>, ConnectionError.ConnectionError, Scope.Scope>,
+      registry: Registry.Registry<A>
+    ) =>
+      Server.run({
+        open,
+        registry,
+        policy,
+        onEvent: logEvent(log),
+        handle: (connection) =>
+          Effect.gen(function*() {
+            while (true) {
+              const messages = yield* connection.receiveAll
+              if (mode === "echo") {
+                yield* connection.sendAll(messages)
+                continue
+              }
+              for (const message of messages) yield* registry.broadcast(message, { except: connection.id })
+            }
+          })
+      })
+
+    const server = protocol === "lines"
+      ? Effect.flatMap(Registry.make<string>(), (registry) =>
+        run(
+          Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy }),
+          registry
+        ))
+      : Effect.flatMap(Registry.make<Uint8Array>(), (registry) =>
+        run(Connection.make({ codec: Codec.lengthPrefix(), policy }), registry))
+
+    for (const { url } of listeners) yield* Console.log(`listening ${url}`)
+    yield* Effect.provideService(server, SocketServer.SocketServer, merged(listeners)).pipe(
+      Effect.provide(
+        Layer.merge(
+          Logger.layer([log === "json" ? Logger.withConsoleError(Logger.formatJson) : Logger.consolePretty()]),
+          Layer.succeed(Logger.LogToStderr, true)
+        )
+      )
+    )
+  }, Effect.scoped)
+).pipe(
+  Command.withDescription(
+    "Runs an echo or hub server. SIGINT and SIGTERM stop it: it accepts nothing more, answers what it has, and exits; " +
+      "a second signal exits at once."
+  ),
+  Command.withShortDescription("Run an echo or hub server"),
+  Command.withExamples([
+    { command: "holdfast serve", description: "Echo lines on tcp://127.0.0.1:7000; try: nc 127.0.0.1 7000" },
+    {
+      command: "holdfast serve --listen tcp://0.0.0.0:7000 --listen ws://0.0.0.0:7001/chat --mode hub",
+      description: "A chat that nc and browsers share"
+    },
+    {
+      command: "holdfast serve --listen tls://0.0.0.0:7002 --cert cert.pem --key key.pem --silence 30s",
+      description: "TLS, and a dead peer is gone after 30 seconds"
+    }
+  ])
+)
