@@ -311,8 +311,9 @@ const open = Effect.fnUntraced(function*<In, Out>(
     transport: transport.messages ? "messages" : "stream"
   })
   const unsent = transport.unsent ?? (() => 0)
-  const outbox = yield* Outbox.make(boundsOf(shared.policy), !transport.messages && transport.unsent === undefined)
-  const inbox = new Inbox<In>(shared.policy.inboxMessages, shared.policy.inboxBytes)
+  const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
+  const outbox = yield* Outbox.make(dispatcher, boundsOf(shared.policy), !transport.messages && transport.unsent === undefined)
+  const inbox = new Inbox<In>(dispatcher, shared.policy.inboxMessages, shared.policy.inboxBytes)
   const pings = new Pings(opened)
   const deadlines = new Deadlines(
     shared.limits,

@@ -1,8 +1,9 @@
 /** Messages that were read and not received yet, kept in the batches they came in. */
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Scheduler from "effect/Scheduler"
 import type { ConnectionError } from "../ConnectionError.ts"
+import { Signal } from "./signal.ts"
 
 interface Batch<In> {
   readonly messages: ReadonlyArray<In>
@@ -18,14 +19,16 @@ export class Inbox<In> {
   // index of the next message in batches[0]
   private offset = 0
   private error: ConnectionError | undefined
-  private readonly filled = Latch.makeUnsafe(false)
-  private readonly room = Latch.makeUnsafe(true)
+  private readonly filled: Signal
+  private readonly room: Signal
   messages = 0
   bytes = 0
   maxMessages: number
   maxBytes: number
 
-  constructor(maxMessages: number, maxBytes: number) {
+  constructor(dispatcher: Scheduler.SchedulerDispatcher, maxMessages: number, maxBytes: number) {
+    this.filled = new Signal(dispatcher, false)
+    this.room = new Signal(dispatcher, true)
     this.maxMessages = maxMessages
     this.maxBytes = maxBytes
   }
@@ -40,31 +43,33 @@ export class Inbox<In> {
     this.batches.push({ messages, bytes })
     this.messages += messages.length
     this.bytes += bytes
-    if (this.isFull) this.room.closeUnsafe()
-    this.filled.openUnsafe()
+    if (this.isFull) this.room.close()
+    this.filled.open()
   }
 
   /** What is buffered can still be taken; then every take fails with `error`. */
   end(error: ConnectionError): void {
     if (this.error !== undefined) return
     this.error = error
-    this.filled.openUnsafe()
-    this.room.openUnsafe()
+    this.filled.open()
+    this.room.open()
   }
 
   /** Waits until the reader may go on. */
-  readonly awaitRoom: Effect.Effect<void> = this.room.await
+  get awaitRoom(): Effect.Effect<void> {
+    return this.room.await
+  }
 
   /** Limits changed: a full inbox may have room now. */
   recheck(): void {
-    if (!this.isFull) this.room.openUnsafe()
+    if (!this.isFull) this.room.open()
   }
 
   private took(messages: number, bytes: number): void {
     this.messages -= messages
     this.bytes -= bytes
-    if (this.messages === 0 && this.error === undefined) this.filled.closeUnsafe()
-    if (!this.room.isOpen() && !this.isFull) this.room.openUnsafe()
+    if (this.messages === 0 && this.error === undefined) this.filled.close()
+    if (!this.room.isOpen && !this.isFull) this.room.open()
   }
 
   private takeAllUnsafe(): NonEmptyReadonlyArray<In> | undefined {
@@ -82,12 +87,12 @@ export class Inbox<In> {
   readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> = Effect.suspend(() => {
     const batch = this.takeAllUnsafe()
     if (batch !== undefined) return Effect.succeed(batch)
-    return this.error !== undefined ? Effect.fail(this.error) : this.filled.whenOpen(this.receiveAll)
+    return this.error !== undefined ? Effect.fail(this.error) : Effect.andThen(this.filled.await, this.receiveAll)
   })
 
   readonly receive: Effect.Effect<In, ConnectionError> = Effect.suspend(() => {
     if (this.messages === 0) {
-      return this.error !== undefined ? Effect.fail(this.error) : this.filled.whenOpen(this.receive)
+      return this.error !== undefined ? Effect.fail(this.error) : Effect.andThen(this.filled.await, this.receive)
     }
     const { bytes, messages } = this.batches[0]!
     const message = messages[this.offset++]!

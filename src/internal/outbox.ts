@@ -1,11 +1,12 @@
 /** Frames on their way out: a bounded lane for data, and a lane for control frames that passes it. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
-import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Scheduler from "effect/Scheduler"
 import { type ConnectionError, make as makeError, MessageTooLarge, OutboxFull, SlowConsumer } from "../ConnectionError.ts"
 import type { Overflow } from "../Policy.ts"
+import { Signal } from "./signal.ts"
 
 /** Bytes for a stream; a whole message, binary or text, for a message transport. */
 export type Frame = Uint8Array | string
@@ -45,8 +46,8 @@ export class Outbox {
   private control: Array<Frame> = []
   private readonly waiters = new Set<Waiter>()
   private readonly flushers = new Set<{ target: number; resume: (effect: Effect.Effect<void, ConnectionError>) => void }>()
-  private readonly work = Latch.makeUnsafe(false)
-  private readonly writableLatch = Latch.makeUnsafe(true)
+  private readonly work: Signal
+  private readonly writable: Signal
   // the rest of a frame too large for one write
   private rest: Uint8Array | undefined
   private readonly split: boolean
@@ -63,15 +64,30 @@ export class Outbox {
   dropped = 0
   written = 0
 
-  private constructor(data: Queue.Queue<Frame>, bounds: Bounds, split: boolean) {
+  private readonly dispatcher: Scheduler.SchedulerDispatcher
+
+  private constructor(
+    data: Queue.Queue<Frame>,
+    dispatcher: Scheduler.SchedulerDispatcher,
+    bounds: Bounds,
+    split: boolean
+  ) {
     this.data = data
+    this.dispatcher = dispatcher
+    this.work = new Signal(dispatcher, false)
+    this.writable = new Signal(dispatcher, true)
     this.bounds = bounds
     this.split = split
   }
 
   /** `split`: large frames may be written in slices, so that progress inside them can be seen. */
-  static make(bounds: Bounds, split: boolean): Effect.Effect<Outbox> {
-    return Effect.map(Queue.unbounded<Frame>(), (data) => new Outbox(data, bounds, split))
+  static make(dispatcher: Scheduler.SchedulerDispatcher, bounds: Bounds, split: boolean): Effect.Effect<Outbox> {
+    return Effect.map(Queue.unbounded<Frame>(), (data) => new Outbox(data, dispatcher, bounds, split))
+  }
+
+  /** Settles somebody who waits, in a task of its own: a sender must not run in the middle of the writer's turn. */
+  private settle(waiter: Pick<Waiter, "resume">, effect: Effect.Effect<void, ConnectionError>): void {
+    this.dispatcher.scheduleTask(() => waiter.resume(effect), 0)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -87,8 +103,8 @@ export class Outbox {
     this.accepted++
     this.messages++
     this.bytes += size
-    if (this.messages >= this.bounds.messages || this.bytes >= this.bounds.bytes) this.writableLatch.closeUnsafe()
-    this.work.openUnsafe()
+    if (this.messages >= this.bounds.messages || this.bytes >= this.bounds.bytes) this.writable.close()
+    this.work.open()
   }
 
   private takeOldest(): Frame | undefined {
@@ -163,7 +179,7 @@ export class Outbox {
         const size = sizeOf(frame)
         if (size > this.bounds.bytes) {
           this.waiters.delete(waiter)
-          waiter.resume(Effect.fail(makeError(new MessageTooLarge({ size, limit: this.bounds.bytes }))))
+          this.settle(waiter, Effect.fail(makeError(new MessageTooLarge({ size, limit: this.bounds.bytes }))))
           break
         }
         if (!this.fits(size)) return
@@ -172,7 +188,7 @@ export class Outbox {
       }
       if (waiter.next === waiter.frames.length) {
         this.waiters.delete(waiter)
-        waiter.resume(Effect.void)
+        this.settle(waiter, Effect.void)
       }
     }
   }
@@ -181,14 +197,16 @@ export class Outbox {
   offerControl(frame: Frame): void {
     if (this.closedWith !== undefined || this.control.length >= maxControl) return
     this.control.push(frame)
-    this.work.openUnsafe()
+    this.work.open()
   }
 
   get isWritable(): boolean {
-    return this.closedWith === undefined && this.writableLatch.isOpen()
+    return this.closedWith === undefined && this.writable.isOpen
   }
 
-  readonly awaitWritable: Effect.Effect<void> = this.writableLatch.await
+  readonly awaitWritable: Effect.Effect<void> = Effect.suspend(() =>
+    this.writable.isOpen ? Effect.void : Effect.andThen(this.writable.await, this.awaitWritable)
+  )
 
   /** Waits until what was accepted before is handed to the transport. */
   readonly flush: Effect.Effect<void, ConnectionError> = Effect.callback((resume) => {
@@ -209,7 +227,7 @@ export class Outbox {
 
   private relax(): void {
     const { bytes, lowWater, messages } = this.bounds
-    if (this.messages <= messages * lowWater && this.bytes <= bytes * lowWater) this.writableLatch.openUnsafe()
+    if (this.messages <= messages * lowWater && this.bytes <= bytes * lowWater) this.writable.open()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -227,7 +245,9 @@ export class Outbox {
   }
 
   /** Waits until there may be something to write. */
-  readonly awaitWork: Effect.Effect<void> = this.work.await
+  get awaitWork(): Effect.Effect<void> {
+    return this.work.await
+  }
 
   /** The next write: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
   next(): NonEmptyReadonlyArray<Frame> | undefined {
@@ -254,7 +274,7 @@ export class Outbox {
         : this.push(batch, frame)
     }
     if (batch.length === 0) {
-      if (this.closedWith === undefined) this.work.closeUnsafe()
+      if (this.closedWith === undefined) this.work.close()
       return undefined
     }
     this.relax()
@@ -289,7 +309,7 @@ export class Outbox {
     for (const flusher of this.flushers) {
       if (flusher.target > this.handed) continue
       this.flushers.delete(flusher)
-      flusher.resume(Effect.void)
+      this.settle(flusher, Effect.void)
     }
   }
 
@@ -303,9 +323,9 @@ export class Outbox {
     this.closedWith = error
     const waiters = [...this.waiters]
     this.waiters.clear()
-    for (const waiter of waiters) waiter.resume(Effect.fail(error))
-    this.writableLatch.openUnsafe()
-    this.work.openUnsafe()
+    for (const waiter of waiters) this.settle(waiter, Effect.fail(error))
+    this.writable.open()
+    this.work.open()
   }
 
   /** Nothing more is written: waiting flushes fail. Returns how many accepted messages never left. */
@@ -315,7 +335,7 @@ export class Outbox {
     this.ended = true
     const flushers = [...this.flushers]
     this.flushers.clear()
-    for (const flusher of flushers) flusher.resume(Effect.fail(this.closedWith!))
+    for (const flusher of flushers) this.settle(flusher, Effect.fail(this.closedWith!))
     const lost = this.accepted - this.handed
     while (this.takeOldest() !== undefined);
     this.control = []

@@ -99,11 +99,13 @@ export const make = (options?: {
         }
         const size = sizeOf(chunk)
         unsent += size
-        return Effect.as(take(size), undefined).pipe(
-          Effect.andThen(Effect.sync(() => {
+        return take(size).pipe(
+          // the effect, not `openUnsafe`, which would run whoever waits in the middle of this write
+          Effect.andThen(Effect.suspend(() => {
             written.push(chunk)
-            arrived.openUnsafe()
-          }))
+            return arrived.open
+          })),
+          Effect.asVoid
         )
       })
     const take = (left: number): Effect.Effect<void, Socket.SocketError> =>

@@ -1,0 +1,49 @@
+/** A latch that wakes its waiters in a task of their own. */
+import * as Effect from "effect/Effect"
+import type * as Scheduler from "effect/Scheduler"
+
+/**
+ * `Latch.openUnsafe` runs whoever waits inside the call: a writer woken by the first of 32 messages would write just that
+ * one, in the middle of the sender's turn. Here everything done in one turn is seen by one wake-up.
+ */
+export class Signal {
+  private waiters: Array<(effect: Effect.Effect<void>) => void> = []
+  private scheduled = false
+  private readonly dispatcher: Scheduler.SchedulerDispatcher
+  isOpen: boolean
+
+  constructor(dispatcher: Scheduler.SchedulerDispatcher, isOpen: boolean) {
+    this.dispatcher = dispatcher
+    this.isOpen = isOpen
+  }
+
+  open(): void {
+    if (this.isOpen) return
+    this.isOpen = true
+    if (this.waiters.length === 0 || this.scheduled) return
+    this.scheduled = true
+    this.dispatcher.scheduleTask(this.flush, 0)
+  }
+
+  close(): void {
+    this.isOpen = false
+  }
+
+  private readonly flush = (): void => {
+    this.scheduled = false
+    // closed again meanwhile: they look again, and wait again
+    const waiters = this.waiters
+    this.waiters = []
+    for (const waiter of waiters) waiter(Effect.void)
+  }
+
+  /** Waits until it is opened. It may be closed again by then: look before relying on it. */
+  readonly await: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (this.isOpen) return resume(Effect.void)
+    this.waiters.push(resume)
+    return Effect.sync(() => {
+      const index = this.waiters.indexOf(resume)
+      if (index !== -1) this.waiters.splice(index, 1)
+    })
+  })
+}

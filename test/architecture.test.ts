@@ -1,0 +1,535 @@
+/**
+ * The file list is the architecture: what may import what, where time may enter, what the top level holds.
+ *
+ * Every rule is a function over paths and texts that returns what breaks it, so that each rule is also shown to catch
+ * a planted violation.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { execFileSync } from "node:child_process"
+import { existsSync, readFileSync } from "node:fs"
+import { builtinModules } from "node:module"
+import { posix } from "node:path"
+import { fileURLToPath } from "node:url"
+
+/** Each level may import the levels before it, and nothing of its own. */
+const levels = [
+  ["ConnectionError"],
+  ["Codec", "Policy", "Backoff", "Heartbeat"],
+  ["Connection"],
+  ["Registry", "Client", "ConnectionPool"],
+  ["Server"]
+]
+
+const internalMayImport = ["ConnectionError", "Codec", "Policy", "Heartbeat"]
+
+const topLevelNames = [
+  "src",
+  "test",
+  "package.json",
+  "package-lock.json",
+  "tsconfig.json",
+  "vitest.config.ts",
+  "README.md",
+  "LICENSE",
+  "CHANGELOG.md"
+]
+
+type Area = "index" | "noun" | "internal" | "testing" | "node" | "cli"
+
+const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
+  index: [],
+  noun: ["effect", "@msgpack/msgpack"],
+  internal: ["effect"],
+  testing: ["effect"],
+  node: ["effect", "@effect/platform-node", "node:"],
+  cli: ["effect", "@effect/platform-node", "node:"]
+}
+
+const mayImportAreas: Record<Area, ReadonlyArray<Area>> = {
+  index: ["noun"],
+  noun: ["noun", "internal"],
+  internal: ["noun", "internal"],
+  testing: ["testing"],
+  node: ["noun", "internal", "node"],
+  cli: ["noun", "internal", "testing", "node", "cli"]
+}
+
+interface Source {
+  readonly path: string
+  readonly text: string
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// reading
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Blanks comments and the insides of strings and regular expressions, so that every index stays where it was. */
+const bare = (text: string): string => {
+  const out = text.split("")
+  const blank = (from: number, to: number) => {
+    for (let i = from; i < to; i++) if (out[i] !== "\n") out[i] = " "
+  }
+  const until = (start: number, found: (at: number) => boolean): number => {
+    let at = start
+    while (at < text.length && !found(at)) at += text[at] === "\\" ? 2 : 1
+    return Math.min(at, text.length)
+  }
+  const regexMayStart = (at: number): boolean =>
+    /(?:^|[(,=:[!&|?{};+\-*%~^<>]|\b(?:return|typeof|case|in|of|yield|await|void))\s*$/.test(out.slice(0, at).join(""))
+  // the depth of braces at which each open `${` ends
+  const templates: Array<number> = []
+  let depth = 0
+  let at = 0
+  const template = (start: number) => {
+    const end = until(start, (i) => text[i] === "`" || text.startsWith("${", i))
+    blank(start, end)
+    if (text[end] === "$") {
+      templates.push(depth)
+      return end + 2
+    }
+    return end + 1
+  }
+  while (at < text.length) {
+    const char = text[at]
+    if (text.startsWith("//", at) || (at === 0 && text.startsWith("#!"))) {
+      const end = text.indexOf("\n", at)
+      blank(at, end < 0 ? text.length : end)
+      at = end < 0 ? text.length : end
+    } else if (text.startsWith("/*", at)) {
+      const end = text.indexOf("*/", at + 2)
+      blank(at, end < 0 ? text.length : end + 2)
+      at = end < 0 ? text.length : end + 2
+    } else if (char === "\"" || char === "'") {
+      const end = until(at + 1, (i) => text[i] === char || text[i] === "\n")
+      blank(at + 1, end)
+      at = end + 1
+    } else if (char === "`") {
+      at = template(at + 1)
+    } else if (char === "}" && templates.at(-1) === depth) {
+      templates.pop()
+      at = template(at + 1)
+    } else if (char === "/" && regexMayStart(at)) {
+      let inClass = false
+      const end = until(at + 1, (i) => {
+        if (text[i] === "[") inClass = true
+        else if (text[i] === "]") inClass = false
+        return text[i] === "\n" || (text[i] === "/" && !inClass)
+      })
+      blank(at + 1, end)
+      at = end + 1
+    } else {
+      if (char === "{") depth++
+      else if (char === "}") depth--
+      at++
+    }
+  }
+  return out.join("")
+}
+
+const lineAt = (text: string, index: number): number => text.slice(0, index).split("\n").length
+
+interface Import {
+  readonly line: number
+  /** `undefined` where the name is computed. */
+  readonly specifier: string | undefined
+}
+
+const importForms = [
+  /\b(?:import|export)\b[\w\s{},*$]*?\bfrom\s*["']( *)["']/dg,
+  /\bimport\s*["']( *)["']/dg,
+  /\bimport\s*\(\s*["']( *)["']\s*[),]/dg
+]
+
+const imports = (text: string): Array<Import> => {
+  const code = bare(text)
+  const found = importForms.flatMap((form) =>
+    Array.from(code.matchAll(form), (match): Import => ({
+      line: lineAt(text, match.index),
+      specifier: text.slice(...match.indices![1]!)
+    }))
+  )
+  for (const match of code.matchAll(/\bimport\s*\(\s*(?!["'\s])/g)) {
+    found.push({ line: lineAt(text, match.index), specifier: undefined })
+  }
+  return found
+}
+
+const areaOf = (path: string): Area | undefined => {
+  if (path === "src/index.ts") return "index"
+  if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
+  const folder = /^src\/(internal|testing|node|cli)\/.+\.ts$/.exec(path)
+  return folder === null ? undefined : folder[1] as Area
+}
+
+const nounOf = (path: string): string => posix.basename(path, ".ts")
+
+const levelOf = (noun: string): number => levels.findIndex((level) => level.includes(noun))
+
+const packageOf = (specifier: string): string =>
+  specifier.startsWith("node:") || builtinModules.includes(specifier)
+    ? "node:"
+    : specifier.split("/").slice(0, specifier.startsWith("@") ? 2 : 1).join("/")
+
+const isRelative = (specifier: string | undefined): specifier is string => specifier?.startsWith(".") === true
+
+const targetOf = (path: string, specifier: string): string => posix.join(posix.dirname(path), specifier)
+
+const graphOf = (sources: ReadonlyArray<Source>): Map<string, ReadonlyArray<string>> =>
+  new Map(sources.map(({ path, text }) => [
+    path,
+    imports(text).flatMap(({ specifier }) => isRelative(specifier) ? [targetOf(path, specifier)] : [])
+  ]))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the rules
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Everything has its place: a new noun or folder has to be given one here. */
+const placed = (sources: ReadonlyArray<Source>): Array<string> =>
+  sources.flatMap(({ path }) => {
+    const area = areaOf(path)
+    if (area === undefined) return [`${path} is in no known part of src`]
+    return area === "noun" && levelOf(nounOf(path)) < 0 ? [`${path} is on no level`] : []
+  })
+
+/** Packages by area: what is outside `node` and `cli` has to run in a browser. */
+const packages = (sources: ReadonlyArray<Source>): Array<string> =>
+  sources.flatMap(({ path, text }) => {
+    const area = areaOf(path)
+    return imports(text).flatMap(({ line, specifier }) => {
+      if (area === undefined || isRelative(specifier)) return []
+      if (specifier === undefined) return [`${path}:${line} imports a computed name`]
+      return mayUsePackages[area].includes(packageOf(specifier))
+        ? []
+        : [`${path}:${line} may not import ${specifier}`]
+    })
+  })
+
+/** Imports within src only go down; what an internal file imports counts for those who import it. */
+const downward = (sources: ReadonlyArray<Source>): Array<string> => {
+  const graph = graphOf(sources)
+  const nounsBehind = (path: string, seen: Set<string>): Array<string> => {
+    if (seen.has(path)) return []
+    seen.add(path)
+    const area = areaOf(path)
+    if (area === "noun") return [nounOf(path)]
+    return area === "internal" ? (graph.get(path) ?? []).flatMap((target) => nounsBehind(target, seen)) : []
+  }
+  return sources.flatMap(({ path, text }) => {
+    const area = areaOf(path)
+    return imports(text).flatMap(({ line, specifier }): Array<string> => {
+      if (area === undefined || !isRelative(specifier)) return []
+      const target = targetOf(path, specifier)
+      const targetArea = areaOf(target)
+      if (targetArea === undefined || !graph.has(target)) {
+        return [`${path}:${line} imports ${target}, not a file of src`]
+      }
+      if (!mayImportAreas[area].includes(targetArea)) return [`${path}:${line} may not import ${target}`]
+      if (area === "internal" && targetArea === "noun") {
+        return internalMayImport.includes(nounOf(target)) ? [] : [`${path}:${line} may not import ${target}`]
+      }
+      if (area !== "noun") return []
+      const level = levelOf(nounOf(path))
+      return nounsBehind(target, new Set())
+        .filter((noun) => levelOf(noun) >= level)
+        .map((noun) =>
+          `${path}:${line} imports ${targetArea === "noun" ? noun : `${noun} through ${target}`}, which is not below it`
+        )
+    })
+  })
+}
+
+const cycles = (sources: ReadonlyArray<Source>): Array<string> => {
+  const graph = graphOf(sources)
+  const finished = new Set<string>()
+  const found: Array<string> = []
+  const visit = (path: string, trail: ReadonlyArray<string>): void => {
+    const start = trail.indexOf(path)
+    if (start >= 0) {
+      found.push([...trail.slice(start), path].join(" -> "))
+      return
+    }
+    if (finished.has(path)) return
+    for (const target of graph.get(path) ?? []) visit(target, [...trail, path])
+    finished.add(path)
+  }
+  for (const { path } of sources) visit(path, [])
+  return found
+}
+
+const ambient = [
+  /\bDate\s*\.\s*now\b/g,
+  /\bnew\s+Date\b/g,
+  /(?<![\w$.])(?:(?:globalThis|window|self)\s*\.\s*)?set(?:Timeout|Interval|Immediate)\b/g,
+  /\bMath\s*\.\s*random\b/g,
+  /\bperformance\s*\.\s*now\b/g
+]
+
+/** Time and randomness come from Clock, Schedule and Random, or a simulation could not be repeated. */
+const timeAndRandomness = (sources: ReadonlyArray<Source>): Array<string> =>
+  sources.flatMap(({ path, text }) => {
+    const area = areaOf(path)
+    if (area === "node" || area === "cli") return []
+    const code = bare(text)
+    return ambient.flatMap((pattern) =>
+      Array.from(code.matchAll(pattern), (match) => `${path}:${lineAt(text, match.index)} uses ${match[0]}`)
+    )
+  })
+
+/** The index exports every noun as a namespace and does nothing else. */
+const index = (sources: ReadonlyArray<Source>): Array<string> => {
+  const statement = /^export \* as (\w+) from "\.\/(\w+)\.ts"$/
+  const text = sources.find(({ path }) => path === "src/index.ts")?.text ?? ""
+  const code = bare(text).split("\n")
+  const lines = text.split("\n").map((line, i) => code[i].trim() === "" ? "" : line.trim()).filter((line) =>
+    line !== ""
+  )
+  const exported = lines.flatMap((line) => {
+    const match = statement.exec(line)
+    return match !== null && match[1] === match[2] ? [match[1]] : []
+  })
+  const nouns = sources.filter(({ path }) => areaOf(path) === "noun").map(({ path }) => nounOf(path))
+  return [
+    ...lines.filter((line) => {
+      const match = statement.exec(line)
+      return match === null || match[1] !== match[2]
+    }).map((line) => `src/index.ts holds ${line}`),
+    ...nouns.filter((noun) => !exported.includes(noun)).map((noun) => `src/index.ts does not export ${noun}`),
+    ...exported.filter((noun, i) => exported.indexOf(noun) !== i).map((noun) => `src/index.ts exports ${noun} twice`)
+  ]
+}
+
+const topLevel = (paths: ReadonlyArray<string>): Array<string> =>
+  [...new Set(paths.map((path) => path.split("/")[0]))]
+    .filter((name) => !name.startsWith(".") && !topLevelNames.includes(name))
+    .map((name) => `${name} may not be at the top level`)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the tests
+// ---------------------------------------------------------------------------------------------------------------------
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+
+const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard", "-z"], {
+  cwd: root,
+  encoding: "utf8"
+}).split("\0").filter((path) => path !== "" && existsSync(root + path))
+
+const tree: ReadonlyArray<Source> = files
+  .filter((path) => path.startsWith("src/"))
+  .map((path) => ({ path, text: readFileSync(root + path, "utf8") }))
+
+const planted = (files: Record<string, string>): Array<Source> =>
+  Object.entries(files).map(([path, text]) => ({ path: `src/${path}`, text }))
+
+describe("architecture", () => {
+  describe("reads imports", () => {
+    it("in every form", () => {
+      const text = [
+        "import * as Effect from \"effect/Effect\"",
+        "import type {\n  A,\n  B as C\n} from \"./A.ts\"",
+        "import d, { type E } from './D.ts'",
+        "import \"./side.ts\"",
+        "export * from \"./F.ts\"",
+        "export * as G from \"./G.ts\"",
+        "export { H } from \"./H.ts\"",
+        "const lazy = import(\"./lazy.ts\")",
+        "type T = import(\"./T.ts\").T",
+        "const computed = import(name)"
+      ].join("\n")
+      assert.deepStrictEqual(
+        imports(text).map(({ specifier }) => specifier).toSorted(),
+        [
+          "./A.ts",
+          "./D.ts",
+          "./F.ts",
+          "./G.ts",
+          "./H.ts",
+          "./T.ts",
+          "./lazy.ts",
+          "./side.ts",
+          "effect/Effect",
+          undefined
+        ]
+      )
+    })
+
+    it("and not those in comments, strings, templates and regular expressions", () => {
+      const text = [
+        "// import \"./a.ts\"",
+        "/** import * as B from \"./b.ts\" */",
+        "const c = \"import './c.ts'\"",
+        "const d = `import \"./d.ts\" ${`import \"./e.ts\"`} import \"./f.ts\"`",
+        "const g = /[/]import \"g\"/",
+        "const h = 4 / 2 // \" unclosed",
+        "import \"./real.ts\""
+      ].join("\n")
+      assert.deepStrictEqual(imports(text), [{ line: 7, specifier: "./real.ts" }])
+    })
+
+    it("of every file of src", () => {
+      assert.isAbove(tree.length, 0)
+      for (const { path, text } of tree) {
+        const statements = text.match(/^(?:import\b|export (?:type )?(?:\*|\{[^}]*\} from))/gm) ?? []
+        assert.isAtLeast(imports(text).length, statements.length, path)
+      }
+    })
+  })
+
+  describe("every file has its place", () => {
+    it("in src", () => assert.deepStrictEqual(placed(tree), []))
+
+    it("or is reported", () =>
+      assert.deepStrictEqual(placed(planted({ "Manager.ts": "", "utils/a.ts": "", "Codec.ts": "", "node/a.ts": "" })), [
+        "src/Manager.ts is on no level",
+        "src/utils/a.ts is in no known part of src"
+      ]))
+  })
+
+  describe("only node and cli need Node", () => {
+    it("in src", () => assert.deepStrictEqual(packages(tree), []))
+
+    it("or is reported", () =>
+      assert.deepStrictEqual(
+        packages(planted({
+          "Codec.ts": "import * as M from \"@msgpack/msgpack\"\nimport type { Socket } from \"node:net\"",
+          "Server.ts": "import * as N from \"@effect/platform-node/NodeSocketServer\"",
+          "internal/a.ts": "import { readFileSync } from \"fs\"",
+          "testing/T.ts": "import * as E from \"effect/Effect\"\nimport * as H from \"holdfast\"",
+          "node/N.ts": "import \"node:net\"\nimport \"@effect/platform-node/NodeSocket\"\nimport \"ws\"",
+          "Policy.ts": "import(name)"
+        })),
+        [
+          "src/Codec.ts:2 may not import node:net",
+          "src/Server.ts:1 may not import @effect/platform-node/NodeSocketServer",
+          "src/internal/a.ts:1 may not import fs",
+          "src/testing/T.ts:2 may not import holdfast",
+          "src/node/N.ts:3 may not import ws",
+          "src/Policy.ts:1 imports a computed name"
+        ]
+      ))
+  })
+
+  describe("imports go down", () => {
+    it("in src", () => assert.deepStrictEqual(downward(tree), []))
+
+    it("or are reported", () =>
+      assert.deepStrictEqual(
+        downward(planted({
+          "index.ts": "export * as Codec from \"./Codec.ts\"\nexport * as a from \"./internal/a.ts\"",
+          "ConnectionError.ts": "import \"./internal/a.ts\"",
+          "Codec.ts": "import \"./ConnectionError.ts\"\nimport type * as Policy from \"./Policy.ts\"",
+          "Policy.ts": "",
+          "Connection.ts": "import \"./Codec.ts\"\nimport \"./internal/b.ts\"\nimport \"./Server.ts\"",
+          "Server.ts": "import \"./Connection.ts\"\nimport \"./node/n.ts\"\nimport \"./testing/t.ts\"",
+          "internal/a.ts": "import \"./b.ts\"",
+          "internal/b.ts": "import \"../Codec.ts\"",
+          "internal/c.ts": "import \"../Connection.ts\"",
+          "testing/t.ts": "import \"../Codec.ts\"\nimport \"./u.ts\"",
+          "testing/u.ts": "",
+          "node/n.ts": "import \"../Server.ts\"\nimport \"../cli/main.ts\"",
+          "cli/main.ts": "import \"../node/n.ts\"\nimport \"../../test/x.ts\"\nimport \"./gone.ts\""
+        })),
+        [
+          "src/index.ts:2 may not import src/internal/a.ts",
+          "src/ConnectionError.ts:1 imports Codec through src/internal/a.ts, which is not below it",
+          "src/Codec.ts:2 imports Policy, which is not below it",
+          "src/Connection.ts:3 imports Server, which is not below it",
+          "src/Server.ts:2 may not import src/node/n.ts",
+          "src/Server.ts:3 may not import src/testing/t.ts",
+          "src/internal/c.ts:1 may not import src/Connection.ts",
+          "src/testing/t.ts:1 may not import src/Codec.ts",
+          "src/node/n.ts:2 may not import src/cli/main.ts",
+          "src/cli/main.ts:2 imports test/x.ts, not a file of src",
+          "src/cli/main.ts:3 imports src/cli/gone.ts, not a file of src"
+        ]
+      ))
+  })
+
+  describe("no import goes in a circle", () => {
+    it("in src", () => assert.deepStrictEqual(cycles(tree), []))
+
+    it("or is reported", () => {
+      assert.deepStrictEqual(
+        cycles(planted({
+          "internal/a.ts": "import \"./b.ts\"",
+          "internal/b.ts": "import type { C } from \"./c.ts\"",
+          "internal/c.ts": "import \"./b.ts\"",
+          "internal/d.ts": "import \"./a.ts\"\nimport \"./c.ts\""
+        })),
+        ["src/internal/b.ts -> src/internal/c.ts -> src/internal/b.ts"]
+      )
+      assert.deepStrictEqual(cycles(planted({ "Codec.ts": "import \"./Codec.ts\"" })), ["src/Codec.ts -> src/Codec.ts"])
+    })
+  })
+
+  describe("time and randomness come from Effect", () => {
+    it("in src", () => assert.deepStrictEqual(timeAndRandomness(tree), []))
+
+    it("or are reported", () => {
+      const text = [
+        "// Date.now() and setTimeout in a comment",
+        "const words = \"Math.random\"",
+        "const a = `at ${Date.now()}`",
+        "const b = new Date(0)",
+        "setTimeout(f, 1)",
+        "globalThis.setInterval(f, 1)",
+        "setImmediate(f)",
+        "const c = Math.random()",
+        "const d = performance.now()",
+        "socket.setTimeout(0)",
+        "const e = update.now()"
+      ].join("\n")
+      assert.deepStrictEqual(timeAndRandomness(planted({ "testing/T.ts": text })).toSorted(), [
+        "src/testing/T.ts:3 uses Date.now",
+        "src/testing/T.ts:4 uses new Date",
+        "src/testing/T.ts:5 uses setTimeout",
+        "src/testing/T.ts:6 uses globalThis.setInterval",
+        "src/testing/T.ts:7 uses setImmediate",
+        "src/testing/T.ts:8 uses Math.random",
+        "src/testing/T.ts:9 uses performance.now"
+      ])
+      assert.deepStrictEqual(timeAndRandomness(planted({ "node/N.ts": text, "cli/main.ts": text })), [])
+    })
+  })
+
+  describe("the index is the list of nouns", () => {
+    it("in src", () => assert.deepStrictEqual(index(tree), []))
+
+    it("or is reported", () =>
+      assert.deepStrictEqual(
+        index(planted({
+          "index.ts": [
+            "/**",
+            " * Codecs.",
+            " */",
+            "export * as Codec from \"./Codec.ts\"",
+            "export * as Codec from \"./Codec.ts\" // again",
+            "export * as Codec from \"./Codec.ts\"",
+            "export * as Limits from \"./Policy.ts\"",
+            "export const version = 1"
+          ].join("\n"),
+          "Codec.ts": "",
+          "Policy.ts": "",
+          "internal/a.ts": ""
+        })),
+        [
+          "src/index.ts holds export * as Codec from \"./Codec.ts\" // again",
+          "src/index.ts holds export * as Limits from \"./Policy.ts\"",
+          "src/index.ts holds export const version = 1",
+          "src/index.ts does not export Policy",
+          "src/index.ts exports Codec twice"
+        ]
+      ))
+  })
+
+  describe("the top level stays small", () => {
+    it("in the repository", () => assert.deepStrictEqual(topLevel(files), []))
+
+    it("or is reported", () =>
+      assert.deepStrictEqual(topLevel(["src/a.ts", ".ci/run", "README.md", "docs/a.md", "bench.ts", "docs/b.md"]), [
+        "docs may not be at the top level",
+        "bench.ts may not be at the top level"
+      ]))
+  })
+})

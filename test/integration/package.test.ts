@@ -1,0 +1,173 @@
+/**
+ * What a user gets: the packed tarball, installed into an empty folder, imported, type checked and run.
+ */
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Root from "holdfast"
+import * as Node from "holdfast/node"
+import * as Testing from "holdfast/testing"
+import { execFile } from "node:child_process"
+import { cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { delimiter, dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+const entries = { "holdfast": Root, "holdfast/node": Node, "holdfast/testing": Testing }
+
+/** The kinds of what each namespace of each entry exports. */
+type Exports = Record<string, Record<string, Record<string, string>>>
+
+let folder: string
+let app: string
+let installed: string
+let exported: Exports
+
+const run = async (cwd: string, command: string, ...args: ReadonlyArray<string>): Promise<string> => {
+  // the Node that runs this test, whatever else the machine has
+  const env = { ...process.env, PATH: dirname(process.execPath) + delimiter + process.env.PATH, NODE_OPTIONS: "" }
+  try {
+    const { stdout } = await promisify(execFile)(command, args, { cwd, env, maxBuffer: 16 * 1024 * 1024 })
+    return stdout
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code: unknown; stdout: string; stderr: string }
+    throw new Error(`${command} ${args.join(" ")} ended with ${code}\n${stdout}\n${stderr}`, { cause: error })
+  }
+}
+
+beforeAll(async () => {
+  folder = await realpath(await mkdtemp(join(tmpdir(), "holdfast-package-")))
+  // built in a copy: the checkout keeps its dist, or its lack of one
+  const copy = join(folder, "copy")
+  await mkdir(copy)
+  for (const name of await readdir(root)) {
+    if (["node_modules", "dist", "test", ".git"].includes(name)) continue
+    await cp(join(root, name), join(copy, name), { recursive: true })
+  }
+  await symlink(join(root, "node_modules"), join(copy, "node_modules"))
+  await run(copy, "npm", "pack", "--pack-destination", folder)
+  const tarball = (await readdir(folder)).find((name) => name.endsWith(".tgz"))
+  assert.isDefined(tarball)
+
+  app = join(folder, "app")
+  await mkdir(app)
+  await writeFile(join(app, "package.json"), JSON.stringify({ private: true, type: "module" }))
+  await run(
+    app,
+    "npm",
+    "install",
+    "--prefer-offline",
+    "--no-audit",
+    "--no-fund",
+    "--ignore-scripts",
+    join(folder, tarball!)
+  )
+  installed = join(app, "node_modules", "holdfast")
+
+  await writeFile(
+    join(app, "exports.js"),
+    `const kinds = (object) => Object.fromEntries(Object.entries(object).map(([name, value]) => [name, typeof value]))
+    const found = {}
+    for (const entry of ${JSON.stringify(Object.keys(entries))}) {
+      const namespaces = Object.entries(await import(entry))
+      found[entry] = Object.fromEntries(namespaces.map(([name, namespace]) => [name, kinds(namespace)]))
+    }
+    console.log(JSON.stringify(found))`
+  )
+  exported = JSON.parse(await run(app, "node", "exports.js")) as Exports
+}, 180_000)
+
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+describe("the published package", () => {
+  it("holds the build and what a reader needs, and nothing else", async () => {
+    const names = await readdir(installed)
+    assert.deepStrictEqual(
+      names.filter((name) => !["README.md", "node_modules"].includes(name)).toSorted(),
+      ["CHANGELOG.md", "LICENSE", "dist", "package.json"]
+    )
+    const built = await readdir(join(installed, "dist"), { recursive: true })
+    assert.isEmpty(built.filter((name) => /(?<!\.d)\.ts$/.test(name)))
+  })
+
+  it("exports what src exports, each a namespace with functions", () => {
+    for (const [entry, source] of Object.entries(entries)) {
+      console.log(
+        entry,
+        Object.entries(exported[entry]).map(([name, kinds]) => `${name} { ${Object.keys(kinds).join(", ")} }`)
+      )
+      assert.isNotEmpty(exported[entry], entry)
+      assert.deepStrictEqual(Object.keys(exported[entry]).toSorted(), Object.keys(source).toSorted(), entry)
+      for (const [name, kinds] of Object.entries(exported[entry])) {
+        assert.include(Object.values(kinds), "function", `${entry} ${name}`)
+      }
+    }
+  })
+
+  it("has a type for every export", { timeout: 180_000 }, async () => {
+    // an unresolved declaration is `any`, which would pass every other check
+    const lines = ["type IsAny<T> = 0 extends 1 & T ? true : false"]
+    for (const [i, [entry, namespaces]] of Object.entries(exported).entries()) {
+      lines.push(`import * as E${i} from "${entry}"`)
+      for (const [name, kinds] of Object.entries(namespaces)) {
+        for (const key of Object.keys(kinds)) {
+          lines.push(`false satisfies IsAny<typeof E${i}.${name}.${key}>`)
+        }
+      }
+    }
+    const options = {
+      strict: true,
+      noEmit: true,
+      target: "ES2024",
+      lib: ["ES2024", "DOM"],
+      module: "NodeNext",
+      moduleResolution: "NodeNext",
+      typeRoots: [join(root, "node_modules", "@types")],
+      types: ["node"]
+    }
+    const check = async (text: string): Promise<string> => {
+      await writeFile(join(app, "user.ts"), text)
+      return run(app, join(root, "node_modules", ".bin", "tsc"), "-p", ".")
+    }
+    await writeFile(
+      join(app, "tsconfig.json"),
+      JSON.stringify({ compilerOptions: { ...options, skipLibCheck: false }, files: ["user.ts"] })
+    )
+    await check(lines.join("\n"))
+    // and the check can fail
+    let failure = ""
+    await check([...lines, "false satisfies IsAny<typeof E0.Nothing>"].join("\n")).catch((error) => {
+      failure = String(error)
+    })
+    assert.include(failure, "'Nothing'")
+  })
+
+  it("puts the command on the path", { timeout: 60_000 }, async () => {
+    assert.include(await run(app, join(app, "node_modules", ".bin", "holdfast"), "--help"), "holdfast")
+  })
+
+  it("needs nothing of Node where a browser may run it", async () => {
+    for (const entry of ["index.js", "testing/index.js"]) {
+      const { files, packages } = await importsBehind(join(installed, "dist", entry))
+      assert.isAbove(files.length, 1)
+      assert.isEmpty(packages.filter((name) => !/^(?:effect|@msgpack\/msgpack)(?:\/|$)/.test(name)), entry)
+    }
+    const { packages } = await importsBehind(join(installed, "dist", "node", "index.js"))
+    assert.isNotEmpty(packages.filter((name) => name.startsWith("node:") || name.startsWith("@effect/platform-node")))
+  })
+})
+
+/** The files that a built file loads, and the packages they name. */
+const importsBehind = async (entry: string) => {
+  const files = [entry]
+  const packages = new Set<string>()
+  for (const file of files) {
+    const text = await readFile(file, "utf8")
+    for (const [, name] of text.matchAll(/^(?:import|export)\b[\w\s{},*$]*["']([^"']+)["']/gm)) {
+      if (!name.startsWith(".")) packages.add(name)
+      else if (!files.includes(join(dirname(file), name))) files.push(join(dirname(file), name))
+    }
+  }
+  return { files, packages: [...packages] }
+}
