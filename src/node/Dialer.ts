@@ -1,0 +1,258 @@
+/**
+ * Opens sockets to an address.
+ *
+ * The URLs are those of `Listener`: `tcp://host:7000`, `tls://host:7001`, `unix:///run/app.sock`, `ws://host/live`,
+ * `wss://host/live`.
+ *
+ * @since 0.1.0
+ */
+import * as NodeSocket from "@effect/platform-node/NodeSocket"
+import * as NodeWS from "@effect/platform-node/NodeWS"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Socket from "effect/socket/Socket"
+import * as Net from "node:net"
+import * as Tls from "node:tls"
+import { describe } from "../internal/transport.ts"
+import * as Address from "./internal/address.ts"
+import * as Options from "./internal/options.ts"
+import { linger, noop, setTcpOptions, tcpOptions, unsent } from "./internal/stream.ts"
+import * as WebSocket from "./internal/webSocket.ts"
+
+/**
+ * How to dial. Every field has a default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DialOptions {
+  /** Whom to trust (`tls`, `wss`), as PEM, instead of Node's list of authorities. */
+  readonly ca?: string | Uint8Array | ReadonlyArray<string | Uint8Array> | undefined
+  /** A client certificate, as PEM; needs `key`. */
+  readonly cert?: string | Uint8Array | undefined
+  /** The private key of `cert`, as PEM. */
+  readonly key?: string | Uint8Array | Redacted.Redacted<string | Uint8Array> | undefined
+  /** Opens an encrypted `key`. */
+  readonly passphrase?: string | Redacted.Redacted<string> | undefined
+  /** The name to ask for (SNI) and to find in the server's certificate. Default the host of the URL. */
+  readonly servername?: string | undefined
+  /** Whether a server whose certificate cannot be verified is refused. Default true. */
+  readonly rejectUnauthorized?: boolean | undefined
+  /**
+   * How long a TCP connection is silent before the kernel probes the peer, ten times, one second apart (libuv sets
+   * that). Default 30 seconds, 0 is off, at most 32767 seconds (Linux). Nothing for Unix sockets.
+   */
+  readonly keepAlive?: Duration.Input | undefined
+  /** Sends small writes at once (TCP_NODELAY). Default true. */
+  readonly noDelay?: boolean | undefined
+  /** Bound on connecting, with the TLS handshake and the HTTP upgrade. Default 10 seconds. */
+  readonly openTimeout?: Duration.Input | undefined
+  /** Longest WebSocket message, in bytes; a longer one closes the connection with 1009. Default 1 MiB. */
+  readonly maxFrame?: number | undefined
+  /** Headers of the WebSocket upgrade request. */
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** WebSocket subprotocols to offer. */
+  readonly protocols?: string | ReadonlyArray<string> | undefined
+  /**
+   * How long a connection that we are done with waits for the peer to be done as well, before it is destroyed; and with
+   * WebSocket, how long the closing handshake may take. Default 1 second.
+   */
+  readonly linger?: Duration.Input | undefined
+}
+
+/**
+ * Why no socket could be made. Only what was asked for is at fault here: a server that cannot be reached is a
+ * `SocketError` of the reader.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DialFailed extends Schema.TaggedError<DialFailed>()("DialFailed", {
+  url: Schema.String,
+  reason: Schema.Literals(["BadUrl", "BadOption", "BadTls"]),
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `cannot dial ${this.url}: ${this.detail}`
+  }
+  /** The same URL and options would fail again. */
+  get isRetryable(): boolean {
+    return false
+  }
+}
+
+/**
+ * Makes a socket that dials a URL when its `reader` is acquired.
+ *
+ * **Details**
+ *
+ * - Acquiring the reader fails with a `SocketOpenError` when the server cannot be reached, refuses, cannot be verified,
+ *   or does not answer within `openTimeout`.
+ * - When the reader's scope closes, what was written is flushed, the server gets our FIN (or close frame), and input is
+ *   discarded until the server's FIN, at most for `linger`, in the background.
+ *
+ * **Gotchas**
+ *
+ * Make a fresh socket for every connection: acquiring a second reader on one socket redirects the writer of the first.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> =>
+  Effect.flatMap(Effect.fromResult(prepare(url, options)), (settings) => {
+    const { address } = settings
+    return address.scheme === "ws" || address.scheme === "wss"
+      ? makeWebSocket(url, settings)
+      : makeStream(address, settings)
+  })
+
+interface Settings {
+  readonly address: Address.Address
+  readonly tcp: ReturnType<typeof tcpOptions>
+  readonly openTimeout: number
+  readonly linger: number
+  readonly maxFrame: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly protocols: string | Array<string> | undefined
+  readonly tls: Tls.ConnectionOptions
+}
+
+const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, DialFailed> => {
+  const url = Address.redactUrl(rawUrl)
+  const as = (reason: DialFailed["reason"]) =>
+    Result.mapError((detail: string) => new DialFailed({ url, reason, detail }))
+  return Result.gen(function*() {
+    const address = yield* as("BadUrl")(Address.parse(rawUrl, "dial"))
+    const keepAlive = yield* as("BadOption")(Options.millis("keepAlive", options.keepAlive ?? "30 seconds"))
+    const openTimeout = yield* as("BadOption")(Options.millis("openTimeout", options.openTimeout ?? "10 seconds"))
+    const linger = yield* as("BadOption")(Options.millis("linger", options.linger ?? "1 second"))
+    const maxFrame = yield* as("BadOption")(Options.count("maxFrame", options.maxFrame ?? 1024 * 1024))
+    const secure = address.scheme === "tls" || address.scheme === "wss"
+    if (secure && (options.cert === undefined) !== (options.key === undefined)) {
+      const missing = options.cert === undefined ? "`cert`" : "`key`"
+      return yield* as("BadTls")(Result.fail(`a client certificate is \`cert\` and \`key\`, and ${missing} is missing`))
+    }
+    const tls: Tls.ConnectionOptions = !secure ? {} : {
+      secureContext: Tls.createSecureContext(yield* as("BadTls")(Options.tlsOptions(options))),
+      ...(options.servername === undefined ? {} : { servername: options.servername }),
+      ...(options.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: options.rejectUnauthorized })
+    }
+    return {
+      address,
+      tcp: tcpOptions(keepAlive, options.noDelay ?? true),
+      openTimeout,
+      linger,
+      maxFrame,
+      headers: options.headers ?? {},
+      protocols: options.protocols === undefined || typeof options.protocols === "string"
+        ? options.protocols
+        : [...options.protocols],
+      tls
+    }
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// byte streams
+// ---------------------------------------------------------------------------------------------------------------------
+
+const openError = (cause: unknown): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
+
+const connect = (address: Address.Address, settings: Settings): readonly [Net.Socket, "connect" | "secureConnect"] => {
+  if (address.scheme === "unix") return [Net.createConnection({ path: address.path }), "connect"]
+  const { host, port } = address
+  if (address.scheme === "tcp") return [Net.createConnection({ host, port, ...settings.tcp }), "connect"]
+  // an IP address is no server name (RFC 6066, 3)
+  const servername = settings.tls.servername ?? (Net.isIP(host) === 0 ? host : "")
+  return [Tls.connect({ host, port, ...settings.tls, servername }), "secureConnect"]
+}
+
+const makeStream = (address: Address.Address, settings: Settings): Effect.Effect<Socket.Socket> => {
+  let current: Net.Socket | undefined
+  const unix = address.scheme === "unix"
+  // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
+  const open: Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> = Effect.gen(function*() {
+    let conn: Net.Socket | undefined
+    let opened = false
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        if (conn === undefined) return
+        if (opened) linger(conn, settings.linger)
+        else conn.destroy()
+      })
+    )
+    return yield* Effect.callback<Net.Socket, Socket.SocketError>((resume) => {
+      try {
+        const [dialled, event] = connect(address, settings)
+        conn = dialled
+        dialled.on("error", (cause) => resume(Effect.fail(openError(cause))))
+        dialled.once("close", () => resume(Effect.fail(openError(new Error("the connection closed while it opened")))))
+        dialled.once(event, () => {
+          opened = true
+          current = dialled
+          if (!unix) setTcpOptions(dialled, settings.tcp)
+          resume(Effect.succeed(dialled))
+        })
+      } catch (cause) {
+        resume(Effect.fail(openError(cause)))
+      }
+    })
+  })
+  return Effect.map(NodeSocket.fromDuplex(open, { openTimeout: settings.openTimeout }), (socket) =>
+    describe(socket, {
+      messages: false,
+      get local() {
+        return current === undefined ? undefined : unix ? `unix:${address.path}` : Address.localOf(current)
+      },
+      remote: unix ? address.path : Address.formatInet(address.host, address.port),
+      unsent: () => current === undefined ? 0 : unsent(current)
+    }))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// WebSocket
+// ---------------------------------------------------------------------------------------------------------------------
+
+const makeWebSocket = (url: string, settings: Settings): Effect.Effect<Socket.Socket> => {
+  const { address } = settings
+  let local: string | undefined
+  const acquire = Effect.try({
+    try: (): WebSocket.Carrier => {
+      const ws = new NodeWS.WebSocket(url, settings.protocols, {
+        ...settings.tls,
+        headers: { ...settings.headers },
+        maxPayload: settings.maxFrame,
+        perMessageDeflate: false,
+        ...WebSocket.closeTimeout(settings.linger)
+      })
+      const carrier: WebSocket.Carrier = { ws, stream: undefined }
+      ws.on("error", noop)
+      ws.on("upgrade", ({ socket }) => {
+        carrier.stream = socket
+        local = Address.localOf(socket)
+      })
+      // ws switches Nagle off when it opens, after `upgrade`
+      ws.on("open", () => {
+        if (carrier.stream !== undefined) setTcpOptions(carrier.stream as Net.Socket, settings.tcp)
+      })
+      return carrier
+    },
+    catch: openError
+  })
+  return WebSocket.make({
+    acquire,
+    openTimeout: settings.openTimeout,
+    linger: settings.linger,
+    addresses: {
+      get local() {
+        return local
+      },
+      remote: address.scheme === "unix" ? address.path : Address.formatInet(address.host, address.port)
+    }
+  })
+}

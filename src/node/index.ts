@@ -1,0 +1,2 @@
+export * as Dialer from "./Dialer.ts"
+export * as Listener from "./Listener.ts"

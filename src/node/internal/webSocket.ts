@@ -1,0 +1,174 @@
+/** A `ws` WebSocket as an Effect socket with back-pressure. */
+import * as NodeWS from "@effect/platform-node/NodeWS"
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import * as Socket from "effect/socket/Socket"
+import type { Duplex } from "node:stream"
+import { describe, type Transport } from "../../internal/transport.ts"
+import { noop, unsent } from "./stream.ts"
+
+/** A WebSocket and the stream below it, which the client only has once it is connected. */
+export interface Carrier {
+  readonly ws: NodeWS.WebSocket
+  stream: Duplex | undefined
+}
+
+const writeError = (cause: unknown): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
+
+/**
+ * Sends frames and waits until the kernel has the last one.
+ *
+ * `ws.send` never waits and Effect's writer does not either: a peer that does not read would cost us memory without
+ * bound.
+ */
+const send = (
+  { stream, ws }: Carrier,
+  chunks: ReadonlyArray<Uint8Array | string>
+): Effect.Effect<void, Socket.SocketError> => {
+  if (ws.readyState !== NodeWS.WebSocket.OPEN || stream === undefined) {
+    return Effect.fail(writeError(new Error("the WebSocket is closing")))
+  }
+  let settled: Error | boolean = false
+  let wake: ((effect: Effect.Effect<void, Socket.SocketError>) => void) | undefined
+  const done = (error?: Error | null): void => {
+    settled = error ?? true
+    wake?.(error ? Effect.fail(writeError(error)) : Effect.void)
+  }
+  stream.cork()
+  try {
+    const last = chunks.length - 1
+    for (let i = 0; i <= last; i++) ws.send(chunks[i], i === last ? done : undefined)
+  } catch (cause) {
+    return Effect.fail(writeError(cause))
+  } finally {
+    stream.uncork()
+  }
+  // the kernel took everything at once: the callback, a tick from now, has nothing to add
+  if (stream.writableLength === 0 && !stream.errored && !stream.destroyed) return Effect.void
+  return Effect.callback((resume) => {
+    if (settled !== false) return resume(settled === true ? Effect.void : Effect.fail(writeError(settled)))
+    wake = resume
+    return Effect.sync(() => {
+      wake = undefined
+    })
+  })
+}
+
+// RFC 6455, 7.4 and 5.5.1
+const longestReason = 123
+const isSendable = (code: number): boolean =>
+  Number.isInteger(code) &&
+  ((code >= 1000 && code <= 1014 && code !== 1004 && code !== 1005 && code !== 1006) || (code >= 3000 && code <= 4999))
+
+/** A close code that may be sent: one that may not becomes 1000 where it means "fine", and 1011 otherwise. */
+export const closeCode = (code: number): number => isSendable(code) ? code : code === 0 || code === 1005 ? 1000 : 1011
+
+/** A close reason cut to 123 bytes of UTF-8, between two characters. */
+export const closeReason = (reason: string): string => {
+  const bytes = Buffer.from(reason)
+  if (bytes.length <= longestReason) return reason
+  let end = longestReason
+  while (end > 0 && (bytes[end] & 0xc0) === 0x80) end--
+  return bytes.toString("utf8", 0, end)
+}
+
+/**
+ * Starts the closing handshake and cuts it off after `limit` milliseconds.
+ *
+ * `ws` bounds the handshakes that it or we start (`closeTimeout`), but not a peer that ended its side without a close
+ * frame and reads no more.
+ */
+export const close = (ws: NodeWS.WebSocket, limit: number, code: number, reason: string = ""): void => {
+  if (ws.readyState === NodeWS.WebSocket.CLOSED) return
+  try {
+    ws.close(closeCode(code), closeReason(reason))
+  } catch {
+    ws.terminate()
+  }
+  const timer = setTimeout(() => ws.terminate(), limit)
+  timer.unref()
+  ws.once("close", () => clearTimeout(timer))
+}
+
+/**
+ * The bound of `ws` on a closing handshake, 30 seconds unless told otherwise. It covers what `close` does not: a peer
+ * that sends its close frame and keeps the connection. (Missing from `@types/ws` 8.18.)
+ */
+export const closeTimeout = (limit: number): object => ({ closeTimeout: limit })
+
+const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
+  Exit.isSuccess(exit) ? 1000 : Cause.hasInterruptsOnly(exit.cause) ? 1001 : 1011
+
+/**
+ * Makes the socket.
+ *
+ * Reading is Effect's (it pauses `ws` at 64 KiB). Releasing the reader closes with 1000, with 1001 when it was
+ * interrupted and with 1011 after a failure, unless a `CloseEvent` said something else before.
+ */
+export const make = (options: {
+  readonly acquire: Effect.Effect<Carrier, Socket.SocketError, Scope.Scope>
+  readonly openTimeout?: Duration.Input | undefined
+  /** Bound on the closing handshake, in milliseconds. */
+  readonly linger: number
+  readonly addresses: Pick<Transport, "local" | "remote">
+}): Effect.Effect<Socket.Socket> =>
+  Effect.gen(function*() {
+    const latch = Latch.makeUnsafe(false)
+    let acquired: Carrier | undefined
+    let live: Carrier | undefined
+    const inner = yield* Socket.fromWebSocket(
+      Effect.acquireRelease(
+        Effect.map(options.acquire, (carrier) => {
+          acquired = carrier
+          carrier.ws.on("error", noop)
+          return carrier.ws
+        }),
+        (ws, exit) => Effect.sync(() => close(ws, options.linger, codeOf(exit)))
+      ),
+      options.openTimeout === undefined ? {} : { openTimeout: options.openTimeout }
+    )
+    const reader: Socket.Socket["reader"] = Effect.flatMap(inner.reader, (reader) =>
+      Effect.as(
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            live = acquired
+            latch.openUnsafe()
+          }),
+          () =>
+            Effect.sync(() => {
+              live = undefined
+              latch.closeUnsafe()
+            })
+        ),
+        reader
+      ))
+    const write = (chunk: Uint8Array | string | Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> =>
+      Effect.suspend(() => {
+        const carrier = live
+        if (carrier === undefined) return latch.whenOpen(write(chunk))
+        if (!Socket.isCloseEvent(chunk)) return send(carrier, [chunk])
+        close(carrier.ws, options.linger, chunk.code, chunk.reason)
+        return Effect.void
+      })
+    const writeAll: Socket.Writer["writeAll"] = (chunks) =>
+      Effect.suspend(() => {
+        const carrier = live
+        return carrier === undefined ? latch.whenOpen(writeAll(chunks)) : send(carrier, chunks)
+      })
+    return describe(Socket.make({ reader, writer: Effect.succeed({ write, writeAll }) }), {
+      messages: true,
+      get local() {
+        return options.addresses.local
+      },
+      get remote() {
+        return options.addresses.remote
+      },
+      // not `bufferedAmount`: it stands still during one large frame (see `unsent`)
+      unsent: () => acquired?.stream === undefined ? 0 : unsent(acquired.stream)
+    })
+  })
