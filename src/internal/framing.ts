@@ -352,11 +352,11 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
           const at = pos + offset
           let length = 0
           // not by shifts: they are 32 bits wide and signed
-          if (big) { for (let i = at; i < at + width; i++) length = length * 256 + bytes[i] }
-          else for (let i = at + width - 1; i >= at; i--) length = length * 256 + bytes[i]
+          for (let i = 0; i < width; i++) length = length * 256 + bytes[big ? at + i : at + width - 1 - i]
           header.body = length + adjustment
-          if (header.body < 0) header.invalid = `length ${length} with adjustment ${adjustment} ends before its header`
-          else if (size + header.body < strip) {
+          if (header.body < 0) {
+            header.invalid = `length ${length} with adjustment ${adjustment} ends before its header`
+          } else if (size + header.body < strip) {
             header.invalid = `a frame of ${size + header.body} bytes has no ${strip} bytes to strip`
           }
           return true
