@@ -1,4 +1,5 @@
 /** `holdfast serve`: an echo or hub server on any number of addresses. */
+import { isReadonlyArrayNonEmpty, of } from "effect/Array"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -115,15 +116,12 @@ const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Ef
   return format === "json" ? Effect.annotateLogs(line, fields) : line
 }
 
-/** Several listeners as one, so that the limits of the server hold for all of them together. */
-const merged = (listeners: ReadonlyArray<Listener.Listener>): SocketServer.SocketServer["Service"] => ({
-  address: listeners[0]!.address,
-  run: (handler) =>
-    Effect.andThen(
-      Effect.forEach(listeners, (listener) => listener.run(handler), { concurrency: "unbounded", discard: true }),
-      Effect.never
-    )
-})
+/** One flat object a line. */
+const jsonLogger = Logger.map(
+  Logger.formatStructured,
+  ({ annotations, cause, level, message, timestamp }) =>
+    JSON.stringify({ timestamp, level, message, ...annotations, cause })
+)
 
 export const serve = Command.make(
   "serve",
@@ -135,7 +133,7 @@ export const serve = Command.make(
       key: yield* readFile("--key", key),
       ca: yield* readFile("--ca", ca)
     }
-    const urls = listen.length === 0 ? ["tcp://127.0.0.1:7000"] : listen
+    const urls = isReadonlyArrayNonEmpty(listen) ? listen : of("tcp://127.0.0.1:7000")
     const listeners = yield* Effect.forEach(urls, (url) =>
       Listener.make(url, {
         ...(/^(tls|wss):/i.test(url) ? tls : {}),
@@ -145,7 +143,8 @@ export const serve = Command.make(
         maxFrame: policy.maxFrame
       }).pipe(Effect.mapError((error) =>
         new CommandFailed({
-          message: error.reason === "BadTls" ? `--cert, --key: ${error.message}` : `--listen: ${error.message}`
+          // its options are flags here
+          message: `--listen: ${error.message.replace(/`(cert|key|ca)`/g, "--$1")}`
         })
       )))
 
@@ -181,10 +180,10 @@ export const serve = Command.make(
         run(Connection.make({ codec: Codec.lengthPrefix(), policy }), registry))
 
     for (const { url } of listeners) yield* Console.log(`listening ${url}`)
-    yield* Effect.provideService(server, SocketServer.SocketServer, merged(listeners)).pipe(
+    yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
       Effect.provide(
         Layer.merge(
-          Logger.layer([log === "json" ? Logger.withConsoleError(Logger.formatJson) : Logger.consolePretty()]),
+          Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : Logger.consolePretty()]),
           Layer.succeed(Logger.LogToStderr, true)
         )
       )

@@ -6,33 +6,22 @@
  *
  * @since 0.1.0
  */
-import * as NodeSocket from "@effect/platform-node/NodeSocket"
-import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
-import * as NodeWS from "@effect/platform-node/NodeWS"
-import * as Context from "effect/Context"
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
+import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
-import * as Fs from "node:fs/promises"
-import * as Http from "node:http"
-import * as Net from "node:net"
-import * as Path from "node:path"
-import type { Duplex } from "node:stream"
-import * as Tls from "node:tls"
-import { describe, type Transport } from "../internal/transport.ts"
+import type * as Net from "node:net"
+import * as Acceptor from "./internal/acceptor.ts"
 import * as Address from "./internal/address.ts"
+import { listen } from "./internal/listen.ts"
 import * as Options from "./internal/options.ts"
-import { linger, noop, tcpOptions, unsent } from "./internal/stream.ts"
-import * as WebSocket from "./internal/webSocket.ts"
+import { tcpOptions } from "./internal/stream.ts"
 
 /**
  * How to listen. Every field has a default.
@@ -184,9 +173,14 @@ export const make = (
   Effect.gen(function*() {
     const settings = yield* Effect.fromResult(prepare(url, options))
     const { address } = settings
-    const acceptor = makeAcceptor(settings)
-    yield* Effect.acquireRelease(Effect.succeed(acceptor), (acceptor) => acceptor.close)
-    yield* listen(acceptor.server, settings)
+    const acceptor = yield* Effect.acquireRelease(
+      Effect.sync(() => Acceptor.make(settings)),
+      (acceptor) => acceptor.close
+    )
+    yield* Effect.mapError(
+      listen(acceptor.server, address, settings.backlog),
+      (refusal) => new ListenFailed({ url: settings.url, ...refusal })
+    )
     const bound = acceptor.server.address() as Net.AddressInfo | string
     const socketAddress = typeof bound === "string"
       ? NetAddress.unixPathAddress(bound)
@@ -202,6 +196,23 @@ export const make = (
   })
 
 /**
+ * Several listeners as one, so that the limits of a server hold for all of them together.
+ *
+ * **Details**
+ *
+ * - `run` runs all of them. When one fails to accept, it fails with that error and interrupts the others.
+ * - `address` and `url` are those of the first.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const merge = (listeners: NonEmptyReadonlyArray<Listener>): Listener => ({
+  url: listeners[0].url,
+  address: listeners[0].address,
+  run: (handler) => Effect.raceAllFirst(listeners.map((listener) => listener.run(handler)))
+})
+
+/**
  * Provides a `SocketServer` that listens on a URL; see `make`.
  *
  * @category layers
@@ -212,20 +223,10 @@ export const layer = (
   options: ListenOptions = {}
 ): Layer.Layer<SocketServer.SocketServer, ListenFailed> => Layer.effect(SocketServer.SocketServer, make(url, options))
 
-// ---------------------------------------------------------------------------------------------------------------------
-// settings
-// ---------------------------------------------------------------------------------------------------------------------
-
-interface Settings {
+interface Settings extends Acceptor.Settings {
+  /** As it may appear in an error. */
   readonly url: string
-  readonly address: Address.Address
-  readonly tcp: ReturnType<typeof tcpOptions>
   readonly backlog: number | undefined
-  readonly handshakeTimeout: number
-  readonly maxFrame: number
-  readonly maxPending: number
-  readonly linger: number
-  readonly tls: Options.TlsOptions | undefined
 }
 
 const prepare = (rawUrl: string, options: ListenOptions): Result.Result<Settings, ListenFailed> => {
@@ -263,432 +264,4 @@ const prepare = (rawUrl: string, options: ListenOptions): Result.Result<Settings
       tls: needsTls ? yield* as("BadTls")(Options.tlsOptions(options)) : undefined
     }
   })
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// listening
-// ---------------------------------------------------------------------------------------------------------------------
-
-// libuv says EACCES when the directory is missing (as Windows does)
-const noDirectory = "ENOENT"
-
-const explain = (address: Address.Address, code: string | undefined, text: string): readonly [ListenReason, string] => {
-  const unix = address.scheme === "unix"
-  switch (code) {
-    case "EADDRINUSE":
-      return unix
-        ? ["SocketFileInUse", "another process is listening on this socket file"]
-        : ["AddressInUse", `port ${address.port} is in use by another socket; stop it or choose another port`]
-    case "EACCES":
-    case "EPERM":
-      return unix
-        ? ["PermissionDenied", "no permission to make the socket file; check who owns its directory"]
-        : ["PermissionDenied", `no permission to use port ${address.port}; ports below 1024 need a privilege`]
-    case "EADDRNOTAVAIL":
-      return ["AddressNotAvailable", "no network interface of this machine has this address"]
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return ["HostNotFound", "the host name does not resolve to an address"]
-    case noDirectory:
-      return ["AddressNotAvailable", "the directory of the socket file does not exist"]
-    default:
-      return ["Unknown", text]
-  }
-}
-
-/** @internal the text for each error of the operating system, some of which a test cannot provoke */
-export const listenFailed = (url: string, address: Address.Address, cause: NodeJS.ErrnoException): ListenFailed => {
-  const [reason, detail] = explain(address, cause.code, cause.message)
-  return new ListenFailed({ url, reason, detail, cause })
-}
-
-const tryListen = (server: Net.Server, settings: Settings): Effect.Effect<void, NodeJS.ErrnoException> =>
-  Effect.callback((resume) => {
-    const { address, backlog } = settings
-    const done = () => {
-      server.off("listening", onListening)
-      server.off("error", onError)
-    }
-    const onListening = () => {
-      done()
-      resume(Effect.void)
-    }
-    const onError = (cause: NodeJS.ErrnoException) => {
-      done()
-      resume(Effect.fail(cause))
-    }
-    server.once("listening", onListening)
-    server.once("error", onError)
-    server.listen({
-      ...(address.scheme === "unix" ? { path: address.path } : { host: address.host, port: address.port }),
-      ...(backlog === undefined ? {} : { backlog })
-    })
-    return Effect.sync(done)
-  })
-
-const listen = (server: Net.Server, settings: Settings): Effect.Effect<void, ListenFailed> => {
-  const { address, url } = settings
-  return tryListen(server, settings).pipe(
-    Effect.catchIf(
-      (cause) => cause.code === "EADDRINUSE" && address.scheme === "unix",
-      (cause) =>
-        address.scheme !== "unix"
-          ? Effect.fail(cause)
-          : Effect.flatMap(
-            Effect.promise(() => removeStale(address.path)),
-            (obstacle) =>
-              obstacle === undefined
-                ? tryListen(server, settings)
-                : Effect.fail(new ListenFailed({ url, reason: "SocketFileInUse", detail: obstacle, cause }))
-          )
-    ),
-    Effect.catch((cause) =>
-      Effect.gen(function*() {
-        if (cause instanceof ListenFailed) return yield* cause
-        const missing = address.scheme === "unix" && cause.code === "EACCES" &&
-          !(yield* Effect.promise(() => exists(Path.dirname(address.path))))
-        return yield* listenFailed(url, address, missing ? Object.assign(cause, { code: noDirectory }) : cause)
-      })
-    )
-  )
-}
-
-const exists = (path: string): Promise<boolean> => Fs.access(path).then(() => true, () => false)
-
-/** Removes a socket file which nobody listens on any more; otherwise says what is in the way. */
-const removeStale = async (path: string): Promise<string | undefined> => {
-  const before = await Fs.lstat(path).catch(() => undefined)
-  if (before === undefined) return undefined
-  // connecting to a plain file is refused as well: never remove one
-  if (!before.isSocket()) return "there is a file of this name, and it is no socket; remove it or choose another path"
-  const code = await new Promise<string>((resolve) => {
-    const probe = Net.createConnection({ path })
-    probe.once("connect", () => {
-      probe.destroy()
-      resolve("")
-    })
-    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
-  })
-  if (code === "") return "another process is listening on this socket file"
-  if (code === "ENOENT") return undefined
-  if (code !== "ECONNREFUSED") return `the socket file exists and cannot be checked (${code})`
-  const after = await Fs.lstat(path).catch(() => undefined)
-  if (after === undefined) return undefined
-  if (after.ino !== before.ino) return "another process has just begun to listen on this socket file"
-  return Fs.unlink(path).then(
-    () => undefined,
-    (error: NodeJS.ErrnoException) => `the socket file of a dead process cannot be removed (${error.code})`
-  )
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// accepting
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** One accepted connection, from `accept` until its reader is acquired. */
-interface Arrival {
-  /** What was accepted: destroying it destroys whatever runs on top. */
-  readonly raw: Net.Socket
-  readonly addresses: Pick<Transport, "local" | "remote">
-  timer: NodeJS.Timeout | undefined
-  /** Set once the handshakes are done. */
-  open: (() => Opened) | undefined
-}
-
-/** What a handler gets. */
-interface Opened {
-  readonly socket: Effect.Effect<Socket.Socket>
-  readonly services: Context.Context<never>
-}
-
-/** Somebody's `run`. */
-interface Consumer {
-  readonly take: (arrival: Arrival, opened: Opened) => void
-  readonly fail: (cause: Error) => void
-}
-
-const openError = (cause: unknown): Socket.SocketError =>
-  new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
-
-/** Names a connection by both of its ends: no two living connections of a machine share them. */
-const tuple = (conn: Net.Socket): string | undefined =>
-  conn.remotePort === undefined
-    ? undefined
-    : `${conn.remoteAddress} ${conn.remotePort} ${conn.localAddress} ${conn.localPort}`
-
-const makeAcceptor = (settings: Settings) => {
-  const { address } = settings
-  /** Accepted and not handed out; bounded by `maxPending`. */
-  const pending = new Set<Arrival>()
-  /** Handed out, reader not acquired yet. */
-  const unclaimed = new Set<Arrival>()
-  /** Released by their owner, not gone yet. */
-  const lingering = new Set<Net.Socket>()
-  /** Whom a TLS or HTTP server is talking to; each gives us back the connection, not what we accepted. */
-  const securing = new Map<string, Arrival>()
-  const upgrading = new WeakMap<Duplex, Arrival>()
-  /** The last one gets the connections. */
-  let consumers: ReadonlyArray<Consumer> = []
-  let closed = false
-  let whenQuiet: (() => void) | undefined
-
-  const server = Net.createServer({
-    allowHalfOpen: true,
-    // the other schemes have to read for their handshakes
-    pauseOnConnect: address.scheme === "tcp" || address.scheme === "unix",
-    ...(address.scheme === "unix" ? {} : settings.tcp)
-  })
-  server.on("connection", accept)
-  server.on("error", (cause) => {
-    for (const consumer of consumers) consumer.fail(cause)
-  })
-  const tls = settings.tls === undefined ? undefined : makeTls(settings.tls)
-  const http = address.scheme === "ws" || address.scheme === "wss" ? makeHttp(address.tail || "/") : undefined
-
-  function accept(raw: Net.Socket): void {
-    raw.on("error", noop)
-    if (closed || pending.size >= settings.maxPending) {
-      raw.destroy()
-      return
-    }
-    const arrival: Arrival = {
-      raw,
-      addresses: address.scheme === "unix"
-        ? { local: address.path, remote: `unix:${address.path}` }
-        : { local: Address.localOf(raw), remote: Address.remoteOf(raw) },
-      timer: undefined,
-      open: undefined
-    }
-    pending.add(arrival)
-    raw.once("close", () => forget(arrival))
-    if (tls === undefined && http === undefined) return ready(arrival, () => openStream(arrival, raw))
-    arrival.timer = setTimeout(() => raw.destroy(), settings.handshakeTimeout)
-    if (tls !== undefined) {
-      const key = tuple(raw)
-      if (key === undefined) {
-        raw.destroy()
-        return
-      }
-      securing.set(key, arrival)
-      // until it is secure, the peer's end is the end; TLS takes this over from what it runs on
-      raw.allowHalfOpen = false
-      raw.once("close", () => {
-        if (securing.get(key) === arrival) securing.delete(key)
-      })
-      tls.emit("connection", raw)
-    } else {
-      upgrading.set(raw, arrival)
-      http!.emit("connection", raw)
-    }
-  }
-
-  function forget(arrival: Arrival): void {
-    pending.delete(arrival)
-    unclaimed.delete(arrival)
-    clearTimeout(arrival.timer)
-  }
-
-  function ready(arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
-    clearTimeout(arrival.timer)
-    arrival.open = open
-    const consumer = consumers.at(-1)
-    if (consumer !== undefined) hand(consumer, arrival, open)
-  }
-
-  function hand(consumer: Consumer, arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
-    pending.delete(arrival)
-    unclaimed.add(arrival)
-    consumer.take(arrival, open())
-  }
-
-  /** Passes the ownership to whoever acquires the reader. */
-  function claim(arrival: Arrival): Effect.Effect<void, Socket.SocketError, Scope.Scope> {
-    return Effect.acquireRelease(
-      Effect.suspend(() => {
-        if (arrival.raw.destroyed) {
-          return Effect.fail(openError(arrival.raw.errored ?? new Error("the connection ended before it was read")))
-        }
-        if (!unclaimed.has(arrival)) return Effect.fail(openError(new Error("the connection was read before")))
-        forget(arrival)
-        return Effect.void
-      }),
-      () =>
-        Effect.sync(() => {
-          if (arrival.raw.destroyed) return
-          lingering.add(arrival.raw)
-          arrival.raw.once("close", () => {
-            lingering.delete(arrival.raw)
-            if (lingering.size === 0) whenQuiet?.()
-          })
-        })
-    )
-  }
-
-  function openStream(arrival: Arrival, conn: Net.Socket): Opened {
-    return {
-      socket: Effect.map(
-        NodeSocket.fromDuplex(
-          Effect.acquireRelease(
-            Effect.as(claim(arrival), conn),
-            (conn) => Effect.sync(() => linger(conn, settings.linger))
-          ),
-          { tlsServer: true }
-        ),
-        (socket) => describe(socket, { messages: false, ...arrival.addresses, unsent: () => unsent(conn) })
-      ),
-      services: Context.make(NodeSocket.NetSocket, conn)
-    }
-  }
-
-  function openWebSocket(
-    arrival: Arrival,
-    ws: NodeWS.WebSocket,
-    stream: Duplex,
-    request: Http.IncomingMessage
-  ): Opened {
-    return {
-      socket: WebSocket.make({
-        acquire: Effect.as(claim(arrival), { ws, stream }),
-        linger: settings.linger,
-        addresses: arrival.addresses
-      }),
-      services: Context.make(NodeSocketServer.IncomingMessage, request).pipe(Context.add(Socket.WebSocket, ws))
-    }
-  }
-
-  function makeTls(options: Options.TlsOptions): Tls.Server {
-    const server = Tls.createServer({
-      ...options,
-      requestCert: options.ca !== undefined,
-      handshakeTimeout: settings.handshakeTimeout,
-      ...(address.scheme === "wss" ? { ALPNProtocols: ["http/1.1"] } : {})
-    })
-    server.on("tlsClientError", (_, conn) => conn.destroy())
-    server.on("secureConnection", (conn) => {
-      conn.on("error", noop)
-      const key = tuple(conn)
-      const arrival = key === undefined ? undefined : securing.get(key)
-      if (key === undefined || arrival === undefined) {
-        conn.destroy()
-        return
-      }
-      securing.delete(key)
-      conn.allowHalfOpen = true
-      if (http !== undefined) {
-        upgrading.set(conn, arrival)
-        http.emit("connection", conn)
-      } else {
-        conn.pause()
-        ready(arrival, () => openStream(arrival, conn))
-      }
-    })
-    return server
-  }
-
-  function makeHttp(path: string): Http.Server {
-    const sockets = new NodeWS.WebSocketServer({
-      noServer: true,
-      clientTracking: false,
-      perMessageDeflate: false,
-      maxPayload: settings.maxFrame,
-      ...WebSocket.closeTimeout(settings.linger)
-    })
-    const status = (request: Http.IncomingMessage): 404 | 426 =>
-      (request.url ?? "").split("?", 1)[0] === path ? 426 : 404
-    const headers = {
-      404: { "Content-Type": "text/plain", Connection: "close" },
-      // RFC 9110, 15.5.22: what to upgrade to has to be said
-      426: { "Content-Type": "text/plain", Connection: "close, Upgrade", Upgrade: "websocket" }
-    }
-    const server = Http.createServer((request, response) => {
-      const code = status(request)
-      response.writeHead(code, headers[code]).end(Http.STATUS_CODES[code])
-    })
-    server.on("upgrade", (request, stream, head) => {
-      const arrival = upgrading.get(stream)
-      if (arrival === undefined) {
-        stream.destroy()
-        return
-      }
-      if (status(request) === 404 || request.headers.upgrade?.toLowerCase() !== "websocket") {
-        const code = status(request)
-        const text = Http.STATUS_CODES[code]!
-        const lines = Object.entries({ ...headers[code], "Content-Length": text.length }).map(([k, v]) =>
-          `${k}: ${v}\r\n`
-        )
-        stream.end(`HTTP/1.1 ${code} ${text}\r\n${lines.join("")}\r\n${text}`)
-        linger(stream, settings.linger)
-        return
-      }
-      sockets.handleUpgrade(request, stream, head, (ws) => {
-        ws.on("error", noop)
-        ws.pause()
-        if (!settings.tcp.noDelay) arrival.raw.setNoDelay(false)
-        ready(arrival, () => openWebSocket(arrival, ws, stream, request))
-      })
-    })
-    return server
-  }
-
-  const run = <R, E, _>(
-    handler: (socket: Socket.Socket) => Effect.Effect<_, E, R>
-  ): Effect.Effect<never, SocketServer.SocketServerError, R> =>
-    Effect.gen(function*() {
-      const context = Context.omit(Scope.Scope)(yield* Effect.context<R>()) as Context.Context<R>
-      const scope = yield* Scope.make()
-      const track = Fiber.runIn(scope)
-      const take: Consumer["take"] = (arrival, { services, socket }) => {
-        let failed = false
-        const fiber = socket.pipe(
-          Effect.flatMap(handler),
-          Effect.onError(() =>
-            Effect.sync(() => {
-              failed = true
-            })
-          ),
-          Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" }),
-          Effect.runForkWith(Context.merge(context, services))
-        )
-        fiber.addObserver((exit) => {
-          if (!unclaimed.has(arrival)) return
-          if (failed || Exit.isFailure(exit)) arrival.raw.destroy()
-          else arrival.timer = setTimeout(() => arrival.raw.destroy(), settings.handshakeTimeout).unref()
-        })
-        track(fiber)
-      }
-      let consumer: Consumer | undefined
-      const leave = () => {
-        consumers = consumers.filter((one) => one !== consumer)
-      }
-      return yield* Effect.callback<never, SocketServer.SocketServerError>((resume) => {
-        consumer = {
-          take,
-          fail: (cause) => {
-            leave()
-            const reason = new SocketServer.SocketServerUnknownError({ cause })
-            resume(Effect.fail(new SocketServer.SocketServerError({ reason })))
-          }
-        }
-        consumers = [...consumers, consumer]
-        for (const arrival of pending) {
-          if (arrival.open !== undefined) hand(consumer, arrival, arrival.open)
-        }
-      }).pipe(
-        Effect.ensuring(Effect.suspend(() => {
-          leave()
-          return Scope.close(scope, Exit.void)
-        }))
-      )
-    })
-
-  const close = Effect.callback<void>((resume) => {
-    closed = true
-    // frees the address at once; the callback would wait for every connection
-    server.close(noop)
-    for (const arrival of [...pending, ...unclaimed]) arrival.raw.destroy()
-    if (lingering.size === 0) return resume(Effect.void)
-    whenQuiet = () => resume(Effect.void)
-  })
-
-  return { server, run, close }
 }

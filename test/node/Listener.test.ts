@@ -14,9 +14,10 @@ import * as Net from "node:net"
 import { WebSocket } from "ws"
 import { Listener } from "../../src/node/index.ts"
 import { parse } from "../../src/node/internal/address.ts"
-import { listenFailed } from "../../src/node/Listener.ts"
+import { explain } from "../../src/node/internal/listen.ts"
 import {
   certificate,
+  type Client,
   client,
   descriptors,
   echo,
@@ -249,7 +250,8 @@ describe("ListenFailed", () => {
       const denied = (url: string) => {
         const address = parse(url, "listen")
         assert.ok(address._tag === "Success")
-        return listenFailed(url, address.success, Object.assign(new Error(), { code: "EACCES" })).message
+        const refusal = explain(address.success, Object.assign(new Error(), { code: "EACCES" }))
+        return new Listener.ListenFailed({ url, ...refusal }).message
       }
       expect([denied("tcp://0.0.0.0:80"), denied("unix:///run/app.sock")]).toMatchInlineSnapshot(`
         [
@@ -436,7 +438,7 @@ describe("run", () => {
       before.conn.write("a")
       yield* until("the echo", () => before.text === "a")
 
-      serverOn(portOf(listener)).emit("error", Object.assign(new Error("accept EMFILE"), { code: "EMFILE" }))
+      failAccept(listener)
       const error = yield* Effect.flip(Fiber.join(first))
       assert.strictEqual(error._tag, "SocketServerError")
       assert.strictEqual(error.reason._tag, "SocketServerUnknownError")
@@ -532,12 +534,58 @@ describe("run", () => {
     }))
 })
 
-/** The `net.Server` behind a port. */
-const serverOn = (port: number): Net.Server =>
-  (process as unknown as { readonly _getActiveHandles: () => ReadonlyArray<unknown> })._getActiveHandles()
-    .find((handle): handle is Net.Server =>
-      handle instanceof Net.Server && (handle.address() as Net.AddressInfo | null)?.port === port
-    )!
+describe("merge", () => {
+  it.live("runs all listeners, fails with any of them, and can be run again", () =>
+    Effect.gen(function*() {
+      const listeners = [
+        yield* Listener.make("tcp://127.0.0.1:0"),
+        yield* Listener.make("tcp://127.0.0.1:0")
+      ] as const
+      const merged = Listener.merge(listeners)
+      assert.strictEqual(merged.url, listeners[0].url)
+      assert.strictEqual(merged.address, listeners[0].address)
+      const scope = yield* Effect.scope
+      const start = Effect.forkScoped(merged.run((socket) => Effect.forkIn(echo(socket), scope)), {
+        startImmediately: true
+      })
+      const peers: Array<Client> = []
+      const join = Effect.gen(function*() {
+        for (const listener of listeners) {
+          const peer = yield* client(listener)
+          peer.conn.write("a")
+          peers.push(peer)
+        }
+      })
+      yield* join
+      for (const failing of listeners) {
+        const running = yield* start
+        yield* until("every echo", () => peers.every((peer) => peer.text === "a"))
+        failAccept(failing)
+        const { reason } = yield* Effect.flip(Fiber.join(running))
+        assert.ok(reason._tag === "SocketServerUnknownError")
+        assert.strictEqual((reason.cause as NodeJS.ErrnoException).code, "EMFILE")
+        yield* join
+        const late = peers.slice(-2)
+        yield* until("the connections", () => late.every((peer) => peer.connected))
+        yield* Effect.sleep("20 millis")
+        assert.deepStrictEqual(late.map((peer) => peer.text), ["", ""])
+      }
+      yield* start
+      yield* until("every echo", () => peers.every((peer) => peer.text === "a"))
+      assert.strictEqual(peers.length, 6)
+    }))
+})
+
+/** What a listener sees when accepting fails. */
+const failAccept = (listener: Listener.Listener): void => {
+  const port = portOf(listener)
+  const handles = (process as unknown as { readonly _getActiveHandles: () => ReadonlyArray<unknown> })
+    ._getActiveHandles()
+  const server = handles.find((handle): handle is Net.Server =>
+    handle instanceof Net.Server && (handle.address() as Net.AddressInfo | null)?.port === port
+  )
+  server!.emit("error", Object.assign(new Error("accept EMFILE"), { code: "EMFILE" }))
+}
 
 const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 const upgrade = `GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n${key}\r\n`
