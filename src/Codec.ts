@@ -38,13 +38,24 @@
 import { decode as msgpackDecode, encode as msgpackEncode } from "@msgpack/msgpack"
 import * as Pipeable from "effect/Pipeable"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
-import * as SchemaIssue from "effect/SchemaIssue"
-import * as SchemaParser from "effect/SchemaParser"
+import type * as Schema from "effect/Schema"
 import type { CodecReason } from "./ConnectionError.ts"
-import { FrameTooLong, InvalidMessage } from "./ConnectionError.ts"
-import * as Framings from "./internal/framing.ts"
-import type { FrameDecoder, Framing, FramingOptions, LengthPrefixOptions } from "./internal/framing.ts"
+import { FrameTooLong } from "./ConnectionError.ts"
+import type { Decoded, Decoder } from "./internal/decoder.ts"
+import { makeDecoder, sizeOver } from "./internal/decoder.ts"
+import type { FrameDecoder, Framing, FramingOptions } from "./internal/framing.ts"
+import { integer } from "./internal/framing.ts"
+import * as Bytes from "./internal/framings/bytes.ts"
+import * as Delimiter from "./internal/framings/delimiter.ts"
+import * as Fixed from "./internal/framings/fixed.ts"
+import type { LengthPrefixOptions } from "./internal/framings/lengthPrefix.ts"
+import * as LengthPrefix from "./internal/framings/lengthPrefix.ts"
+import * as Lines from "./internal/framings/lines.ts"
+import * as Varint from "./internal/framings/varint.ts"
+import { checkMsgpack, maxDepth } from "./internal/msgpack.ts"
+import type { Content, Payload } from "./internal/payload.ts"
+import * as Payloads from "./internal/payload.ts"
+import { utf8 } from "./internal/utf8.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // models
@@ -52,13 +63,21 @@ import type { FrameDecoder, Framing, FramingOptions, LengthPrefixOptions } from 
 
 export type {
   /** @since 0.1.0 */
+  Content,
+  /** @since 0.1.0 */
+  Decoded,
+  /** @since 0.1.0 */
+  Decoder,
+  /** @since 0.1.0 */
   FrameDecoder,
   /** @since 0.1.0 */
   Framing,
   /** @since 0.1.0 */
   FramingOptions,
   /** @since 0.1.0 */
-  LengthPrefixOptions
+  LengthPrefixOptions,
+  /** @since 0.1.0 */
+  Payload
 }
 
 /**
@@ -68,31 +87,6 @@ export type {
  * @since 0.1.0
  */
 export const defaultMaxFrame = 1024 * 1024
-
-/**
- * What the messages of a codec are, as far as combinators care: raw bytes, plain text, JSON values, or something else.
- *
- * @category models
- * @since 0.1.0
- */
-export type Content = "bytes" | "text" | "json" | "value"
-
-/**
- * What the bytes of a frame mean. Both functions are total: they return their errors.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Payload<out In, in Out = In> {
-  /** How a message travels where the transport knows text from binary, and what `encode` gives. */
-  readonly form: "bytes" | "text"
-  /** What the messages are; `json` and `schema` look at it. */
-  readonly content: Content
-  /** Reads a frame. Takes both kinds, whatever `form` is: text stands for its UTF-8 bytes. */
-  readonly decode: (frame: Uint8Array | string) => Result.Result<In, CodecReason>
-  /** Writes a message as the payload of a frame, as text when `form` is `"text"`. */
-  readonly encode: (message: Out) => Result.Result<Uint8Array | string, CodecReason>
-}
 
 /**
  * Writes messages of type `Out` and reads messages of type `In`.
@@ -120,35 +114,11 @@ export const make = <In, Out = In>(options: {
 }): Codec<In, Out> => ({
   framing: options.framing,
   payload: options.payload,
-  maxFrame: options.maxFrame === undefined ? undefined : Framings.integer("maxFrame", options.maxFrame, 1),
+  maxFrame: options.maxFrame === undefined ? undefined : integer("maxFrame", options.maxFrame, 1),
   pipe() {
     return Pipeable.pipeArguments(this, arguments)
   }
 })
-
-// ---------------------------------------------------------------------------------------------------------------------
-// the two payloads that cost nothing
-// ---------------------------------------------------------------------------------------------------------------------
-
-const bytesPayload: Payload<Uint8Array> = {
-  form: "bytes",
-  content: "bytes",
-  decode: (frame) => Result.succeed(typeof frame === "string" ? Framings.utf8(frame) : frame),
-  encode: Result.succeed
-}
-
-const textPayload: Payload<string> = {
-  form: "text",
-  content: "text",
-  decode(frame) {
-    const text = typeof frame === "string" ? frame : Framings.textOf(frame)
-    return text === undefined ? Result.fail(Framings.notText()) : Result.succeed(text)
-  },
-  encode: (text) => wellFormed(text)
-}
-
-const wellFormed = (text: string) =>
-  text.isWellFormed() ? Result.succeed(text) : invalid("encode", "UTF-8", "the text has half a surrogate pair")
 
 // ---------------------------------------------------------------------------------------------------------------------
 // constructors
@@ -164,7 +134,7 @@ const wellFormed = (text: string) =>
  * @category constructors
  * @since 0.1.0
  */
-export const bytes = (): Codec<Uint8Array> => make({ framing: Framings.bytes, payload: bytesPayload })
+export const bytes = (): Codec<Uint8Array> => make({ framing: Bytes.bytes, payload: Payloads.bytes })
 
 /**
  * Frames of `size` bytes each. A message of another size fails to encode with `InvalidLength`.
@@ -173,7 +143,7 @@ export const bytes = (): Codec<Uint8Array> => make({ framing: Framings.bytes, pa
  * @since 0.1.0
  */
 export const fixed = (size: number, options: FramingOptions = {}): Codec<Uint8Array> =>
-  make({ framing: Framings.fixed(size, options), payload: bytesPayload, maxFrame: options.maxFrame })
+  make({ framing: Fixed.fixed(size, options), payload: Payloads.bytes, maxFrame: options.maxFrame })
 
 /**
  * Frames that end with a delimiter of one byte or more, which is not part of the message.
@@ -186,8 +156,8 @@ export const fixed = (size: number, options: FramingOptions = {}): Codec<Uint8Ar
  */
 export const delimiter = (delimiter: Uint8Array | string, options: FramingOptions = {}): Codec<Uint8Array> =>
   make({
-    framing: Framings.delimiter(typeof delimiter === "string" ? Framings.utf8(delimiter) : delimiter, options),
-    payload: bytesPayload,
+    framing: Delimiter.delimiter(typeof delimiter === "string" ? utf8(delimiter) : delimiter, options),
+    payload: Payloads.bytes,
     maxFrame: options.maxFrame
   })
 
@@ -205,7 +175,7 @@ export const delimiter = (delimiter: Uint8Array | string, options: FramingOption
  * @since 0.1.0
  */
 export const lines = (options: FramingOptions & { readonly crlf?: boolean | undefined } = {}): Codec<string> =>
-  make({ framing: Framings.lines(options), payload: textPayload, maxFrame: options.maxFrame })
+  make({ framing: Lines.lines(options), payload: Payloads.text, maxFrame: options.maxFrame })
 
 /**
  * Frames that start with their length, by default 4 bytes, big-endian, not counting themselves.
@@ -238,7 +208,7 @@ export const lines = (options: FramingOptions & { readonly crlf?: boolean | unde
  * @since 0.1.0
  */
 export const lengthPrefix = (options: LengthPrefixOptions = {}): Codec<Uint8Array> =>
-  make({ framing: Framings.lengthPrefix(options), payload: bytesPayload, maxFrame: options.maxFrame })
+  make({ framing: LengthPrefix.lengthPrefix(options), payload: Payloads.bytes, maxFrame: options.maxFrame })
 
 /**
  * Frames that start with their length as an unsigned varint (7 bits a byte, lowest first), as Protocol Buffers writes
@@ -250,7 +220,7 @@ export const lengthPrefix = (options: LengthPrefixOptions = {}): Codec<Uint8Arra
  * @since 0.1.0
  */
 export const varint = (options: FramingOptions = {}): Codec<Uint8Array> =>
-  make({ framing: Framings.varint(options), payload: bytesPayload, maxFrame: options.maxFrame })
+  make({ framing: Varint.varint(options), payload: Payloads.bytes, maxFrame: options.maxFrame })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // combinators
@@ -269,49 +239,6 @@ const withPayload = <In, Out, In2, Out2>(
   self: Codec<In, Out>,
   payload: Payload<In2, Out2>
 ): Codec<In2, Out2> => make({ framing: self.framing, payload, maxFrame: self.maxFrame })
-
-const most = 200
-
-/** One short line about anything that was thrown. */
-const reasonOf = (error: unknown): string => {
-  try {
-    const text = error instanceof Error ? error.message : String(error)
-    const line = text.split("\n", 1)[0]
-    return line.length > most ? `${line.slice(0, most)}...` : line
-  } catch {
-    return "no detail given"
-  }
-}
-
-const invalid = (direction: "decode" | "encode", format: string, detail: string) =>
-  Result.fail(new InvalidMessage({ direction, format, detail }))
-
-const attempt = <A>(direction: "decode" | "encode", format: string, f: () => A): Result.Result<A, InvalidMessage> => {
-  try {
-    return Result.succeed(f())
-  } catch (error) {
-    return invalid(direction, format, reasonOf(error))
-  }
-}
-
-/** Puts two total functions on top of a payload. */
-const over = <In, Out, In2, Out2>(
-  inner: Payload<In, Out>,
-  content: Content,
-  decode: (value: In) => Result.Result<In2, CodecReason>,
-  encode: (message: Out2) => Result.Result<Out, CodecReason>
-): Payload<In2, Out2> => ({
-  form: inner.form,
-  content,
-  decode(frame) {
-    const value = inner.decode(frame)
-    return Result.isFailure(value) ? Result.fail(value.failure) : decode(value.success)
-  },
-  encode(message) {
-    const value = encode(message)
-    return Result.isFailure(value) ? Result.fail(value.failure) : inner.encode(value.success)
-  }
-})
 
 /**
  * What `map` and `mapResult` can be told.
@@ -344,19 +271,13 @@ export const mapResult = <In, Out, In2, Out2 = In2>(
 ) =>
 (self: Codec<In, Out>): Codec<In2, Out2> => {
   const format = options.format ?? "message"
-  const run = <A>(direction: "decode" | "encode", f: () => Result.Result<A, string | CodecReason>) => {
-    const result = Result.flatMap(attempt(direction, format, f), (inner) => inner)
-    if (Result.isSuccess(result)) return Result.succeed(result.success)
-    const failure = result.failure
-    return typeof failure === "string" ? invalid(direction, format, failure) : Result.fail(failure)
-  }
   return withPayload(
     self,
-    over(
+    Payloads.over(
       self.payload,
       options.content ?? "value",
-      (value) => run("decode", () => options.decode(value)),
-      (message: Out2) => run("encode", () => options.encode(message))
+      (value) => Payloads.guarded("decode", format, () => options.decode(value)),
+      (message: Out2) => Payloads.guarded("encode", format, () => options.encode(message))
     )
   )
 }
@@ -384,24 +305,7 @@ export const map = <In, Out, In2, Out2 = In2>(
  * @category combinators
  * @since 0.1.0
  */
-export const text = (self: Codec<Uint8Array>): Codec<string> =>
-  withPayload(
-    self,
-    self.payload === bytesPayload
-      ? textPayload
-      : over(self.payload, "text", textPayload.decode, (message: string) =>
-        Result.map(wellFormed(message), Framings.utf8))
-  )
-
-const parse = (value: string) => attempt("decode", "JSON", (): unknown => JSON.parse(value))
-
-const stringify = (message: unknown) =>
-  Result.flatMap(
-    attempt("encode", "JSON", () => JSON.stringify(message) as string | undefined),
-    (
-      json
-    ) => (json === undefined ? invalid("encode", "JSON", `${typeof message} has no JSON form`) : Result.succeed(json))
-  )
+export const text = (self: Codec<Uint8Array>): Codec<string> => withPayload(self, Payloads.asText(self.payload))
 
 /**
  * Reads the text or the UTF-8 bytes of a frame as JSON. What is no JSON, and what has none (a `bigint`, a cycle,
@@ -415,51 +319,38 @@ const stringify = (message: unknown) =>
  * @category combinators
  * @since 0.1.0
  */
-export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> => {
-  switch (self.payload.content) {
-    case "bytes":
-      return json(text(self as Codec<Uint8Array>))
-    case "text":
-      return withPayload(self as Codec<string>, over((self as Codec<string>).payload, "json", parse, stringify))
-    default:
-      throw new RangeError(
-        `Codec: json needs bytes or text, got ${self.payload.content}; see the content option of map`
-      )
-  }
-}
+export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> =>
+  withPayload<unknown, never, unknown, unknown>(self, Payloads.asJson(self.payload))
 
 /**
  * Reads the bytes of a frame as one MessagePack value, at most 100 levels deep.
  *
  * A frame of `n` bytes never makes more than `n` values: sizes a peer only announces allocate nothing. What is no
- * MessagePack, or has bytes left over, is `InvalidMessage`, and so is a message that has no such form (a `bigint`, a
- * function, a cycle). A `Date` travels as a timestamp.
+ * MessagePack, has bytes left over, or holds a string that is not UTF-8, is `InvalidMessage`, and so is a message that
+ * has no such form (a `bigint`, a function, a cycle). A `Date` travels as a timestamp.
  *
  * **Gotchas**
  *
- * `undefined` comes back as `null`, and integers beyond 2^53 are not exact. Bytes in a message are views of its frame.
+ * `undefined` comes back as `null`, and integers beyond 2^53 are not exact. A string with half a surrogate pair fails
+ * to encode, but from 51 characters on the half is replaced by U+FFFD. Bytes in a message are views of its frame.
  *
  * @category combinators
  * @since 0.1.0
  */
 export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
-  withPayload(
-    self,
-    over(
-      self.payload,
-      "value",
-      (value) => {
-        const problem = Framings.checkMsgpack(value)
-        return problem === undefined
-          ? attempt("decode", "MessagePack", () => msgpackDecode(value))
-          : invalid("decode", "MessagePack", problem)
-      },
-      (message: unknown) =>
-        attempt("encode", "MessagePack", () => msgpackEncode(message, { maxDepth: Framings.maxDepth }))
-    )
-  )
-
-const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1()
+  mapResult<Uint8Array, Uint8Array, unknown, unknown>({
+    format: "MessagePack",
+    decode(value) {
+      const problem = checkMsgpack(value)
+      return problem === undefined ? Result.succeed(msgpackDecode(value)) : Result.fail(problem)
+    },
+    encode(message) {
+      const value = msgpackEncode(message, { maxDepth })
+      // what could not be read is not written
+      const problem = checkMsgpack(value)
+      return problem === undefined ? Result.succeed(value) : Result.fail(problem)
+    }
+  })(self)
 
 /**
  * Reads messages with a schema. On a codec of bytes or text (fresh from a framing, or after `text`) this is JSON with a
@@ -480,51 +371,8 @@ const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1()
  */
 export const schema =
   <S extends Schema.ConstraintCodec<unknown, unknown>>(schema: S) =>
-  (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>): Codec<S["Type"]> => {
-    const content = self.payload.content
-    const values = content === "bytes" || content === "text"
-      ? json(self as Codec<string> | Codec<Uint8Array>)
-      : (self as Codec<unknown>)
-    const target: Schema.ConstraintCodec<S["Type"], unknown> = values.payload.content === "json"
-      ? Schema.toCodecJson(schema)
-      : schema
-    const decode = SchemaParser.decodeUnknownResult(target)
-    const encode = SchemaParser.encodeUnknownResult(target)
-    const decodePlain = SchemaParser.decodeUnknownResult(schema)
-    const identifier = schema.ast.annotations?.["identifier"]
-    const format = typeof identifier === "string" ? identifier : "message"
-
-    /** The JSON form of a number admits "NaN": what the schema itself expected says more. */
-    const plainDetail = (value: unknown, path: string): string | undefined => {
-      const plain = decodePlain(value)
-      const first = Result.isFailure(plain) ? issuesOf(plain.failure).issues[0] : undefined
-      return first !== undefined && String(first.path) === path ? first.message : undefined
-    }
-
-    const run = (direction: "decode" | "encode", value: unknown): Result.Result<S["Type"], CodecReason> => {
-      try {
-        const result = (direction === "decode" ? decode : encode)(value)
-        if (Result.isSuccess(result)) return Result.succeed(result.success)
-        const first = issuesOf(result.failure).issues[0]
-        const path = first?.path ?? []
-        const plain = direction === "decode" ? plainDetail(value, String(path)) : undefined
-        const detail = reasonOf(plain ?? first?.message ?? "it does not match the schema")
-        return Result.fail(new InvalidMessage({ direction, format, detail, path: path.map(String) }))
-      } catch (error) {
-        return invalid(direction, format, reasonOf(error))
-      }
-    }
-
-    return withPayload(
-      values,
-      over(
-        values.payload,
-        "value",
-        (value) => run("decode", value),
-        (message: S["Type"]) => run("encode", message)
-      )
-    )
-  }
+  (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>): Codec<S["Type"]> =>
+    withPayload<unknown, never, S["Type"], S["Type"]>(self, Payloads.asSchema<S["Type"]>(self.payload, schema))
 
 // ---------------------------------------------------------------------------------------------------------------------
 // running a codec
@@ -543,79 +391,9 @@ export interface Options {
   readonly transport?: "stream" | "messages" | undefined
 }
 
-/**
- * What one chunk brought.
- *
- * @category running
- * @since 0.1.0
- */
-export interface Decoded<out In> {
-  /** The complete messages, in order, including those before an error. */
-  readonly messages: ReadonlyArray<In>
-  /**
-   * The over-long frames that were passed over, once each (`tooLong: "skip"`). Next to an `InvalidMessage` also those
-   * that came after it in the same chunk.
-   */
-  readonly skipped: ReadonlyArray<FrameTooLong>
-  /** What the stream cannot go on after. */
-  readonly error: CodecReason | undefined
-}
-
-/**
- * Reads one connection's bytes. Holds state: make one per connection.
- *
- * @category running
- * @since 0.1.0
- */
-export interface Decoder<out In> {
-  /**
-   * Reads a chunk, or one whole frame where the transport keeps messages apart. After an error every call returns that
-   * same error. The chunk belongs to the decoder from now on.
-   */
-  readonly write: (chunk: Uint8Array | string) => Decoded<In>
-  /** Ends the stream: `Truncated` when it ended inside a frame, the error when there was one. */
-  readonly end: () => CodecReason | undefined
-  /** Bytes that have come of the unfinished frame, header and skipped bytes included; 0 between frames. */
-  readonly pending: number
-}
-
 const limitOf = (codec: Codec<unknown, never>, options: Options): number => {
-  const asked = options.maxFrame === undefined ? undefined : Framings.integer("maxFrame", options.maxFrame, 1)
+  const asked = options.maxFrame === undefined ? undefined : integer("maxFrame", options.maxFrame, 1)
   return Math.min(asked ?? codec.maxFrame ?? defaultMaxFrame, codec.maxFrame ?? Infinity)
-}
-
-/** The bytes a frame has over the limit, or 0; text counts as UTF-8, and is counted only when it may be too long. */
-const sizeOver = (frame: Uint8Array | string, limit: number): number => {
-  if (typeof frame !== "string") return frame.length > limit ? frame.length : 0
-  if (frame.length * 3 <= limit) return 0
-  const size = Framings.utf8Size(frame)
-  return size > limit ? size : 0
-}
-
-const nothing: Decoded<never> = { messages: [], skipped: [], error: undefined }
-
-/** Reads chunks and adds the frames they complete. */
-type Read = (
-  chunk: Uint8Array | string,
-  frames: Array<unknown>,
-  skipped: Array<FrameTooLong>
-) => CodecReason | undefined
-
-const readMessages = (framing: Framing, limit: number): Read => (chunk, frames, skipped) => {
-  const size = sizeOver(chunk, limit)
-  if (size === 0) frames.push(chunk)
-  else {
-    const error = new FrameTooLong({ direction: "decode", size, limit })
-    if (!framing.skips) return error
-    skipped.push(error)
-  }
-  return undefined
-}
-
-const readStream = (frames: FrameDecoder, text: boolean): Read => {
-  const write = text && frames.writeText !== undefined ? frames.writeText : frames.write
-  return (chunk, found, skipped) =>
-    write(typeof chunk === "string" ? Framings.utf8(chunk) : chunk, found as Array<never>, skipped)
 }
 
 /**
@@ -629,48 +407,8 @@ const readStream = (frames: FrameDecoder, text: boolean): Read => {
  * @category running
  * @since 0.1.0
  */
-export const decoder = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Decoder<In> => {
-  const limit = limitOf(codec, options)
-  const payload = codec.payload
-  const stream = options.transport === "messages" ? undefined : codec.framing.decoder(limit)
-  const read = stream === undefined ? readMessages(codec.framing, limit) : readStream(stream, payload.form === "text")
-  // frames of bytes, and lines of text, are the messages themselves: nothing is allocated for each
-  const known: unknown = payload
-  const direct = stream !== undefined &&
-    (known === bytesPayload || (known === textPayload && stream.writeText !== undefined))
-  // plain `let`s: one connection owns them
-  let dead: Decoded<In> | undefined
-  let frames: Array<unknown> = []
-  let skipped: Array<FrameTooLong> = []
-
-  const decodeAll = (messages: Array<In>): CodecReason | undefined => {
-    for (const frame of frames) {
-      const message = payload.decode(frame as Uint8Array | string)
-      if (Result.isFailure(message)) return message.failure
-      messages.push(message.success)
-    }
-    return undefined
-  }
-
-  return {
-    get pending() {
-      return dead === undefined && stream !== undefined ? stream.pending : 0
-    },
-    end: () => dead === undefined ? Framings.truncated(stream?.pending ?? 0) : dead.error,
-    write(chunk) {
-      if (dead !== undefined) return dead
-      const failure = read(chunk, frames, skipped)
-      if (frames.length === 0 && skipped.length === 0 && failure === undefined) return nothing
-      const messages: Array<In> = direct ? (frames as Array<In>) : []
-      const error = (direct ? undefined : decodeAll(messages)) ?? failure
-      const decoded: Decoded<In> = { messages, skipped, error }
-      if (error !== undefined) dead = { messages: [], skipped: [], error }
-      frames = []
-      skipped = []
-      return decoded
-    }
-  }
-}
+export const decoder = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Decoder<In> =>
+  makeDecoder(codec.framing, codec.payload, limitOf(codec, options), options.transport === "messages")
 
 /**
  * Makes the function that writes messages of a codec: wire bytes on a stream; on a transport that keeps messages apart,
@@ -691,7 +429,7 @@ export const encoder = <In, Out>(
       typeof frame !== "string"
         ? framing.encode(frame)
         : framing.encodeText === undefined
-        ? framing.encode(Framings.utf8(frame))
+        ? framing.encode(utf8(frame))
         : framing.encodeText(frame)
   return (message) => {
     const frame = payload.encode(message)

@@ -5,7 +5,8 @@ import * as Codec from "../src/Codec.ts"
 import type { CodecReason, InvalidMessage } from "../src/ConnectionError.ts"
 import { FrameTooLong } from "../src/ConnectionError.ts"
 import { ByteQueue } from "../src/internal/byteQueue.ts"
-import { checkMsgpack, utf8Size } from "../src/internal/framing.ts"
+import { checkMsgpack } from "../src/internal/msgpack.ts"
+import { utf8Size } from "../src/internal/utf8.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // tools
@@ -865,6 +866,24 @@ describe("Codec payload", () => {
     assert.match(bomb(raw(1, 1)), /extra|Extra/i)
     assert.strictEqual(invalidMessage(read(codec, [raw(0, 0, 0, 0)]).error).format, "MessagePack")
     assert.strictEqual(bomb(raw(0xc1)).length > 0, true)
+  })
+
+  it("B15 invalid UTF-8 in a MessagePack string or key is a typed error", () => {
+    const codec = Codec.lengthPrefix().pipe(Codec.msgpack)
+    // cut short, needlessly long, half a surrogate pair; in a short string, in a long one, and as a key
+    for (const bad of [raw(0xc3), raw(0xc0, 0xaf), raw(0xed, 0xa0, 0x80)]) {
+      const long = raw("x".repeat(200), bad)
+      for (
+        const wire of [raw(0xa0 + bad.length, bad), raw(0xd9, long.length, long), raw(0x81, 0xa0 + bad.length, bad, 1)]
+      ) {
+        const reason = invalidMessage(read(codec, [encoded(Codec.lengthPrefix(), wire)]).error)
+        assert.deepInclude(reason, { format: "MessagePack", detail: "a string is not UTF-8" })
+      }
+    }
+    assert.deepInclude(invalidMessage(refused(Codec.encode(codec, ["a\ud800"]))), { direction: "encode" })
+    const texts = ["é", "€", "😀", "\ufeffa", "é".repeat(15), "😀".repeat(100), "x".repeat(64) + "é", "x".repeat(65)]
+    const message = { texts, bytes: raw(0xff), "ké😀": 1 }
+    assert.deepStrictEqual(read(codec, [encoded(codec, message)]).messages, [message])
   })
 
   it("the check of MessagePack accepts all that the encoder writes", () => {

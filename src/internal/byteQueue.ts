@@ -68,6 +68,7 @@ export class ByteQueue {
 
   /** Gives the first `n` bytes of what is held and `last`, and empties the queue. One piece is not copied. */
   take(n: number, last: Uint8Array = empty): Uint8Array {
+    if (this.size === 0) return last
     this.seal()
     let frame: Uint8Array
     if (n === 0) frame = last

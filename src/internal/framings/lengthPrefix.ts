@@ -1,0 +1,87 @@
+/** Frames that start with their length as a number of fixed width. */
+import * as Result from "effect/Result"
+import { FrameTooLong } from "../../ConnectionError.ts"
+import type { Framing, FramingOptions } from "../framing.ts"
+import { integer, oneOf, tooLongOf } from "../framing.ts"
+import { type Header, refuse, sized } from "./sized.ts"
+
+/**
+ * Where the length is and what it counts, with the meanings of Netty's `LengthFieldBasedFrameDecoder`.
+ *
+ * @category framing
+ * @since 0.1.0
+ */
+export interface LengthPrefixOptions extends FramingOptions {
+  /** Width of the length field in bytes. Default 4. */
+  readonly bytes?: 1 | 2 | 3 | 4 | 8 | undefined
+  /** Byte order of the length field. Default `"big"`. */
+  readonly endian?: "big" | "little" | undefined
+  /** Bytes before the length field. Default 0. */
+  readonly offset?: number | undefined
+  /**
+   * What to add to the length to get the number of bytes after the length field. Default 0; minus the size of the
+   * header when the length counts the header too.
+   */
+  readonly adjustment?: number | undefined
+  /** How many bytes at the front of a frame are not part of the payload. Default: the header, `offset + bytes`. */
+  readonly strip?: number | undefined
+}
+
+export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
+  const width: number = oneOf("bytes", options.bytes ?? 4, [1, 2, 3, 4, 8])
+  const big = oneOf("endian", options.endian ?? "big", ["big", "little"]) === "big"
+  const offset = integer("offset", options.offset ?? 0, 0)
+  const adjustment = integer("adjustment", options.adjustment ?? 0, Number.MIN_SAFE_INTEGER)
+  const size = offset + width
+  const strip = integer("strip", options.strip ?? size, 0)
+  const policy = tooLongOf(options)
+  const most = 2 ** (8 * width) - 1
+  return {
+    name: "lengthPrefix",
+    skips: policy.skips,
+    decoder(limit) {
+      const header: Header = {
+        most: size,
+        size,
+        body: 0,
+        strip,
+        invalid: undefined,
+        read(bytes, pos, end) {
+          if (end - pos < size) return false
+          const at = pos + offset
+          let length = 0
+          // not by shifts: they are 32 bits wide and signed
+          for (let i = 0; i < width; i++) length = length * 256 + bytes[big ? at + i : at + width - 1 - i]
+          header.body = length + adjustment
+          if (header.body < 0) {
+            header.invalid = `length ${length} with adjustment ${adjustment} ends before its header`
+          } else if (size + header.body < strip) {
+            header.invalid = `a frame of ${size + header.body} bytes has no ${strip} bytes to strip`
+          }
+          return true
+        }
+      }
+      return sized(header, limit, policy)
+    },
+    encode(payload) {
+      const total = strip + payload.length
+      const length = total - size - adjustment
+      if (total < size) {
+        return refuse(`a payload of ${payload.length} bytes does not hold the ${size - strip} of its header`)
+      }
+      if (length < 0) return refuse(`a payload of ${payload.length} bytes would announce a length of ${length}`)
+      if (length > most) {
+        const limit = most + size + adjustment - strip
+        return Result.fail(new FrameTooLong({ direction: "encode", size: payload.length, limit }))
+      }
+      const frame = new Uint8Array(total)
+      frame.set(payload, strip)
+      let rest = length
+      for (let i = 0; i < width; i++) {
+        frame[big ? size - 1 - i : offset + i] = rest % 256
+        rest = Math.floor(rest / 256)
+      }
+      return Result.succeed(frame)
+    }
+  }
+}
