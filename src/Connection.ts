@@ -24,7 +24,7 @@ import * as ConnectionError from "./ConnectionError.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
 import { Deadlines, type Limits, limitsOf } from "./internal/deadlines.ts"
 import { Inbox } from "./internal/inbox.ts"
-import { type Frame, Outbox } from "./internal/outbox.ts"
+import { type Frame, Outbox, sizeOf } from "./internal/outbox.ts"
 import { Pings } from "./internal/pings.ts"
 import { transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
@@ -167,7 +167,7 @@ export interface Options<in out In, in out Out> {
   readonly heartbeat?: Heartbeat<In, Out> | undefined
   /** A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`. */
   readonly policy?: Policy.Policy | Policy.Patch | undefined
-  /** Told to the peer when it is asked to leave. */
+  /** Told to the peer when it is asked to leave. One that the codec cannot encode throws its `ConnectionError`. */
   readonly goodbye?: Out | undefined
   /**
    * `messages`: each transport message is one frame, and the framing half of the codec is left out. Default: what the
@@ -184,9 +184,14 @@ let nextId = 0
 
 const localClose = new ConnectionError.Closed({ by: "local" })
 
-/** RFC 6455, 7.4.1; the text after it is cut to the 123 bytes a close frame can carry. */
+const utf8 = new TextEncoder()
+
+/** Cuts a text to the 123 bytes that a close frame can carry, between two characters. */
+const closeNote = (text: string): string => text.slice(0, utf8.encodeInto(text, new Uint8Array(123)).read)
+
+/** RFC 6455, 7.4.1. */
 const closeEvent = (reason: ConnectionError.Reason): Socket.CloseEvent => {
-  const note = reason._tag === "Closed" ? undefined : reason.message.slice(0, 123)
+  const note = reason._tag === "Closed" ? undefined : closeNote(reason.message)
   switch (reason._tag) {
     case "Closed":
       return new Socket.CloseEvent(1000)
@@ -216,15 +221,25 @@ interface Shared<In, Out> {
   readonly options: Options<In, Out>
   readonly policy: Policy.Policy
   readonly limits: Limits
-  readonly wires: { readonly stream: Wire<Out>; readonly messages: Wire<Out> }
+  readonly stream: Way<Out>
+  readonly messages: Way<Out>
+}
+
+/** What depends on whether the transport keeps messages apart. */
+interface Way<in Out> {
+  readonly wire: Wire<Out>
+  readonly goodbye: Frame | undefined
 }
 
 const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
   const policy = Policy.make(options.policy)
-  const wire = (transport: "stream" | "messages"): Wire<Out> => ({
-    encode: Codec.encoder(options.codec, { maxFrame: policy.maxFrame, transport })
-  })
-  return { options, policy, limits: limitsOf(policy), wires: { stream: wire("stream"), messages: wire("messages") } }
+  const way = (transport: "stream" | "messages"): Way<Out> => {
+    const wire: Wire<Out> = { encode: Codec.encoder(options.codec, { maxFrame: policy.maxFrame, transport }) }
+    const goodbye = options.goodbye === undefined ? undefined : wire.encode(options.goodbye)
+    if (goodbye !== undefined && Result.isFailure(goodbye)) throw ConnectionError.make(goodbye.failure)
+    return { wire, goodbye: goodbye?.success }
+  }
+  return { options, policy, limits: limitsOf(policy), stream: way("stream"), messages: way("messages") }
 }
 
 const transportFor = <In, Out>(socket: Socket.Socket, options: Options<In, Out>, context: Context.Context<never>) => {
@@ -270,17 +285,22 @@ export const make: {
     socket: Socket.Socket,
     options: Options<In, Out>
   ): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
-} = (...args: ReadonlyArray<unknown>): any => {
+} = (...args: ReadonlyArray<unknown>): never => {
   if (args.length === 1) {
     const shared = share(args[0] as Options<unknown, unknown>)
-    return (socket: Socket.Socket) => open(socket, shared)
+    return ((socket: Socket.Socket) => open(socket, shared)) as never
   }
-  return open(args[0] as Socket.Socket, share(args[1] as Options<unknown, unknown>))
+  return open(args[0] as Socket.Socket, share(args[1] as Options<unknown, unknown>)) as never
 }
 
-const open = Effect.fnUntraced(function*<In, Out>(
+// only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
+const open = <In, Out>(socket: Socket.Socket, shared: Shared<In, Out>) =>
+  Effect.uninterruptibleMask((restore) => opening(socket, shared, restore))
+
+const opening = Effect.fnUntraced(function*<In, Out>(
   socket: Socket.Socket,
-  shared: Shared<In, Out>
+  shared: Shared<In, Out>,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Effect.fn.Return<Connection<In, Out>, Failure, Scope.Scope> {
   const { options, limits } = shared
   const context = yield* Effect.context<Scope.Scope>()
@@ -288,6 +308,12 @@ const open = Effect.fnUntraced(function*<In, Out>(
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
   const transport = transportFor(socket, options, context)
+  const { goodbye, wire } = transport.messages ? shared.messages : shared.stream
+  // before anything is open: the framing of a codec is anybody's code
+  const decoder = Codec.decoder(options.codec, {
+    maxFrame: shared.policy.maxFrame,
+    transport: transport.messages ? "messages" : "stream"
+  })
   // released when the conversation ends, which may be long before the user's scope closes
   const transportScope = yield* Scope.fork(scope)
 
@@ -297,6 +323,7 @@ const open = Effect.fnUntraced(function*<In, Out>(
       duration: limits.open,
       orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit: limits.open })))
     }),
+    restore,
     // the scope that dialled outlives a failed attempt otherwise
     Effect.onError(() => Scope.close(transportScope, Exit.void))
   )
@@ -305,14 +332,10 @@ const open = Effect.fnUntraced(function*<In, Out>(
   const id = ++nextId
   const openedAt = clock.currentTimeMillisUnsafe()
   const opened = now()
-  const wire = transport.messages ? shared.wires.messages : shared.wires.stream
-  const decoder = Codec.decoder(options.codec, {
-    maxFrame: shared.policy.maxFrame,
-    transport: transport.messages ? "messages" : "stream"
-  })
   const unsent = transport.unsent ?? (() => 0)
   const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
-  const outbox = yield* Outbox.make(dispatcher, boundsOf(shared.policy), !transport.messages && transport.unsent === undefined)
+  const split = !transport.messages && transport.unsent === undefined
+  const outbox = yield* Outbox.make(dispatcher, boundsOf(shared.policy), split)
   const inbox = new Inbox<In>(dispatcher, shared.policy.inboxMessages, shared.policy.inboxBytes)
   const pings = new Pings(opened)
   const deadlines = new Deadlines(
@@ -378,22 +401,28 @@ const open = Effect.fnUntraced(function*<In, Out>(
   }
 
   const leave = (): void => {
-    if (!Deferred.doneUnsafe(leaving, Exit.void) || options.goodbye === undefined) return
-    const goodbye = wire.encode(options.goodbye)
-    if (Result.isSuccess(goodbye)) outbox.offerControl(goodbye.success)
+    if (Deferred.doneUnsafe(leaving, Exit.void) && goodbye !== undefined) outbox.offerControl(goodbye)
   }
 
-  const drainWith = (reason: ConnectionError.Reason): Effect.Effect<void> =>
-    Effect.sync(() => {
-      leave()
-      finishReceiving(ConnectionError.make(reason), deadlines.limits.drain)
-    })
+  const drain = (reason: ConnectionError.Reason): void => {
+    leave()
+    finishReceiving(ConnectionError.make(reason), deadlines.limits.drain)
+  }
 
   // -------------------------------------------------------------------------------------------------------------------
   // the reader
   // -------------------------------------------------------------------------------------------------------------------
 
-  let abuse: ConnectionError.Reason | undefined
+  /** Never waits: the control lane passes a full outbox. A heartbeat that cannot be encoded ends the connection. */
+  const sendControl = (message: Out): ConnectionError.Reason | undefined => {
+    const encoded = wire.encode(message)
+    if (Result.isFailure(encoded)) return encoded.failure
+    outbox.offerControl(encoded.success)
+    return undefined
+  }
+
+  // too many pings, or a pong that cannot be encoded
+  let broken: ConnectionError.Reason | undefined
   /** Whether a message is for the application; answers pings and matches pongs on the way. */
   const isData = options.heartbeat === undefined ? undefined : ((read) => (message: In, at: number): boolean => {
     const signal = read(message)
@@ -404,12 +433,10 @@ const open = Effect.fnUntraced(function*<In, Out>(
     }
     deadlines.provenAt = at
     if (pings.peerPinged(at, deadlines.limits.minPingEvery)) {
-      abuse = new ConnectionError.TooManyPings({ minimum: deadlines.limits.minPingEvery })
+      broken = new ConnectionError.TooManyPings({ minimum: deadlines.limits.minPingEvery })
       return false
     }
-    const answer = wire.encode(signal.answer)
-    // never waits: the control lane passes a full outbox
-    if (Result.isSuccess(answer)) outbox.offerControl(answer.success)
+    broken = sendControl(signal.answer)
     return false
   })(options.heartbeat.read)
 
@@ -421,7 +448,10 @@ const open = Effect.fnUntraced(function*<In, Out>(
     let kept: Array<In> | undefined
     for (let i = 0; i < messages.length; i++) {
       if (isData(messages[i]!, at)) kept?.push(messages[i]!)
-      else kept ??= messages.slice(0, i)
+      else {
+        kept ??= messages.slice(0, i)
+        if (broken !== undefined) break
+      }
     }
     const data = kept ?? messages
     if (data.length > 0 || messages.length === 0) deadlines.provenAt = at
@@ -436,9 +466,11 @@ const open = Effect.fnUntraced(function*<In, Out>(
     let batch: ReadonlyArray<In> = []
     let size = 0
     let failure: ConnectionError.Reason | undefined
+    // what an earlier read left unfinished belongs to the messages that it is part of
+    const held = decoder.pending
     for (let i = 0; i < chunks.length && failure === undefined; i++) {
       const chunk = chunks[i]!
-      size += typeof chunk === "string" ? chunk.length : chunk.byteLength
+      size += sizeOf(chunk)
       const decoded = decoder.write(chunk)
       const data = applicationMessages(decoded.messages, at)
       skipped += decoded.skipped.length
@@ -447,13 +479,13 @@ const open = Effect.fnUntraced(function*<In, Out>(
         deadlines.frameSince = at
       }
       batch = batch.length === 0 ? data : data.length === 0 ? batch : batch.concat(data)
-      failure = decoded.error ?? abuse
+      failure = decoded.error ?? broken
     }
     bytesIn += size
     if (batch.length > 0) {
       messagesIn += batch.length
       deadlines.received(at)
-      inbox.offer(batch, size)
+      inbox.offer(batch, held + size - decoder.pending)
     }
     return failure
   }
@@ -461,18 +493,18 @@ const open = Effect.fnUntraced(function*<In, Out>(
   const reader: Effect.Effect<never, Failure> = Effect.gen(function*() {
     while (true) {
       const chunks = yield* pull
-      const at = now()
-      deadlines.heardAt = at
+      deadlines.heardAt = now()
       // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
       if (phase !== "open") continue
-      deadlines.readingSince = at
-      const failure = receiveChunks(chunks, at)
-      if (failure !== undefined) return yield* ConnectionError.make(failure)
+      // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
       if (inbox.isFull) {
         deadlines.pause()
         yield* inbox.awaitRoom
-        if (phase === "open") deadlines.resume(now())
+        if (phase !== "open") continue
+        deadlines.resume(now())
       }
+      const failure = receiveChunks(chunks, now())
+      if (failure !== undefined) return yield* ConnectionError.make(failure)
     }
   }).pipe(
     Effect.catchTag("SocketError", (cause) => {
@@ -509,7 +541,7 @@ const open = Effect.fnUntraced(function*<In, Out>(
         return yield* done
       }
       const data = outbox.writingData
-      deadlines.beginWrite(now())
+      deadlines.beginWrite(now(), outbox.writing!)
       yield* writeAll(batch)
       deadlines.endWrite(now(), data)
       outbox.wrote()
@@ -524,7 +556,7 @@ const open = Effect.fnUntraced(function*<In, Out>(
   // -------------------------------------------------------------------------------------------------------------------
 
   const runFork = Effect.runForkWith(context)
-  /** Sleeps, but can be woken early. */
+  /** Sleeps, but can be woken early. Whole milliseconds: a rest too short for the clock to tell would come at once. */
   const pause = (millis: number, onWake: (wake: (() => void) | undefined) => void): Effect.Effect<void> =>
     Effect.callback((resume) => {
       const wake = () => {
@@ -532,7 +564,7 @@ const open = Effect.fnUntraced(function*<In, Out>(
         sleeper?.interruptUnsafe()
         resume(Effect.void)
       }
-      const sleeper = millis === Infinity ? undefined : runFork(clock.sleep(Duration.millis(millis)))
+      const sleeper = millis === Infinity ? undefined : runFork(clock.sleep(Duration.millis(Math.ceil(millis))))
       sleeper?.addObserver(() => resume(Effect.void))
       onWake(wake)
       return Effect.sync(() => {
@@ -541,20 +573,21 @@ const open = Effect.fnUntraced(function*<In, Out>(
       })
     })
 
-  const ping = (): void => {
-    if (options.heartbeat === undefined || phase !== "open") return
-    const encoded = wire.encode(options.heartbeat.ping(pings.send(now())))
-    if (Result.isSuccess(encoded)) outbox.offerControl(encoded.success)
-  }
+  const ping: Effect.Effect<void, Failure> = options.heartbeat === undefined ? Effect.void : Effect.suspend(() => {
+    if (phase !== "open") return Effect.void
+    const failure = sendControl(options.heartbeat!.ping(pings.send(now())))
+    return failure === undefined ? Effect.void : Effect.fail(ConnectionError.make(failure))
+  })
 
-  const heartbeat: Effect.Effect<never> = options.heartbeat === undefined ? Effect.never : Effect.gen(function*() {
+  const heartbeat: Effect.Effect<never, Failure> = Effect.gen(function*() {
+    if (options.heartbeat === undefined) return yield* Effect.never
     let every = deadlines.limits.pingEvery
-    let next = opened + every * (1 - policy.pingJitter * random.nextDoubleUnsafe())
+    let next = opened + Math.round(every * (1 - policy.pingJitter * random.nextDoubleUnsafe()))
     while (true) {
       const limit = deadlines.limits.pingEvery
       if (limit !== every) {
         every = limit
-        next = pings.lastAt + every
+        next = Math.max(now(), pings.lastAt + every)
       }
       const at = now()
       if (at < next) {
@@ -569,7 +602,8 @@ const open = Effect.fnUntraced(function*<In, Out>(
         next = quietSince + every
         continue
       }
-      ping()
+      deadlines.pingedLate(at - next, at)
+      yield* ping
       // the cadence is the interval, whatever the round trip takes; after a stall it starts over
       next = next + every > at ? next + every : at + every
     }
@@ -583,21 +617,23 @@ const open = Effect.fnUntraced(function*<In, Out>(
       const at = now()
       const offset = clock.currentTimeMillisUnsafe() - at
       // the wall clock jumped: this machine slept, or somebody set it. Ask at once, condemn nobody
-      if (Math.abs(offset - wallOffset) > 5_000) ping()
+      if (Math.abs(offset - wallOffset) > 5_000) yield* ping
       wallOffset = offset
       const verdict = deadlines.look(at, at - planned, unsent(), pings, decoder.pending, confirmed)
       confirmed = false
       switch (verdict._tag) {
         case "End":
+          // it ends in any case: what the transport takes at once still leaves
+          if (verdict.error === sticky) yield* Effect.yieldNow
           return yield* verdict.error
         case "Leave":
           leave()
           continue
         case "Drain":
-          finishReceiving(ConnectionError.make(verdict.reason), deadlines.limits.drain)
+          drain(verdict.reason)
           continue
         case "Probe":
-          ping()
+          yield* ping
           planned = at
           continue
         case "Confirm":
@@ -643,9 +679,13 @@ const open = Effect.fnUntraced(function*<In, Out>(
   const finish = Effect.fnUntraced(function*(exit: Exit.Exit<never, Failure>) {
     const error = settle(reasonOf(exit))
     if (transport.messages && !saidClose) {
-      yield* Effect.ignore(Effect.scoped(Effect.flatMap(socket.writer, ({ write }) => write(closeEvent(error.reason)))))
+      // a write suspends while its socket is not connected, and this one may find it so
+      yield* Effect.ignoreCause(Effect.raceFirst(
+        Effect.scoped(Effect.flatMap(socket.writer, ({ write }) => write(closeEvent(error.reason)))),
+        Effect.yieldNow
+      ))
     }
-    yield* Scope.close(transportScope, Exit.void)
+    yield* Effect.ignoreCause(Scope.close(transportScope, Exit.void))
     Deferred.doneUnsafe(closed, Exit.fail(error))
     // a handler that still has something to receive finishes with it, but not for ever
     if (inbox.messages === 0 || deadlines.limits.drain === 0) return notifyGone()
@@ -662,7 +702,7 @@ const open = Effect.fnUntraced(function*<In, Out>(
   const closeWith = (reason: ConnectionError.Reason): Effect.Effect<void> =>
     Effect.suspend(() => {
       finishSending(ConnectionError.make(reason))
-      return deadlines.limits.drain === 0 && phase !== "ended" ? Fiber.interrupt(race) : awaitEnd
+      return awaitEnd
     })
   const close = closeWith(localClose)
   // runs before the race is stopped and before the transport is released: finalizers run last in, first out
@@ -705,7 +745,7 @@ const open = Effect.fnUntraced(function*<In, Out>(
     awaitWritable: outbox.awaitWritable,
     close,
     closeWith,
-    drainWith,
+    drainWith: (reason) => Effect.sync(() => drain(reason)),
     leaving: Deferred.await(leaving),
     closed: Deferred.await(closed),
     patch: (changes) =>
@@ -713,9 +753,7 @@ const open = Effect.fnUntraced(function*<In, Out>(
         policy = patched
         deadlines.setLimits(limitsOf(patched))
         outbox.setBounds(boundsOf(patched))
-        inbox.maxMessages = patched.inboxMessages
-        inbox.maxBytes = patched.inboxBytes
-        inbox.recheck()
+        inbox.setBounds(patched.inboxMessages, patched.inboxBytes)
         wakeHeartbeat?.()
         wakeDeadline?.()
       }),

@@ -15,16 +15,22 @@ const Bytes = Schema.Number
 
 const seconds = (millis: number): string => millis % 1000 === 0 ? `${millis / 1000} s` : `${millis} ms`
 
+/** A message is one line of a log, whoever wrote parts of it: a peer chooses the reason text of a close frame. */
+const oneLine = (text: string): string => text.replace(/[\s\p{Cc}\u2028\u2029]+/gu, " ").trim()
+
 /** The text of whatever caused a failure, with the operating system's code when there is one. */
 const causeText = (cause: unknown): string => {
-  if (typeof cause === "string") return cause
-  if (typeof cause !== "object" || cause === null) return String(cause)
+  if (typeof cause !== "object" || cause === null) return oneLine(String(cause)) || "no detail given"
   // Node wraps the errors of several addresses (Happy Eyeballs) in an AggregateError without a message
   if ("errors" in cause && Array.isArray(cause.errors) && cause.errors.length > 0) return causeText(cause.errors[0])
-  if ("message" in cause && typeof cause.message === "string" && cause.message !== "") return cause.message
+  if ("message" in cause && typeof cause.message === "string" && oneLine(cause.message) !== "") {
+    return oneLine(cause.message)
+  }
   if ("code" in cause && typeof cause.code === "string") return cause.code
   // a WebSocket `ErrorEvent` keeps the error inside
   if ("error" in cause && cause.error !== undefined) return causeText(cause.error)
+  // a tagged error says what it is by its name
+  if ("_tag" in cause && typeof cause._tag === "string") return cause._tag
   return "no detail given"
 }
 
@@ -139,14 +145,18 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
 export class Closed extends Schema.TaggedError<Closed>()("Closed", {
   by: Schema.Literals(["peer", "local"]),
   code: Schema.optionalKey(Schema.Number),
-  note: Schema.optionalKey(Schema.String)
+  note: Schema.optionalKey(Schema.String),
+  /** What the peer said about coming back, where its protocol can say it. */
+  retryable: Schema.optionalKey(Schema.Boolean)
 }) {
   override get message() {
-    const detail = [this.code === undefined ? "" : `code ${this.code}`, this.note ?? ""].filter((s) => s !== "")
+    const detail = [this.code === undefined ? "" : `code ${this.code}`, oneLine(this.note ?? "")].filter((s) =>
+      s !== ""
+    )
     return `closed by ${this.by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
   }
   get isRetryable() {
-    return this.by === "peer"
+    return this.retryable ?? this.by === "peer"
   }
 }
 
@@ -313,6 +323,42 @@ export class TooManyPings extends Schema.TaggedError<TooManyPings>()("TooManyPin
 }
 
 /**
+ * The two ends have no version of the native protocol in common: the peer speaks `lowest` to `highest`.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>()("UnsupportedVersion", {
+  lowest: Schema.Number,
+  highest: Schema.Number,
+  ours: Schema.String
+}) {
+  override get message() {
+    return `the peer speaks version ${this.lowest} to ${this.highest} of the protocol, and we ${this.ours}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The peer sent what the native protocol does not allow: an unknown frame, or one at the wrong time.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>()("ProtocolViolation", {
+  detail: Schema.String
+}) {
+  override get message() {
+    return `protocol violation: ${oneLine(this.detail)}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
  * A newer connection took over this one's key (the same user or device came again).
  *
  * @category ending
@@ -320,7 +366,7 @@ export class TooManyPings extends Schema.TaggedError<TooManyPings>()("TooManyPin
  */
 export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", { key: Schema.String }) {
   override get message() {
-    return `superseded by a newer connection for ${JSON.stringify(this.key)}`
+    return `superseded by a newer connection for ${JSON.stringify(oneLine(this.key))}`
   }
   get isRetryable() {
     return false
@@ -335,7 +381,7 @@ export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {
  */
 export class DuplicateKey extends Schema.TaggedError<DuplicateKey>()("DuplicateKey", { key: Schema.String }) {
   override get message() {
-    return `there is a connection for ${JSON.stringify(this.key)} already`
+    return `there is a connection for ${JSON.stringify(oneLine(this.key))} already`
   }
   get isRetryable() {
     return false
@@ -410,7 +456,7 @@ export class InvalidLength extends Schema.TaggedError<InvalidLength>()("InvalidL
   detail: Schema.String
 }) {
   override get message() {
-    return `invalid frame length: ${this.detail}`
+    return `invalid frame length: ${oneLine(this.detail)}`
   }
   get isRetryable() {
     return false
@@ -447,10 +493,10 @@ export class InvalidMessage extends Schema.TaggedError<InvalidMessage>()("Invali
   path: Schema.optionalKey(Schema.Array(Schema.String))
 }) {
   override get message() {
-    const at = this.path === undefined || this.path.length === 0 ? "" : ` at ${this.path.join(".")}`
+    const at = this.path === undefined || this.path.length === 0 ? "" : ` at ${oneLine(this.path.join("."))}`
     return this.direction === "decode"
-      ? `a frame is not valid ${this.format}${at}: ${this.detail}`
-      : `a message cannot be written as ${this.format}${at}: ${this.detail}`
+      ? `a frame is not valid ${this.format}${at}: ${oneLine(this.detail)}`
+      : `a message cannot be written as ${this.format}${at}: ${oneLine(this.detail)}`
   }
   get isRetryable() {
     return false
@@ -511,6 +557,25 @@ export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("Mess
   }
 }
 
+/**
+ * A client has no connection, and may keep no more messages waiting for one (`Policy.offline`, `offlineMessages`,
+ * `offlineBytes`). The message was not sent.
+ *
+ * @category sending
+ * @since 0.1.0
+ */
+export class Offline extends Schema.TaggedError<Offline>()("Offline", {
+  messages: Count,
+  bytes: Bytes
+}) {
+  override get message() {
+    return `there is no connection, and ${this.messages} messages (${this.bytes} bytes) wait for one`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // the error
 // ---------------------------------------------------------------------------------------------------------------------
@@ -538,6 +603,8 @@ export const Reason = Schema.Union([
   MaxAge,
   SlowConsumer,
   TooManyPings,
+  UnsupportedVersion,
+  ProtocolViolation,
   Superseded,
   DuplicateKey,
   Swept,
@@ -547,7 +614,8 @@ export const Reason = Schema.Union([
   Truncated,
   InvalidMessage,
   OutboxFull,
-  MessageTooLarge
+  MessageTooLarge,
+  Offline
 ])
 
 /**
@@ -555,6 +623,21 @@ export const Reason = Schema.Union([
  * @since 0.1.0
  */
 export type Reason = typeof Reason.Type
+
+/**
+ * What the peer asked of those it loses: come back `after` milliseconds, plus a random part of `spread` milliseconds,
+ * so that all of them do not come back at once.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Advice = Schema.Struct({ after: Millis, spread: Millis })
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Advice = typeof Advice.Type
 
 /**
  * The one error of this library: why a connection could not be opened, could not be used, or ended.
@@ -568,7 +651,11 @@ export type Reason = typeof Reason.Type
  * @category models
  * @since 0.1.0
  */
-export class ConnectionError extends Schema.TaggedError<ConnectionError>()("ConnectionError", { reason: Reason }) {
+export class ConnectionError extends Schema.TaggedError<ConnectionError>()("ConnectionError", {
+  reason: Reason,
+  /** What the peer last advised about coming back, where the protocol can say it. */
+  advice: Schema.optionalKey(Advice)
+}) {
   override readonly cause = this.reason
   override get message(): string {
     return this.reason.message
@@ -585,7 +672,8 @@ export class ConnectionError extends Schema.TaggedError<ConnectionError>()("Conn
  * @category constructors
  * @since 0.1.0
  */
-export const make = (reason: Reason): ConnectionError => new ConnectionError({ reason })
+export const make = (reason: Reason, advice?: Advice): ConnectionError =>
+  new ConnectionError(advice === undefined ? { reason } : { reason, advice })
 
 const resetCodes = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"])
 

@@ -58,6 +58,12 @@ export const messages = <A>(options: { readonly ping: A; readonly pong: A }): He
   }
 }
 
+/** A token is at most 16 digits; anything longer is an ordinary message. */
+const tokenAfter = (message: string, prefix: string): string | undefined =>
+  message.startsWith(prefix) && /^\d{1,16}$/.test(message.slice(prefix.length))
+    ? message.slice(prefix.length)
+    : undefined
+
 /**
  * Pings and pongs that are fixed texts: a message `ping` is answered with `pong`.
  *
@@ -81,11 +87,6 @@ export const text = (
   }
   const pingPrefix = `${ping} `
   const pongPrefix = `${pong} `
-  // a token is at most 16 digits; anything longer is an ordinary message
-  const tokenAfter = (message: string, prefix: string): string | undefined =>
-    message.startsWith(prefix) && /^\d{1,16}$/.test(message.slice(prefix.length))
-      ? message.slice(prefix.length)
-      : undefined
   return {
     ping: (token) => pingPrefix + token,
     read: (message) => {

@@ -21,11 +21,11 @@ import * as SchemaTransformation from "effect/SchemaTransformation"
 // ---------------------------------------------------------------------------------------------------------------------
 
 const units: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-const compact = /^(?:\d+(?:\.\d+)?(?:ms|s|m|h|d)\s*)+$/
-const compactPart = /(\d+(?:\.\d+)?)(ms|s|m|h|d)/g
+const compact = /^(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)\s*)+$/
+const compactPart = /(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)/g
 
 /**
- * Reads a duration as people write it: `25s`, `1m 30s`, `500ms`, `25 seconds`, `Infinity`, or a bare number of
+ * Reads a duration as people write it: `25s`, `1m 30s`, `500 ms`, `25 seconds`, `Infinity`, or a bare number of
  * milliseconds.
  *
  * @category parsing
@@ -74,6 +74,12 @@ const readable = <A>(
     encode: (value) => Effect.succeed(print(value))
   })
 
+// what is finer than a millisecond has no unit here that people write
+const printDuration = (duration: Duration.Duration): string | number => {
+  const millis = Duration.toMillis(duration)
+  return !Number.isFinite(millis) ? "Infinity" : Number.isInteger(millis) ? Duration.format(duration) : millis
+}
+
 const Text = Schema.Union([Schema.String, Schema.Finite])
 
 const limit = (name: string) =>
@@ -88,7 +94,7 @@ const limit = (name: string) =>
         `${name} as a duration such as "25s", "1m 30s" or a number of milliseconds`,
         parseDuration,
         Duration.millis,
-        (d) => (Duration.isFinite(d) ? Duration.format(d) : "Infinity")
+        printDuration
       )
     )
   )
@@ -204,7 +210,10 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   maxConnections: count("maxConnections", 0),
   /** The most connections from one address; 0 (default) is no limit. */
   maxConnectionsPerAddress: count("maxConnectionsPerAddress", 0),
-  /** The most connections a server takes in a second; 0 (default) is no limit. */
+  /**
+   * The most connections a server takes in a second, on average: a second's worth may come at once. 0 (default) is no
+   * limit.
+   */
   acceptRate: count("acceptRate", 0),
   /** Whether a connection over a limit waits, unread, or is refused. Default `wait`. */
   whenFull: Schema.Literals(["wait", "reject"]),
@@ -301,23 +310,22 @@ const construct = Schema.decodeUnknownResult(Schema.toType(Schema.Struct(Policy.
 
 const patchResult = (policy: object, patch: Patch): Result.Result<Policy, InvalidPolicy> => {
   const input: Record<string, unknown> = { ...policy }
+  const wrong: Array<string> = []
   for (const [name, value] of Object.entries(patch)) {
     if (value === undefined) continue
-    if (!(name in base)) return Result.fail(new InvalidPolicy({ detail: `there is no field ${JSON.stringify(name)}` }))
-    if (!durations.has(name)) {
-      input[name] = value
-      continue
+    if (!Object.hasOwn(base, name)) wrong.push(`there is no field ${JSON.stringify(name)}`)
+    else if (!durations.has(name)) input[name] = value
+    else {
+      const read = typeof value === "string" ? parseDuration(value) : Duration.fromInput(value as Duration.Input)
+      // a duration made of NaN is zero, which would mean "off"
+      if (Option.isNone(read) || Number.isNaN(value)) wrong.push(`${name} is not a duration: ${String(value)}`)
+      else input[name] = read.value
     }
-    const read = typeof value === "string" ? parseDuration(value) : Duration.fromInput(value as Duration.Input)
-    if (Option.isNone(read)) {
-      return Result.fail(new InvalidPolicy({ detail: `${name} is not a duration: ${JSON.stringify(value)}` }))
-    }
-    input[name] = read.value
   }
   const checked = construct(input)
-  return Result.isFailure(checked)
-    ? Result.fail(new InvalidPolicy({ detail: oneLine(checked.failure.message) }))
-    : Result.succeed(new Policy(checked.success))
+  if (Result.isFailure(checked)) wrong.push(oneLine(checked.failure.message))
+  else if (wrong.length === 0) return Result.succeed(new Policy(checked.success))
+  return Result.fail(new InvalidPolicy({ detail: wrong.join("; ") }))
 }
 
 const oneLine = (message: string): string => message.replace(/\n\s+at /g, " at ").replace(/\n\s*/g, "; ")
@@ -336,7 +344,9 @@ const must = (result: Result.Result<Policy, InvalidPolicy>): Policy => {
 export const defaults: Policy = must(
   patchResult(
     Object.fromEntries(
-      Object.entries(base).map(([name, value]) => [name, durations.has(name) ? Duration.millis(value as number) : value])
+      Object.entries(base).map((
+        [name, value]
+      ) => [name, durations.has(name) ? Duration.millis(value as number) : value])
     ),
     {}
   )
@@ -454,8 +464,15 @@ export const config = (from: Policy = defaults): Config.Config<Policy> => {
   const fields = Object.fromEntries(
     Object.entries(Policy.fields).map(([name, field]) => [
       name,
-      (field as unknown as typeof Schema.String).pipe(Schema.withDecodingDefaultKey(Effect.succeed(encoded[name] as string)))
+      (field as unknown as typeof Schema.String).pipe(
+        Schema.withDecodingDefaultKey(Effect.succeed(encoded[name] as string))
+      )
     ])
   ) as unknown as Fields
-  return Config.map(Config.schema(Schema.Struct(fields)), (values) => new Policy(values as ConstructorParameters<typeof Policy>[0]))
+  const read = Config.map(
+    Config.schema(Schema.Struct(fields)),
+    (values) => new Policy(values as ConstructorParameters<typeof Policy>[0])
+  )
+  // below a name of which nothing is set there is not even an object to read
+  return Config.withDefault(read, from)
 }

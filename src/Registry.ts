@@ -64,7 +64,10 @@ export interface Broadcast {
 export interface Registry<in out In, in out Out = In> {
   /**
    * Registers a connection until the scope closes. For a key that a living connection has: `takeover` ends that one
-   * with `Superseded`, `reject` fails with `DuplicateKey`.
+   * with `Superseded`, `reject` fails with `DuplicateKey`. One that is closing or ended has no claim to its key.
+   *
+   * Added again, a connection has its new names only. One that has ended already is not registered: it would take its
+   * key from a living one.
    */
   readonly add: (
     connection: Connection<In, Out>,
@@ -93,7 +96,10 @@ export interface Registry<in out In, in out Out = In> {
   readonly snapshots: Effect.Effect<ReadonlyArray<Snapshot>>
   /** The last connections that ended, oldest first. */
   readonly history: Effect.Effect<ReadonlyArray<Ended>>
-  /** Closes every connection that `expired` condemns, with `Swept`, and tells how many. Holds nothing meanwhile. */
+  /**
+   * Closes every connection that `expired` condemns and that is not closing already, with `Swept`, and tells how many.
+   * Holds nothing meanwhile.
+   */
   readonly sweep: Effect.Effect<number>
 }
 
@@ -115,11 +121,19 @@ export interface Options {
   readonly history?: number | undefined
 }
 
+/** An entry is removed by the `add` that it came from, and by no earlier one. */
+interface Registered<in out In, in out Out> extends Entry<In, Out> {
+  readonly registration: object
+}
+
 interface State<In, Out> {
-  readonly byId: HashMap.HashMap<number, Entry<In, Out>>
+  readonly byId: HashMap.HashMap<number, Registered<In, Out>>
   readonly byKey: HashMap.HashMap<string, number>
   readonly byTag: HashMap.HashMap<string, HashSet.HashSet<number>>
 }
+
+/** Closing and ended ones only wait for their scope to close. */
+const isLiving = ({ state }: Snapshot): boolean => state === "open" || state === "draining"
 
 const tagged = (
   byTag: HashMap.HashMap<string, HashSet.HashSet<number>>,
@@ -177,33 +191,63 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
 
   const entries = Effect.map(Ref.get(ref), (state) => Array.from(HashMap.values(state.byId)))
 
-  const insert = (entry: Entry<In, Out>) =>
-    Ref.modify(ref, (state): [Option.Option<Entry<In, Out>>, State<In, Out>] => {
+  /** Without the entry and its names; a key may belong to the connection that took it over by now. */
+  const without = (state: State<In, Out>, { connection, key, tags }: Registered<In, Out>): State<In, Out> => ({
+    byId: HashMap.remove(state.byId, connection.id),
+    byKey: key !== undefined && Option.getOrUndefined(HashMap.get(state.byKey, key)) === connection.id
+      ? HashMap.remove(state.byKey, key)
+      : state.byKey,
+    byTag: untagged(state.byTag, tags, connection.id)
+  })
+
+  const holderOf = (state: State<In, Out>, key: string | undefined) =>
+    key === undefined
+      ? Option.none()
+      : Option.flatMap(HashMap.get(state.byKey, key), (id) => HashMap.get(state.byId, id))
+
+  /** Returns who has the key; under `reject` nothing else happens, unless that is the one that `mayTakeFrom` names. */
+  const insert = (entry: Registered<In, Out>, mayTakeFrom: number | undefined) =>
+    Ref.modify(ref, (state): [Connection<In, Out> | undefined, State<In, Out>] => {
       const { connection, key, tags } = entry
-      const holder = key === undefined ? Option.none() : Option.flatMap(HashMap.get(state.byKey, key), (id) => HashMap.get(state.byId, id))
-      if (Option.isSome(holder) && duplicates === "reject") return [holder, state]
+      const found = Option.getOrUndefined(holderOf(state, key))?.connection
+      const holder = found?.id === connection.id ? undefined : found
+      if (holder !== undefined && duplicates === "reject" && holder.id !== mayTakeFrom) return [holder, state]
+      const earlier = HashMap.get(state.byId, connection.id)
+      const base = Option.isSome(earlier) ? without(state, earlier.value) : state
       return [holder, {
-        ...state,
-        byId: HashMap.set(state.byId, connection.id, entry),
-        byKey: key === undefined ? state.byKey : HashMap.set(state.byKey, key, connection.id),
-        byTag: tagged(state.byTag, tags, connection.id)
+        byId: HashMap.set(base.byId, connection.id, entry),
+        byKey: key === undefined ? base.byKey : HashMap.set(base.byKey, key, connection.id),
+        byTag: tagged(base.byTag, tags, connection.id)
       }]
     })
 
-  const remove = (id: number) =>
+  const remove = (id: number, registration: object) =>
     Ref.modify(ref, (state): [Option.Option<Entry<In, Out>>, State<In, Out>] => {
       const found = HashMap.get(state.byId, id)
-      if (Option.isNone(found)) return [found, state]
-      const { key, tags } = found.value
-      // the key may belong to the connection that took it over by now
-      const holdsKey = key !== undefined && Option.getOrUndefined(HashMap.get(state.byKey, key)) === id
-      return [found, {
-        ...state,
-        byId: HashMap.remove(state.byId, id),
-        byKey: holdsKey ? HashMap.remove(state.byKey, key) : state.byKey,
-        byTag: untagged(state.byTag, tags, id)
-      }]
+      return Option.isSome(found) && found.value.registration === registration
+        ? [found, without(state, found.value)]
+        : [Option.none(), state]
     })
+
+  const register = Effect.fnUntraced(function*(entry: Registered<In, Out>) {
+    const { connection, key } = entry
+    if ((yield* connection.snapshot).state === "ended") return
+    let mayTakeFrom: number | undefined
+    while (true) {
+      const holder = yield* insert(entry, mayTakeFrom)
+      if (holder === undefined) return
+      if (duplicates === "takeover") {
+        // forked: the old one may be slow to close
+        yield* Effect.forkIn(holder.closeWith(new ConnectionError.Superseded({ key: key! })), scope)
+        return
+      }
+      if (holder.id === mayTakeFrom) return
+      if (isLiving(yield* holder.snapshot)) {
+        return yield* ConnectionError.make(new ConnectionError.DuplicateKey({ key: key! }))
+      }
+      mayTakeFrom = holder.id
+    }
+  })
 
   const remember = (entry: Entry<In, Out>) =>
     Effect.map(entry.connection.snapshot, (snapshot) => {
@@ -224,7 +268,8 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
     if (expired === undefined) return 0
     let condemned = 0
     for (const { connection } of yield* entries) {
-      if (!expired(yield* connection.snapshot)) continue
+      const snapshot = yield* connection.snapshot
+      if (!isLiving(snapshot) || !expired(snapshot)) continue
       condemned++
       // forked: one close that hangs holds up neither the rest nor the next sweep
       yield* Effect.forkIn(connection.closeWith(new ConnectionError.Swept({})), scope)
@@ -232,34 +277,25 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
     return condemned
   })
   if (expired !== undefined) {
-    yield* Effect.forkScoped(Effect.schedule(sweep, options?.every ?? Schedule.spaced("30 seconds")))
+    // a rule that throws is a mistake in the program, and no reason to never sweep again
+    const survived = Effect.ignoreCause(sweep, { log: "Error", message: "a sweep of the registry failed" })
+    yield* Effect.forkScoped(Effect.schedule(survived, options?.every ?? Schedule.spaced("30 seconds")))
   }
 
   return {
-    add: (connection, names) => {
-      const entry = { connection, key: names?.key, tags: new Set(names?.tags ?? []) }
-      return Effect.acquireRelease(
-        Effect.flatMap(insert(entry), (holder) => {
-          if (Option.isNone(holder)) return Effect.void
-          if (duplicates === "reject") {
-            return Effect.fail(ConnectionError.make(new ConnectionError.DuplicateKey({ key: entry.key! })))
-          }
-          return Effect.asVoid(
-            Effect.forkIn(holder.value.connection.closeWith(new ConnectionError.Superseded({ key: entry.key! })), scope)
-          )
-        }),
-        () =>
-          Effect.flatMap(remove(connection.id), (removed) =>
-            Option.isSome(removed) ? remember(removed.value) : Effect.void)
-      )
-    },
+    add: (connection, names) =>
+      Effect.suspend(() => {
+        const registration = {}
+        const tags = new Set(names?.tags ?? [])
+        return Effect.acquireRelease(
+          register({ connection, key: names?.key, tags, registration }),
+          () =>
+            Effect.flatMap(remove(connection.id, registration), (removed) =>
+              Option.isSome(removed) ? remember(removed.value) : Effect.void)
+        )
+      }),
     get: (id) => Effect.map(Ref.get(ref), (state) => Option.map(HashMap.get(state.byId, id), (e) => e.connection)),
-    getKey: (key) =>
-      Effect.map(Ref.get(ref), (state) =>
-        Option.map(
-          Option.flatMap(HashMap.get(state.byKey, key), (id) => HashMap.get(state.byId, id)),
-          (e) => e.connection
-        )),
+    getKey: (key) => Effect.map(Ref.get(ref), (state) => Option.map(holderOf(state, key), (e) => e.connection)),
     getTag: (tag) => Effect.map(targets(tag), (found) => Array.from(found, (e) => e.connection)),
     entries,
     size: Effect.map(Ref.get(ref), (state) => HashMap.size(state.byId)),

@@ -3,16 +3,16 @@
  *
  * @since 0.1.0
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Connection from "./Connection.ts"
@@ -26,7 +26,8 @@ import type { Registry } from "./Registry.ts"
  *
  * - `Opened`: the handshake is done and the handler starts.
  * - `Closed`: the connection is gone; `snapshot.reason` says why, `failure` is set when the handler failed by itself.
- * - `Refused`: no handler ran, because of a limit, a transport that did not open or a handshake that failed.
+ * - `Refused`: no handler ran, because of a limit, a transport that did not open or a handshake that failed; `failure` is
+ *   set when that was a defect, a mistake in the program.
  * - `AcceptFailed`: the operating system did not give us a connection (out of file descriptors); accepting goes on after
  *   `retryAfter` milliseconds.
  *
@@ -40,7 +41,12 @@ export type Event =
     readonly snapshot: Connection.Snapshot
     readonly failure: Cause.Cause<unknown> | undefined
   }
-  | { readonly _tag: "Refused"; readonly remote: string | undefined; readonly reason: ConnectionError.Reason }
+  | {
+    readonly _tag: "Refused"
+    readonly remote: string | undefined
+    readonly reason: ConnectionError.Reason
+    readonly failure: Cause.Cause<unknown> | undefined
+  }
   | {
     readonly _tag: "AcceptFailed"
     readonly cause: SocketServer.SocketServerError
@@ -79,7 +85,7 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
    * that the handler and `names` get. A failure refuses the connection with `HandshakeFailed`.
    */
   readonly handshake?: ((connection: Connection.Connection<In, Out>) => Effect.Effect<Session, EH, RH>) | undefined
-  /** Where connections are registered while their handler runs. */
+  /** Where connections are registered, from their handshake until they are gone. */
   readonly registry?: Registry<In, Out> | undefined
   /** Key and tags for the registry. */
   readonly names?: ((connection: Connection.Connection<In, Out>, session: Session) => Names) | undefined
@@ -87,21 +93,38 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   readonly policy?: Policy.Policy | Policy.Patch | undefined
   /** What a refused peer is told before it is closed. A WebSocket is closed with 1013 and the reason in any case. */
   readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
-  /** Told of everything that happens. Without it, failures of handlers and of accepting are logged. */
+  /**
+   * Told of everything that happens, and cannot be interrupted: each accepted connection gives one `Refused`, or one
+   * `Opened` and then one `Closed`. Without it, failures of handlers and of accepting are logged.
+   */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
 }
 
 const logTroubles = (event: Event): Effect.Effect<void> =>
   event._tag === "Closed" && event.failure !== undefined
     ? Effect.logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
+    : event._tag === "Refused" && event.failure !== undefined
+    ? Effect.logError(`opening a connection from ${event.remote ?? "an unknown address"} failed`, event.failure)
     : event._tag === "AcceptFailed"
     ? Effect.logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
     : Effect.void
 
+const onlyDefects = (cause: Cause.Cause<unknown> | undefined): Cause.Cause<unknown> | undefined =>
+  cause !== undefined && Cause.hasDies(cause) ? cause : undefined
+
+type Limit = ConnectionError.Refused["limit"]
+
 /** `1.2.3.4:5` and `[::1]:5` without their port; the path of a Unix socket as it is. */
 const hostOf = (remote: string): string => remote.replace(/:\d+$/, "")
 
-interface Live<In, Out> {
+/** Somebody who came: from the accept until nothing is left of it. */
+interface Guest<In, Out> {
+  readonly socket: Socket.Socket
+  readonly remote: string | undefined
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  /** The socket has an owner: its reader is acquired, or nobody will. */
+  readonly claimed: Deferred.Deferred<void>
+  /** Set while it is served. */
   connection: Connection.Connection<In, Out> | undefined
 }
 
@@ -113,13 +136,15 @@ interface Live<In, Out> {
  * - Limits come first: a connection beyond `maxConnections` waits unread, which the peer sees as back-pressure, or is
  *   refused; one beyond `maxConnectionsPerAddress` is refused. A permit is held until its connection is gone.
  * - Accept errors back off from 5 ms to 1 s (as Go's `net/http`) and never end the server.
- * - Interrupted, it accepts nothing more, asks every connection to leave (`Connection.drainWith`), and waits for
- *   handlers and flushes up to `Policy.drain`; what is left then is ended.
+ * - Interrupted, it asks every connection to leave (`Connection.drainWith`), and waits for handlers and flushes up to
+ *   `Policy.drain`; what is left then is ended. Those who wait for a permit, and those who come meanwhile, are refused.
  *
  * **Gotchas**
  *
  * Draining ends the inbound side of a connection: a handler that loops over `receive` answers what came before, sees the
  * end and returns. A handler that does not receive watches `connection.leaving`.
+ *
+ * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
  *
  * **Example** (An echo server)
  *
@@ -137,213 +162,262 @@ interface Live<In, Out> {
  */
 export const run = <In, Out, Session = void, E = never, EH = never, R = never, RH = never, RO = never>(
   options: Options<In, Out, Session, E, EH, R, RH, RO>
-): Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> =>
-  Effect.scoped(Effect.gen(function*() {
+): Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> => {
+  const policy = Policy.make(options.policy)
+  const drain = Duration.toMillis(policy.drain)
+  const handshakeLimit = Duration.toMillis(policy.handshake) || Infinity
+  const maxConnections = policy.maxConnections || Infinity
+  const acceptEvery = policy.acceptRate === 0 ? 0 : 1000 / policy.acceptRate
+  const onEvent = options.onEvent ?? logTroubles
+  // what watches the server does not decide over it
+  const tell = (event: Event): Effect.Effect<void> =>
+    Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "onEvent of a server failed" })
+
+  return Effect.scoped(Effect.gen(function*() {
     const server = yield* SocketServer.SocketServer
     const clock = yield* Clock.Clock
-    const policy = Policy.make(options.policy)
-    const drain = Duration.toMillis(policy.drain)
-    const handshakeLimit = Duration.toMillis(policy.handshake)
-    const onEvent = options.onEvent ?? logTroubles
-    const permits = policy.maxConnections > 0 ? yield* Semaphore.make(policy.maxConnections) : undefined
-    const connections = yield* Scope.make()
-    const live = new Set<Live<In, Out>>()
-    const allGone = Latch.makeUnsafe(true)
+    const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+    const connections = yield* Scope.make("parallel")
+    const accepting = yield* Scope.make()
+    const guests = new Set<Guest<In, Out>>()
     const perAddress = new Map<string, number>()
-    let waiting = 0
+    const stopped = Latch.makeUnsafe(false)
     let stopping = false
+
+    // -----------------------------------------------------------------------------------------------------------------
+    // limits
+    // -----------------------------------------------------------------------------------------------------------------
+
+    let served = 0
+    let waiting = 0
+    // first come, first served; a Semaphore has no way to send its waiters home
+    const queue = new Set<(admitted: boolean) => void>()
     // when the next connection is due, were they evenly spaced; up to a second's worth may come at once
     let nextAcceptAt = -Infinity
 
-    const refused = (socket: Socket.Socket, reason: ConnectionError.Reason) =>
-      Effect.flatMap(options.open(socket), (connection) =>
-        Effect.andThen(
-          options.refusal === undefined ? Effect.void : Effect.ignore(connection.send(options.refusal(reason))),
+    /** How long the accept rate makes the next connection wait, in milliseconds. */
+    const rateDelay = (at: number): number => {
+      if (acceptEvery === 0) return 0
+      const delay = nextAcceptAt + acceptEvery - 1000 - at
+      // less than a microsecond is rounding
+      return delay > 0.001 ? delay : 0
+    }
+
+    /** Counts a connection in, or names the limit that keeps it out. In one step: nobody comes between. */
+    const enter = (host: string | undefined): Limit | { readonly delay: number; readonly admitted: boolean } => {
+      const fromHost = host === undefined ? 0 : perAddress.get(host) ?? 0
+      if (stopping) return "stopping"
+      if (host !== undefined && fromHost >= policy.maxConnectionsPerAddress) return "maxConnectionsPerAddress"
+      const at = now()
+      const delay = rateDelay(at)
+      const admitted = delay === 0 && served < maxConnections
+      if (!admitted && policy.whenFull === "reject") return delay > 0 ? "acceptRate" : "maxConnections"
+      if (!admitted && waiting >= policy.maxWaiting) return "maxWaiting"
+      if (host !== undefined) perAddress.set(host, fromHost + 1)
+      nextAcceptAt = Math.max(nextAcceptAt, at) + acceptEvery
+      if (admitted) served++
+      else waiting++
+      return { delay, admitted }
+    }
+
+    /** True with a permit, false when the server stops. */
+    const permit = Effect.callback<boolean>((resume) => {
+      if (stopping) return resume(Effect.succeed(false))
+      if (served < maxConnections) {
+        served++
+        return resume(Effect.succeed(true))
+      }
+      // in a task of its own: a queue of connections that end at once would be as many frames of one stack
+      queue.add((admitted) => resume(Effect.as(Effect.yieldNow, admitted)))
+    })
+    const wait = (delay: number): Effect.Effect<boolean> =>
+      (delay > 0 ? Effect.andThen(Effect.timeoutOption(stopped.await, delay), permit) : permit).pipe(
+        Effect.tap(Effect.sync(() => waiting--))
+      )
+
+    /** The permit goes to whoever waits longest. */
+    const leave = (): void => {
+      for (const next of queue) {
+        queue.delete(next)
+        return next(true)
+      }
+      served--
+    }
+    const leaveHost = (host: string | undefined): void => {
+      if (host === undefined) return
+      const left = perAddress.get(host)! - 1
+      if (left === 0) perAddress.delete(host)
+      else perAddress.set(host, left)
+    }
+
+    // -----------------------------------------------------------------------------------------------------------------
+    // one connection; its fiber is interruptible only where it waits for the peer or runs what is not ours
+    // -----------------------------------------------------------------------------------------------------------------
+
+    const refuse = (guest: Guest<In, Out>, limit: Limit) => {
+      const reason = new ConnectionError.Refused(limit === "stopping" ? { limit } : { limit, allowed: policy[limit] })
+      return Effect.flatMap(options.open(guest.socket), (connection) => {
+        Deferred.doneUnsafe(guest.claimed, Exit.void)
+        const refusal = options.refusal
+        return Effect.andThen(
+          refusal === undefined ? Effect.void : Effect.ignoreCause(
+            Effect.suspend(() => Effect.ignore(connection.send(refusal(reason)))),
+            { log: "Error", message: "refusal of a server failed" }
+          ),
           connection.closeWith(reason)
-        )).pipe(
-          Effect.scoped,
-          Effect.ignore,
-          Effect.andThen(onEvent({ _tag: "Refused", remote: transportOf(socket).remote, reason }))
         )
+      }).pipe(
+        Effect.scoped,
+        Effect.interruptible,
+        Effect.ignoreCause,
+        Effect.andThen(tell({ _tag: "Refused", remote: guest.remote, reason, failure: undefined }))
+      )
+    }
+
+    /** Interrupts an effect when the connection is gone, and nothing that comes after it. */
+    const whileAlive = <A, E2, R2>(connection: Connection.Connection<In, Out>, effect: Effect.Effect<A, E2, R2>) =>
+      Effect.withFiber<A, E2, R2>((fiber) => {
+        let running = true
+        Connection.onGone(connection, () => {
+          if (running) fiber.interruptUnsafe()
+        })
+        return Effect.ensuring(effect, Effect.sync(() => running = false))
+      })
+
+    const handshake = (connection: Connection.Connection<In, Out>, since: number) => {
+      if (options.handshake === undefined) return Effect.succeed(undefined as Session)
+      const agreed = options.handshake(connection).pipe(
+        Effect.timeoutOrElse({
+          duration: Math.max(0, since + handshakeLimit - now()),
+          orElse: () =>
+            Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshakeLimit })))
+        }),
+        Effect.mapError((cause) =>
+          cause instanceof ConnectionError.ConnectionError
+            ? cause
+            : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
+        )
+      )
+      return whileAlive(connection, agreed)
+    }
 
     /** One connection, from its permit to its end. */
-    const serve = Effect.fnUntraced(function*(socket: Socket.Socket, claimed: Deferred.Deferred<void>) {
-      const entry: Live<In, Out> = { connection: undefined }
-      live.add(entry)
-      allGone.closeUnsafe()
+    const serve = Effect.fnUntraced(function*(guest: Guest<In, Out>) {
+      const since = now()
       let opened = false
-      const session = Effect.gen(function*() {
-        const connection = yield* options.open(socket)
-        entry.connection = connection
-        Deferred.doneUnsafe(claimed, Exit.void)
-        // accepted while stopping: it ends before its handshake
-        if (stopping) return yield* connection.closeWith(new ConnectionError.GoingAway({}))
-        const handshake = options.handshake
-        const agreed = handshake === undefined ? Effect.succeed(undefined as Session) : handshake(connection).pipe(
-          handshakeLimit > 0
-            ? Effect.timeoutOrElse({
-              duration: handshakeLimit,
-              orElse: () =>
-                Effect.fail(
-                  ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshakeLimit }))
-                )
-            })
-            : (self) => self,
-          Effect.mapError((cause) =>
-            cause instanceof ConnectionError.ConnectionError
-              ? cause
-              : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
-          )
-        )
-        const value = yield* agreed
-        if (options.registry !== undefined) {
-          yield* options.registry.add(connection, options.names?.(connection, value))
-        }
-        opened = true
-        yield* onEvent({ _tag: "Opened", snapshot: yield* connection.snapshot })
-        yield* Effect.withFiber((fiber) => {
-          Connection.onGone(connection, () => fiber.interruptUnsafe())
-          return Effect.void
-        })
-        yield* options.handle(connection, value)
-      }).pipe(
-        // the end of the connection is no failure of its handler; any other connection error closes it with that reason
-        Effect.catchIf(
-          (error): error is ConnectionError.ConnectionError =>
-            error instanceof ConnectionError.ConnectionError && entry.connection !== undefined,
-          (error) => entry.connection!.closeWith(error.reason)
-        ),
-        Effect.scoped
-      )
-      return yield* Effect.onExit(session, (exit) =>
+      const conversation = (registration: Scope.Scope) =>
         Effect.gen(function*() {
-          live.delete(entry)
-          if (live.size === 0) allGone.openUnsafe()
-          Deferred.doneUnsafe(claimed, Exit.void)
-          const failure = Exit.isFailure(exit) && !Exit.hasInterrupts(exit) ? exit.cause : undefined
-          if (entry.connection === undefined) {
-            const reason = failure?.reasons.find((r) => r._tag === "Fail")?.error
-            yield* onEvent({
-              _tag: "Refused",
-              remote: transportOf(socket).remote,
-              reason: reason instanceof ConnectionError.ConnectionError
-                ? reason.reason
-                : new ConnectionError.OpenFailed({ cause: failure ?? "interrupted" })
-            })
-            return
+          const connection = yield* options.open(guest.socket)
+          guest.connection = connection
+          Deferred.doneUnsafe(guest.claimed, Exit.void)
+          // accepted while stopping: it ends before its handshake
+          if (stopping) return yield* connection.closeWith(new ConnectionError.Refused({ limit: "stopping" }))
+          const session = yield* handshake(connection, since)
+          if (options.registry !== undefined) {
+            yield* Scope.provide(options.registry.add(connection, options.names?.(connection, session)), registration)
           }
-          const snapshot = yield* entry.connection.snapshot
-          yield* onEvent(
-            opened
-              ? { _tag: "Closed", snapshot, failure }
-              : {
-                _tag: "Refused",
-                remote: snapshot.remote,
-                reason: snapshot.reason ?? new ConnectionError.HandshakeFailed({ cause: failure ?? "interrupted" })
-              }
-          )
-        }))
+          yield* Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
+            opened = true
+            return tell({ _tag: "Opened", snapshot })
+          }))
+          yield* whileAlive(connection, options.handle(connection, session))
+        }).pipe(
+          // the end of the connection is no failure of its handler; any other connection error closes it with that reason
+          Effect.catchIf(
+            (error): error is ConnectionError.ConnectionError =>
+              error instanceof ConnectionError.ConnectionError && guest.connection !== undefined,
+            (error) => guest.connection!.closeWith(error.reason)
+          ),
+          Effect.scoped
+        )
+      // the registry's scope is the outer one, so that it remembers the connection as it ended
+      const exit = yield* Effect.exit(Effect.interruptible(Effect.scopedWith(conversation)))
+      const failure = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? exit.cause : undefined
+      const { connection, remote } = guest
+      if (connection === undefined) {
+        const error = failure === undefined ? undefined : Cause.squash(failure)
+        const reason = error === undefined
+          ? new ConnectionError.Refused({ limit: "stopping" })
+          : error instanceof ConnectionError.ConnectionError
+          ? error.reason
+          : new ConnectionError.OpenFailed({ cause: error })
+        return yield* tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
+      }
+      const snapshot = yield* connection.snapshot
+      if (opened) return yield* tell({ _tag: "Closed", snapshot, failure })
+      const reason = failure === undefined
+        ? snapshot.reason ?? new ConnectionError.Refused({ limit: "stopping" })
+        : new ConnectionError.HandshakeFailed({ cause: Cause.squash(failure) })
+      yield* tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
     })
 
-    /** How long the accept rate makes a connection wait, in milliseconds. */
-    const rateDelay = (): number => {
-      if (policy.acceptRate === 0) return 0
-      const at = Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
-      const wait = Math.max(0, nextAcceptAt - 1000 - at)
-      if (wait > 0 && policy.whenFull === "reject") return wait
-      nextAcceptAt = Math.max(nextAcceptAt, at) + 1000 / policy.acceptRate
-      return wait
-    }
-
-    const limited = (socket: Socket.Socket, claimed: Deferred.Deferred<void>) => {
-      const refuse = (limit: ConnectionError.Refused["limit"], allowed: number) =>
-        refused(socket, new ConnectionError.Refused({ limit, allowed }))
-      if (stopping) return refused(socket, new ConnectionError.Refused({ limit: "stopping" }))
-      const delay = rateDelay()
-      if (delay > 0 && policy.whenFull === "reject") return refuse("acceptRate", policy.acceptRate)
-      const serving = serve(socket, claimed)
-      if (permits === undefined && delay === 0) return serving
-      if (policy.whenFull === "reject") {
-        return Effect.flatMap(
-          permits!.withPermitsIfAvailable(1)(serving),
-          (served) => served._tag === "None" ? refuse("maxConnections", policy.maxConnections) : Effect.void
-        )
-      }
-      if (waiting >= policy.maxWaiting && (delay > 0 || live.size >= policy.maxConnections)) {
-        return refuse("maxWaiting", policy.maxWaiting)
-      }
-      waiting++
-      let counted = true
-      const leaveQueue = Effect.sync(() => {
-        if (counted) waiting--
-        counted = false
-      })
-      const admitted = Effect.andThen(leaveQueue, serving)
-      const taken = permits === undefined ? admitted : permits.withPermits(1)(admitted)
-      return (delay > 0 ? Effect.delay(taken, delay) : taken).pipe(
-        // stopped while it waited: the peer is told, and nothing leaks
-        Effect.onInterrupt(() => counted ? refused(socket, new ConnectionError.Refused({ limit: "stopping" })) : Effect.void),
-        Effect.ensuring(leaveQueue)
-      )
-    }
+    const attend = Effect.fnUntraced(function*(guest: Guest<In, Out>) {
+      guests.add(guest)
+      const host = guest.remote === undefined || policy.maxConnectionsPerAddress === 0
+        ? undefined
+        : hostOf(guest.remote)
+      const entered = enter(host)
+      if (typeof entered === "string") return yield* refuse(guest, entered)
+      if (entered.admitted || (yield* wait(entered.delay))) yield* Effect.ensuring(serve(guest), Effect.sync(leave))
+      else yield* refuse(guest, "stopping")
+      leaveHost(host)
+    })
 
     const accept = (socket: Socket.Socket) =>
       Effect.suspend(() => {
         const claimed = Deferred.makeUnsafe<void>()
         const { remote } = transportOf(socket)
-        const host = remote === undefined || policy.maxConnectionsPerAddress === 0 ? undefined : hostOf(remote)
-        const fromHere = host === undefined ? 0 : perAddress.get(host) ?? 0
-        const serving = host !== undefined && fromHere >= policy.maxConnectionsPerAddress
-          ? refused(
-            socket,
-            new ConnectionError.Refused({
-              limit: "maxConnectionsPerAddress",
-              allowed: policy.maxConnectionsPerAddress
+        // in a scope of ours, so that what ends the accept loop does not end the connections
+        return Effect.withFiber((fiber) => {
+          const guest = { socket, remote, fiber, claimed, connection: undefined }
+          return Effect.ensuring(
+            attend(guest),
+            Effect.sync(() => {
+              guests.delete(guest)
+              Deferred.doneUnsafe(claimed, Exit.void)
             })
           )
-          : host === undefined
-          ? limited(socket, claimed)
-          : Effect.suspend(() => {
-            perAddress.set(host, fromHere + 1)
-            return Effect.ensuring(
-              limited(socket, claimed),
-              Effect.sync(() => {
-                const left = perAddress.get(host)! - 1
-                if (left === 0) perAddress.delete(host)
-                else perAddress.set(host, left)
-              })
-            )
-          })
-        // in a scope of ours, so that what ends the accept loop does not end the connections
-        return serving.pipe(
-          Effect.ensuring(Effect.sync(() => Deferred.doneUnsafe(claimed, Exit.void))),
-          Effect.ignoreCause,
-          Effect.forkIn(connections, { startImmediately: true }),
+        }).pipe(
+          Effect.forkIn(connections, { startImmediately: true, uninterruptible: true }),
           Effect.andThen(Deferred.await(claimed))
         )
       })
 
+    // -----------------------------------------------------------------------------------------------------------------
+    // the server
+    // -----------------------------------------------------------------------------------------------------------------
+
     yield* Effect.addFinalizer(() =>
       Effect.gen(function*() {
         stopping = true
-        for (const { connection } of live) {
+        // whoever comes from now on is refused, and not waited for
+        const present = Array.from(guests)
+        stopped.openUnsafe()
+        for (const next of queue) next(false)
+        queue.clear()
+        for (const { connection } of present) {
           if (connection !== undefined) yield* connection.drainWith(new ConnectionError.GoingAway({}))
         }
-        if (drain > 0) yield* Effect.timeoutOption(allGone.await, drain)
+        if (drain > 0) yield* Effect.timeoutOption(Fiber.awaitAll(present.map((guest) => guest.fiber)), drain)
+        yield* Scope.close(accepting, Exit.void)
         yield* Scope.close(connections, Exit.void)
       })
     )
 
-    let backoff = 5
-    while (true) {
-      const startedAt = yield* Clock.currentTimeMillis
-      const cause = yield* Effect.flip(server.run(accept))
-      if ((yield* Clock.currentTimeMillis) - startedAt > 1000) backoff = 5
-      yield* onEvent({ _tag: "AcceptFailed", cause, retryAfter: backoff })
-      yield* Effect.sleep(backoff)
-      backoff = Math.min(backoff * 2, 1000)
-    }
+    const loop = yield* Effect.gen(function*() {
+      let backoff = 5
+      while (true) {
+        const since = now()
+        const cause = yield* Effect.flip(server.run(accept))
+        if (now() - since >= 1000) backoff = 5
+        yield* tell({ _tag: "AcceptFailed", cause, retryAfter: backoff })
+        yield* Effect.sleep(backoff)
+        backoff = Math.min(backoff * 2, 1000)
+      }
+    }).pipe(Effect.forkIn(accepting, { startImmediately: true }))
+    return yield* Fiber.join(loop)
   })) as Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>>
+}
 
 /**
  * Runs a server for as long as the layer lives; releasing the layer drains it.
@@ -353,5 +427,10 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
  */
 export const layer = <In, Out, Session = void, E = never, EH = never, R = never, RH = never, RO = never>(
   options: Options<In, Out, Session, E, EH, R, RH, RO>
-): Layer.Layer<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> =>
-  Layer.effectDiscard(Effect.forkScoped(run(options)))
+): Layer.Layer<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> => {
+  const running = Effect.tapCause(
+    run(options),
+    (cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal("the server died", cause)
+  )
+  return Layer.effectDiscard(Effect.forkScoped(running))
+}

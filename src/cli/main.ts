@@ -49,6 +49,8 @@ const onSignal = (_: string, number: number): void => {
 }
 process.on("SIGINT", onSignal)
 process.on("SIGTERM", onSignal)
+// whoever read our output may have left (`| head -1`); that is no reason to stop serving
+for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
 
 NodeRuntime.runMain(main, {
   disableErrorReporting: true,

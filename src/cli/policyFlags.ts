@@ -1,9 +1,9 @@
 /** The limits of a policy as command-line flags, and the policy file they change. */
+import * as CliError from "effect/cli/CliError"
+import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import * as CliError from "effect/cli/CliError"
-import * as Flag from "effect/cli/Flag"
 import * as Policy from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 
@@ -23,7 +23,12 @@ const limit = (flag: string, name: Name, kind: Kind, description: string) =>
         Effect.as(field),
         Effect.mapError(({ detail }) =>
           // the flag says which field
-          new CliError.InvalidValue({ option: flag, value: text, expected: detail.replace(/ at \["[^\]]*"\]$/, ""), kind: "flag" })
+          new CliError.InvalidValue({
+            option: flag,
+            value: text,
+            expected: detail.replace(/ at \["[^\]]*"\]$/, ""),
+            kind: "flag"
+          })
         )
       )
     }),

@@ -73,7 +73,8 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
       const detail = reason?.message ?? "closed"
       const durationMs = Math.round(age)
       return {
-        text: `close #${id} ${remote ?? "unknown"} after ${durationMs} ms, ${bytesIn} bytes in, ${bytesOut} bytes out: ` +
+        text:
+          `close #${id} ${remote ?? "unknown"} after ${durationMs} ms, ${bytesIn} bytes in, ${bytesOut} bytes out: ` +
           `${detail} (${reason?._tag ?? "Closed"})`,
         fields: {
           event: "close",
@@ -149,7 +150,9 @@ export const serve = Command.make(
       )))
 
     const run = <A>(
-      open: (socket: Socket.Socket) => Effect.Effect<Connection.Connection<A>, ConnectionError.ConnectionError, Scope.Scope>,
+      open: (
+        socket: Socket.Socket
+      ) => Effect.Effect<Connection.Connection<A>, ConnectionError.ConnectionError, Scope.Scope>,
       registry: Registry.Registry<A>
     ) =>
       Server.run({
@@ -176,8 +179,10 @@ export const serve = Command.make(
           Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy }),
           registry
         ))
-      : Effect.flatMap(Registry.make<Uint8Array>(), (registry) =>
-        run(Connection.make({ codec: Codec.lengthPrefix(), policy }), registry))
+      : Effect.flatMap(
+        Registry.make<Uint8Array>(),
+        (registry) => run(Connection.make({ codec: Codec.lengthPrefix(), policy }), registry)
+      )
 
     for (const { url } of listeners) yield* Console.log(`listening ${url}`)
     yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(

@@ -12,6 +12,7 @@ export interface Limits {
   readonly pingEvery: number
   readonly pong: number
   readonly misses: number
+  // the one where off is 0: no ping comes too early
   readonly minPingEvery: number
   readonly silence: number
   readonly writeStall: number
@@ -27,13 +28,14 @@ export interface Limits {
 export const limitsOf = (policy: Policy): Limits => {
   const millis = Duration.toMillis
   const orOff = (duration: Duration.Duration) => millis(duration) || Infinity
+  const pings = millis(policy.minPingEvery)
   return {
     open: orOff(policy.open),
     handshake: orOff(policy.handshake),
     pingEvery: orOff(policy.pingEvery),
     pong: orOff(policy.pong),
     misses: policy.misses,
-    minPingEvery: millis(policy.minPingEvery),
+    minPingEvery: pings === Infinity ? 0 : pings,
     silence: orOff(policy.silence),
     writeStall: orOff(policy.writeStall),
     frame: orOff(policy.frame),
@@ -82,6 +84,9 @@ export class Deadlines {
   private force: { readonly at: number; readonly error: Failure } | undefined
   // reading limits count from here at the earliest, after we stalled ourselves
   private forgivenTo = -Infinity
+  // for how long we were not there to ask since the peer was last heard, and when we came back
+  private away = 0
+  private backAt = -Infinity
   private readonly openedAt: number
   private readonly ageFactor: number
   private readonly progress: (() => number) | undefined
@@ -96,24 +101,31 @@ export class Deadlines {
     this.lastMessageAt = now
     this.readingSince = now
     this.ageFactor = ageFactor
-    this.leaveAt = now + limits.maxAge * ageFactor
+    this.leaveAt = now + Math.round(limits.maxAge * ageFactor)
     this.progress = progress
   }
 
   setLimits(limits: Limits): void {
     this.limits = limits
-    this.leaveAt = this.openedAt + limits.maxAge * this.ageFactor
+    this.leaveAt = this.openedAt + Math.round(limits.maxAge * this.ageFactor)
   }
 
   received(now: number): void {
     this.lastMessageAt = now
   }
 
-  beginWrite(now: number): void {
+  /** A ping left `late`: the peer could not answer it earlier, so that time is no silence of its own. */
+  pingedLate(late: number, now: number): void {
+    this.away = (this.heardAt >= this.backAt ? 0 : this.away) + late
+    this.backAt = now
+  }
+
+  /** `size`: the bytes about to be written, which the transport does not hold yet. */
+  beginWrite(now: number, size: number): void {
     this.writing = true
     if (this.stalledSince !== undefined && this.progress !== undefined) return
     this.stalledSince = now
-    if (this.progress !== undefined) this.drained = this.progress()
+    if (this.progress !== undefined) this.drained = this.progress() - size
   }
 
   endWrite(now: number, data: boolean): void {
@@ -138,7 +150,14 @@ export class Deadlines {
    * `late`: by how much the look comes later than it was planned. `unsent`: bytes the transport still holds.
    * `confirmed`: pending input has been processed since the last look.
    */
-  look(now: number, late: number, unsent: number, pings: { readonly oldestAt: number | undefined; readonly count: number }, received: number, confirmed: boolean): Verdict {
+  look(
+    now: number,
+    late: number,
+    unsent: number,
+    pings: { readonly oldestAt: number | undefined; readonly count: number },
+    received: number,
+    confirmed: boolean
+  ): Verdict {
     const limits = this.limits
     let next = Infinity
 
@@ -162,7 +181,11 @@ export class Deadlines {
         return confirmed ? end(reason()) : { _tag: "Confirm" }
       }
       const silent = condemned(
-        this.ripe(Math.max(this.readingSince, this.heardAt), limits.silence, now),
+        this.ripe(
+          Math.max(this.readingSince, this.heardAt >= this.backAt ? this.heardAt : this.heardAt + this.away),
+          limits.silence,
+          now
+        ),
         limits.silence,
         () => new ConnectionError.SilenceTimeout({ limit: limits.silence })
       )
@@ -203,15 +226,17 @@ export class Deadlines {
       const drained = this.progress === undefined ? 0 : this.progress()
       if (this.stalledSince === undefined || drained > this.drained) this.stalledSince = now
       this.drained = drained
-      const left = this.stalledSince + limits.writeStall - now
-      if (left <= 0) {
-        if (late <= limits.writeStall / 2) {
-          return confirmed ? end(new ConnectionError.WriteStalled({ limit: limits.writeStall })) : { _tag: "Confirm" }
-        }
+      // we were away ourselves: the peer gets half its limit
+      if (now >= this.stalledSince + limits.writeStall && late > limits.writeStall / 2) {
         this.stalledSince = now - limits.writeStall / 2
       }
-      // progress inside a write is only seen by looking
-      next = Math.min(next, left > 0 ? left : limits.writeStall / 2, this.progress === undefined ? left : limits.writeStall / 4)
+      const left = this.stalledSince + limits.writeStall - now
+      if (left <= 0) {
+        return confirmed ? end(new ConnectionError.WriteStalled({ limit: limits.writeStall })) : { _tag: "Confirm" }
+      }
+      // progress inside a write is only seen by looking: a stall in the middle is found up to a quarter of the limit
+      // late, and up to the whole limit when it began before the first look at this write
+      next = Math.min(next, left, this.progress === undefined ? Infinity : limits.writeStall / 4)
     } else {
       this.stalledSince = undefined
       next = Math.min(next, limits.writeStall)

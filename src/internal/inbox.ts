@@ -1,6 +1,6 @@
 /** Messages that were read and not received yet, kept in the batches they came in. */
-import * as Effect from "effect/Effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
 import type * as Scheduler from "effect/Scheduler"
 import type { ConnectionError } from "../ConnectionError.ts"
 import { Signal } from "./signal.ts"
@@ -11,8 +11,8 @@ interface Batch<In> {
 }
 
 /**
- * Owned by one connection. Bounds are checked by the reader (`isFull`), which stops pulling: the batch that crosses a
- * bound is kept whole, so what is held is at most the bound plus one read of the transport.
+ * Owned by one connection. Bounds are checked by the reader (`isFull`), which stops after one more read: the batch that
+ * crosses a bound is kept whole, so what is held is at most the bound plus two reads of the transport.
  */
 export class Inbox<In> {
   private batches: Array<Batch<In>> = []
@@ -23,8 +23,8 @@ export class Inbox<In> {
   private readonly room: Signal
   messages = 0
   bytes = 0
-  maxMessages: number
-  maxBytes: number
+  private maxMessages: number
+  private maxBytes: number
 
   constructor(dispatcher: Scheduler.SchedulerDispatcher, maxMessages: number, maxBytes: number) {
     this.filled = new Signal(dispatcher, false)
@@ -55,14 +55,16 @@ export class Inbox<In> {
     this.room.open()
   }
 
-  /** Waits until the reader may go on. */
-  get awaitRoom(): Effect.Effect<void> {
-    return this.room.await
-  }
+  /** Waits until there is room, or nobody needs any. */
+  readonly awaitRoom: Effect.Effect<void> = Effect.suspend(() =>
+    this.room.isOpen ? Effect.void : Effect.andThen(this.room.await, this.awaitRoom)
+  )
 
-  /** Limits changed: a full inbox may have room now. */
-  recheck(): void {
-    if (!this.isFull) this.room.open()
+  setBounds(maxMessages: number, maxBytes: number): void {
+    this.maxMessages = maxMessages
+    this.maxBytes = maxBytes
+    if (this.isFull && this.error === undefined) this.room.close()
+    else this.room.open()
   }
 
   private took(messages: number, bytes: number): void {

@@ -4,7 +4,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import type * as Scheduler from "effect/Scheduler"
-import { type ConnectionError, make as makeError, MessageTooLarge, OutboxFull, SlowConsumer } from "../ConnectionError.ts"
+import {
+  type ConnectionError,
+  make as makeError,
+  MessageTooLarge,
+  OutboxFull,
+  SlowConsumer
+} from "../ConnectionError.ts"
 import type { Overflow } from "../Policy.ts"
 import { Signal } from "./signal.ts"
 
@@ -45,17 +51,21 @@ export class Outbox {
   private readonly data: Queue.Queue<Frame>
   private control: Array<Frame> = []
   private readonly waiters = new Set<Waiter>()
-  private readonly flushers = new Set<{ target: number; resume: (effect: Effect.Effect<void, ConnectionError>) => void }>()
+  private readonly flushers = new Set<
+    { target: number; resume: (effect: Effect.Effect<void, ConnectionError>) => void }
+  >()
   private readonly work: Signal
   private readonly writable: Signal
   // the rest of a frame too large for one write
   private rest: Uint8Array | undefined
   private readonly split: boolean
-  private writing = false
+  // messages in the write in progress; one that is written in slices is, until its last slice is out
+  private taken = 0
+  /** Bytes of the write in progress; undefined between two writes. */
+  writing: number | undefined
   /** Whether the last `next` holds more than control frames. */
   writingData = false
   accepted = 0
-  private handed = 0
   private closedWith: ConnectionError | undefined
   private ended = false
   bounds: Bounds
@@ -103,8 +113,17 @@ export class Outbox {
     this.accepted++
     this.messages++
     this.bytes += size
-    if (this.messages >= this.bounds.messages || this.bytes >= this.bounds.bytes) this.writable.close()
+    if (this.isFull) this.writable.close()
     this.work.open()
+  }
+
+  private get isFull(): boolean {
+    return this.messages >= this.bounds.messages || this.bytes >= this.bounds.bytes
+  }
+
+  /** How many accepted messages are no longer here: handed to the transport, or dropped. */
+  private get gone(): number {
+    return this.accepted - this.messages - this.taken
   }
 
   private takeOldest(): Frame | undefined {
@@ -116,14 +135,15 @@ export class Outbox {
   }
 
   /** Takes one frame, or says why not; "full" only under `wait`. */
-  offer(frame: Frame): "accepted" | "dropped" | "full" | ConnectionError {
+  offer(frame: Frame, size = sizeOf(frame)): "accepted" | "dropped" | "full" | ConnectionError {
     if (this.closedWith !== undefined) return this.closedWith
-    const size = sizeOf(frame)
     if (size > this.bounds.bytes) return makeError(new MessageTooLarge({ size, limit: this.bounds.bytes }))
     if (this.waiters.size === 0 && this.fits(size)) {
       this.accept(frame, size)
       return "accepted"
     }
+    // a sender that is turned away can wait until it is worth trying again
+    this.writable.close()
     switch (this.bounds.overflow) {
       case "wait":
         return "full"
@@ -145,9 +165,19 @@ export class Outbox {
   }
 
   /** Takes all frames in order, waiting for room under `wait`. `onSlow` is told when the policy is to close. */
-  send(frames: ReadonlyArray<Frame>, onSlow: (error: ConnectionError) => void): Effect.Effect<void, ConnectionError> {
-    for (let i = 0; i < frames.length; i++) {
-      const result = this.offer(frames[i]!)
+  send(
+    frames: ReadonlyArray<Frame>,
+    onSlow: (error: ConnectionError) => void,
+    from = 0
+  ): Effect.Effect<void, ConnectionError> {
+    if (this.closedWith !== undefined) return Effect.fail(this.closedWith)
+    for (let i = from; i < frames.length; i++) {
+      const size = sizeOf(frames[i]!)
+      // a burst of ours is no slowness of the peer's: the writer has its turn before the policy is applied
+      if (this.messages > 0 && this.writing === undefined && !this.fits(size)) {
+        return Effect.andThen(Effect.yieldNow, Effect.suspend(() => this.send(frames, onSlow, i)))
+      }
+      const result = this.offer(frames[i]!, size)
       if (result === "full") return this.wait(i === 0 ? frames : frames.slice(i))
       if (typeof result === "object") {
         if (result.reason._tag === "SlowConsumer") onSlow(result)
@@ -210,8 +240,8 @@ export class Outbox {
 
   /** Waits until what was accepted before is handed to the transport. */
   readonly flush: Effect.Effect<void, ConnectionError> = Effect.callback((resume) => {
-    if (this.handed >= this.accepted) return resume(Effect.void)
     if (this.ended) return resume(Effect.fail(this.closedWith!))
+    if (this.gone === this.accepted) return resume(Effect.void)
     const flusher = { target: this.accepted, resume }
     this.flushers.add(flusher)
     return Effect.sync(() => {
@@ -221,6 +251,7 @@ export class Outbox {
 
   setBounds(bounds: Bounds): void {
     this.bounds = bounds
+    if (this.isFull) this.writable.close()
     this.relax()
     this.admit()
   }
@@ -236,7 +267,7 @@ export class Outbox {
 
   /** Whether anything is accepted and not handed to the transport. */
   get isEmpty(): boolean {
-    return this.messages === 0 && this.rest === undefined && this.control.length === 0 && !this.writing
+    return this.messages === 0 && this.rest === undefined && this.control.length === 0 && this.writing === undefined
   }
 
   /** Set once no more is accepted and everything before has been taken. */
@@ -269,6 +300,7 @@ export class Outbox {
     while (this.messages > 0 && size < writeBytes) {
       const frame = this.takeOldest()
       if (frame === undefined) break
+      this.taken++
       size += this.split && typeof frame !== "string" && frame.byteLength > writeBytes
         ? this.pushSlice(batch, frame)
         : this.push(batch, frame)
@@ -283,7 +315,7 @@ export class Outbox {
   }
 
   private begin(batch: Array<Frame>, size: number): NonEmptyReadonlyArray<Frame> {
-    this.writing = true
+    this.writing = size
     this.written += size
     return batch as unknown as NonEmptyReadonlyArray<Frame>
   }
@@ -302,12 +334,11 @@ export class Outbox {
 
   /** The last `next` was handed to the transport. */
   wrote(): void {
-    this.writing = false
-    if (this.rest !== undefined) return
-    this.handed = this.accepted - this.messages
+    this.writing = undefined
+    this.taken = this.rest === undefined ? 0 : 1
     if (this.flushers.size === 0) return
     for (const flusher of this.flushers) {
-      if (flusher.target > this.handed) continue
+      if (flusher.target > this.gone) continue
       this.flushers.delete(flusher)
       this.settle(flusher, Effect.void)
     }
@@ -336,7 +367,7 @@ export class Outbox {
     const flushers = [...this.flushers]
     this.flushers.clear()
     for (const flusher of flushers) this.settle(flusher, Effect.fail(this.closedWith!))
-    const lost = this.accepted - this.handed
+    const lost = this.messages + this.taken
     while (this.takeOldest() !== undefined);
     this.control = []
     this.rest = undefined

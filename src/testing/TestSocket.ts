@@ -6,15 +6,15 @@
  *
  * @since 0.1.0
  */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
-import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Scope from "effect/Scope"
 
 /**
  * The far end of a test socket.
@@ -59,6 +59,11 @@ const closed = (code: number, reason?: string) =>
     reason: new Socket.SocketCloseError({ code, ...(reason === undefined ? {} : { closeReason: reason }) })
   })
 
+const writeFailure = (cause: unknown) => new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
+
+const textOf = (frames: ReadonlyArray<Uint8Array | string>) =>
+  frames.map((frame) => typeof frame === "string" ? frame : decoder.decode(frame)).join("")
+
 const resetCause = () => Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" })
 
 /**
@@ -86,27 +91,14 @@ export const make = (options?: {
     let broken: Socket.SocketError | undefined
     let finished: Socket.CloseEvent | boolean = false
 
-    const writeFailure = (cause: unknown) => new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
-
     const write = (chunk: Uint8Array | string | Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> =>
       Effect.suspend(() => {
+        if (!Socket.isCloseEvent(chunk)) return writeAll([chunk])
         if (broken !== undefined) return Effect.fail(broken)
         if (finished !== false) return Effect.fail(writeFailure(new Error("write after end")))
-        if (Socket.isCloseEvent(chunk)) {
-          finished = chunk
-          arrived.openUnsafe()
-          return Effect.asVoid(Queue.fail(incoming, closed(chunk.code, chunk.reason)))
-        }
-        const size = sizeOf(chunk)
-        unsent += size
-        return take(size).pipe(
-          // the effect, not `openUnsafe`, which would run whoever waits in the middle of this write
-          Effect.andThen(Effect.suspend(() => {
-            written.push(chunk)
-            return arrived.open
-          })),
-          Effect.asVoid
-        )
+        finished = chunk
+        arrived.openUnsafe()
+        return Effect.asVoid(Queue.fail(incoming, closed(chunk.code, chunk.reason)))
       })
     const take = (left: number): Effect.Effect<void, Socket.SocketError> =>
       Effect.suspend(() => {
@@ -118,8 +110,23 @@ export const make = (options?: {
         credited.closeUnsafe()
         return Effect.andThen(credited.await, take(left - now))
       })
-    const writeAll = (chunks: NonEmptyReadonlyArray<Uint8Array | string>) =>
-      Effect.forEach(chunks, write, { discard: true })
+    // like a kernel's socket, it has all of a batch at once and passes it on as the window allows
+    const writeAll = (chunks: NonEmptyReadonlyArray<Uint8Array | string>): Effect.Effect<void, Socket.SocketError> =>
+      Effect.suspend(() => {
+        if (broken !== undefined) return Effect.fail(broken)
+        if (finished !== false) return Effect.fail(writeFailure(new Error("write after end")))
+        for (const chunk of chunks) unsent += sizeOf(chunk)
+        return Effect.forEach(chunks, deliver, { discard: true })
+      })
+    const deliver = (chunk: Uint8Array | string): Effect.Effect<void, Socket.SocketError> =>
+      Effect.andThen(
+        take(sizeOf(chunk)),
+        // the effect, not `openUnsafe`, which would run whoever waits in the middle of this write
+        Effect.suspend(() => {
+          written.push(chunk)
+          return Effect.asVoid(arrived.open)
+        })
+      )
 
     const breakWith = (read: Socket.SocketError, write: Socket.SocketError, lose: boolean) =>
       Effect.gen(function*() {
@@ -142,15 +149,13 @@ export const make = (options?: {
         )
         return { pull: Queue.takeAll(incoming), upgrade: Socket.SocketUpgradeError.unsupported }
       }),
+      // a WebSocket has no half-close
       writer: Effect.acquireRelease(Effect.succeed({ write, writeAll }), () =>
         Effect.sync(() => {
-          if (finished === false) finished = true
+          if (finished === false && options?.messages !== true) finished = true
           arrived.openUnsafe()
         }))
     })
-
-    const textOf = (frames: ReadonlyArray<Uint8Array | string>) =>
-      frames.map((frame) => typeof frame === "string" ? frame : decoder.decode(frame)).join("")
 
     const takeText: Effect.Effect<string> = Effect.suspend(() => {
       if (written.length === taken && finished === false && broken === undefined) {
@@ -172,7 +177,9 @@ export const make = (options?: {
             : data.map((chunk) => typeof chunk === "string" ? encoder.encode(chunk) : chunk)
         )),
       end: Effect.suspend(() => {
-        if (options?.halfOpen === false) broken = writeFailure(new Error("This socket has been ended by the other party"))
+        if (options?.halfOpen === false) {
+          broken = writeFailure(new Error("This socket has been ended by the other party"))
+        }
         return Effect.asVoid(Queue.fail(incoming, closed(1000)))
       }),
       reset: breakWith(

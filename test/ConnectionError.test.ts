@@ -1,0 +1,219 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import { Socket } from "effect/socket"
+import { ConnectionError } from "../src/index.ts"
+
+const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:7"), { code: "ECONNREFUSED" })
+
+/** One of each reason there is, whether a new connection can help, and its message. */
+const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
+  [new ConnectionError.OpenFailed({ cause }), true, "could not open the connection: connect ECONNREFUSED 127.0.0.1:7"],
+  [new ConnectionError.OpenTimeout({ limit: 10_000 }), true, "the connection did not open within 10 s"],
+  [new ConnectionError.HandshakeTimeout({ limit: 1500 }), true, "the peer did not finish its handshake within 1500 ms"],
+  [new ConnectionError.HandshakeFailed({ cause: "bad token" }), false, "the handshake failed: bad token"],
+  [
+    new ConnectionError.Refused({ limit: "maxConnections", allowed: 5 }),
+    true,
+    "the server's maxConnections (5) is reached"
+  ],
+  [new ConnectionError.Refused({ limit: "acceptRate" }), true, "the server's acceptRate is reached"],
+  [new ConnectionError.Refused({ limit: "stopping" }), true, "the server is stopping"],
+  [new ConnectionError.Closed({ by: "peer" }), true, "closed by the peer"],
+  [new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }), true, "closed by the peer (code 4000, bye)"],
+  [new ConnectionError.Closed({ by: "local" }), false, "closed by us"],
+  [new ConnectionError.Closed({ by: "peer", retryable: false }), false, "closed by the peer"],
+  [new ConnectionError.Reset({ cause: "gone" }), true, "reset by the peer: gone"],
+  [new ConnectionError.TransportFailed({ operation: "read", cause: "io" }), true, "the transport failed to read: io"],
+  [new ConnectionError.SilenceTimeout({ limit: 60_000 }), true, "the peer sent nothing for 60 s"],
+  [
+    new ConnectionError.PongTimeout({ limit: 5000, unanswered: 2 }),
+    true,
+    "the peer left 2 ping(s) unanswered; the limit is 5 s"
+  ],
+  [new ConnectionError.WriteStalled({ limit: 10_000 }), true, "the peer took none of our bytes for 10 s"],
+  [
+    new ConnectionError.FrameTimeout({ limit: 60_000, received: 7 }),
+    true,
+    "a frame of which 7 bytes came was not complete after 60 s"
+  ],
+  [new ConnectionError.IdleTimeout({ limit: 1000 }), true, "no message in either direction for 1 s"],
+  [new ConnectionError.MaxAge({ limit: 3_600_000 }), true, "the connection reached its maximum age of 3600 s"],
+  [
+    new ConnectionError.SlowConsumer({ messages: 3, bytes: 9 }),
+    true,
+    "the peer reads too slowly: 3 messages (9 bytes) were waiting for it"
+  ],
+  [new ConnectionError.TooManyPings({ minimum: 5000 }), false, "too many pings: the minimum interval is 5 s"],
+  [
+    new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1" }),
+    false,
+    "the peer speaks version 2 to 3 of the protocol, and we 1"
+  ],
+  [new ConnectionError.ProtocolViolation({ detail: "data first" }), false, "protocol violation: data first"],
+  [
+    new ConnectionError.Offline({ messages: 3, bytes: 9 }),
+    true,
+    "there is no connection, and 3 messages (9 bytes) wait for one"
+  ],
+  [new ConnectionError.Superseded({ key: "ada" }), false, "superseded by a newer connection for \"ada\""],
+  [new ConnectionError.DuplicateKey({ key: "ada" }), false, "there is a connection for \"ada\" already"],
+  [new ConnectionError.Swept({}), true, "removed by a sweep of the registry"],
+  [new ConnectionError.GoingAway({}), true, "this end is shutting down"],
+  [
+    new ConnectionError.FrameTooLong({ direction: "decode", size: 11, limit: 10 }),
+    false,
+    "a frame of 11 bytes is over the limit of 10 bytes"
+  ],
+  [
+    new ConnectionError.InvalidLength({ direction: "decode", detail: "-1" }),
+    false,
+    "invalid frame length: -1"
+  ],
+  [new ConnectionError.Truncated({ leftover: 3 }), true, "the stream ended inside a frame; 3 bytes of it had come"],
+  [
+    new ConnectionError.InvalidMessage({
+      direction: "decode",
+      format: "JSON",
+      detail: "not an object",
+      path: ["a", "b"]
+    }),
+    false,
+    "a frame is not valid JSON at a.b: not an object"
+  ],
+  [
+    new ConnectionError.InvalidMessage({ direction: "encode", format: "JSON", detail: "a cycle" }),
+    false,
+    "a message cannot be written as JSON: a cycle"
+  ],
+  [
+    new ConnectionError.OutboxFull({ messages: 1, bytes: 2 }),
+    true,
+    "the outbox is full (1 messages, 2 bytes are waiting)"
+  ],
+  [
+    new ConnectionError.MessageTooLarge({ size: 11, limit: 10 }),
+    false,
+    "a message of 11 bytes is larger than the outbox may hold (10 bytes)"
+  ]
+]
+
+describe("reasons", () => {
+  it("are all here", () => {
+    const tags = new Set(all.map(([reason]) => reason._tag))
+    assert.strictEqual(tags.size, ConnectionError.Reason.members.length)
+  })
+
+  for (const [reason, isRetryable, message] of all) {
+    it(`${reason._tag} says ${JSON.stringify(message)}, and whether to try again`, () => {
+      const error = ConnectionError.make(reason)
+      assert.strictEqual(error.message, message)
+      assert.strictEqual(reason.message, message)
+      assert.strictEqual(error.isRetryable, isRetryable)
+      assert.strictEqual(error.cause, reason)
+      assert.instanceOf(error, Error)
+    })
+
+    it.effect(`${reason._tag} (${message}) survives JSON`, () =>
+      Effect.gen(function*() {
+        const codec = Schema.toCodecJson(ConnectionError.ConnectionError)
+        const error = ConnectionError.make(reason)
+        const json = JSON.stringify(yield* Schema.encodeEffect(codec)(error))
+        const read = yield* Schema.decodeUnknownEffect(codec)(JSON.parse(json))
+        assert.instanceOf(read, ConnectionError.ConnectionError)
+        assert.strictEqual(read.reason._tag, reason._tag)
+        assert.strictEqual(read.message, message)
+        assert.strictEqual(read.isRetryable, isRetryable)
+        // what an unknown cause was, apart from its message, is not kept
+        if (!("cause" in reason) || typeof reason.cause === "string") {
+          assert.deepEqual({ ...read.reason }, { ...reason })
+        }
+      }))
+  }
+})
+
+describe("messages", () => {
+  const saying = (cause: unknown) => new ConnectionError.OpenFailed({ cause }).message
+
+  it("are one line, whatever the cause or the peer wrote", () => {
+    const text = "first\n  second\r\nthird\u2028fourth\u0000\u001b[31mred"
+    const reasons = [
+      new ConnectionError.OpenFailed({ cause: new Error(text) }),
+      new ConnectionError.HandshakeFailed({ cause: text }),
+      new ConnectionError.Reset({ cause: { message: text } }),
+      new ConnectionError.TransportFailed({ operation: "write", cause: { error: new Error(text) } }),
+      new ConnectionError.Closed({ by: "peer", code: 4000, note: text }),
+      new ConnectionError.Superseded({ key: text }),
+      new ConnectionError.DuplicateKey({ key: text }),
+      new ConnectionError.InvalidLength({ direction: "decode", detail: text }),
+      new ConnectionError.ProtocolViolation({ detail: text }),
+      new ConnectionError.InvalidMessage({ direction: "decode", format: "JSON", detail: text, path: [text] })
+    ]
+    for (const { message } of reasons) {
+      assert.match(message, /^[^\p{Cc}\u2028\u2029]+$/u)
+      assert.include(message, "second")
+      assert.isFalse(message.endsWith(" "))
+    }
+  })
+
+  it("say what is known of a cause", () => {
+    assert.isTrue(saying(new Error("no route")).endsWith(": no route"))
+    assert.isTrue(saying("no route").endsWith(": no route"))
+    assert.isTrue(saying(new AggregateError([new Error("v6 failed"), new Error("v4 failed")])).endsWith(": v6 failed"))
+    assert.isTrue(saying(Object.assign(new Error(""), { code: "ECONNREFUSED" })).endsWith(": ECONNREFUSED"))
+    assert.isTrue(saying({ error: new Error("inside an ErrorEvent") }).endsWith(": inside an ErrorEvent"))
+    assert.isTrue(saying({ _tag: "BadCredentials" }).endsWith(": BadCredentials"))
+    for (const nothing of ["", " ", {}, new Error(""), { message: "\n" }]) {
+      assert.isTrue(saying(nothing).endsWith(": no detail given"))
+    }
+    assert.isTrue(saying(undefined).endsWith(": undefined"))
+    assert.isTrue(saying(null).endsWith(": null"))
+    assert.isTrue(saying(Symbol("odd")).endsWith(": Symbol(odd)"))
+  })
+})
+
+describe("fromSocketError", () => {
+  const translate = (reason: Socket.SocketErrorReason) =>
+    ConnectionError.fromSocketError(new Socket.SocketError({ reason })).reason
+  const failed = (code?: string) => Object.assign(new Error(`failed with ${code}`), code === undefined ? {} : { code })
+
+  it("a close is Closed by the peer; 1000 is not worth naming", () => {
+    assert.deepStrictEqual(
+      translate(new Socket.SocketCloseError({ code: 1000 })),
+      new ConnectionError.Closed({ by: "peer" })
+    )
+    assert.deepStrictEqual(
+      translate(new Socket.SocketCloseError({ code: 1001, closeReason: "" })),
+      new ConnectionError.Closed({ by: "peer", code: 1001 })
+    )
+    assert.deepStrictEqual(
+      translate(new Socket.SocketCloseError({ code: 4001, closeReason: "see you" })),
+      new ConnectionError.Closed({ by: "peer", code: 4001, note: "see you" })
+    )
+  })
+
+  it("B43 1006 and the codes of a reset are Reset, and not an end of stream", () => {
+    assert.strictEqual(translate(new Socket.SocketCloseError({ code: 1006 }))._tag, "Reset")
+    for (const code of ["ECONNRESET", "EPIPE", "ECONNABORTED"]) {
+      assert.strictEqual(translate(new Socket.SocketReadError({ cause: failed(code) }))._tag, "Reset")
+      assert.strictEqual(translate(new Socket.SocketWriteError({ cause: failed(code) }))._tag, "Reset")
+    }
+  })
+
+  it("other failures name the operation", () => {
+    for (const code of ["ETIMEDOUT", "EHOSTUNREACH", undefined]) {
+      const read = translate(new Socket.SocketReadError({ cause: failed(code) }))
+      const write = translate(new Socket.SocketWriteError({ cause: failed(code) }))
+      assert.strictEqual(read.message, `the transport failed to read: failed with ${code}`)
+      assert.strictEqual(write.message, `the transport failed to write: failed with ${code}`)
+    }
+    assert.strictEqual(translate(new Socket.SocketReadError({ cause: undefined }))._tag, "TransportFailed")
+  })
+
+  it("what happens before it is open is OpenFailed, with its cause", () => {
+    const open = translate(new Socket.SocketOpenError({ kind: "Unknown", cause: failed("ECONNREFUSED") }))
+    assert.strictEqual(open.message, "could not open the connection: failed with ECONNREFUSED")
+    const timeout = translate(new Socket.SocketOpenError({ kind: "Timeout", cause: undefined }))
+    assert.strictEqual(timeout._tag, "OpenFailed")
+    assert.match(timeout.message, /^could not open the connection: ./)
+  })
+})

@@ -1,0 +1,272 @@
+/** What the command says to a person: help, completions, and one clear line for each mistake. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Path from "node:path"
+import { freePort, main, makeCertificate, needs, run, serve, start, tempDir, until, words } from "./support/kit.ts"
+
+const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main, ...args])
+
+const flags = words(
+  "listen cert key ca protocol mode log policy ping-every pong silence min-ping-every write-stall frame-deadline idle " +
+    "max-age handshake drain half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages overflow " +
+    "max-connections max-connections-per-address accept-rate when-full"
+)
+
+/** A line on the error stream, and the arguments of `serve` that bring it. */
+type Mistake = readonly [expected: RegExp, ...args: ReadonlyArray<string>]
+
+/** What is not as it should be: one line on the error stream that matches, nothing else, and exit code 1. */
+const problems = async (...mistakes: ReadonlyArray<Mistake>): Promise<ReadonlyArray<string>> => {
+  const found: Array<string> = []
+  const queue = mistakes.values()
+  const worker = async () => {
+    for (const [expected, ...args] of queue) {
+      const { code, stderr, stdout } = await holdfast("serve", ...args)
+      if (code === 1 && stdout === "" && /^holdfast: [^\n]+\n$/.test(stderr) && expected.test(stderr)) continue
+      found.push(`serve ${args.join(" ")} ended with ${code}, not with ${expected}\n${stdout}${stderr}`)
+    }
+  }
+  // two processes at a time
+  await Promise.all([worker(), worker()])
+  return found
+}
+
+describe("help", () => {
+  it("--help tells of the commands", async () => {
+    const { code, stderr, stdout } = await holdfast("--help")
+    assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
+    assert.match(stdout, /\n {2}serve /)
+  })
+
+  it("serve --help tells of every flag and its default", async () => {
+    const { code, stderr, stdout } = await holdfast("serve", "--help")
+    assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
+    for (const flag of flags) assert.match(stdout, new RegExp(`\\n {2}--${flag}[ ,].* {2}\\S`), flag)
+    // and this test knows them all
+    const told = [...stdout.split("GLOBAL FLAGS")[0]!.matchAll(/\n {2}--([a-z-]+)/g)].map((match) => match[1])
+    assert.deepStrictEqual(told, flags)
+    for (const flag of flags.filter((name) => !["cert", "key", "ca", "policy"].includes(name))) {
+      assert.match(stdout, new RegExp(`--${flag}[ ,].*\\(default [^)]+\\)`), flag)
+    }
+  })
+
+  it("--version is that of the package", async () => {
+    const { version } = JSON.parse(Fs.readFileSync(new URL("../../package.json", import.meta.url), "utf8"))
+    const { code, stdout } = await holdfast("--version")
+    assert.strictEqual(code, 0)
+    assert.include(stdout, String(version))
+  })
+
+  it("--completions know every flag in each shell", async () => {
+    for (const shell of ["bash", "zsh", "fish"]) {
+      const { code, stderr, stdout } = await holdfast("--completions", shell)
+      assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" }, shell)
+      for (const flag of ["serve", ...flags]) assert.include(stdout, flag, shell)
+    }
+  })
+
+  it("bash runs what it is given to complete with", async (context) => {
+    const { stdout } = await holdfast("--completions", "bash")
+    const script = `${stdout}\nCOMP_LINE="holdfast serve --max-c"; COMP_WORDS=($COMP_LINE); COMP_CWORD=2\n` +
+      "$(complete -p holdfast | sed 's/.*-F \\([^ ]*\\).*/\\1/') holdfast --max-c serve; echo \"${COMPREPLY[@]}\""
+    const bash = await run("bash", ["--norc", "-c", script])
+    if (bash.stderr.includes("ENOENT")) return context.skip("not on this machine: bash")
+    assert.strictEqual(bash.stdout, "--max-connections --max-connections-per-address\n", bash.stderr)
+  })
+})
+
+describe("mistakes", { timeout: 60_000 }, () => {
+  it("a flag that does not exist, or is given twice", async () => {
+    const found = await problems(
+      [/--nope/, "--nope", "1"],
+      [/--silense.*--silence/, "--silense", "1s"],
+      [/--silence/, "--silence", "1s", "--silence", "2s"],
+      [/extra/, "extra"]
+    )
+    assert.deepStrictEqual(found, [])
+  })
+
+  it("a duration that is none", async () => {
+    const found = await problems(
+      [/--silence.*"soon"/, "--silence", "soon"],
+      [/--silence/, "--silence", "-5s"],
+      [/--silence.*"-5s"/, "--silence=-5s"],
+      [/--ping-every.*"10 parsecs"/, "--ping-every", "10 parsecs"],
+      [/--drain/, "--drain", ""],
+      [/--idle/, "--idle"]
+    )
+    assert.deepStrictEqual(found, [])
+  })
+
+  it("a size or a number that is none", async () => {
+    const found = await problems(
+      [/--max-frame.*"big"/, "--max-frame", "big"],
+      [/--max-frame.*"0"/, "--max-frame", "0"],
+      [/--max-frame.*"-1"/, "--max-frame=-1"],
+      [/--outbox-messages.*"1.5"/, "--outbox-messages", "1.5"],
+      [/--max-connections.*"many"/, "--max-connections", "many"],
+      [/--accept-rate.*"-1"/, "--accept-rate=-1"]
+    )
+    assert.deepStrictEqual(found, [])
+  })
+
+  it("a choice that there is not", async () => {
+    const found = await problems(
+      [/--overflow.*"burst".*drop-oldest/, "--overflow", "burst"],
+      [/--when-full.*"panic".*reject/, "--when-full", "panic"],
+      [/--protocol.*"http".*lines/, "--protocol", "http"],
+      [/--mode.*"proxy".*hub/, "--mode", "proxy"],
+      [/--log.*"xml".*json/, "--log", "xml"]
+    )
+    assert.deepStrictEqual(found, [])
+  })
+
+  it("an address that makes no sense", async () => {
+    const found = await problems(
+      [/--listen.*http:\/\//, "--listen", "http://127.0.0.1:0"],
+      [/--listen.*nonsense/, "--listen", "nonsense"],
+      [/--listen.*port/, "--listen", "tcp://127.0.0.1"],
+      [/--listen.*99999/, "--listen", "tcp://127.0.0.1:99999"],
+      [/--listen.*directory/, "--listen", "unix:///no/such/directory/s.sock"],
+      [/--listen/, "--listen", ""]
+    )
+    assert.deepStrictEqual(found, [])
+  })
+
+  it("a port that is taken", async () => {
+    const server = Net.createServer()
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+    try {
+      const { port } = server.address() as Net.AddressInfo
+      const inUse = new RegExp(`--listen.*${port}.*in use`)
+      const found = await problems(
+        [inUse, "--listen", `tcp://127.0.0.1:${port}`],
+        // the first of two that could listen says nothing either
+        [inUse, "--listen", "tcp://127.0.0.1:0", "--listen", `ws://127.0.0.1:${port}/`]
+      )
+      assert.deepStrictEqual(found, [])
+    } finally {
+      server.close()
+    }
+  })
+
+  it("two listeners on one port", async () => {
+    const url = `tcp://127.0.0.1:${await freePort()}`
+    assert.deepStrictEqual(await problems([/--listen.*in use/, "--listen", url, "--listen", url]), [])
+  })
+
+  it("a Unix socket that somebody listens on, or that is a file", async () => {
+    const dir = tempDir()
+    const url = `unix://${dir}/s.sock`
+    await serve(`--listen ${url}`)
+    assert.deepStrictEqual(await problems([/--listen.*another process/, "--listen", url]), [])
+    Fs.writeFileSync(Path.join(dir, "file"), "precious")
+    assert.deepStrictEqual(await problems([/--listen.*no socket/, "--listen", `unix://${dir}/file`]), [])
+    assert.strictEqual(Fs.readFileSync(Path.join(dir, "file"), "utf8"), "precious")
+  })
+
+  it("a port that needs a privilege", async (context) => {
+    if (process.getuid?.() === 0) return context.skip("root may use every port")
+    const unprivileged = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+    if (!Fs.existsSync(unprivileged) || Number(Fs.readFileSync(unprivileged, "utf8")) <= 1) {
+      return context.skip("every port is open to everybody here")
+    }
+    assert.deepStrictEqual(await problems([/--listen.*privilege/, "--listen", "tcp://127.0.0.1:1"]), [])
+  })
+
+  it("certificates and keys", async (context) => {
+    needs(context, "openssl")
+    const dir = tempDir()
+    const { cert, key } = makeCertificate(dir)
+    const other = makeCertificate(dir, "other")
+    const none = Path.join(dir, "none.pem")
+    const tls = ["--listen", "tls://127.0.0.1:0"]
+    const found = await problems(
+      [/--cert.*--key.*both/, ...tls],
+      [/--key.* missing/, ...tls, "--cert", cert],
+      [/--key \S+none\.pem: there is no such file/, ...tls, "--cert", cert, "--key", none],
+      [/--cert \S+none\.pem: there is no such file/, ...tls, "--cert", none, "--key", key],
+      [/--ca \S+none\.pem: there is no such file/, ...tls, "--cert", cert, "--key", key, "--ca", none],
+      [/--key.*it is not a file/, ...tls, "--cert", cert, "--key", dir],
+      [/--key does not belong to --cert/, ...tls, "--cert", cert, "--key", other.key],
+      [/--key cannot be read/, ...tls, "--cert", cert, "--key", cert],
+      [/--cert cannot be read/, ...tls, "--cert", key, "--key", key],
+      [/--ca cannot be read/, ...tls, "--cert", cert, "--key", key, "--ca", key],
+      [/--key/, "--listen", "wss://127.0.0.1:0/", "--cert", cert, "--key", other.key]
+    )
+    assert.deepStrictEqual(found, [])
+    if (process.getuid?.() !== 0) {
+      Fs.chmodSync(key, 0)
+      assert.deepStrictEqual(await problems([/--key.*may not read/, ...tls, "--cert", cert, "--key", key]), [])
+    }
+  })
+
+  it("policy files", async () => {
+    const dir = tempDir()
+    let files = 0
+    const policy = (text: string): string => {
+      const path = Path.join(dir, `${++files}-policy.json`)
+      Fs.writeFileSync(path, text)
+      return path
+    }
+    const found = await problems(
+      [/--policy \S+none\.json: there is no such file/, "--policy", Path.join(dir, "none.json")],
+      [/--policy.*it is not a file/, "--policy", dir],
+      [/--policy \S+policy\.json is not JSON/, "--policy", policy("{\n  \"silence\": \"1s\",\n oops\n}")],
+      [/--policy \S+policy\.json.*silense/, "--policy", policy("{\"silense\":\"1s\"}")],
+      [/--policy \S+policy\.json.*silence/, "--policy", policy("{\"silence\":\"soon\"}")],
+      [/--policy \S+policy\.json.*maxFrame/, "--policy", policy("{\"maxFrame\":-3,\"silence\":\"1s\"}")],
+      [/--policy \S+policy\.json.*preset/, "--policy", policy("{\"preset\":\"wishful\"}")],
+      [/--policy \S+policy\.json.*object/, "--policy", policy("[]")],
+      [/--policy \S+policy\.json/, "--policy", policy("")]
+    )
+    assert.deepStrictEqual(found, [])
+    // a mistake in the file stays one when a flag would hide it
+    assert.deepStrictEqual(
+      await problems([/--policy.*silence/, "--policy", policy("{\"silence\":\"soon\"}"), "--silence", "1s"]),
+      []
+    )
+  })
+
+  it("a command that does not exist", async () => {
+    const { code, stderr, stdout } = await holdfast("server")
+    assert.match(stderr, /^holdfast: [^\n]*server[^\n]*\n$/)
+    assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
+  })
+})
+
+describe("output nobody reads", () => {
+  it("closed before the first line: it serves all the same", async (context) => {
+    needs(context, "nc")
+    const path = Path.join(tempDir(), "s.sock")
+    // both ends of a real pipe, as in `holdfast serve 2>&1 | true`
+    const server = start("bash", [
+      "-c",
+      `exec "$0" "$1" serve --listen unix://${path} --listen tcp://127.0.0.1:0 > >(true) 2>&1`,
+      process.execPath,
+      main
+    ])
+    const echo = async () => (await run("nc", ["-N", "-U", path], { input: "hello\n" })).stdout
+    await until("the first echo", async () => await echo() === "hello\n")
+    // each of them is logged, to nobody
+    for (let i = 0; i < 5; i++) assert.strictEqual(await echo(), "hello\n")
+    process.kill(server.pid, "SIGTERM")
+    assert.strictEqual(await server.ended(), 0)
+  })
+
+  it("closed after the first line, as by head -1", async (context) => {
+    needs(context, "nc")
+    const path = Path.join(tempDir(), "s.sock")
+    const server = start("bash", [
+      "-c",
+      `exec "$0" "$1" serve --listen unix://${path} --listen tcp://127.0.0.1:0 > >(head -1 >&2)`,
+      process.execPath,
+      main
+    ])
+    await until("the first line", () => server.stderr.startsWith(`listening unix://${path}\n`))
+    assert.strictEqual((await run("nc", ["-N", "-U", path], { input: "hello\n" })).stdout, "hello\n")
+    process.kill(server.pid, "SIGTERM")
+    assert.strictEqual(await server.ended(), 0)
+  })
+})
