@@ -512,7 +512,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
       const isEnd = error.reason._tag === "Closed" && !transport.messages
       const leftover = isEnd && phase === "open" ? decoder.end() : undefined
       const reason = leftover === undefined ? error : ConnectionError.make(leftover)
-      if (!isEnd || deadlines.limits.halfClose === 0) return Effect.fail(reason)
+      if (!isEnd) return Effect.fail(reason)
       // end of stream: the peer said all it has to say, and may still be listening
       finishReceiving(reason, deadlines.limits.halfClose)
       return Effect.never

@@ -555,6 +555,30 @@ describe("half-close", () => {
       assert.strictEqual((yield* Effect.flip(c.send("x"))).reason._tag, "Closed")
     }))
 
+  it.effect("halfClose 0 does not cut off a close that is flushing, nor a drain", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* open({ halfClose: 0, drain: "5 seconds" })
+      yield* peer.window(0)
+      yield* c.sendAll(["1", "2"])
+      yield* settle
+      yield* Effect.forkChild(c.close, { startImmediately: true })
+      yield* peer.end
+      yield* settle
+      assert.strictEqual(yield* stateOf(c), "closing")
+      yield* peer.window(Infinity)
+      yield* settle
+      assert.strictEqual(yield* peer.text, "1\n2\n")
+      assert.deepInclude((yield* c.snapshot).reason, { _tag: "Closed", by: "local" })
+
+      const drained = yield* open({ halfClose: 0, drain: "5 seconds" })
+      yield* drained.c.drainWith(new ConnectionError.GoingAway({}))
+      yield* drained.peer.end
+      yield* settle
+      yield* drained.c.send("answer")
+      assert.strictEqual(yield* drained.peer.take, "answer\n")
+      assert.strictEqual(yield* endsAfter(drained.c, 5_000), "GoingAway")
+    }))
+
   it.effect("a FIN inside a frame is Truncated, and answers still leave", () =>
     Effect.gen(function*() {
       const { c, peer } = yield* open({ halfClose: "5 seconds" })

@@ -84,8 +84,9 @@ describe("examples", () => {
       })
     })
     const folder = mkdtempSync(join(root, "test/examples/.run-"))
-    const child = (writeFileSync(join(folder, "server.ts"), server.replaceAll("7000", String(port))),
-      spawn(process.execPath, ["--conditions=holdfast-source", join(folder, "server.ts")], { stdio: "inherit" }))
+    const child =
+      (writeFileSync(join(folder, "server.ts"), server.replaceAll("7000", String(port))),
+        spawn(process.execPath, ["--conditions=holdfast-source", join(folder, "server.ts")], { stdio: "inherit" }))
     const exited = once(child, "exit")
     try {
       // refused until it listens

@@ -17,6 +17,19 @@ const echo = (connection: Line) =>
     while (true) yield* connection.send(yield* connection.receive)
   })
 
+/** Echoes, and ends in the way it is told to. */
+const obeys = (connection: Line) =>
+  Effect.gen(function*() {
+    while (true) {
+      const message = yield* connection.receive
+      if (message === "return") return
+      if (message === "fail") return yield* Effect.fail("as told")
+      if (message === "die") return yield* Effect.die("as told")
+      if (message === "interrupt") return yield* Effect.interrupt
+      yield* connection.send(message)
+    }
+  })
+
 /** Lets every fiber run until all of them wait; no time passes. */
 const settle = Effect.forEach(Array.from({ length: 25 }), () => Effect.yieldNow, { discard: true })
 
@@ -216,6 +229,12 @@ describe("limits", () => {
       yield* first.end
       yield* settle
       assert.isTrue(yield* answers(second, "my turn"))
+      // the place of the one who waited is free again
+      const fourth = yield* some.connect
+      yield* second.end
+      yield* settle
+      assert.isTrue(yield* answers(fourth, "my turn"))
+      assert.strictEqual(some.refusals().length, 1)
 
       const none = yield* start({ policy: { maxConnections: 1, maxWaiting: 0 } })
       const only = yield* none.connect
@@ -380,18 +399,6 @@ describe("limits", () => {
     "a handler that is interrupted": (peer) => peer.send("interrupt\n"),
     "a message that is too long": (peer) => peer.send("x".repeat(200))
   }
-  const obeys = (connection: Line) =>
-    Effect.gen(function*() {
-      while (true) {
-        const message = yield* connection.receive
-        if (message === "return") return
-        if (message === "fail") return yield* Effect.fail("as told")
-        if (message === "die") return yield* Effect.die("as told")
-        if (message === "interrupt") return yield* Effect.interrupt
-        yield* connection.send(message)
-      }
-    })
-
   for (const [name, way] of Object.entries(ways)) {
     it.effect(`B95 the permit comes back once after ${name}`, () =>
       Effect.gen(function*() {
@@ -798,6 +805,8 @@ describe("handlers", () => {
         assert.deepStrictEqual(tags(), ["Opened", "Opened", "Closed"])
         const { failure, snapshot } = closings()[0]
         assert.isDefined(failure)
+        // its own cause, and not that it was interrupted after that
+        assert.strictEqual(failure.reasons.length, 1)
         const error = Cause.squash(failure)
         assert.strictEqual(error instanceof Error ? error.message : error, text)
         assert.strictEqual(snapshot.state, "ended")
@@ -846,6 +855,23 @@ describe("handlers", () => {
       yield* settle
       assert.strictEqual(closings()[0].snapshot.reason?._tag, "FrameTooLong")
       assert.isUndefined(closings()[0].failure)
+    }))
+
+  it.effect("the registry remembers why a connection ended, also when its handler ended it", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry.make<string>()
+      const { connect } = yield* start({ registry, handle: obeys })
+      for (const word of ["return", "fail"]) {
+        const peer = yield* connect
+        yield* peer.send(`${word}\n`)
+        yield* gone(peer)
+      }
+      yield* (yield* connect).reset
+      yield* settle
+      assert.deepStrictEqual(
+        (yield* registry.history).map(({ snapshot }) => [snapshot.state, snapshot.reason?.message]),
+        [["ended", "closed by us"], ["ended", "closed by us"], ["ended", "reset by the peer: read ECONNRESET"]]
+      )
     }))
 
   it.effect("without onEvent, what goes wrong is logged, and what does not is not", () =>

@@ -138,7 +138,7 @@ describe("sizes", () => {
 
   it("--overflow close ends who does not read, and memory stays bounded", async (context) => {
     needs(context, "proc")
-    const server = await serve(`${tcp} ${json} --outbox-bytes 2MiB --overflow close`)
+    const server = await serve(`${tcp} ${json} --outbox-bytes 2MiB --outbox-messages 1000000 --overflow close`)
     const client = await connect(server.ports[0]!)
     const flooded = flood(client, 200)
     const grown = await growth(server.pid, () => server.logs().some((line) => line.event === "close"))
@@ -149,7 +149,9 @@ describe("sizes", () => {
 
   it("--overflow drop-oldest goes on reading, and memory stays bounded", async (context) => {
     needs(context, "proc")
-    const server = await serve(`${tcp} ${json} --outbox-bytes 2MiB --overflow drop-oldest --write-stall 0`)
+    const server = await serve(
+      `${tcp} ${json} --outbox-bytes 2MiB --outbox-messages 1000000 --overflow drop-oldest --write-stall 0`
+    )
     const client = await connect(server.ports[0]!)
     const flooded = flood(client, 200)
     const grown = await growth(server.pid, () => flooded.done)
@@ -159,7 +161,7 @@ describe("sizes", () => {
 
   it("--overflow wait stops reading, --write-stall ends it, and memory stays bounded", async (context) => {
     needs(context, "proc")
-    const server = await serve(`${tcp} ${json} --outbox-bytes 2MiB --write-stall 1s`)
+    const server = await serve(`${tcp} ${json} --outbox-bytes 2MiB --outbox-messages 1000000 --write-stall 1s`)
     const client = await connect(server.ports[0]!)
     const flooded = flood(client, 200)
     const grown = await growth(server.pid, () => server.logs().some((line) => line.event === "close"))

@@ -88,6 +88,34 @@ describe("one signal", () => {
     })
   }
 
+  it("answers every line that was read before it, though they had to wait", async () => {
+    const server = await serve(`${tcp} ${json} --drain 10s --write-stall 0`)
+    const client = await connect(server.ports[0]!)
+    client.conn.pause()
+    const mebibyte = Buffer.from(("x".repeat(1023) + "\n").repeat(1024))
+    let written = 0
+    let at = performance.now()
+    const write = () => {
+      client.conn.write(mebibyte, () => {
+        written++
+        at = performance.now()
+        if (written < 64) write()
+      })
+    }
+    write()
+    await until("it to read no further", () => written > 0 && performance.now() - at > 500)
+    assert.isBelow(written, 64)
+    kill(server, "SIGTERM")
+    client.conn.resume()
+    await client.ends()
+    const { bytesIn, bytesOut } = await server.logged({ event: "close", reason: "GoingAway" })
+    // the last line may have come in part
+    assert.strictEqual(client.bytes, Math.floor(Number(bytesIn) / 1024) * 1024)
+    assert.strictEqual(bytesOut, client.bytes)
+    client.conn.destroy()
+    assert.strictEqual(await server.ended(), 0)
+  })
+
   it("does not wait for idle ones", async () => {
     const server = await serve(`${tcp} --drain 20s`)
     const client = await connect(server.ports[0]!)

@@ -4,6 +4,7 @@ usage: slowReader.py PORT RCVBUF MSS
 in:  "take BYTES MILLISECONDS" (reads so many bytes every so often), "stop", "send TEXT"
 out: "connected", "total BYTES" (for every "stop"), "end REASON BYTES"
 """
+import os
 import select
 import socket
 import sys
@@ -36,6 +37,8 @@ def listen():
         elif words[0] == "stop":
             pace = None
             print("total", total, flush=True)
+    # whoever started us is gone
+    os._exit(0)
 
 
 threading.Thread(target=listen, daemon=True).start()

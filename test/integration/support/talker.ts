@@ -39,3 +39,5 @@ for await (const line of Readline.createInterface({ input: process.stdin })) {
   if (line === "report") console.log(`report ${open.size} ${closed}`)
   else mood = line
 }
+// whoever started us is gone
+process.exit()
