@@ -182,6 +182,9 @@ export interface Options<in out In, in out Out> {
 
 let nextId = 0
 
+// how often closing looks whether the peer has taken the rest
+const takenPoll = Duration.millis(20)
+
 const localClose = new ConnectionError.Closed({ by: "local" })
 
 const utf8 = new TextEncoder()
@@ -534,6 +537,8 @@ const opening = Effect.fnUntraced(function*<In, Out>(
           yield* outbox.awaitWork
           continue
         }
+        // a transport that is released drops what it holds: first the peer takes it, for as long as the drain lasts
+        while (unsent() > 0) yield* clock.sleep(takenPoll)
         if (transport.messages) {
           saidClose = true
           yield* write(closeEvent(done.reason))
@@ -541,7 +546,8 @@ const opening = Effect.fnUntraced(function*<In, Out>(
         return yield* done
       }
       const data = outbox.writingData
-      deadlines.beginWrite(now(), outbox.writing!)
+      // in a task of its own: when the transport has what is written
+      if (deadlines.beginWrite(now())) dispatcher.scheduleTask(() => wakeDeadline?.(), 0)
       yield* writeAll(batch)
       deadlines.endWrite(now(), data)
       outbox.wrote()

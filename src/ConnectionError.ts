@@ -34,10 +34,11 @@ const causeText = (cause: unknown): string => {
   return "no detail given"
 }
 
-const causeCode = (cause: unknown): string | undefined =>
-  typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
-    ? cause.code
-    : undefined
+const causeCode = (cause: unknown): string | undefined => {
+  if (typeof cause !== "object" || cause === null) return undefined
+  if ("code" in cause && typeof cause.code === "string") return cause.code
+  return "error" in cause ? causeCode(cause.error) : undefined
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // opening

@@ -477,19 +477,65 @@ describe("a peer that takes our bytes slowly", () => {
       assert.isAtMost((yield* c.snapshot).age - stalledAt, 12_500)
     }))
 
-  it.effect("B44 a stall that begins before the first look at its write closes after twice the limit at the latest", () =>
+  it.effect("B44 so does one that begins right after its write, and one after an idle hour", () =>
     Effect.gen(function*() {
       const { c, peer } = yield* openTelling({ writeStall: "10 seconds" })
-      yield* TestClock.adjust(1)
+      for (const idle of ["1 milli", "1 hour"] as const) {
+        yield* TestClock.adjust(idle)
+        yield* c.send("taken at once")
+        yield* TestClock.adjust(1)
+        yield* peer.window(0)
+        yield* c.send("x".repeat(200))
+        yield* settle
+        yield* TestClock.adjust(1)
+        yield* peer.window(100)
+        yield* TestClock.adjust(9_999)
+        assert.isUndefined(yield* reasonOf(c))
+        yield* TestClock.adjust(2_000)
+        yield* peer.window(Infinity)
+        yield* settle
+        assert.isUndefined(yield* reasonOf(c))
+      }
       yield* peer.window(0)
       yield* c.send("x".repeat(200))
       yield* settle
       yield* TestClock.adjust(1)
+      yield* peer.window(100)
+      yield* TestClock.adjust(9_999)
+      assert.isUndefined(yield* reasonOf(c))
+      yield* TestClock.adjust(2_501)
+      assert.strictEqual(yield* reasonOf(c), "WriteStalled")
+    }))
+
+  it.effect("B44 progress in the first quarter counts, although nothing follows in the others", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* openTelling({ writeStall: "10 seconds" })
+      yield* TestClock.adjust("3 seconds")
+      yield* peer.window(0)
+      yield* c.send("x".repeat(200))
+      yield* TestClock.adjust("2 seconds")
       yield* peer.window(1)
       yield* TestClock.adjust(9_999)
       assert.isUndefined(yield* reasonOf(c))
-      yield* TestClock.adjust(10_000)
+      yield* TestClock.adjust(2_501)
       assert.strictEqual(yield* reasonOf(c), "WriteStalled")
+    }))
+
+  it.effect("looking for progress costs a timer each quarter of the limit, not one a message", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let sleeps = 0
+      const counted: Clock.Clock = {
+        ...clock,
+        sleep: (duration) => {
+          sleeps++
+          return clock.sleep(duration)
+        }
+      }
+      const { c } = yield* Effect.provideService(openTelling({ writeStall: "10 seconds" }), Clock.Clock, counted)
+      yield* every(10, 2_000, Effect.andThen(c.send("x"), settle))
+      // 20 s of a message each 10 ms: one look at the start, the first write, and eight quarters
+      assert.isAtMost(sleeps, 12)
     }))
 
   it.effect("B44 a write that begins where an earlier one ended has the whole limit", () =>
@@ -660,6 +706,65 @@ describe("draining and closing", () => {
       yield* settle
       yield* Effect.forkChild(c.close)
       assert.strictEqual(yield* endsAfter(c, 10_000), "Closed")
+    }))
+
+  /** A transport that takes every write at once and holds it until the peer takes it, as a stream of Node does. */
+  const openHolding = (policy?: Policy.Patch) =>
+    Effect.gen(function*() {
+      const peer = yield* TestSocket.make()
+      let held = 0
+      const socket = Socket.make({
+        reader: peer.socket.reader,
+        writer: Effect.map(peer.socket.writer, (writer) => ({
+          ...writer,
+          writeAll: (chunks) =>
+            Effect.suspend(() => {
+              for (const chunk of chunks) held += chunk.length
+              return writer.writeAll(chunks)
+            })
+        }))
+      })
+      const c = yield* chat(policy)(Connection.describe(socket, { messages: false, unsent: () => held }))
+      return {
+        c,
+        peer,
+        taken: Effect.sync(() => {
+          held = 0
+        })
+      }
+    })
+
+  it.effect("B75 close waits until the transport has nothing left, and ends within 20 ms of it", () =>
+    Effect.gen(function*() {
+      const { c, peer, taken } = yield* openHolding({ drain: "5 seconds" })
+      yield* c.send("last words")
+      const closing = yield* Effect.forkChild(c.close, { startImmediately: true })
+      yield* TestClock.adjust("4900 millis")
+      // all is written and flushed, but the peer has none of it
+      assert.strictEqual(yield* peer.text, "last words\n")
+      assert.isUndefined(closing.pollUnsafe())
+      assert.strictEqual(yield* peer.finished, false)
+      yield* taken
+      yield* TestClock.adjust(20)
+      assert.isDefined(closing.pollUnsafe())
+      assert.strictEqual(yield* reasonOf(c), "Closed")
+      assert.strictEqual(yield* peer.finished, true)
+    }))
+
+  it.effect("B75 but no longer than the drain, and not with a peer that is gone", () =>
+    Effect.gen(function*() {
+      const slow = yield* openHolding({ drain: "5 seconds" })
+      yield* slow.c.send("last words")
+      yield* Effect.forkChild(slow.c.close, { startImmediately: true })
+      assert.strictEqual(yield* endsAfter(slow.c, 5_000), "Closed")
+
+      const gone = yield* openHolding({ drain: "5 seconds" })
+      yield* gone.c.send("last words")
+      yield* Effect.forkChild(gone.c.close, { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      yield* gone.peer.reset
+      yield* settle
+      assert.strictEqual(yield* reasonOf(gone.c), "Closed")
     }))
 
   it.effect("B41 closing unblocks a waiting receive with the closed reason, not a timeout", () =>

@@ -503,7 +503,7 @@ describe("limits", () => {
         assert.isFalse(server.isRunning(), `seed ${seed}`)
         assertBalanced(server.events, accepted + limit + 1)
       }
-    }), 60_000)
+    }), 120_000)
 
   it.effect("at every yield point: permits, addresses and events stay right", () =>
     Effect.gen(function*() {
@@ -1483,6 +1483,24 @@ describe("stopping", () => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 describe("events", () => {
+  it.effect("an Opened that is being told when the server gives up is told to its end, and the Closed after it", () =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      const { connect, isRunning, stop } = yield* start({
+        policy: { drain: 0 },
+        onEvent: (event) => Effect.andThen(Effect.sleep(100), Effect.sync(() => told.push(event._tag)))
+      })
+      yield* connect
+      yield* stop
+      yield* TestClock.adjust(99)
+      assert.deepStrictEqual(told, [])
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(told, ["Opened"])
+      yield* TestClock.adjust(100)
+      assert.deepStrictEqual(told, ["Opened", "Closed"])
+      assert.isFalse(isRunning())
+    }))
+
   it.effect(
     "every Opened has one Closed, whatever happens and whenever the server stops",
     () =>
@@ -1518,6 +1536,6 @@ describe("events", () => {
           assertBalanced(events, seen)
         }
       }),
-    30_000
+    120_000
   )
 })

@@ -83,22 +83,29 @@ describe("leaks", () => {
             return yield* used
           })
 
-        yield* rounds(2_000)
-        const first = yield* rounds(10_000)
-        const second = yield* rounds(10_000)
+        // the first thousands pay for compiled code
+        let before = yield* rounds(4_000)
+        const growth: Array<number> = []
+        for (let i = 0; i < 3; i++) {
+          const after = yield* rounds(3_000)
+          growth.push((after - before) / 3_000)
+          before = after
+        }
 
         assert.strictEqual(fibers, idle)
         assert.strictEqual(yield* registry.size, 0)
         assert.deepStrictEqual(yield* registry.getTag("all"), [])
         assert.strictEqual((yield* registry.history).length, 100)
         assert.strictEqual(counts.Opened, counts.Closed)
-        assert.strictEqual(counts.Closed + counts.Refused, 22_000)
-        assert.isBelow((second - first) / 10_000, 50, `${first} bytes after 10,000, ${second} after 20,000`)
+        assert.strictEqual(counts.Closed + counts.Refused, 13_000)
+        // a leak is in each of them, the engine's own housekeeping only in some
+        const [, typical] = growth.toSorted((a, b) => a - b)
+        assert.isBelow(typical, 50, `bytes a connection: ${growth}`)
 
         yield* Fiber.interrupt(running)
       }).pipe(Effect.scoped, Effect.provideService(Metric.FiberRuntimeMetrics, counting))
 
       for (let i = 0; i < 100; i++) yield* Effect.yieldNow
       assert.strictEqual(fibers, 0)
-    }), 60_000)
+    }), 120_000)
 })

@@ -78,6 +78,9 @@ export class Deadlines {
   private stalledSince: number | undefined
   private writing = false
   private drained = 0
+  // a write began since the last look; and whether the next look comes soon enough to see its progress
+  private wrote = false
+  private watching = false
   private lastMessageAt: number
   private leaveAt: number
   private asked = false
@@ -120,12 +123,12 @@ export class Deadlines {
     this.backAt = now
   }
 
-  /** `size`: the bytes about to be written, which the transport does not hold yet. */
-  beginWrite(now: number, size: number): void {
+  /** True: look soon, so that the next look comes in time to see progress; at most once a quarter of `writeStall`. */
+  beginWrite(now: number): boolean {
     this.writing = true
-    if (this.stalledSince !== undefined && this.progress !== undefined) return
-    this.stalledSince = now
-    if (this.progress !== undefined) this.drained = this.progress() - size
+    this.stalledSince ??= now
+    this.wrote = true
+    return this.progress !== undefined && !this.watching
   }
 
   endWrite(now: number, data: boolean): void {
@@ -222,9 +225,11 @@ export class Deadlines {
       next = Math.min(next, limits.silence, limits.pong, limits.frame, limits.idle)
     }
 
-    if (this.writing || unsent > 0) {
+    const busy = this.writing || unsent > 0
+    if (busy) {
       const drained = this.progress === undefined ? 0 : this.progress()
-      if (this.stalledSince === undefined || drained > this.drained) this.stalledSince = now
+      // any change: what frames cost on the wire is not known here, and may make it fall
+      if (this.stalledSince === undefined || drained !== this.drained) this.stalledSince = now
       this.drained = drained
       // we were away ourselves: the peer gets half its limit
       if (now >= this.stalledSince + limits.writeStall && late > limits.writeStall / 2) {
@@ -234,13 +239,15 @@ export class Deadlines {
       if (left <= 0) {
         return confirmed ? end(new ConnectionError.WriteStalled({ limit: limits.writeStall })) : { _tag: "Confirm" }
       }
-      // progress inside a write is only seen by looking: a stall in the middle is found up to a quarter of the limit
-      // late, and up to the whole limit when it began before the first look at this write
-      next = Math.min(next, left, this.progress === undefined ? Infinity : limits.writeStall / 4)
+      next = Math.min(next, left)
     } else {
       this.stalledSince = undefined
       next = Math.min(next, limits.writeStall)
     }
+    // progress inside a write is only seen by looking: a stall is found up to a quarter of the limit late
+    this.watching = this.progress !== undefined && (busy || this.wrote)
+    this.wrote = false
+    if (this.watching) next = Math.min(next, limits.writeStall / 4)
 
     if (this.leaveAt !== Infinity && this.force === undefined) {
       const grace = this.leaveAt + limits.maxAgeGrace - now

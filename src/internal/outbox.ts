@@ -61,8 +61,7 @@ export class Outbox {
   private readonly split: boolean
   // messages in the write in progress; one that is written in slices is, until its last slice is out
   private taken = 0
-  /** Bytes of the write in progress; undefined between two writes. */
-  writing: number | undefined
+  private writing = false
   /** Whether the last `next` holds more than control frames. */
   writingData = false
   accepted = 0
@@ -174,7 +173,7 @@ export class Outbox {
     for (let i = from; i < frames.length; i++) {
       const size = sizeOf(frames[i]!)
       // a burst of ours is no slowness of the peer's: the writer has its turn before the policy is applied
-      if (this.messages > 0 && this.writing === undefined && !this.fits(size)) {
+      if (this.messages > 0 && !this.writing && !this.fits(size)) {
         return Effect.andThen(Effect.yieldNow, Effect.suspend(() => this.send(frames, onSlow, i)))
       }
       const result = this.offer(frames[i]!, size)
@@ -267,7 +266,7 @@ export class Outbox {
 
   /** Whether anything is accepted and not handed to the transport. */
   get isEmpty(): boolean {
-    return this.messages === 0 && this.rest === undefined && this.control.length === 0 && this.writing === undefined
+    return this.messages === 0 && this.rest === undefined && this.control.length === 0 && !this.writing
   }
 
   /** Set once no more is accepted and everything before has been taken. */
@@ -315,7 +314,7 @@ export class Outbox {
   }
 
   private begin(batch: Array<Frame>, size: number): NonEmptyReadonlyArray<Frame> {
-    this.writing = size
+    this.writing = true
     this.written += size
     return batch as unknown as NonEmptyReadonlyArray<Frame>
   }
@@ -334,7 +333,7 @@ export class Outbox {
 
   /** The last `next` was handed to the transport. */
   wrote(): void {
-    this.writing = undefined
+    this.writing = false
     this.taken = this.rest === undefined ? 0 : 1
     if (this.flushers.size === 0) return
     for (const flusher of this.flushers) {

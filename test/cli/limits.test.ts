@@ -125,6 +125,9 @@ describe("sizes", () => {
     return state
   }
 
+  // a server that kept the 200 MiB grew by 250 to 400; on a busy machine the collector lags by up to 175
+  const holdsAll = 250
+
   /** Looks at the server's memory until `done`; how far it rose above what it was at the start, in MiB. */
   const growth = async (pid: number, done: () => boolean): Promise<number> => {
     const before = residentMiB(pid)
@@ -144,7 +147,7 @@ describe("sizes", () => {
     const grown = await growth(server.pid, () => server.logs().some((line) => line.event === "close"))
     await server.logged({ event: "close", reason: "SlowConsumer" })
     assert.isTrue(flooded.written < 200)
-    assert.isBelow(grown, 120)
+    assert.isBelow(grown, holdsAll)
   })
 
   it("--overflow drop-oldest goes on reading, and memory stays bounded", async (context) => {
@@ -156,7 +159,12 @@ describe("sizes", () => {
     const flooded = flood(client, 200)
     const grown = await growth(server.pid, () => flooded.done)
     assert.strictEqual(flooded.written, 200)
-    assert.isBelow(grown, 120)
+    assert.isBelow(grown, holdsAll)
+    // what was kept for it: the outbox, and what the kernel holds
+    client.conn.resume()
+    client.conn.end()
+    await client.ends()
+    assert.isTrue(client.bytes > 0 && client.bytes < 50 * 1024 * 1024, `${client.bytes} bytes`)
   })
 
   it("--overflow wait stops reading, --write-stall ends it, and memory stays bounded", async (context) => {
@@ -167,7 +175,7 @@ describe("sizes", () => {
     const grown = await growth(server.pid, () => server.logs().some((line) => line.event === "close"))
     await server.logged({ event: "close", reason: "WriteStalled" })
     assert.isTrue(flooded.written < 200)
-    assert.isBelow(grown, 120)
+    assert.isBelow(grown, holdsAll)
   })
 })
 

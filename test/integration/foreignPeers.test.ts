@@ -112,6 +112,18 @@ describe("a client of plain Node", () => {
       assert.deepStrictEqual({ ...reason }, { _tag: "Closed", by: "peer", code: 4001, note: "enough" } as never)
     }))
 
+  it.live("ws: a write that meets the close of the peer does not hide its code", () =>
+    Effect.gen(function*() {
+      const listener = yield* Listener.make(`ws://${host}:0`)
+      const served = yield* serve(listener, { ...chat, policy: { pingEvery: "5 millis", pingWhen: "always" } })
+      const raw = yield* rawClient({ host, port: portOf(listener) }, { upgrade: true })
+      const server = yield* arrival(served, 0)
+      // a masked close frame with 4001, and no FIN: the closing handshake is under way while pings are due
+      raw.top.write(Buffer.from([0x88, 0x82, 0, 0, 0, 0, 4001 >> 8, 4001 & 0xff]))
+      const reason = yield* ending(server)
+      assert.deepStrictEqual({ ...reason }, { _tag: "Closed", by: "peer", code: 4001 } as never)
+    }))
+
   it.live("ws: a browser gets binary messages as binary, and close codes with their reasons", () =>
     Effect.gen(function*() {
       const listener = yield* Listener.make(`ws://${host}:0`, { maxFrame: 100_000 })

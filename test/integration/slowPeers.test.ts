@@ -33,7 +33,7 @@ const flood = (connection: Connection.Connection<string>, size: number) => {
 describe("a peer that never reads", () => {
   it.live("B73/B78 is ended by writeStall, with bounded memory, although it answers every ping", () =>
     Effect.gen(function*() {
-      const writeStall = 600
+      const writeStall = 1000
       const listener = yield* Listener.make(`tcp://${host}:0`)
       const served = yield* serve(listener, {
         codec: Codec.lines(),
@@ -61,7 +61,7 @@ describe("a peer that never reads", () => {
       }
       const took = performance.now() - stalledAt!
       assert.deepStrictEqual({ ...(yield* ending(server)) }, { _tag: "WriteStalled", limit: writeStall } as never)
-      assert.ok(took > writeStall * 0.9 && took < writeStall * 1.25 + 200, `ended ${took} ms after the last progress`)
+      assert.ok(took > writeStall * 0.9 && took < writeStall * 1.25 + 400, `ended ${took} ms after the last progress`)
       // the outbox, and one write on its way (64 KiB and what one message adds)
       const most = Math.max(...held)
       assert.ok(most > 200 * 1024 && most <= (256 + 64 + 17) * 1024 + 16, `held at most ${most} bytes`)
@@ -166,7 +166,7 @@ describe("a peer that never reads", () => {
 })
 
 describe.skipIf(!has("python3", "--version"))("a slow reader", () => {
-  /** One frame of 8 MiB to a reader with a receive buffer of 32 KiB. */
+  /** One frame of 8 MiB to a reader with a receive buffer of 8 KiB. */
   const sending = (writeStall: number) =>
     Effect.gen(function*() {
       const listener = yield* Listener.make(`tcp://${host}:0`)
@@ -182,7 +182,7 @@ describe.skipIf(!has("python3", "--version"))("a slow reader", () => {
         handle: (connection) =>
           Effect.andThen(connection.send(new Uint8Array(8 * mebibyte)), Effect.andThen(connection.flush, Effect.never))
       })
-      const peer = yield* program("python3", [supportFile("slowReader.py"), String(portOf(listener)), "32768", "1400"])
+      const peer = yield* program("python3", [supportFile("slowReader.py"), String(portOf(listener)), "8192", "1400"])
       yield* said(peer, "connected")
       const server = yield* arrival(served, 0)
       yield* until("the frame is stuck", () => served.unsent(0) > 4 * mebibyte)
@@ -193,7 +193,7 @@ describe.skipIf(!has("python3", "--version"))("a slow reader", () => {
     "B39/B44 that takes some bytes regularly survives many times writeStall inside one frame of 8 MiB",
     () =>
       Effect.gen(function*() {
-        const writeStall = 500
+        const writeStall = 1000
         const { peer, served, server } = yield* sending(writeStall)
         const startedAt = performance.now()
         peer.say("take 65536 40")
@@ -215,7 +215,7 @@ describe.skipIf(!has("python3", "--version"))("a slow reader", () => {
         const took = performance.now() - startedAt
         const { reason, state } = yield* server.snapshot
         assert.deepStrictEqual([state, reason], ["open", undefined])
-        assert.ok(took > writeStall * 5, `it took ${took} ms only`)
+        assert.ok(took > writeStall * 3.5, `it took ${took} ms only`)
         console.log(`8 MiB in ${took.toFixed(0)} ms and ${steps} steps, at most ${longest.toFixed(0)} ms apart`)
         assert.ok(steps > 10)
         yield* until("it has read all of it", () => {
@@ -229,7 +229,7 @@ describe.skipIf(!has("python3", "--version"))("a slow reader", () => {
 
   it.live("B39/B44 that stops is cut within writeStall * 1.25", () =>
     Effect.gen(function*() {
-      const writeStall = 800
+      const writeStall = 1000
       const { peer, served, server } = yield* sending(writeStall)
       peer.say("take 65536 40")
       const atFirst = served.unsent(0)
@@ -252,7 +252,7 @@ describe.skipIf(!has("python3", "--version"))("a slow reader", () => {
       const took = performance.now() - lastProgressAt
       assert.deepStrictEqual({ ...(yield* ending(server)) }, { _tag: "WriteStalled", limit: writeStall } as never)
       console.log(`cut ${took.toFixed(0)} ms after the last progress, the limit is ${writeStall} ms`)
-      assert.ok(took >= writeStall * 0.99 && took <= writeStall * 1.25 + 250, `cut after ${took} ms`)
+      assert.ok(took >= writeStall * 0.99 && took <= writeStall * 1.25 + 300, `cut after ${took} ms`)
     }), 30_000)
 })
 
@@ -310,51 +310,55 @@ describe.skipIf(!has("python3", "--version"))("B75 closing a connection to a slo
 
 describe("a connection that is paused because nobody receives", () => {
   /** A server whose handler takes nothing, with an inbox that is full at once. */
-  const paused = Effect.gen(function*() {
-    const listener = yield* Listener.make(`tcp://${host}:0`)
-    const served = yield* serve(listener, {
-      codec: Codec.lines(),
-      heartbeat: Heartbeat.text("ping", "pong"),
-      policy: {
-        inboxMessages: 4,
-        pingEvery: "50 millis",
-        pingWhen: "always",
-        silence: "300 millis",
-        drain: "100 millis"
-      },
-      handle: () => Effect.never
+  const paused = (scheme: "tcp" | "ws") =>
+    Effect.gen(function*() {
+      const listener = yield* Listener.make(`${scheme}://${host}:0`)
+      const served = yield* serve(listener, {
+        codec: Codec.lines(),
+        heartbeat: Heartbeat.text("ping", "pong"),
+        policy: {
+          inboxMessages: 4,
+          pingEvery: "50 millis",
+          pingWhen: "always",
+          silence: "300 millis",
+          drain: "100 millis"
+        },
+        handle: () => Effect.never
+      })
+      const raw = yield* rawClient({ host, port: portOf(listener) }, { upgrade: scheme === "ws" })
+      const server = yield* arrival(served, 0)
+      // more than one read of the kernel: a connection reads one ahead of its inbox
+      const hello = Buffer.from(scheme === "ws" ? [0x81, 0x85, 0, 0, 0, 0, ...Buffer.from("hello")] : "hello\n")
+      raw.top.write(Buffer.concat(Array.from({ length: 50_000 }, () => hello)))
+      yield* eventually(server, ({ paused }) => paused)
+      return { raw, served, server }
     })
-    const raw = yield* rawClient({ host, port: portOf(listener) })
-    const server = yield* arrival(served, 0)
-    // more than one read of the kernel: a connection reads one ahead of its inbox
-    raw.top.write("hello\n".repeat(50_000))
-    yield* eventually(server, ({ paused }) => paused)
-    return { raw, served, server }
-  })
 
   it.live("is not mistaken for a dead one", () =>
     Effect.gen(function*() {
-      const { raw, server } = yield* paused
+      const { raw, server } = yield* paused("tcp")
       yield* until("many pings", () => Buffer.concat(raw.chunks).toString().split("ping").length > 20)
       const { paused: still, state, age } = yield* server.snapshot
       assert.deepStrictEqual([still, state], [true, "open"])
       assert.ok(age > 900)
     }))
 
-  for (const how of ["reset", "close"] as const) {
-    it.live(`B77 notices the peer's ${how} by its heartbeat writes`, () =>
-      Effect.gen(function*() {
-        const { raw, served, server } = yield* paused
-        if (how === "reset") raw.wire.resetAndDestroy()
-        else raw.wire.destroy()
-        const goneAt = performance.now()
-        const reason = yield* ending(server)
-        const took = performance.now() - goneAt
-        assert.strictEqual(reason._tag, "Reset", reason.message)
-        assert.ok(took < 1000, `noticed after ${took} ms`)
-        // what had come before can still be received
-        assert.strictEqual(yield* server.receive, "hello")
-        yield* until("it is told", () => served.events.some((event) => event._tag === "Closed"))
-      }))
+  for (const scheme of ["tcp", "ws"] as const) {
+    for (const how of ["reset", "close"] as const) {
+      it.live(`B77 notices the peer's ${how} by its heartbeat writes (${scheme})`, () =>
+        Effect.gen(function*() {
+          const { raw, served, server } = yield* paused(scheme)
+          if (how === "reset") raw.wire.resetAndDestroy()
+          else raw.wire.destroy()
+          const goneAt = performance.now()
+          const reason = yield* ending(server)
+          const took = performance.now() - goneAt
+          assert.strictEqual(reason._tag, "Reset", reason.message)
+          assert.ok(took < 1500, `noticed after ${took} ms`)
+          // what had come before can still be received
+          assert.strictEqual(yield* server.receive, "hello")
+          yield* until("it is told", () => served.events.some((event) => event._tag === "Closed"))
+        }))
+    }
   }
 })

@@ -21,6 +21,25 @@ const writeError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
 
 /**
+ * Fails once the WebSocket has closed, which the reader is told first: a write that meets the peer's close frame must not
+ * hide why the peer closes. A paused WebSocket closes only when it was read, so the wait is bounded, beyond what the
+ * closing handshake may take.
+ */
+const whenClosed = ({ stream, ws }: Carrier, limit: number): Effect.Effect<never, Socket.SocketError> =>
+  Effect.callback((resume) => {
+    const fail = (): void => {
+      clearTimeout(timer)
+      resume(Effect.fail(writeError(stream?.errored ?? new Error("the WebSocket is closing"))))
+    }
+    const timer = setTimeout(fail, ws.readyState === NodeWS.WebSocket.CLOSED ? 0 : 2 * limit)
+    ws.once("close", fail)
+    return Effect.sync(() => {
+      clearTimeout(timer)
+      ws.off("close", fail)
+    })
+  })
+
+/**
  * Sends frames and waits until the kernel has the last one.
  *
  * `ws.send` never waits and Effect's writer does not either: a peer that does not read would cost us memory without
@@ -28,11 +47,10 @@ const writeError = (cause: unknown): Socket.SocketError =>
  */
 const send = (
   { stream, ws }: Carrier,
-  chunks: ReadonlyArray<Uint8Array | string>
+  chunks: ReadonlyArray<Uint8Array | string>,
+  limit: number
 ): Effect.Effect<void, Socket.SocketError> => {
-  if (ws.readyState !== NodeWS.WebSocket.OPEN || stream === undefined) {
-    return Effect.fail(writeError(new Error("the WebSocket is closing")))
-  }
+  if (ws.readyState !== NodeWS.WebSocket.OPEN || stream === undefined) return whenClosed({ stream, ws }, limit)
   let settled: Error | boolean = false
   let wake: ((effect: Effect.Effect<void, Socket.SocketError>) => void) | undefined
   const done = (error?: Error | null): void => {
@@ -151,14 +169,14 @@ export const make = (options: {
       Effect.suspend(() => {
         const carrier = live
         if (carrier === undefined) return latch.whenOpen(write(chunk))
-        if (!Socket.isCloseEvent(chunk)) return send(carrier, [chunk])
+        if (!Socket.isCloseEvent(chunk)) return send(carrier, [chunk], options.linger)
         close(carrier.ws, options.linger, chunk.code, chunk.reason)
         return Effect.void
       })
     const writeAll: Socket.Writer["writeAll"] = (chunks) =>
       Effect.suspend(() => {
         const carrier = live
-        return carrier === undefined ? latch.whenOpen(writeAll(chunks)) : send(carrier, chunks)
+        return carrier === undefined ? latch.whenOpen(writeAll(chunks)) : send(carrier, chunks, options.linger)
       })
     return describe(Socket.make({ reader, writer: Effect.succeed({ write, writeAll }) }), {
       messages: true,

@@ -217,9 +217,11 @@ const tools = {
   webSocket: ["WebSocket" in globalThis, "a Node with a global WebSocket"]
 } as const
 
+export const has = (name: keyof typeof tools): boolean => tools[name][0]
+
 /** Skips a test, and says why, where a program it needs is missing. */
 export const needs = (context: TestContext, ...names: ReadonlyArray<keyof typeof tools>): void => {
-  const missing = names.filter((name) => !tools[name][0]).map((name) => tools[name][1])
+  const missing = names.filter((name) => !has(name)).map((name) => tools[name][1])
   if (missing.length > 0) context.skip(`not on this machine: ${missing.join(", ")}`)
 }
 
