@@ -130,8 +130,16 @@ export interface Connection<out In, in Out = In> {
    * was received leave for `Policy.drain`. Returns at once.
    */
   readonly drainWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
-  /** Completes when the connection is asked to leave: at `Policy.maxAge`, or because its server stops. */
+  /**
+   * Completes when the connection is asked to leave: at `Policy.maxAge`, because its server stops, or by the peer where
+   * the protocol can say it.
+   */
   readonly leaving: Effect.Effect<void>
+  /**
+   * Never succeeds: fails with the reason at the first sign of the end, such as the peer's FIN or our own `close`, when
+   * answers may still leave.
+   */
+  readonly ending: Effect.Effect<never, Failure>
   /** Never succeeds: fails with the reason once the connection has ended. Race against it. */
   readonly closed: Effect.Effect<never, Failure>
   /** Changes limits and cadences now, whatever sleeps. `maxFrame` and `open` are fixed once open. */
@@ -167,8 +175,13 @@ export interface Options<in out In, in out Out> {
   readonly heartbeat?: Heartbeat<In, Out> | undefined
   /** A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`. */
   readonly policy?: Policy.Policy | Policy.Patch | undefined
-  /** Told to the peer when it is asked to leave. One that the codec cannot encode throws its `ConnectionError`. */
-  readonly goodbye?: Out | undefined
+  /**
+   * Told to the peer when it is asked to leave: a message, or one made for the reason. A fixed one that the codec cannot
+   * encode throws its `ConnectionError`.
+   */
+  readonly goodbye?: Out | ((reason: ConnectionError.Reason) => Out) | undefined
+  /** Told to the peer last, when we end the conversation for this reason; `undefined` says nothing. */
+  readonly farewell?: ((reason: ConnectionError.Reason) => Out | undefined) | undefined
   /**
    * `messages`: each transport message is one frame, and the framing half of the codec is left out. Default: what the
    * socket is described as, or `messages` where Effect's WebSocket server provides its `WebSocket`, else `stream`.
@@ -231,16 +244,23 @@ interface Shared<In, Out> {
 /** What depends on whether the transport keeps messages apart. */
 interface Way<in Out> {
   readonly wire: Wire<Out>
-  readonly goodbye: Frame | undefined
+  readonly goodbye: (reason: ConnectionError.Reason) => Frame | undefined
 }
 
 const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
   const policy = Policy.make(options.policy)
   const way = (transport: "stream" | "messages"): Way<Out> => {
     const wire: Wire<Out> = { encode: Codec.encoder(options.codec, { maxFrame: policy.maxFrame, transport }) }
-    const goodbye = options.goodbye === undefined ? undefined : wire.encode(options.goodbye)
-    if (goodbye !== undefined && Result.isFailure(goodbye)) throw ConnectionError.make(goodbye.failure)
-    return { wire, goodbye: goodbye?.success }
+    const { goodbye } = options
+    if (goodbye === undefined) return { wire, goodbye: () => undefined }
+    if (typeof goodbye === "function") {
+      const encode = (reason: ConnectionError.Reason) =>
+        wire.encode((goodbye as (reason: ConnectionError.Reason) => Out)(reason))
+      return { wire, goodbye: (reason) => Result.getOrUndefined(encode(reason)) }
+    }
+    const encoded = wire.encode(goodbye)
+    if (Result.isFailure(encoded)) throw ConnectionError.make(encoded.failure)
+    return { wire, goodbye: () => encoded.success }
   }
   return { options, policy, limits: limitsOf(policy), stream: way("stream"), messages: way("messages") }
 }
@@ -331,6 +351,9 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     Effect.onError(() => Scope.close(transportScope, Exit.void))
   )
 
+  // in the transport's scope: releasing it half-closes, and the last words come after the writing fiber has ended
+  const { write, writeAll } = yield* Scope.provide(socket.writer, transportScope)
+
   const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
   const id = ++nextId
   const openedAt = clock.currentTimeMillisUnsafe()
@@ -349,6 +372,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   )
   const closed = Deferred.makeUnsafe<never, Failure>()
   const leaving = Deferred.makeUnsafe<void>()
+  const ending = Deferred.makeUnsafe<never, Failure>()
   const goneWatchers = new Set<() => void>()
 
   // owned by this connection's fibers, and by whoever closes it; every change is synchronous
@@ -356,6 +380,8 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   let phase: Snapshot["state"] = "open"
   // why it ends: decided once, reported by everything afterwards
   let sticky: Failure | undefined
+  // what the peer last asked of those it loses
+  let advice: ConnectionError.Advice | undefined
   let endedAt: number | undefined
   let gone = false
   let bytesIn = 0
@@ -369,46 +395,58 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   // ways to the end
   // -------------------------------------------------------------------------------------------------------------------
 
+  /** The first reason is the one that is reported. */
+  const decide = (error: Failure): Failure => {
+    if (sticky !== undefined) return sticky
+    const decided = advice === undefined ? error : ConnectionError.make(error.reason, advice)
+    sticky = decided
+    // in a task of its own: whoever waits for it must not run in the middle of this
+    dispatcher.scheduleTask(() => Deferred.doneUnsafe(ending, Exit.fail(decided)), 0)
+    return decided
+  }
+
   /** Nothing more is received; answers still leave, until `limit` has passed. */
   const finishReceiving = (error: Failure, limit: number): void => {
     if (sticky !== undefined) return
-    sticky = error
+    const reason = decide(error)
     phase = "draining"
-    inbox.end(error)
+    inbox.end(reason)
     deadlines.finishReading()
-    deadlines.forceAt(now() + limit, error)
+    deadlines.forceAt(now() + limit, reason)
     wakeDeadline?.()
   }
 
   /** Nothing more is sent either; what was accepted is flushed, until `drain` has passed. */
   const finishSending = (error: Failure): void => {
     if (phase === "closing" || phase === "ended") return
-    sticky ??= error
+    const reason = decide(error)
     phase = "closing"
-    inbox.end(sticky)
-    outbox.close(sticky)
+    inbox.end(reason)
+    outbox.close(reason)
     deadlines.finishReading()
-    deadlines.forceAt(now() + deadlines.limits.drain, sticky)
+    deadlines.forceAt(now() + deadlines.limits.drain, reason)
     wakeDeadline?.()
   }
 
   /** The one place that settles the end. */
   const settle = (error: Failure): Failure => {
-    sticky ??= error
+    const reason = decide(error)
     phase = "ended"
     endedAt = now()
-    inbox.end(sticky)
-    lost = outbox.end(sticky)
+    inbox.end(reason)
+    lost = outbox.end(reason)
     Deferred.doneUnsafe(leaving, Exit.void)
-    return sticky
+    return reason
   }
 
-  const leave = (): void => {
-    if (Deferred.doneUnsafe(leaving, Exit.void) && goodbye !== undefined) outbox.offerControl(goodbye)
+  const leave = (reason: ConnectionError.Reason): void => {
+    if (!Deferred.doneUnsafe(leaving, Exit.void)) return
+    const frame = goodbye(reason)
+    if (frame !== undefined) outbox.offerControl(frame)
   }
 
   const drain = (reason: ConnectionError.Reason): void => {
-    leave()
+    leave(reason)
     finishReceiving(ConnectionError.make(reason), deadlines.limits.drain)
   }
 
@@ -424,10 +462,12 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     return undefined
   }
 
-  // too many pings, or a pong that cannot be encoded
+  // what a message showed to be wrong, or the peer's own word that it is over
   let broken: ConnectionError.Reason | undefined
+  let peerEnded = false
+  const read = options.heartbeat?.reader()
   /** Whether a message is for the application; answers pings and matches pongs on the way. */
-  const isData = options.heartbeat === undefined ? undefined : ((read) => (message: In, at: number): boolean => {
+  const isData = read === undefined ? undefined : (message: In, at: number): boolean => {
     const signal = read(message)
     if (signal === undefined) return true
     if (signal._tag === "Pong") {
@@ -435,13 +475,27 @@ const opening = Effect.fnUntraced(function*<In, Out>(
       return false
     }
     deadlines.provenAt = at
-    if (pings.peerPinged(at, deadlines.limits.minPingEvery)) {
-      broken = new ConnectionError.TooManyPings({ minimum: deadlines.limits.minPingEvery })
-      return false
+    if (signal.advice !== undefined) advice = signal.advice
+    switch (signal._tag) {
+      case "Ping":
+        broken = pings.peerPinged(at, deadlines.limits.minPingEvery)
+          ? new ConnectionError.TooManyPings({ minimum: deadlines.limits.minPingEvery })
+          : sendControl(signal.answer)
+        return false
+      case "Leave":
+        Deferred.doneUnsafe(leaving, Exit.void)
+        return false
+      case "Data":
+        return true
+      case "End":
+        broken = signal.reason
+        peerEnded = true
+        return false
+      case "Violation":
+        broken = signal.reason
+        return false
     }
-    broken = sendControl(signal.answer)
-    return false
-  })(options.heartbeat.read)
+  }
 
   const applicationMessages = (messages: ReadonlyArray<In>, at: number): ReadonlyArray<In> => {
     if (isData === undefined) {
@@ -526,9 +580,17 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   // the writer
   // -------------------------------------------------------------------------------------------------------------------
 
-  let saidClose = false
+  let said = false
+  /** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. */
+  const lastWords = Effect.fnUntraced(function*(reason: ConnectionError.Reason) {
+    said = true
+    const farewell = peerEnded ? undefined : options.farewell?.(reason)
+    const encoded = farewell === undefined ? undefined : wire.encode(farewell)
+    if (encoded !== undefined && Result.isSuccess(encoded)) yield* write(encoded.success)
+    if (transport.messages) yield* write(closeEvent(reason))
+  })
+
   const writer: Effect.Effect<never, Failure> = Effect.gen(function*() {
-    const { write, writeAll } = yield* socket.writer
     while (true) {
       const batch = outbox.next()
       if (batch === undefined) {
@@ -539,10 +601,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
         }
         // a transport that is released drops what it holds: first the peer takes it, for as long as the drain lasts
         while (unsent() > 0) yield* clock.sleep(takenPoll)
-        if (transport.messages) {
-          saidClose = true
-          yield* write(closeEvent(done.reason))
-        }
+        yield* lastWords(done.reason)
         return yield* done
       }
       const data = outbox.writingData
@@ -552,10 +611,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
       deadlines.endWrite(now(), data)
       outbox.wrote()
     }
-  }).pipe(
-    Effect.scoped,
-    Effect.catchTag("SocketError", (cause) => Effect.fail(ConnectionError.fromSocketError(cause)))
-  )
+  }).pipe(Effect.catchTag("SocketError", (cause) => Effect.fail(ConnectionError.fromSocketError(cause))))
 
   // -------------------------------------------------------------------------------------------------------------------
   // the clockwork
@@ -633,7 +689,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
           if (verdict.error === sticky) yield* Effect.yieldNow
           return yield* verdict.error
         case "Leave":
-          leave()
+          leave(new ConnectionError.MaxAge({ limit: deadlines.limits.maxAge }))
           continue
         case "Drain":
           drain(verdict.reason)
@@ -683,13 +739,11 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   }
 
   const finish = Effect.fnUntraced(function*(exit: Exit.Exit<never, Failure>) {
+    const { midFrame } = outbox
     const error = settle(reasonOf(exit))
-    if (transport.messages && !saidClose) {
+    if (!said && !midFrame) {
       // a write suspends while its socket is not connected, and this one may find it so
-      yield* Effect.ignoreCause(Effect.raceFirst(
-        Effect.scoped(Effect.flatMap(socket.writer, ({ write }) => write(closeEvent(error.reason)))),
-        Effect.yieldNow
-      ))
+      yield* Effect.ignoreCause(Effect.raceFirst(lastWords(error.reason), Effect.yieldNow))
     }
     yield* Effect.ignoreCause(Scope.close(transportScope, Exit.void))
     Deferred.doneUnsafe(closed, Exit.fail(error))
@@ -724,7 +778,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     return Result.succeed(frames)
   }
   const slowConsumer = (error: Failure): void => {
-    sticky ??= error
+    decide(error)
     race.interruptUnsafe()
   }
 
@@ -753,6 +807,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     closeWith,
     drainWith: (reason) => Effect.sync(() => drain(reason)),
     leaving: Deferred.await(leaving),
+    ending: Deferred.await(ending),
     closed: Deferred.await(closed),
     patch: (changes) =>
       Effect.map(Effect.suspend(() => Policy.patch(policy, changes)), (patched) => {

@@ -559,7 +559,7 @@ export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("Mess
 }
 
 /**
- * A client has no connection, and may keep no more messages waiting for one (`Policy.offline`, `offlineMessages`,
+ * A client has no connection, and may keep no more messages waiting for one (`Policy.whenOffline`, `offlineMessages`,
  * `offlineBytes`). The message was not sent.
  *
  * @category sending

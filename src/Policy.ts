@@ -219,6 +219,30 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   whenFull: Schema.Literals(["wait", "reject"]),
   /** The most connections that wait; one more is refused. Default 1024. */
   maxWaiting: count("maxWaiting", 0),
+  /** A client's first delay before it dials again. At least 1 ms. Default 200 ms. */
+  retryBase: limit("retryBase"),
+  /** By how much each delay is longer than the one before. At least 1. Default 2. */
+  retryFactor: Schema.Number.check(
+    Schema.makeFilter((n: number) => (n >= 1 ? undefined : "retryFactor must be at least 1"))
+  ),
+  /** The longest delay. Default 30 s. */
+  retryCap: limit("retryCap"),
+  /** How delays are spread; see `Backoff.Jitter`. Default `full`. */
+  retryJitter: Schema.Literals(["full", "equal", "decorrelated", "none"]),
+  /** How many tries in a row may fail after the first; 0 (default) is no limit. */
+  retryAttempts: count("retryAttempts", 0),
+  /** For how long tries in a row may go on; 0 (default) is no limit. */
+  retryElapsed: limit("retryElapsed"),
+  /** A connection that lived this long starts the backoff over. Default 1 m. */
+  retryResetAfter: limit("retryResetAfter"),
+  /** The most that a server's advice may make a client wait. 0 ignores advice. Default 5 m. */
+  retryMaxAdvice: limit("retryMaxAdvice"),
+  /** What `Client.send` does while there is no connection: `wait` (default) for one, or `fail` at once. */
+  whenOffline: Schema.Literals(["wait", "fail"]),
+  /** The most messages that wait for a connection; one more fails. Default 1024. */
+  offlineMessages: count("offlineMessages", 0),
+  /** The most bytes of messages that wait for a connection. Default 1 MiB. */
+  offlineBytes: bytes("offlineBytes"),
   /** TCP keep-alive: the kernel's first probe after this much quiet. 0 leaves it off. Default 30 s. */
   keepAlive: limit("keepAlive"),
   /** TCP_NODELAY: small writes leave at once. Default true. */
@@ -284,6 +308,17 @@ const base = {
   acceptRate: 0,
   whenFull: "wait",
   maxWaiting: 1024,
+  retryBase: 200,
+  retryFactor: 2,
+  retryCap: 30_000,
+  retryJitter: "full",
+  retryAttempts: 0,
+  retryElapsed: 0,
+  retryResetAfter: minute,
+  retryMaxAdvice: 5 * minute,
+  whenOffline: "wait",
+  offlineMessages: 1024,
+  offlineBytes: mebibyte,
   keepAlive: 30_000,
   noDelay: true
 } as const satisfies Patch
@@ -300,6 +335,11 @@ const durations = new Set<string>([
   "idle",
   "maxAge",
   "maxAgeGrace",
+  "retryBase",
+  "retryCap",
+  "retryElapsed",
+  "retryResetAfter",
+  "retryMaxAdvice",
   "halfClose",
   "drain",
   "keepAlive"

@@ -591,10 +591,10 @@ describe("a WebSocket", () => {
   for (const [name, code, end] of ends) {
     it.effect(`tells the peer with its close code: ${name} is ${code}`, () =>
       Effect.gen(function*() {
-        const heartbeat: Heartbeat.Heartbeat<unknown, unknown> = {
+        const heartbeat = Heartbeat.make<unknown, unknown>({
           ping: () => 0,
           read: (message) => message === 1 ? { _tag: "Ping", answer: 2 } : undefined
-        }
+        })
         const { c, peer } = yield* openMessages(Codec.lines().pipe(Codec.json), {
           maxFrame: 1000,
           silence: "60 seconds",

@@ -51,7 +51,8 @@ const countOf = (text: string, word: string) => text.split("\n").filter((line) =
 describe("Heartbeat", () => {
   describe("what a ping and a pong look like", () => {
     it("text, without a token", () => {
-      const { ping, read } = Heartbeat.text("ping", "pong")
+      const { ping, reader } = Heartbeat.text("ping", "pong")
+      const read = reader()
       assert.strictEqual(ping(7), "ping")
       assert.deepStrictEqual(read("ping"), { _tag: "Ping", answer: "pong" })
       assert.deepStrictEqual(read("pong"), { _tag: "Pong", token: undefined })
@@ -59,7 +60,8 @@ describe("Heartbeat", () => {
     })
 
     it("text with a token: the answer carries it, and what is no token is a message", () => {
-      const { ping, read } = Heartbeat.text("ping", "pong", { token: true })
+      const { ping, reader } = Heartbeat.text("ping", "pong", { token: true })
+      const read = reader()
       assert.strictEqual(ping(7), "ping 7")
       assert.deepStrictEqual(read("ping 7"), { _tag: "Ping", answer: "pong 7" })
       assert.deepStrictEqual(read("pong 7"), { _tag: "Pong", token: 7 })
@@ -71,7 +73,8 @@ describe("Heartbeat", () => {
     })
 
     it("messages, compared by structure", () => {
-      const { ping, read } = Heartbeat.messages<unknown>({ ping: { type: "ping" }, pong: { type: "pong" } })
+      const { ping, reader } = Heartbeat.messages<unknown>({ ping: { type: "ping" }, pong: { type: "pong" } })
+      const read = reader()
       assert.deepStrictEqual(ping(1), { type: "ping" })
       assert.deepStrictEqual(read({ type: "ping" }), { _tag: "Ping", answer: { type: "pong" } })
       assert.deepStrictEqual(read({ type: "pong" }), { _tag: "Pong", token: undefined })
@@ -653,11 +656,11 @@ describe("Heartbeat", () => {
     const cases: ReadonlyArray<readonly [string, Heartbeat.Heartbeat<string, string>, ConnectionError.Reason["_tag"]]> =
       [
         ["ping throws", { ...text, ping: boom }, "TransportFailed"],
-        ["read throws", { ...text, read: boom }, "TransportFailed"],
+        ["read throws", { ...text, reader: () => boom }, "TransportFailed"],
         ["a ping cannot be encoded", { ...text, ping: () => "two\nlines" }, "InvalidMessage"],
         ["a pong cannot be encoded", {
           ...text,
-          read: () => ({ _tag: "Ping", answer: "x".repeat(2_000_000) })
+          reader: () => () => ({ _tag: "Ping", answer: "x".repeat(2_000_000) })
         }, "FrameTooLong"]
       ]
     for (const [name, heartbeat, tag] of cases) {

@@ -269,6 +269,11 @@ export class Outbox {
     return this.messages === 0 && this.rest === undefined && this.control.length === 0 && !this.writing
   }
 
+  /** Whether the last write ended inside a frame: nothing else may be written before the rest of it. */
+  get midFrame(): boolean {
+    return this.rest !== undefined
+  }
+
   /** Set once no more is accepted and everything before has been taken. */
   get isDrained(): ConnectionError | undefined {
     return this.isEmpty ? this.closedWith : undefined

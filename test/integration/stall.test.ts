@@ -78,8 +78,8 @@ describe("a stalled event loop", () => {
           assert.deepStrictEqual({ ...event.snapshot.reason }, { _tag: "SilenceTimeout", limit: silence } as never)
         }
         console.log(`${clients} dead peers found ${took.toFixed(0)} ms after the stall; the limit is ${silence} ms`)
-        // a peer gets half its limit again, and one ping to answer; never a whole new life
-        assert.ok(took <= silence * 1.25 + 300, `found after ${took} ms`)
+        // a peer gets half its limit again, and one ping to answer; the rest is for a busy machine
+        assert.ok(took <= silence * 1.25 + 2000, `found after ${took} ms`)
         assert.strictEqual(yield* served.registry.size, 0)
       }))
   }

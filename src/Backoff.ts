@@ -1,0 +1,179 @@
+/**
+ * When to try again: reconnect schedules as values.
+ *
+ * Whether an error is worth another try belongs to the error (`isRetryable`); this module only says when. The schedules
+ * are ordinary Effect schedules: combine, inspect and test them as such.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as ConnectionError from "./ConnectionError.ts"
+
+/**
+ * How a delay `d` is spread, so that clients which failed together do not come back together.
+ *
+ * - `full`: anywhere from 0 to `d`. The least load on the server for a given time.
+ * - `equal`: half of `d`, and anywhere up to the other half.
+ * - `decorrelated`: from `base` to three times the delay before, at most `cap`; grows at random.
+ * - `none`: exactly `d`. For tests, and for a single client.
+ *
+ * The first three are those of the AWS Architecture Blog, "Exponential Backoff And Jitter" (2015).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Jitter = "full" | "equal" | "decorrelated" | "none"
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** The first delay, before jitter. Default 200 ms. */
+  readonly base?: Duration.Input | undefined
+  /** By how much each delay is longer than the one before. Default 2. */
+  readonly factor?: number | undefined
+  /** The longest delay. Default 30 seconds. */
+  readonly cap?: Duration.Input | undefined
+  /** Default `full`. */
+  readonly jitter?: Jitter | undefined
+  /** How many tries in a row may fail after the first. Default: no limit. */
+  readonly attempts?: number | undefined
+  /** For how long tries in a row may go on; no try begins later. Default: no limit. */
+  readonly elapsed?: Duration.Input | undefined
+  /**
+   * A connection that lived this long, counted from the begin of its try, starts the backoff over. Default 1 minute; 0
+   * starts over after every connection that opened, which lets a server that accepts and closes be dialled in a hot loop.
+   */
+  readonly resetAfter?: Duration.Input | undefined
+  /** The most that a server's advice may ask for, in all. Default 5 minutes; 0 ignores advice. */
+  readonly maxAdvice?: Duration.Input | undefined
+}
+
+const openings = new Set<string>(["OpenFailed", "OpenTimeout", "HandshakeTimeout", "HandshakeFailed", "Refused"])
+
+// 200,000 years, and still exact: what a factor without a cap would make infinite
+const longest = Number.MAX_SAFE_INTEGER
+
+/** A peer's number may be anything. */
+const clamp = (value: number, limit: number): number => Math.min(Math.max(0, value), limit) || 0
+
+/** Whether there was a connection at all: a dial that hangs for a minute is no stable minute. */
+const wasOpen = (input: unknown): boolean =>
+  !(input instanceof ConnectionError.ConnectionError && openings.has(input.reason._tag))
+
+const millisOf = (name: string, input: Duration.Input | undefined, fallback: number): number => {
+  const millis = input === undefined ? fallback : Duration.toMillis(input)
+  if (Number.isNaN(millis) || millis < 0) throw new RangeError(`${name} must not be negative`)
+  return millis
+}
+
+/**
+ * Delays of `base × factor^n`, at most `cap`, spread by `jitter`.
+ *
+ * **Details**
+ *
+ * The output is the delay. The attempt count starts over once the thing that is retried ran for `resetAfter` between two
+ * failures, and never because it merely opened. An input that carries `advice` (see `ConnectionError.Advice`) is obeyed
+ * instead, once until the count starts over: the delay is `after`, plus a random part of `spread`, and does not count as
+ * a try. Further advice can only make a delay longer, so a server that accepts, advises and closes is not dialled in a
+ * hot loop.
+ *
+ * **Gotchas**
+ *
+ * An option that makes no sense (negative, a factor under 1, a cap under the base) is a mistake in the program: it throws
+ * a `RangeError` that names it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const exponential = (options?: Options): Schedule.Schedule<Duration.Duration, unknown> => {
+  const base = Math.min(longest, millisOf("base", options?.base, 200))
+  const cap = Math.min(longest, millisOf("cap", options?.cap, 30_000))
+  const factor = options?.factor ?? 2
+  const attempts = options?.attempts ?? Infinity
+  const elapsed = millisOf("elapsed", options?.elapsed, Infinity)
+  const resetAfter = millisOf("resetAfter", options?.resetAfter, 60_000)
+  const maxAdvice = millisOf("maxAdvice", options?.maxAdvice, 300_000)
+  const jitter = options?.jitter ?? "full"
+  if (base === 0) throw new RangeError("base must be more than 0")
+  if (!(factor >= 1)) throw new RangeError("factor must be at least 1")
+  if (cap < base) throw new RangeError("cap must not be less than base")
+  if (Number.isNaN(attempts) || attempts < 0) throw new RangeError("attempts must not be negative")
+
+  return Schedule.fromStep(
+    Effect.map(Random.Random, (random) => {
+      let tries = 0
+      // the delay without jitter; multiplied up to the cap and no further, so that nothing overflows
+      let next = base
+      let previous = base
+      let obeyed = false
+      let streakSince: number | undefined
+      let resumedAt: number | undefined
+
+      const spread = (): number => {
+        const r = random.nextDoubleUnsafe()
+        switch (jitter) {
+          case "none":
+            return next
+          case "full":
+            return next * r
+          case "equal":
+            return next / 2 + (next / 2) * r
+          case "decorrelated":
+            return Math.min(cap, base + Math.max(0, previous * 3 - base) * r)
+        }
+      }
+
+      const advised = (input: unknown): number | undefined => {
+        const advice = input instanceof ConnectionError.ConnectionError ? input.advice : undefined
+        if (advice === undefined) return undefined
+        const after = clamp(advice.after, maxAdvice)
+        const window = clamp(advice.spread, maxAdvice - after)
+        return after + window > 0 ? after + window * random.nextDoubleUnsafe() : undefined
+      }
+
+      return (now, input) => {
+        if (resumedAt !== undefined && now - resumedAt >= resetAfter && wasOpen(input)) {
+          tries = 0
+          next = base
+          previous = base
+          obeyed = false
+          streakSince = undefined
+        }
+        streakSince ??= now
+        const asked = advised(input)
+        let delay = asked ?? 0
+        if (asked !== undefined && !obeyed) {
+          obeyed = true
+        } else {
+          if (tries >= attempts) return Cause.done(Duration.millis(previous))
+          tries++
+          previous = spread()
+          next = Math.min(cap, next * factor)
+          delay = Math.max(delay, previous)
+        }
+        if (now + delay - streakSince > elapsed) return Cause.done(Duration.millis(delay))
+        resumedAt = now + delay
+        const duration = Duration.millis(delay)
+        return Effect.succeed([duration, duration])
+      }
+    })
+  )
+}
+
+/**
+ * The same delay every time, with no jitter unless asked for: for a single client on a link of its own.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const constant = (
+  delay: Duration.Input,
+  options?: Omit<Options, "base" | "factor" | "cap">
+): Schedule.Schedule<Duration.Duration, unknown> =>
+  exponential({ jitter: "none", ...options, base: delay, cap: delay, factor: 1 })
