@@ -103,7 +103,7 @@ describe("exponential", () => {
           if (!(millis >= least && millis <= most)) assert.fail(`${millis} after ${n} tries`)
           now += millis
         }
-      }).pipe(Random.withSeed(jitter)) as Effect.Effect<void>)
+      }).pipe(Random.withSeed(jitter)) as Effect.Effect<void>, 60_000)
   }
 
   it.effect("B83 without a cap delays grow, and never become infinite or no number", () =>
