@@ -20,6 +20,7 @@ import * as Backoff from "./Backoff.ts"
 import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import { sizeOf } from "./internal/outbox.ts"
+import { pause } from "./internal/pause.ts"
 import { Signal } from "./internal/signal.ts"
 import * as Policy from "./Policy.ts"
 
@@ -208,6 +209,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   options?: Options<In, Out, E, RC>
 ): Effect.fn.Return<Client<In, Out>, never, Exclude<R | RC, Scope.Scope> | Scope.Scope> {
   const clock = yield* Clock.Clock
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
   const policy = Policy.make(options?.policy)
   const reconnect = options?.reconnect ?? backoffOf(policy)
@@ -218,7 +220,6 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
     Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
   >
   const states = yield* PubSub.unbounded<State<In, Out>>({ replay: 1 })
-  const retry = new Signal(dispatcher, false)
 
   // owned by the loop below and by synchronous code
   let state: State<In, Out>
@@ -230,6 +231,8 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   let current: Connection<In, Out> | undefined
   // accepted messages that no state has told to be lost
   let lost = 0
+  // ends the wait for the next try
+  let retry: (() => void) | undefined
   let closing = false
   let end: Failure | undefined
   // connections that may still have something to receive, oldest first: a reconnect loses nothing that was read
@@ -277,6 +280,16 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
       Effect.mapError((cause) => cause instanceof ConnectionError.ConnectionError ? cause : failedHandshake(cause))
     )
 
+  /** A peer that asks us to leave takes no more: what it still answers is received, then we go if it does not. */
+  const hangUp = (connection: Connection<In, Out>): Effect.Effect<void> =>
+    connection.leaving.pipe(
+      Effect.andThen(Effect.suspend(() => {
+        if (current === connection) current = undefined
+        return Effect.sleep(policy.drain)
+      })),
+      Effect.andThen(Effect.suspend(() => connection.closeWith(new ConnectionError.GoingAway({}))))
+    )
+
   /** From dialling to the end of a connection, if there was one: why it ended, and how long it was in use. */
   const session = (dial: Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>) =>
     Effect.suspend(() => {
@@ -291,6 +304,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
         current = connection
         sources.push(connection)
         publish({ _tag: "Connected", connection })
+        yield* Effect.forkScoped(hangUp(connection))
         return yield* Effect.catch(connection.ending, (ending) => {
           current = undefined
           // enough to dial again; but a close of our own is let to flush
@@ -350,9 +364,16 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
       const delay = next.value[1]
       attempt = isStable ? 1 : attempt + 1
       left = opens.length
-      retry.close()
+      let asked = false
+      // whoever reads the state may ask in the middle of its publication
+      retry = () => {
+        asked = true
+      }
       publish({ _tag: "Waiting", attempt, delay, error, lost: takeLost() })
-      yield* Effect.raceFirst(Effect.sleep(delay), retry.await)
+      yield* pause(runFork, clock, Duration.toMillis(delay), (wake) => {
+        retry = wake
+        if (asked) wake?.()
+      })
       publish({ _tag: "Connecting", attempt })
     }
   })
@@ -460,8 +481,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
     receive: received((connection) => connection.receive),
     receiveAll: received((connection) => connection.receiveAll),
     connection: awaiting(() => current),
-    // closed again before the next wait
-    retryNow: Effect.sync(() => retry.open()),
+    retryNow: Effect.sync(() => retry?.()),
     close,
     closed
   }

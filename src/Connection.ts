@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -25,6 +26,7 @@ import type { Heartbeat } from "./Heartbeat.ts"
 import { Deadlines, type Limits, limitsOf } from "./internal/deadlines.ts"
 import { Inbox } from "./internal/inbox.ts"
 import { type Frame, Outbox, sizeOf } from "./internal/outbox.ts"
+import { pause } from "./internal/pause.ts"
 import { Pings } from "./internal/pings.ts"
 import { transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
@@ -210,7 +212,7 @@ const closeEvent = (reason: ConnectionError.Reason): Socket.CloseEvent => {
   const note = reason._tag === "Closed" ? undefined : closeNote(reason.message)
   switch (reason._tag) {
     case "Closed":
-      return new Socket.CloseEvent(1000)
+      return reason.code === failed ? new Socket.CloseEvent(failed) : new Socket.CloseEvent(1000)
     case "FrameTooLong":
       return new Socket.CloseEvent(1009, note)
     case "InvalidLength":
@@ -231,6 +233,9 @@ const closeEvent = (reason: ConnectionError.Reason): Socket.CloseEvent => {
       return new Socket.CloseEvent(1008, note)
   }
 }
+
+// WebSocket's close code for an end that met something unexpected (RFC 6455, 7.4.1)
+const failed = 1011
 
 /** What `make` computes once, for all connections of the same options. */
 interface Shared<In, Out> {
@@ -618,23 +623,6 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   // -------------------------------------------------------------------------------------------------------------------
 
   const runFork = Effect.runForkWith(context)
-  /** Sleeps, but can be woken early. Whole milliseconds: a rest too short for the clock to tell would come at once. */
-  const pause = (millis: number, onWake: (wake: (() => void) | undefined) => void): Effect.Effect<void> =>
-    Effect.callback((resume) => {
-      const wake = () => {
-        onWake(undefined)
-        sleeper?.interruptUnsafe()
-        resume(Effect.void)
-      }
-      const sleeper = millis === Infinity ? undefined : runFork(clock.sleep(Duration.millis(Math.ceil(millis))))
-      sleeper?.addObserver(() => resume(Effect.void))
-      onWake(wake)
-      return Effect.sync(() => {
-        onWake(undefined)
-        sleeper?.interruptUnsafe()
-      })
-    })
-
   const ping: Effect.Effect<void, Failure> = options.heartbeat === undefined ? Effect.void : Effect.suspend(() => {
     if (phase !== "open") return Effect.void
     const failure = sendControl(options.heartbeat!.ping(pings.send(now())))
@@ -644,16 +632,18 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   const heartbeat: Effect.Effect<never, Failure> = Effect.gen(function*() {
     if (options.heartbeat === undefined) return yield* Effect.never
     let every = deadlines.limits.pingEvery
-    let next = opened + Math.round(every * (1 - policy.pingJitter * random.nextDoubleUnsafe()))
+    const first = (): number => Math.round(every * (1 - policy.pingJitter * random.nextDoubleUnsafe()))
+    let next = opened + first()
     while (true) {
       const limit = deadlines.limits.pingEvery
       if (limit !== every) {
         every = limit
-        next = Math.max(now(), pings.lastAt + every)
+        // the first one is jittered, however late pings are turned on
+        next = Math.max(now(), pings.lastAt + (pings.lastAt === opened ? first() : every))
       }
       const at = now()
       if (at < next) {
-        yield* pause(next - at, (wake) => {
+        yield* pause(runFork, clock, next - at, (wake) => {
           wakeHeartbeat = wake
         })
         continue
@@ -705,7 +695,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
           continue
         case "Wait":
           planned = at + verdict.millis
-          yield* pause(verdict.millis, (wake) => {
+          yield* pause(runFork, clock, verdict.millis, (wake) => {
             // waking early is not coming late
             wakeDeadline = wake === undefined ? undefined : () => {
               planned = Infinity
@@ -766,7 +756,13 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     })
   const close = closeWith(localClose)
   // runs before the race is stopped and before the transport is released: finalizers run last in, first out
-  yield* Scope.addFinalizerExit(scope, (exit) => Exit.isSuccess(exit) ? close : Fiber.interrupt(race))
+  yield* Scope.addFinalizerExit(scope, (exit) => {
+    if (Exit.isSuccess(exit)) return close
+    if (!Cause.hasInterruptsOnly(exit.cause)) {
+      decide(ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed })))
+    }
+    return Fiber.interrupt(race)
+  })
 
   const encodeAll = (messages: Iterable<Out>): Result.Result<Array<Frame>, ConnectionError.CodecReason> => {
     const frames: Array<Frame> = []
@@ -871,8 +867,8 @@ interface Watched {
 }
 
 /**
- * Calls back once the connection has ended and its messages were received, or `Policy.drain` later. A server stops its
- * handler with it; one callback costs less than the fibers of a race.
+ * Calls back once the connection has ended; where messages still wait to be received then, `Policy.drain` later. A server
+ * stops its handler with it; one callback costs less than the fibers of a race.
  *
  * @internal
  */

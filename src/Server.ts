@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
@@ -111,6 +112,9 @@ const logTroubles = (event: Event): Effect.Effect<void> =>
 
 const onlyDefects = (cause: Cause.Cause<unknown> | undefined): Cause.Cause<unknown> | undefined =>
   cause !== undefined && Cause.hasDies(cause) ? cause : undefined
+
+// milliseconds that a peer has to greet before it is told that it is refused: a round trip, also by satellite
+const refusalLimit = 1000
 
 type Limit = ConnectionError.Refused["limit"]
 
@@ -256,8 +260,12 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
 
     const refuse = (guest: Guest<In, Out>, limit: Limit) => {
       const reason = new ConnectionError.Refused(limit === "stopping" ? { limit } : { limit, allowed: policy[limit] })
-      return Effect.flatMap(options.open(guest.socket), (connection) => {
+      // a protocol may wait for its peer to speak first, and that one is not worth waiting for
+      const open = Effect.timeoutOption(options.open(guest.socket), refusalLimit)
+      return Effect.flatMap(open, (opened) => {
         Deferred.doneUnsafe(guest.claimed, Exit.void)
+        if (Option.isNone(opened)) return Effect.void
+        const connection = opened.value
         const refusal = options.refusal
         return Effect.andThen(
           refusal === undefined ? Effect.void : Effect.ignoreCause(

@@ -475,6 +475,45 @@ describe("dead peers", () => {
       assert.strictEqual(yield* stateOf(client), "waiting 200 for 2: Closed")
     }))
 
+  it.effect("a server that asks to leave gets nothing more; what it still answers is received", () =>
+    Effect.gen(function*() {
+      const leave = Heartbeat.make<string, string>({
+        ping: () => "ping",
+        read: (message) => message === "leave" ? { _tag: "Leave", advice: { after: 3000, spread: 0 } } : undefined
+      })
+      for (const ends of [true, false]) {
+        const peers: Array<TestSocket.Peer> = []
+        const chat = Connection.make({ codec: Codec.lines(), heartbeat: leave, policy: quiet })
+        const open = Effect.gen(function*() {
+          const peer = yield* TestSocket.make()
+          peers.push(peer)
+          return yield* chat(peer.socket)
+        })
+        const scope = yield* Scope.make()
+        const client = yield* Scope.provide(Client.make(open, { policy: { ...quiet, drain: "5 seconds" } }), scope)
+        yield* client.send("before")
+        yield* settle
+        yield* peers[0]!.send("leave\n")
+        yield* settle
+        const sending = yield* Effect.forkChild(client.send("after"), started)
+        yield* adjust(4999)
+        assert.strictEqual(yield* peers[0]!.text, "before\n")
+        yield* peers[0]!.send("answer\n")
+        assert.strictEqual(yield* client.receive, "answer")
+        assert.strictEqual(yield* stateOf(client), "connected")
+        // it ends, or we do not wait for longer than a drain
+        if (ends) yield* peers[0]!.reset
+        else yield* adjust(1)
+        yield* settle
+        assert.strictEqual(yield* stateOf(client), `waiting 3000 for 2: ${ends ? "Reset" : "GoingAway"}`)
+        yield* adjust(3000)
+        yield* Fiber.join(sending)
+        yield* settle
+        assert.strictEqual(yield* peers[1]!.text, "after\n")
+        yield* Scope.close(scope, Exit.void)
+      }
+    }))
+
   it.effect("a slow consumer that ends its connection is dialled again", () =>
     Effect.gen(function*() {
       const { client, net } = yield* start({ outboxMessages: 1, overflow: "close" })

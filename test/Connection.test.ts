@@ -614,6 +614,19 @@ describe("a WebSocket", () => {
       }))
   }
 
+  it.effect("a scope that closes with a failure or a defect is told as such, an interrupted one is not", () =>
+    Effect.gen(function*() {
+      for (
+        const [exit, code] of [[Exit.fail("oops"), 1011], [Exit.die("oops"), 1011], [Exit.interrupt(1), 1000]] as const
+      ) {
+        const scope = yield* Scope.make()
+        const { c, peer } = yield* Scope.provide(openMessages(Codec.lines()), scope)
+        yield* Scope.close(scope, exit)
+        assert.deepInclude(yield* peer.finished, { code })
+        assert.deepInclude((yield* c.snapshot).reason, code === 1000 ? { by: "local" } : { by: "local", code })
+      }
+    }))
+
   it.effect("a long reason with wide characters still fits into a close frame", () =>
     Effect.gen(function*() {
       const { c, peer } = yield* openMessages(Codec.lines())

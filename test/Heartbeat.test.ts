@@ -209,6 +209,25 @@ describe("Heartbeat", () => {
         assert.strictEqual(countOf(yield* peer.text, "ping"), 4)
       }))
 
+    it.effect("the first ping is jittered also when pings are turned on later", () =>
+      Effect.gen(function*() {
+        const firsts = new Set<number>()
+        for (let i = 0; i < 10; i++) {
+          const { c, peer } = yield* open({ pingJitter: 0.5 })
+          yield* c.patch({ pingEvery: 1000 })
+          yield* settle
+          let first = 0
+          while ((yield* peer.text) === "") {
+            yield* TestClock.adjust(1)
+            first++
+          }
+          assert.isAtLeast(first, 500)
+          assert.isAtMost(first, 1000)
+          firsts.add(first)
+        }
+        assert.isAbove(firsts.size, 3)
+      }))
+
     it.effect("an interval that is shortened is no stall: the silence limit does not move", () =>
       Effect.gen(function*() {
         const { c } = yield* open({ pingEvery: "1 hour", silence: "60 seconds" })
@@ -435,6 +454,26 @@ describe("Heartbeat", () => {
         }
         yield* settle
         assert.isUndefined(yield* reasonOf(c))
+      }))
+
+    it.effect("B24 pings that a stall of the network held up are no strikes, as far as they were due", () =>
+      Effect.gen(function*() {
+        for (const [together, reason] of [[8, undefined], [10, undefined], [11, "TooManyPings"]] as const) {
+          const { c, peer } = yield* open({ minPingEvery: "10 seconds" })
+          yield* peer.send("ping\n")
+          yield* TestClock.adjust("20 minutes")
+          // eight of them were due; two more are strikes, and the next would be the third
+          yield* peer.send("ping\n".repeat(together))
+          yield* settle
+          assert.strictEqual(yield* reasonOf(c), reason, `${together}`)
+        }
+        const { c, peer } = yield* open({ minPingEvery: "10 seconds" })
+        yield* peer.send("ping\n")
+        yield* TestClock.adjust("30 seconds")
+        yield* peer.send("ping\n".repeat(3))
+        yield* peer.send("ping\n".repeat(3))
+        yield* settle
+        assert.strictEqual(yield* reasonOf(c), "TooManyPings")
       }))
 
     it.effect("B34 minPingEvery 0 and Infinity are off", () =>

@@ -219,6 +219,24 @@ describe("limits", () => {
       assert.deepInclude(finished, { code: 1013, reason: "the server's maxConnections (1) is reached" })
     }))
 
+  it.effect("a refused peer that would have to greet first and says nothing is let go after a second", () =>
+    Effect.gen(function*() {
+      const server = yield* start({
+        open: (socket) => Effect.tap(lines()(socket), (connection) => Effect.ignore(connection.receive)),
+        policy: { maxConnections: 1, whenFull: "reject" }
+      })
+      const first = yield* server.connect
+      yield* first.send("hello\n")
+      yield* settle
+      const second = yield* server.connect
+      yield* TestClock.adjust(999)
+      assert.isFalse(yield* isReleased(second))
+      yield* TestClock.adjust(1)
+      yield* gone(second)
+      assert.deepStrictEqual(server.refusals(), [new ConnectionError.Refused({ limit: "maxConnections", allowed: 1 })])
+      assert.isTrue(yield* answers(first, "still here"))
+    }))
+
   it.effect("maxWaiting: one more than may wait is refused, and 0 lets nobody wait", () =>
     Effect.gen(function*() {
       const some = yield* start({ policy: { maxConnections: 1, maxWaiting: 1 } })
@@ -870,7 +888,10 @@ describe("handlers", () => {
       yield* settle
       assert.deepStrictEqual(
         (yield* registry.history).map(({ snapshot }) => [snapshot.state, snapshot.reason?.message]),
-        [["ended", "closed by us"], ["ended", "closed by us"], ["ended", "reset by the peer: read ECONNRESET"]]
+        [["ended", "closed by us"], ["ended", "closed by us (code 1011)"], [
+          "ended",
+          "reset by the peer: read ECONNRESET"
+        ]]
       )
     }))
 

@@ -3,11 +3,18 @@
 // an unanswered ping beyond these is still overdue, but its late pong no longer gives a round-trip time
 const remembered = 64
 
+// pings that a stall of the network held up arrive together: so many that were due by then are no strike
+const heldUp = 8
+
+// a token travels in 32 bits, and 0 is none
+const lastToken = 0xffff_ffff
+
 /** Times are milliseconds of the monotonic clock. */
 export class Pings {
   private readonly waiting: Array<{ readonly token: number; readonly at: number }> = []
   private nextToken = 1
-  private peerPingedAt = -Infinity
+  /** When the peer's next ping is in good time. */
+  private peerPingDue: number
   private strikes = 0
   /** When the oldest unanswered ping was sent. */
   oldestAt: number | undefined
@@ -19,10 +26,12 @@ export class Pings {
 
   constructor(now: number) {
     this.lastAt = now
+    this.peerPingDue = now
   }
 
   send(now: number): number {
-    const token = this.nextToken++
+    const token = this.nextToken
+    this.nextToken = token === lastToken ? 1 : token + 1
     if (this.waiting.length === remembered) this.waiting.shift()
     this.waiting.push({ token, at: now })
     this.oldestAt ??= now
@@ -46,9 +55,9 @@ export class Pings {
 
   /** The peer pinged. True at the third time it came too early; one in good time forgives the others. */
   peerPinged(now: number, minimum: number): boolean {
-    const early = now - this.peerPingedAt < minimum
-    this.peerPingedAt = now
+    const early = now < this.peerPingDue
     this.strikes = early ? this.strikes + 1 : 0
+    this.peerPingDue = minimum + (early ? now : Math.max(this.peerPingDue, now - (heldUp - 1) * minimum))
     return this.strikes >= 3
   }
 }

@@ -86,6 +86,7 @@ export const storm = ({ clients, how, seed }: Options): Outcome => {
       return {
         ending,
         closed: ending,
+        leaving: Effect.never,
         snapshot: Effect.succeed({ state: "ended", lost: 0, inbox: { messages: 0, bytes: 0 } }),
         close: Effect.void
       } as unknown as Connection.Connection<string>
