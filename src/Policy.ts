@@ -479,7 +479,12 @@ export const decode = (input: unknown): Effect.Effect<Policy, InvalidPolicy> =>
     const from = presets[(preset ?? "defaults") as keyof typeof presets]
     const result = decodeExact({ ...encode(from), ...fields })
     return Result.isFailure(result)
-      ? Effect.fail(new InvalidPolicy({ detail: oneLine(result.failure.message) }))
+      ? Effect.fail(
+        new InvalidPolicy({
+          detail: oneLine(result.failure.message)
+            .replace(/Expected no excess property at \["([^"]*)"\]/g, "there is no field \"$1\"")
+        })
+      )
       : Effect.succeed(result.success)
   })
 

@@ -11,6 +11,8 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { readFileSync } from "node:fs"
 import { CommandFailed } from "./CommandFailed.ts"
+import { connect } from "./connect.ts"
+import { probe } from "./probe.ts"
 import { serve } from "./serve.ts"
 
 // beside src and beside dist alike
@@ -30,8 +32,10 @@ const presenter = Layer.succeed(CliOutput.Presenter, {
 })
 
 const main = Command.make("holdfast").pipe(
-  Command.withDescription("Long-lived connections for Effect: servers to try things with"),
-  Command.withSubcommands([serve]),
+  Command.withDescription(
+    "Long-lived connections for Effect: a server to try things with, a client that comes back, a link's measures"
+  ),
+  Command.withSubcommands([serve, connect, probe]),
   Command.run({ version }),
   Effect.tapCause((cause) => {
     const error = Cause.squash(cause)

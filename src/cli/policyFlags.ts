@@ -42,8 +42,7 @@ const choice = (flag: string, name: Name, choices: ReadonlyArray<string>, descri
     Flag.optional
   )
 
-/** A flag for each limit that people set by hand; the rest is for the policy file. */
-export const policyFlags = {
+const limits = {
   policy: Flag.String("policy").pipe(
     Flag.withMetavar("FILE.json"),
     Flag.withDescription("Limits as JSON: any field of a policy, and \"preset\": defaults, lan, mobile or realtime"),
@@ -82,7 +81,47 @@ export const policyFlags = {
   whenFull: choice("when-full", "whenFull", ["wait", "reject"], "What a connection over a limit does")
 }
 
-type Given = { readonly [K in keyof typeof policyFlags]: Option.Option<unknown> }
+/** A flag for each limit of a server that people set by hand; the rest is for the policy file. */
+export const policyFlags = limits
+
+/** The same for a client: the limits of its connection, and when it comes back. */
+export const clientPolicyFlags = {
+  policy: limits.policy,
+  open: limit("open", "open", "duration", "How long dialling may take"),
+  handshake: limit("handshake", "handshake", "duration", "How long the greeting of the native protocol may take"),
+  pingEvery: limits.pingEvery,
+  pong: limits.pong,
+  silence: limits.silence,
+  writeStall: limits.writeStall,
+  frame: limits.frame,
+  idle: limits.idle,
+  drain: limit("drain", "drain", "duration", "How long closing waits for what was accepted"),
+  keepAlive: limits.keepAlive,
+  maxFrame: limits.maxFrame,
+  outboxBytes: limits.outboxBytes,
+  outboxMessages: limits.outboxMessages,
+  retryBase: limit("retry-base", "retryBase", "duration", "The first delay before the next try"),
+  retryCap: limit("retry-cap", "retryCap", "duration", "The longest delay"),
+  retryElapsed: limit("retry-elapsed", "retryElapsed", "duration", "Give up after this long; 0 is never"),
+  retryResetAfter: limit(
+    "retry-reset-after",
+    "retryResetAfter",
+    "duration",
+    "A connection that lived this long starts the delays over"
+  ),
+  retryMaxAdvice: limit(
+    "retry-max-advice",
+    "retryMaxAdvice",
+    "duration",
+    "The most that a server's advice may make us wait; 0 ignores it"
+  ),
+  offline: choice("offline", "whenOffline", ["wait", "fail"], "What a line does while there is no connection")
+}
+
+type Given = {
+  readonly policy: Option.Option<unknown>
+  readonly [name: string]: Option.Option<unknown>
+}
 
 /** The policy file, if any, changed by the flags. */
 export const policyOf = Effect.fnUntraced(function*(given: Given) {

@@ -16,6 +16,7 @@ import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
 import * as Listener from "../node/Listener.ts"
+import * as Protocol from "../Protocol.ts"
 import * as Registry from "../Registry.ts"
 import * as Server from "../Server.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
@@ -37,9 +38,10 @@ const flags = {
   cert: file("cert", "Certificate chain for tls and wss, PEM"),
   key: file("key", "Private key of --cert, PEM"),
   ca: file("ca", "Ask clients of tls and wss for a certificate signed by these authorities, PEM"),
-  protocol: Flag.Literals("protocol", ["lines", "frames"]).pipe(
+  protocol: Flag.Literals("protocol", ["lines", "frames", "native"]).pipe(
     Flag.withDescription(
-      "lines: text ended by a newline, with ping and pong; frames: bytes behind a 4-byte big-endian length " +
+      "lines: text ended by a newline, with ping and pong; frames: bytes behind a 4-byte big-endian length; " +
+        "native: text in Holdfast's own protocol, which tells clients when to ping and when to come back " +
         "(default lines)"
     ),
     Flag.withDefault("lines" as const)
@@ -141,7 +143,8 @@ export const serve = Command.make(
         keepAlive: policy.keepAlive,
         noDelay: policy.noDelay,
         handshakeTimeout: policy.handshake,
-        maxFrame: policy.maxFrame
+        // a native message travels behind its type, and what is no message may have 1024 bytes in any case
+        maxFrame: protocol === "native" ? Math.max(policy.maxFrame + 1, 1024) : policy.maxFrame
       }).pipe(Effect.mapError((error) =>
         new CommandFailed({
           // its options are flags here
@@ -149,6 +152,13 @@ export const serve = Command.make(
         })
       )))
 
+    // how many clients would come back, were we to die now
+    let live = 0
+    const count = (event: Server.Event): void => {
+      if (event._tag === "Opened") live++
+      // when we stop, the last to hear of it is told the same as the first
+      if (event._tag === "Closed" && event.snapshot.reason?._tag !== "GoingAway") live--
+    }
     const run = <A>(
       open: (
         socket: Socket.Socket
@@ -159,7 +169,10 @@ export const serve = Command.make(
         open,
         registry,
         policy,
-        onEvent: logEvent(log),
+        onEvent: (event) => {
+          count(event)
+          return logEvent(log)(event)
+        },
         handle: (connection) =>
           Effect.gen(function*() {
             while (true) {
@@ -173,16 +186,23 @@ export const serve = Command.make(
           })
       })
 
-    const server = protocol === "lines"
-      ? Effect.flatMap(Registry.make<string>(), (registry) =>
-        run(
-          Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy }),
-          registry
-        ))
-      : Effect.flatMap(
+    const text = Effect.flatMap(Registry.make<string>(), (registry) =>
+      run(
+        protocol === "native"
+          ? Protocol.server({
+            codec: Codec.lengthPrefix().pipe(Codec.text),
+            policy,
+            advise: () => Protocol.spread(live, policy.acceptRate || 1000)
+          })
+          : Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy }),
+        registry
+      ))
+    const server = protocol === "frames"
+      ? Effect.flatMap(
         Registry.make<Uint8Array>(),
         (registry) => run(Connection.make({ codec: Codec.lengthPrefix(), policy }), registry)
       )
+      : text
 
     for (const { url } of listeners) yield* Console.log(`listening ${url}`)
     yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
@@ -209,6 +229,10 @@ export const serve = Command.make(
     {
       command: "holdfast serve --listen tls://0.0.0.0:7002 --cert cert.pem --key key.pem --silence 30s",
       description: "TLS, and a dead peer is gone after 30 seconds"
+    },
+    {
+      command: "holdfast serve --protocol native --mode hub",
+      description: "A chat for holdfast connect --protocol native, whose clients come back spread after a crash"
     }
   ])
 )

@@ -76,7 +76,7 @@ export const tlsOptions = (material: TlsMaterial): Result.Result<TlsOptions, str
       )
       const privateKey = yield* attempt(
         passphrase === undefined
-          ? "`key` cannot be read as a PEM private key (an encrypted one needs `passphrase`)"
+          ? "`key` cannot be read as a PEM private key (an encrypted one needs its passphrase)"
           : "`key` cannot be read as a PEM private key with this `passphrase`",
         () => Crypto.createPrivateKey({ key, ...(passphrase === undefined ? {} : { passphrase }) })
       )
