@@ -83,7 +83,7 @@ describe("what is measured", () => {
           protocol === "native" ? ["pingEvery", "minPingEvery", "after", "spread"] : null
         )
       }))
-    })
+    }, 60_000)
   }
 
   it("a peer that answers after 40 ms, and one ping in three never", async () => {
