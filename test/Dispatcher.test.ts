@@ -261,7 +261,7 @@ describe("Dispatcher", () => {
         for (let i = 0; i < 20_000; i++) yield* dispatcher.submit(Effect.sync(() => ran++))
         yield* gate.open
         const turns: Array<number> = []
-        while (ran < 20_000) {
+        for (let at = 0; at < 20_000; at = ran) {
           yield* Effect.yieldNow
           turns.push(ran)
         }
