@@ -232,12 +232,17 @@ describe("Dispatcher", () => {
         yield* b.open
         yield* Fiber.join(interrupting)
         assert.deepStrictEqual(log, ["+a", "-a", "+b", "-b"])
-        // and where it may not, a task can still say where it may
-        const open = yield* fork(Effect.uninterruptible(dispatcher.run(Effect.interruptible(Effect.never))))
-        const closer = yield* fork(Fiber.interrupt(open))
+        // nor may the end of the dispatcher stop it
+        const scope = yield* Scope.make()
+        const ending = yield* Scope.provide(Dispatcher.make({ workers: 1 }), scope)
+        const c = gated(log, "c")
+        const caller = yield* fork(Effect.uninterruptible(ending.run(c.task)))
+        const closing = yield* fork(Scope.close(scope, Exit.void))
         yield* settle
-        assert.isUndefined(closer.pollUnsafe())
-        assert.strictEqual((yield* dispatcher.stats).busy, 1)
+        assert.isUndefined(closing.pollUnsafe())
+        yield* c.open
+        yield* Fiber.join(closing)
+        assert.strictEqual(yield* Fiber.join(caller), "c")
       }))
 
     it.effect("tasks run with the services of their callers", () =>
