@@ -681,5 +681,5 @@ describe("Dispatcher.messages", () => {
       Math.max(...Array.from({ length: peers }, (_, i) => handledAt.get(`${i} ${round}`)!))
     assert.strictEqual(slowest(0), peers / 4)
     assert.isAtMost(slowest(1), 2 * peers / 4 + 1)
-  })
+  }, 120_000)
 })

@@ -204,10 +204,10 @@ describe("ListenFailed", () => {
           "BadTls: cannot listen on wss://127.0.0.1:0: wss:// needs the options \`cert\` and \`key\`, and \`key\` is missing",
           "BadTls: cannot listen on tls://127.0.0.1:0: tls:// needs the options \`cert\` and \`key\`, and \`cert\` is missing",
           "BadTls: cannot listen on tls://127.0.0.1:0: \`cert\` cannot be read as a PEM certificate",
-          "BadTls: cannot listen on tls://127.0.0.1:0: \`key\` cannot be read as a PEM private key (an encrypted one needs \`passphrase\`)",
+          "BadTls: cannot listen on tls://127.0.0.1:0: \`key\` cannot be read as a PEM private key (an encrypted one needs its passphrase)",
           "BadTls: cannot listen on tls://127.0.0.1:0: \`key\` does not belong to \`cert\`: they are not the two halves of one pair",
           "BadTls: cannot listen on tls://127.0.0.1:0: \`key\` does not belong to \`cert\`: they are not the two halves of one pair",
-          "BadTls: cannot listen on tls://127.0.0.1:0: \`key\` cannot be read as a PEM private key (an encrypted one needs \`passphrase\`)",
+          "BadTls: cannot listen on tls://127.0.0.1:0: \`key\` cannot be read as a PEM private key (an encrypted one needs its passphrase)",
           "BadTls: cannot listen on tls://127.0.0.1:0: \`key\` cannot be read as a PEM private key with this \`passphrase\`",
           "BadTls: cannot listen on tls://127.0.0.1:0: \`ca\` cannot be read as a PEM certificate",
         ]
