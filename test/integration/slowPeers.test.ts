@@ -138,18 +138,34 @@ describe("a peer that never reads", () => {
           const raw = yield* rawClient({ host, port: portOf(listener) }, { flowing: false })
           raw.top.write("flood\n")
         }
-        yield* until("they are all stuck", () =>
-          served.connections.length === first + 8 &&
-          [...Array(8).keys()].every((i) => served.unsent(first + i) > 0), 10_000)
+        yield* until("they are all there", () => served.connections.length === first + 8, 10_000)
+        // stuck is who has nothing left to do: neither the outbox nor the kernel takes any more
+        const accepted = Effect.map(
+          Effect.forEach(served.connections.slice(first), ({ snapshot }) => snapshot),
+          (all) =>
+            all.map(({ bytesOut, outbox }, i) => `${bytesOut} ${outbox.bytes} ${served.unsent(first + i)}`).join()
+        )
+        let before = ""
+        let since = performance.now()
+        while (performance.now() - since < 100) {
+          const now = yield* accepted
+          if (now !== before) since = performance.now()
+          before = now
+          yield* Effect.sleep(5)
+        }
+        assert.ok([...Array(8).keys()].every((i) => served.unsent(first + i) > 0))
+        // what opening them has left to the garbage collector is not theirs
+        for (let i = 0; i < 4; i++) yield* round(8)
         return yield* round(8)
       }))
       // rounds with and without take turns, and of the p99s of each kind the lower quartile counts: what else this
       // machine does makes some rounds slow, a loop that stuck peers keep busy makes all of theirs slow. The allowance
-      // is 1 ms, and what is noise is gone in one of three measurements
+      // is 0.5 ms, and what is noise is gone in one of three measurements
       const measure = Effect.gen(function*() {
         const quiet: Array<number> = []
         const loaded: Array<number> = []
         for (let i = 0; i < 12; i++) {
+          for (let k = 0; k < 4; k++) yield* round(0)
           quiet.push(yield* round(0))
           loaded.push(yield* withStuck)
         }
@@ -157,7 +173,7 @@ describe("a peer that never reads", () => {
       })
       yield* withStuck
       const measured = [yield* measure]
-      const fits = () => measured.at(-1)!.beside <= measured.at(-1)!.alone * 1.2 + 1
+      const fits = () => measured.at(-1)!.beside <= measured.at(-1)!.alone * 1.2 + 0.5
       while (!fits() && measured.length < 3) measured.push(yield* measure)
       const told = measured.map(({ alone, beside }) => `${alone.toFixed(2)} ms alone, ${beside.toFixed(2)} ms beside`)
       console.log(`p99 of an echo and 8 stuck peers: ${told.join("; ")}`)
