@@ -1,1 +1,2 @@
+export * as TestNetwork from "./TestNetwork.ts"
 export * as TestSocket from "./TestSocket.ts"

@@ -1,0 +1,193 @@
+/** A port that takes connections: the kernel's queue, and the accept loop of `SocketServer`. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
+import * as SocketServer from "effect/socket/SocketServer"
+import { type Connection, type Core, type Gate, gateKey } from "./core.ts"
+import { openError, systemError } from "./failures.ts"
+import type { Machine } from "./machine.ts"
+import type * as Settings from "./settings.ts"
+import * as Sockets from "./socket.ts"
+
+export interface Options {
+  readonly port: number
+  readonly backlog: number
+  readonly messages: boolean
+  readonly end: Settings.End
+}
+
+/** Somebody's `run`. */
+interface Consumer {
+  readonly take: (connection: Connection) => void
+  readonly fail: (cause: unknown) => void
+}
+
+const unknownError = (cause: unknown) =>
+  new SocketServer.SocketServerError({ reason: new SocketServer.SocketServerUnknownError({ cause }) })
+
+class Listener implements Gate {
+  readonly port: number
+  readonly messages: boolean
+  readonly end: Settings.End
+  readonly backlog: number
+  private readonly core: Core
+  private readonly machine: Machine
+  /** Connected, and accepted by nobody. */
+  private readonly queue = new Set<Connection>()
+  private handshakes = 0
+  /** The last one gets the connections. */
+  private consumers: ReadonlyArray<Consumer> = []
+
+  constructor(core: Core, machine: Machine, options: Options) {
+    this.core = core
+    this.machine = machine
+    this.port = options.port
+    this.messages = options.messages
+    this.end = options.end
+    this.backlog = options.backlog
+  }
+
+  hasRoom(): boolean {
+    return this.queue.size + this.handshakes < this.backlog
+  }
+
+  queued(): number {
+    return this.queue.size
+  }
+
+  reserve(): void {
+    this.handshakes++
+  }
+
+  forget(_connection: Connection): void {
+    this.handshakes--
+  }
+
+  enqueue(connection: Connection): void {
+    this.handshakes--
+    this.queue.add(connection)
+    connection.server.onOver = () => {
+      this.queue.delete(connection)
+    }
+    this.look()
+  }
+
+  private look(): void {
+    if (this.queue.size > 0 && this.consumers.length > 0) this.machine.post(this.accept)
+  }
+
+  private readonly accept = (): void => {
+    for (const connection of this.queue) {
+      const consumer = this.consumers.at(-1)
+      if (consumer === undefined) return
+      const fault = this.core.fault("accept", this.machine.name)
+      if (fault !== undefined) return consumer.fail(fault)
+      this.queue.delete(connection)
+      connection.server.onOver = undefined
+      this.core.record("accept", connection.id, connection.client.address, connection.server.address)
+      consumer.take(connection)
+    }
+  }
+
+  crash(): void {
+    const down = systemError("accept", "ENETDOWN", "the host crashed")
+    for (const consumer of this.consumers) this.machine.post(() => consumer.fail(down))
+  }
+
+  close(): void {
+    for (const { server } of this.queue) server.abort(systemError("read", "ECONNRESET"), true)
+  }
+
+  private socketOf(connection: Connection): Socket.Socket {
+    const { client, server } = connection
+    let claimed = false
+    return Sockets.make(
+      this.core.timeline,
+      { messages: this.messages, local: server.address, remote: client.address },
+      () =>
+        Effect.suspend(() => {
+          if (claimed) return Effect.fail(openError(new Error("the connection was read before")))
+          claimed = true
+          return Effect.succeed(server)
+        })
+    )
+  }
+
+  readonly run = <R, E, _>(
+    handler: (socket: Socket.Socket) => Effect.Effect<_, E, R>
+  ): Effect.Effect<never, SocketServer.SocketServerError, R> =>
+    Effect.gen({ self: this }, function*() {
+      if (!this.machine.isUp) return yield* unknownError(systemError("accept", "ENETDOWN", this.machine.name))
+      const context = Context.omit(Scope.Scope)(yield* Effect.context<R>()) as Context.Context<R>
+      const scope = yield* Scope.make()
+      const track = Fiber.runIn(scope)
+      let consumer: Consumer | undefined
+      const leave = () => {
+        this.consumers = this.consumers.filter((other) => other !== consumer)
+      }
+      const take = (connection: Connection): void => {
+        const { server } = connection
+        const fiber = handler(this.socketOf(connection)).pipe(
+          // a handler that failed before anybody read leaves nobody to close the connection
+          Effect.onError(() => Effect.sync(() => server.abandon())),
+          Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" }),
+          Effect.runForkWith(context)
+        )
+        track(fiber)
+      }
+      return yield* Effect.callback<never, SocketServer.SocketServerError>((resume) => {
+        consumer = {
+          take,
+          fail: (cause) => {
+            leave()
+            resume(Effect.fail(unknownError(cause)))
+          }
+        }
+        this.consumers = [...this.consumers, consumer]
+        this.look()
+      }).pipe(
+        Effect.ensuring(Effect.suspend(() => {
+          leave()
+          return Scope.close(scope, Exit.void)
+        }))
+      )
+    })
+}
+
+/** Listens on a port of a host until the scope closes. */
+export const listen = (
+  core: Core,
+  machine: Machine,
+  options: Options
+): Effect.Effect<SocketServer.SocketServer["Service"], SocketServer.SocketServerError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const key = gateKey(machine.name, options.port)
+    const listener = yield* Effect.acquireRelease(
+      Effect.suspend(() => {
+        const code = !machine.isUp ? "ENETDOWN" : core.gates.has(key) ? "EADDRINUSE" : undefined
+        if (code !== undefined) {
+          const cause = systemError("listen", code, `${machine.name}:${options.port}`)
+          const reason = new SocketServer.SocketServerOpenError({ cause })
+          return Effect.fail(new SocketServer.SocketServerError({ reason }))
+        }
+        const listener = new Listener(core, machine, options)
+        core.gates.set(key, listener)
+        machine.residents.add(listener)
+        return Effect.succeed(listener)
+      }),
+      (listener) =>
+        Effect.sync(() => {
+          core.gates.delete(key)
+          machine.residents.delete(listener)
+          listener.close()
+        })
+    )
+    return {
+      address: NetAddress.inetAddressFromIpStringUnsafe(machine.ip, options.port),
+      run: listener.run
+    }
+  })

@@ -1,0 +1,166 @@
+/** What happens when: one heap of timers and one queue of tasks for a whole network, on any `Clock`. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Scheduler from "effect/Scheduler"
+import type * as Scope from "effect/Scope"
+
+/** Something to do at a time; `run` is undefined once it was done or cancelled. */
+export interface Timer {
+  readonly at: number
+  readonly order: number
+  run: (() => void) | undefined
+}
+
+const before = (a: Timer, b: Timer): boolean => a.at < b.at || (a.at === b.at && a.order < b.order)
+
+class Heap {
+  private readonly items: Array<Timer> = []
+
+  get first(): Timer | undefined {
+    return this.items[0]
+  }
+
+  push(item: Timer): void {
+    const { items } = this
+    let at = items.length
+    while (at > 0) {
+      const parent = (at - 1) >>> 1
+      if (!before(item, items[parent])) break
+      items[at] = items[parent]
+      at = parent
+    }
+    items[at] = item
+  }
+
+  pop(): void {
+    const { items } = this
+    const last = items.pop()!
+    if (items.length === 0) return
+    let at = 0
+    while (true) {
+      let child = 2 * at + 1
+      if (child >= items.length) break
+      if (child + 1 < items.length && before(items[child + 1], items[child])) child++
+      if (!before(items[child], last)) break
+      items[at] = items[child]
+      at = child
+    }
+    items[at] = last
+  }
+}
+
+/** A sleep in progress. */
+interface Alarm {
+  readonly at: number
+  fiber: Fiber.Fiber<void> | undefined
+}
+
+/**
+ * Timers run in the order of their times, those of one time in the order they were set. Tasks run in a turn of their own,
+ * so that nothing of the application runs in the middle of somebody's write. Times are milliseconds since the beginning.
+ */
+export class Timeline {
+  readonly clock: Clock.Clock
+  private readonly origin: bigint
+  private readonly dispatcher: Scheduler.SchedulerDispatcher
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private readonly timers = new Heap()
+  private order = 0
+  private tasks: Array<() => void> = []
+  private scheduled = false
+  // each one earlier than the one before it: an alarm that turns out to be too late stays, which costs nothing
+  private readonly alarms: Array<Alarm> = []
+  private closed = false
+
+  private constructor(
+    clock: Clock.Clock,
+    dispatcher: Scheduler.SchedulerDispatcher,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  ) {
+    this.clock = clock
+    this.origin = clock.monotonicTimeNanosUnsafe()
+    this.dispatcher = dispatcher
+    this.fork = fork
+  }
+
+  static readonly make: Effect.Effect<Timeline, never, Scope.Scope> = Effect.gen(function*() {
+    const clock = yield* Clock.Clock
+    const context = yield* Effect.context<never>()
+    const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
+    const timeline = new Timeline(clock, dispatcher, Effect.runForkWith(context))
+    yield* Effect.addFinalizer(() => Effect.sync(() => timeline.close()))
+    return timeline
+  })
+
+  now(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe() - this.origin) / 1_000_000
+  }
+
+  /** Does something in a turn of its own, soon. */
+  post(task: () => void): void {
+    this.tasks.push(task)
+    if (this.scheduled) return
+    this.scheduled = true
+    this.dispatcher.scheduleTask(this.turn, 0)
+  }
+
+  private readonly turn = (): void => {
+    this.scheduled = false
+    // what these set off comes in the next turn: a conversation without latency must not keep everybody else waiting
+    const tasks = this.tasks
+    this.tasks = []
+    for (const task of tasks) task()
+  }
+
+  /** Does something at a time, or in a turn of its own where that has come. `run` must not run anybody's code inline. */
+  at(time: number, run: () => void): Timer {
+    const timer: Timer = { at: time, order: this.order++, run }
+    if (time <= this.now()) this.post(() => this.fire(timer))
+    else {
+      this.timers.push(timer)
+      this.arm()
+    }
+    return timer
+  }
+
+  private fire(timer: Timer): void {
+    const run = timer.run
+    timer.run = undefined
+    if (!this.closed) run?.()
+  }
+
+  private arm(): void {
+    const first = this.timers.first
+    if (first === undefined || this.closed) return
+    const now = this.now()
+    // whole milliseconds: a shorter rest than the clock can tell would end at once
+    const millis = Math.ceil(first.at - now)
+    const earliest = this.alarms.at(-1)
+    if (earliest !== undefined && earliest.at <= now + millis) return
+    const alarm: Alarm = { at: now + millis, fiber: undefined }
+    this.alarms.push(alarm)
+    alarm.fiber = this.fork(this.clock.sleep(Duration.millis(millis)))
+    alarm.fiber.addObserver((exit) => {
+      this.alarms.splice(this.alarms.indexOf(alarm), 1)
+      if (Exit.isSuccess(exit)) this.ring()
+    })
+  }
+
+  private ring(): void {
+    const now = this.now()
+    for (let next = this.timers.first; next !== undefined; next = this.timers.first) {
+      if (next.run !== undefined && next.at > now) break
+      this.timers.pop()
+      this.fire(next)
+    }
+    this.arm()
+  }
+
+  private close(): void {
+    this.closed = true
+    for (const alarm of this.alarms.slice()) alarm.fiber?.interruptUnsafe()
+  }
+}
