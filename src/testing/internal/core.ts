@@ -45,14 +45,70 @@ interface Injection {
 }
 
 /** A connection: both ends, and what is between them. */
-export interface Connection {
+export class Connection implements Pair {
   readonly id: number
+  readonly port: number
+  readonly messages: boolean
   readonly client: End
   readonly server: End
-  readonly port: number
   /** The address translator between the ends has forgotten it; `rebound`: the client comes from a new address now. */
-  mapping: "known" | "expired" | "rebound"
+  mapping: "known" | "expired" | "rebound" = "known"
   lastPacket: number
+  private readonly core: Core
+  private drawing: Draw | undefined
+
+  constructor(
+    core: Core,
+    id: number,
+    client: Machine,
+    server: Machine,
+    port: number,
+    messages: boolean,
+    options: Settings.End
+  ) {
+    this.core = core
+    this.id = id
+    this.port = port
+    this.messages = messages
+    this.lastPacket = core.timeline.now()
+    const serverOptions = core.gates.get(gateKey(server.name, port))?.end ?? core.defaults.end
+    const there = core.path(client.name, server.name)
+    const back = core.path(server.name, client.name)
+    const address = `${client.name}:${client.port()}`
+    this.client = new End(this, client, address, there, options, serverOptions.receiveBuffer, false)
+    this.server = new End(this, server, `${server.name}:${port}`, back, serverOptions, options.receiveBuffer, true)
+    this.client.peer = this.server
+    this.server.peer = this.client
+  }
+
+  get timeline(): Timeline {
+    return this.core.timeline
+  }
+  get retransmit(): Defaults["retransmit"] {
+    return this.core.defaults.retransmit
+  }
+  get finTimeout(): number {
+    return this.core.defaults.finTimeout
+  }
+  get draw(): Draw {
+    return this.drawing ??= this.core.draw("connection", String(this.id))
+  }
+
+  record(kind: EventKind, from: End, bytes: number): void {
+    this.core.record(kind, this.id, from.machine.name, from.peer.machine.name, bytes)
+  }
+
+  translate(from: End): boolean {
+    return this.core.translate(this, from)
+  }
+
+  ended(): void {
+    this.core.ended(this)
+  }
+
+  fault(operation: "read" | "write", machine: Machine): unknown {
+    return this.core.fault(operation, machine.name)
+  }
 }
 
 /** Takes connections on one port. */
@@ -220,49 +276,15 @@ export class Core {
 
   /** Begins to connect; `End.opened` tells how it went. */
   connect(client: Machine, server: Machine, port: number, messages: boolean, options: Settings.End): End {
-    const id = this.nextId++
-    const draw = this.draw("connection", String(id))
-    const pair: Pair = {
-      id,
-      timeline: this.timeline,
-      draw,
-      messages,
-      retransmit: this.defaults.retransmit,
-      finTimeout: this.defaults.finTimeout,
-      record: (kind, from, to, bytes) => this.record(kind, id, from.name, to.name, bytes),
-      translate: (from) => this.translate(connection, from),
-      ended: () => this.ended(connection),
-      fault: (operation, machine) => this.fault(operation, machine.name)
-    }
-    const gate = this.gates.get(gateKey(server.name, port))
-    const serverOptions = gate?.end ?? this.defaults.end
-    const address = `${client.name}:${client.port()}`
-    const connection: Connection = {
-      id,
-      port,
-      client: new End(pair, client, address, this.path(client.name, server.name), options, serverOptions.receiveBuffer),
-      server: new End(
-        pair,
-        server,
-        `${server.name}:${port}`,
-        this.path(server.name, client.name),
-        serverOptions,
-        options.receiveBuffer
-      ),
-      mapping: "known",
-      lastPacket: this.timeline.now()
-    }
-    connection.client.peer = connection.server
-    connection.server.peer = connection.client
-    connection.server.isPassive = true
-    this.connections.set(id, connection)
-    this.record("dial", id, client.name, connection.server.address)
-    this.handshake(connection, messages)
+    const connection = new Connection(this, this.nextId++, client, server, port, messages, options)
+    this.connections.set(connection.id, connection)
+    this.record("dial", connection.id, client.name, connection.server.address)
+    this.handshake(connection)
     return connection.client
   }
 
-  private handshake(connection: Connection, messages: boolean): void {
-    const { client, server } = connection
+  private handshake(connection: Connection): void {
+    const { client, messages, server } = connection
     const { timeline } = this
     const deadline = timeline.now() + this.defaults.connectTimeout
     const refuse = (): void => {
@@ -296,7 +318,7 @@ export class Core {
     const answer = (pause: number): void => {
       if (server.phase !== "open" || server.greeted === undefined) return
       if (pause > lastAnswer) return server.abort(systemError("read", "ETIMEDOUT"))
-      if (!server.isSilenced) server.sendBare("syn-ack", opened)
+      server.sendBare("syn-ack", opened)
       timeline.at(timeline.now() + pause, () => answer(2 * pause))
     }
     const opened = (): void => {
@@ -309,7 +331,7 @@ export class Core {
       const now = timeline.now()
       if (client.phase !== "opening") return
       if (now >= deadline) return client.abort(systemError("connect", "ETIMEDOUT", server.address))
-      if (!client.isSilenced) client.sendBare("syn", knock)
+      client.sendBare("syn", knock)
       const timer = timeline.at(Math.min(now + pause, deadline), () => knockAgain(2 * pause))
       client.onOver = () => {
         timer.run = undefined
@@ -318,7 +340,7 @@ export class Core {
     knockAgain(synRetry)
   }
 
-  private ended(connection: Connection): void {
+  ended(connection: Connection): void {
     const { client, server } = connection
     if (client.phase !== "over") return
     // it never was: nobody on the server's side knows of it
@@ -333,7 +355,7 @@ export class Core {
   // address translation
   // -------------------------------------------------------------------------------------------------------------------
 
-  private translate(connection: Connection, from: End): boolean {
+  translate(connection: Connection, from: End): boolean {
     const nat = this.rules.length === 0 ? undefined : this.natOf(connection)
     const now = this.timeline.now()
     if (nat !== undefined && connection.mapping === "known" && now - connection.lastPacket >= nat.timeout) {
@@ -346,7 +368,7 @@ export class Core {
     const inside = from === connection.client
     // from a new address the server does not know it; to the old one nobody is there
     const answered = connection.mapping === "rebound" ? inside : nat?.expired === "reset"
-    if (answered) from.abort(systemError("read", "ECONNRESET"))
+    if (answered) from.peer.sendBare("reset", () => from.abort(systemError("read", "ECONNRESET")))
     return false
   }
 

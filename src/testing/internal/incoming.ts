@@ -21,7 +21,7 @@ export class Incoming {
   /** Bytes ever received, read or not. */
   received = 0
   /** Why there will be nothing more. */
-  end: Socket.SocketError | undefined
+  end: (() => Socket.SocketError) | undefined
   waiter: Resume<Batch> | undefined
 
   get read(): number {

@@ -28,25 +28,26 @@ interface Acknowledgement {
   edge: number
 }
 
-/** What a sender needs to know of the end it belongs to. */
+/** The end of a connection that this is the sending half of. */
 export interface Sender {
   readonly connection: number
   readonly timeline: Timeline
   readonly path: Path
   readonly draw: Draw
   readonly messages: boolean
-  readonly sendBuffer: number
-  readonly userTimeout: number
+  readonly settings: { readonly sendBuffer: number; readonly userTimeout: number }
   readonly retransmit: { readonly initial: number; readonly max: number }
   /** The application is running; its host's kernel always is. */
-  readonly isRunning: () => boolean
+  readonly isRunning: boolean
   /** Nothing can reach the peer at the moment, and nobody will say so. */
-  readonly isSilenced: () => boolean
-  readonly arrive: (segment: Segment) => boolean
-  readonly timedOut: () => void
-  readonly record: (kind: EventKind, bytes: number) => void
-  /** Wakes the application, once it runs. */
-  readonly wake: (task: () => void) => void
+  readonly isSilenced: boolean
+  /** Hands a segment to the peer; false when it is lost on the last step. */
+  deliver(segment: Segment): boolean
+  /** Nothing was acknowledged for too long. */
+  timedOut(): void
+  record(kind: EventKind, bytes: number): void
+  /** Does something where the application may run. */
+  wake(task: () => void): void
 }
 
 interface Writer {
@@ -158,6 +159,7 @@ export class Outgoing {
     this.chunks = []
     this.resend = []
     this.acks = []
+    this.writers = []
     this.accepted = this.written = this.sent = this.acked
     for (const timer of [this.ackTimer, this.retransmitTimer]) if (timer !== undefined) timer.run = undefined
   }
@@ -168,27 +170,42 @@ export class Outgoing {
     this.accept()
     if (this.resend.length === 0) {
       this.sendData()
-      if (this.finAsked && !this.finSent && this.chunks.length === 0) {
-        this.finSent = true
-        this.sender.record("fin", 0)
-        this.transmit("fin", [], 0)
-      }
+      if (this.finAsked && !this.finSent && this.chunks.length === 0) this.sendFin()
     }
     if (this.accepted === this.sent && this.written === this.accepted) return
     // somebody waits for room, here or at the peer
     if (this.acks.length > 0) this.armAck()
     // nobody will tell that there is room: ask, as the persist timer does (RFC 9293, 3.8.6.1)
-    else if (this.sender.isSilenced()) this.arm(this.sender.timeline.now())
+    else if (this.sender.isSilenced) this.arm(this.sender.timeline.now())
   }
 
+  private sendFin(): void {
+    if (!this.sender.isRunning) return this.pumpLater()
+    this.finSent = true
+    this.sender.record("fin", 0)
+    this.transmit("fin", [], 0)
+  }
+
+  /** Moves what was written into the send buffer, which the application does: not while it is stalled. */
   private accept(): void {
-    if (this.accepted < this.written && this.sender.isRunning()) {
-      this.accepted = Math.max(this.accepted, Math.min(this.written, this.acked + this.sender.sendBuffer))
+    if (this.accepted < this.written) {
+      if (!this.sender.isRunning) return this.pumpLater()
+      this.accepted = Math.max(this.accepted, Math.min(this.written, this.acked + this.sender.settings.sendBuffer))
     }
     if (this.writers.length === 0 || this.writers[0].goal > this.accepted) return
     const ready = this.writers.filter((writer) => writer.goal <= this.accepted)
     this.writers = this.writers.filter((writer) => writer.goal > this.accepted)
     for (const { resume } of ready) this.sender.wake(() => resume(Effect.void))
+  }
+
+  private isPumpingLater = false
+  private pumpLater(): void {
+    if (this.isPumpingLater) return
+    this.isPumpingLater = true
+    this.sender.wake(() => {
+      this.isPumpingLater = false
+      this.pump()
+    })
   }
 
   private sendData(): void {
@@ -208,6 +225,7 @@ export class Outgoing {
 
   /** A message leaves as a whole, as soon as there is any room for it. */
   private sendMessages(): void {
+    if (this.chunks.length > 0 && !this.sender.isRunning) return this.pumpLater()
     while (this.chunks.length > 0 && this.resend.length === 0) {
       const chunk = this.chunks[0]
       const isData = typeof chunk === "string" || chunk instanceof Uint8Array
@@ -256,16 +274,16 @@ export class Outgoing {
       arrive: () => this.arrive(segment),
       lose: () => this.lose(segment)
     }
-    if (this.sender.isSilenced()) packet.lose()
+    if (this.sender.isSilenced) packet.lose()
     else this.sender.path.send(packet)
   }
 
   private arrive(segment: Segment): void {
     if (this.stopped && segment.kind === "probe") return
-    if (this.sender.isSilenced()) return this.lose(segment)
+    if (this.sender.isSilenced) return this.lose(segment)
     // TCP never lets the application see a gap: it waits behind what was lost before it
     if (this.resend.length > 0 && this.resend[0].order < segment.order) this.keep(segment)
-    else if (!this.sender.arrive(segment)) this.lose(segment)
+    else if (!this.sender.deliver(segment)) this.lose(segment)
   }
 
   private lose(segment: Segment): void {
@@ -338,7 +356,7 @@ export class Outgoing {
     this.stuckSince ??= from
     const next = from + pause > now ? from + pause : now + pause
     this.retransmitTimer = this.sender.timeline.at(
-      Math.min(next, Math.max(now, this.stuckSince + this.sender.userTimeout)),
+      Math.min(next, Math.max(now, this.stuckSince + this.sender.settings.userTimeout)),
       () => this.retransmit()
     )
   }
@@ -348,7 +366,7 @@ export class Outgoing {
     this.applyAcks()
     const waits = this.sent > this.acked || this.sent < this.written
     if (this.stopped || (this.resend.length === 0 && !waits)) return
-    if (this.stuckSince !== undefined && now >= this.stuckSince + this.sender.userTimeout) {
+    if (this.stuckSince !== undefined && now >= this.stuckSince + this.sender.settings.userTimeout) {
       return this.sender.timedOut()
     }
     this.backoff++

@@ -73,6 +73,7 @@ export class Timeline {
   private scheduled = false
   // each one earlier than the one before it: an alarm that turns out to be too late stays, which costs nothing
   private readonly alarms: Array<Alarm> = []
+  private ringing = false
   private closed = false
 
   private constructor(
@@ -134,7 +135,7 @@ export class Timeline {
 
   private arm(): void {
     const first = this.timers.first
-    if (first === undefined || this.closed) return
+    if (first === undefined || this.ringing || this.closed) return
     const now = this.now()
     // whole milliseconds: a shorter rest than the clock can tell would end at once
     const millis = Math.ceil(first.at - now)
@@ -151,11 +152,13 @@ export class Timeline {
 
   private ring(): void {
     const now = this.now()
+    this.ringing = true
     for (let next = this.timers.first; next !== undefined; next = this.timers.first) {
       if (next.run !== undefined && next.at > now) break
       this.timers.pop()
       this.fire(next)
     }
+    this.ringing = false
     this.arm()
   }
 
