@@ -216,7 +216,7 @@ export class Outgoing {
       const room = Math.min(this.accepted, this.edge) - this.sent
       if (room <= 0) return
       const most = Math.min(room, path.longest)
-      const size = cuts-- > 0 && this.sender.draw() < 0.5 ? 1 + Math.floor(this.sender.draw() * most) : most
+      const size = cuts-- > 0 && this.sender.draw() < 0.75 ? 1 + Math.floor(this.sender.draw() * most) : most
       const bytes = Math.min(size, most)
       this.sent += bytes
       this.transmit("data", this.takeBytes(bytes), bytes)
