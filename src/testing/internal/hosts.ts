@@ -56,17 +56,16 @@ export const make = (core: Core, name: string) => {
     const fail = (code: string, syscall: "connect" | "getaddrinfo" = "connect") =>
       Effect.fail(openError(systemError(syscall, code, remote)))
     return Sockets.make(
-      core.timeline,
+      machine,
       { messages, local: undefined, remote },
-      () =>
-        Effect.suspend((): Effect.Effect<End, Socket.SocketError> => {
-          const fault = core.fault("dial", name)
-          if (fault !== undefined) return Effect.fail(openError(fault))
-          const server = parsed === undefined ? undefined : core.lookup(parsed.host)
-          if (server === undefined) return fail("ENOTFOUND", "getaddrinfo")
-          if (!machine.isUp) return fail("ENETDOWN")
-          return Effect.succeed(core.connect(machine, server, parsed!.port, messages, settings))
-        })
+      Effect.suspend((): Effect.Effect<End, Socket.SocketError> => {
+        const fault = core.fault("dial", name)
+        if (fault !== undefined) return Effect.fail(openError(fault))
+        const server = parsed === undefined ? undefined : core.lookup(parsed.host)
+        if (server === undefined) return fail("ENOTFOUND", "getaddrinfo")
+        if (!machine.isUp) return fail("ENETDOWN")
+        return Effect.succeed(core.connect(machine, server, parsed!.port, messages, settings))
+      })
     )
   }
 

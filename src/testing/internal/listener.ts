@@ -106,14 +106,13 @@ class Listener implements Gate {
     const { client, server } = connection
     let claimed = false
     return Sockets.make(
-      this.core.timeline,
+      this.machine,
       { messages: this.messages, local: server.address, remote: client.address },
-      () =>
-        Effect.suspend(() => {
-          if (claimed) return Effect.fail(openError(new Error("the connection was read before")))
-          claimed = true
-          return Effect.succeed(server)
-        })
+      Effect.suspend(() => {
+        if (claimed) return Effect.fail(openError(new Error("the connection was read before")))
+        claimed = true
+        return Effect.succeed(server)
+      })
     )
   }
 

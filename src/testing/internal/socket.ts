@@ -4,7 +4,7 @@ import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { End } from "./end.ts"
 import type { Chunk } from "./incoming.ts"
-import type { Timeline } from "./timeline.ts"
+import type { Machine } from "./machine.ts"
 
 type Resume = (effect: Effect.Effect<void>) => void
 
@@ -15,9 +15,9 @@ const TransportId = "~holdfast/Transport"
  * A socket that gets its connection from `acquire`, anew for every reader. A later reader takes the writer with it.
  */
 export const make = (
-  timeline: Timeline,
+  machine: Machine,
   options: { readonly messages: boolean; readonly local: string | undefined; readonly remote: string },
-  acquire: () => Effect.Effect<End, Socket.SocketError>
+  acquire: Effect.Effect<End, Socket.SocketError>
 ): Socket.Socket => {
   let current: End | undefined
   let waiting: Array<Resume> = []
@@ -26,7 +26,7 @@ export const make = (
     current = end
     const waiters = waiting
     waiting = []
-    for (const resume of waiters) timeline.post(() => resume(Effect.void))
+    for (const resume of waiters) machine.post(() => resume(Effect.void))
   }
   const connected: Effect.Effect<void> = Effect.callback<void>((resume) => {
     if (current !== undefined) return resume(Effect.void)
@@ -39,7 +39,8 @@ export const make = (
   const reader: Socket.Socket["reader"] = Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const scope = yield* Effect.scope
-      const end = yield* acquire()
+      yield* restore(machine.running)
+      const end = yield* acquire
       end.isClaimed = true
       yield* Scope.addFinalizer(
         scope,
