@@ -15,8 +15,10 @@
  *   const { pull } = yield* socket.reader
  *   const { write } = yield* socket.writer
  *   yield* write("hello")
- *   yield* pull
+ *   const echoed = yield* pull // "hello", or a first part of it
  *   yield* network.link("client", "server").partition
+ *   yield* write("is anybody there?") // arrives when the scope of the partition is closed
+ *   return [echoed, TestNetwork.format(yield* network.snapshot)] as const
  * })
  * ```
  *
@@ -36,7 +38,9 @@
  *   with `ETIMEDOUT`, and the peer is not told.
  * - **Ending**: releasing the writer sends FIN; the peer reads the rest, then `SocketCloseError` 1000. Releasing the
  *   reader closes; with unread data, or when data comes later, the peer gets a reset (unless `linger` is set). After a
- *   reset what was not read yet is lost, reads fail with `ECONNRESET`, later writes too.
+ *   reset what was not read yet is lost, reads fail with `ECONNRESET`, later writes too; but after a FIN (the writer was
+ *   released first) the peer reads everything, and only its writes fail, with `EPIPE`. This is the bare kernel: Node also
+ *   reads up to 64 KiB ahead, which then do not count as unread.
  * - **Message transports** (`messages`) keep messages whole and close with a code, as WebSockets do. A message leaves as
  *   soon as there is any room, so the buffers may hold one message more than their size.
  *
@@ -64,6 +68,7 @@ import { Core } from "./internal/core.ts"
 import * as Faults from "./internal/faults.ts"
 import * as Hosts from "./internal/hosts.ts"
 import * as Settings from "./internal/settings.ts"
+import type { Snapshot } from "./internal/snapshot.ts"
 import * as Snapshots from "./internal/snapshot.ts"
 import { Timeline } from "./internal/timeline.ts"
 import { Trace, type TraceEvent } from "./internal/trace.ts"
@@ -333,12 +338,13 @@ export interface Injection {
   /** Only on this host. */
   readonly host?: string | undefined
   /**
+   * - `listen`: fails with a `SocketServerError` whose reason is `SocketServerOpenError`.
    * - `dial`: acquiring a reader fails with a `SocketOpenError`.
    * - `accept`: `run` fails with a `SocketServerError` instead of accepting a connection, which waits for the next `run`.
    * - `read`, `write`: the operation fails with a `SocketReadError` or `SocketWriteError`, its connection is broken, and
    *   the peer gets a reset. A read that waits fails at once.
    */
-  readonly operation: "dial" | "accept" | "read" | "write"
+  readonly operation: "listen" | "dial" | "accept" | "read" | "write"
   /** The `cause` of the failure. */
   readonly error: unknown
   /** How many operations fail. Default 1. */
@@ -375,7 +381,6 @@ export interface Network {
   /** A hash of every event so far: the same seed and program give the same. */
   readonly fingerprint: Effect.Effect<string>
 }
-type Snapshot = Snapshots.Snapshot
 
 /**
  * The network as a service, for programs that are layers.
@@ -407,9 +412,16 @@ export const make = (options: Options = {}): Effect.Effect<Network, never, Scope
       },
       finTimeout: Settings.millis("finTimeout", options.finTimeout ?? "60 seconds")
     })
+    const hosts = new Map<string, Host>()
     return {
       seed,
-      host: (name) => Hosts.make(core, name),
+      host: (name) => {
+        const known = hosts.get(name)
+        if (known !== undefined) return known
+        const host = Hosts.make(core, name)
+        hosts.set(name, host)
+        return host
+      },
       link: (host, other) => Faults.link(core, host, other),
       name: (name, host, other) => {
         core.names.set(name, [host, other])

@@ -53,6 +53,29 @@ describe("TestNetwork", () => {
         yield* takes(250 - 55, readBytes(server, 10))
       }))
 
+    it.effect("loses what leaves while it lasts, although it would arrive afterwards", () =>
+      Effect.gen(function*() {
+        const { client, link, server } = yield* connected({ latency: 50 })
+        const [, heal] = yield* during(link.partition)
+        yield* client.write("too early")
+        yield* TestClock.adjust(10)
+        yield* heal
+        // sent again at 200
+        yield* takes(250 - 10, readBytes(server, 9))
+      }))
+
+    it.effect("loses a first packet on its way", () =>
+      Effect.gen(function*() {
+        const network = yield* TestNetwork.make({ latency: 50 })
+        yield* accepting(network.host("server"), 7)
+        const opening = yield* Effect.forkScoped(open(network.host("client").dial("server:7")))
+        yield* TestClock.adjust(10)
+        const [, heal] = yield* during(network.link("client", "server").partition)
+        yield* TestClock.adjust(50)
+        yield* heal
+        yield* takes(1100 - 60, Fiber.join(opening))
+      }))
+
     it.effect("keeps the order of what was lost and what came through", () =>
       Effect.gen(function*() {
         for (let seed = 0; seed < 30; seed++) {
@@ -191,6 +214,21 @@ describe("TestNetwork", () => {
         yield* client.write("held")
         yield* waits(1000, server.pull)
         yield* release
+        yield* takes(0, readBytes(server, 4))
+      }))
+
+    it.effect("of several the first one catches, and the next one when that has ended", () =>
+      Effect.gen(function*() {
+        const { client, link, server } = yield* connected()
+        const first = yield* link.hold
+        const second = yield* link.hold
+        yield* client.write("held")
+        yield* settle
+        assert.deepStrictEqual([(yield* first.packets).length, (yield* second.packets).length], [1, 0])
+        yield* first.release
+        assert.deepStrictEqual([(yield* first.packets).length, (yield* second.packets).length], [0, 1])
+        yield* waits(1000, server.pull)
+        yield* second.release
         yield* takes(0, readBytes(server, 4))
       }))
 
@@ -352,6 +390,15 @@ describe("TestNetwork", () => {
           assert.deepStrictEqual(failure(yield* takes(0, Effect.flip(dial))), ["SocketOpenError", "ETOLD"])
         }
         yield* takes(0, dial)
+      }))
+
+    it.effect("listen: the port cannot be had, once", () =>
+      Effect.gen(function*() {
+        const network = yield* TestNetwork.make()
+        yield* network.inject({ operation: "listen", error })
+        const failed = yield* Effect.flip(network.host("server").listen(7))
+        assert.deepStrictEqual([failed.reason._tag, failed.reason.cause], ["SocketServerOpenError", error])
+        yield* network.host("server").listen(7)
       }))
 
     it.effect("accept: run fails, and the connection waits for the next run", () =>

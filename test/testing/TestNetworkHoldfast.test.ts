@@ -228,7 +228,7 @@ describe("TestNetwork with Holdfast", () => {
     assert.notStrictEqual(one.story, other.story)
     assert.isAtLeast(one.heard, 1500)
     assert.strictEqual(one.open, 20)
-  })
+  }, 120_000)
 
   it("10,000 connections are open at once, talk, and are gone", () => {
     const count = 10_000
@@ -270,5 +270,5 @@ describe("TestNetwork with Holdfast", () => {
     time.run(Scope.close(clients, Exit.void))
     time.advance(1000)
     assert.strictEqual(time.run(network.snapshot).connections.length, 0)
-  })
+  }, 120_000)
 })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber, Layer } from "effect"
+import { Clock, Effect, Exit, Fiber, Layer, Stream } from "effect"
 import { Socket, SocketServer } from "effect/socket"
 import { TestClock } from "effect/testing"
 import { TestNetwork } from "../../src/testing/index.ts"
@@ -14,7 +14,6 @@ import {
   readBytes,
   settle,
   takes,
-  text,
   waits
 } from "./support/network.ts"
 
@@ -175,6 +174,24 @@ describe("TestNetwork hosts", () => {
         yield* takes(1000, Fiber.join(short))
       }))
 
+    it.effect("sockets come in the order in which their packets came", () =>
+      Effect.gen(function*() {
+        const { client, dial, network, server } = yield* connected()
+        const [client2, server2] = yield* dial
+        const order: Array<string> = []
+        const reads = (name: string, end: typeof server) =>
+          Effect.forkChild(Effect.andThen(end.pull, Effect.sync(() => order.push(name))))
+        yield* reads("first", server)
+        yield* reads("second", server2)
+        yield* settle
+        yield* network.host("server").stall(1000)
+        yield* client.write("x")
+        yield* client2.write("x")
+        yield* TestClock.adjust(1000)
+        yield* settle
+        assert.deepStrictEqual(order, ["first", "second"])
+      }))
+
     it.effect("a longer one extends it, a shorter one changes nothing", () =>
       Effect.gen(function*() {
         const { client, network, server } = yield* connected()
@@ -239,14 +256,25 @@ describe("TestNetwork hosts", () => {
         assert.strictEqual(yield* takes(40, Effect.provide(program, layer)), "hello")
       }))
 
-    it.effect("work with the streams of effect/socket", () =>
+    it.effect("work with the channels of effect/socket", () =>
       Effect.gen(function*() {
-        const { client, server } = yield* connected()
-        yield* client.write("text")
-        yield* client.finish
-        const all = yield* takes(0, readAll(server))
-        assert.strictEqual(all[0], "text")
-        assert.strictEqual(text(["text"]), "text")
+        const { link, network } = yield* connected()
+        yield* link.reset
+        const words = new TextEncoder().encode("through a channel")
+        const channel = yield* Effect.forkScoped(
+          Stream.make(words).pipe(
+            Stream.pipeThroughChannel(Socket.toChannel(network.host("client").dial("server:7"))),
+            Stream.runDrain,
+            Effect.flip
+          ),
+          { startImmediately: true }
+        )
+        yield* settle
+        yield* TestClock.adjust(1000)
+        const [{ server }] = (yield* network.snapshot).connections
+        assert.deepInclude(server, { state: "CLOSE_WAIT", receiveQueue: words.length })
+        yield* link.reset
+        assert.strictEqual(causeCode(yield* takes(0, Fiber.join(channel))), "ECONNRESET")
       }))
   })
 })

@@ -35,7 +35,7 @@ export interface Rule {
   readonly nat?: Nat
 }
 
-export type Operation = "dial" | "accept" | "read" | "write"
+export type Operation = "listen" | "dial" | "accept" | "read" | "write"
 
 interface Injection {
   readonly host: string | undefined

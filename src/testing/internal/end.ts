@@ -233,7 +233,7 @@ export class End implements Resident, Traveller, Sender {
       Effect.fail(writeError(
         byPeer
           ? Object.assign(new Error("This socket has been ended by the other party"), { code: "EPIPE" })
-          : new Error("write after end")
+          : Object.assign(new Error("write after end"), { code: "ERR_STREAM_WRITE_AFTER_END" })
       ))
     )
     if (!byPeer) return failed
@@ -249,9 +249,11 @@ export class End implements Resident, Traveller, Sender {
   /** Writes a close event as the transport does: a close frame, or the end of a byte stream. */
   close(event: Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> {
     if (!this.messages) {
-      // as NodeSocket does: the stream is destroyed
-      if (event.code > 1000) this.abort(new Error(`closed with code ${event.code}`), true)
-      else this.finish()
+      // as NodeSocket does: the stream is destroyed, which the peer sees as an end
+      this.isReleased = true
+      const failure = event.code > 1000 ? () => readError(new Error(`closed with code ${event.code}`)) : endOfStream
+      this.failWriters()
+      this.letGo(failure)
       return Effect.void
     }
     const result = this.write([event])
@@ -268,19 +270,29 @@ export class End implements Resident, Traveller, Sender {
 
   /** The application lets go: what it wrote still leaves, and it reads nothing more. */
   release(): void {
-    if (this.isReleased) return
-    this.isReleased = true
-    const waiter = this.incoming.waiter
+    const { waiter } = this.incoming
     this.incoming.waiter = undefined
     waiter?.(Effect.suspend(() => Effect.fail(released())))
-    if (this.isRunning) this.letGo()
-    else this.wake(() => this.letGo())
+    if (this.isReleased) return
+    this.isReleased = true
+    this.failWriters()
+    if (this.isRunning) this.letGo(released)
+    else this.wake(() => this.letGo(released))
   }
 
-  private letGo(): void {
+  /** Nobody is left to wait for room; what was handed over is sent nevertheless. */
+  private failWriters(): void {
+    const { writers } = this.outgoing
+    this.outgoing.writers = []
+    const failed = Effect.suspend(() => Effect.fail(writeError(new Error("socket closed"))))
+    for (const { resume } of writers) this.wake(() => resume(failed))
+  }
+
+  private letGo(failure: Failure): void {
     const unread = this.incoming.bytes > 0
     this.incoming.discard()
-    this.incoming.end ??= released
+    this.incoming.end ??= failure
+    this.notifyReader()
     if (this.phase !== "open" || this.isGone) return this.settle()
     // RFC 1122, 4.2.2.13: what was received and not read makes the close a reset
     if (unread && !this.discards) return this.abort(systemError("read", "ECONNRESET"), true)
@@ -387,8 +399,10 @@ export class End implements Resident, Traveller, Sender {
     const wasOpening = this.phase === "opening"
     this.phase = "over"
     this.brokenBy = () => wasOpening ? openError(cause) : writeError(cause)
-    this.incoming.discard()
-    this.incoming.end = () => readError(cause)
+    if (!this.isReleased && !this.finReceived) {
+      this.incoming.discard()
+      this.incoming.end = () => readError(cause)
+    }
     const { writers } = this.outgoing
     this.outgoing.stop()
     for (const { resume } of writers) this.wake(() => resume(Effect.fail(this.brokenBy())))
@@ -415,8 +429,16 @@ export class End implements Resident, Traveller, Sender {
     const { peer } = this
     this.record("reset", 0)
     this.sendBare("reset", () => {
-      if (peer.machine.isUp && this.pair.translate(this)) peer.abort(systemError("read", "ECONNRESET"))
+      if (peer.machine.isUp && this.pair.translate(this)) peer.wasReset()
     })
+  }
+
+  /**
+   * A reset of the peer is here. After its FIN the reader still gets everything, and only writing is broken: Linux looks
+   * at the end of the stream before it looks at the error, which is then EPIPE (`tcp_reset`, `tcp_recvmsg_locked`).
+   */
+  wasReset(): void {
+    this.abort(systemError("read", this.finReceived ? "EPIPE" : "ECONNRESET"))
   }
 
   /** Sends a packet without data, which nobody repeats when it is lost. */

@@ -167,9 +167,10 @@ export const listen = (
     const key = gateKey(machine.name, options.port)
     const listener = yield* Effect.acquireRelease(
       Effect.suspend(() => {
+        const fault = core.fault("listen", machine.name)
         const code = !machine.isUp ? "ENETDOWN" : core.gates.has(key) ? "EADDRINUSE" : undefined
-        if (code !== undefined) {
-          const cause = systemError("listen", code, `${machine.name}:${options.port}`)
+        if (fault !== undefined || code !== undefined) {
+          const cause = fault ?? systemError("listen", code!, `${machine.name}:${options.port}`)
           const reason = new SocketServer.SocketServerOpenError({ cause })
           return Effect.fail(new SocketServer.SocketServerError({ reason }))
         }

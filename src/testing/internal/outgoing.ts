@@ -57,6 +57,9 @@ interface Writer {
 
 const encoder = new TextEncoder()
 
+// each cut is an event and a read more: enough to meet every border in some run, not so much that runs get slow
+const cutChance = 0.25
+
 export class Outgoing {
   private readonly sender: Sender
   readonly lane: Lane = { lastDue: 0 }
@@ -216,7 +219,7 @@ export class Outgoing {
       const room = Math.min(this.accepted, this.edge) - this.sent
       if (room <= 0) return
       const most = Math.min(room, path.longest)
-      const size = cuts-- > 0 && this.sender.draw() < 0.75 ? 1 + Math.floor(this.sender.draw() * most) : most
+      const size = cuts-- > 0 && this.sender.draw() < cutChance ? 1 + Math.floor(this.sender.draw() * most) : most
       const bytes = Math.min(size, most)
       this.sent += bytes
       this.transmit("data", this.takeBytes(bytes), bytes)

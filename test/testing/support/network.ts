@@ -31,8 +31,10 @@ export interface End {
   readonly writeAll: Socket.Writer["writeAll"]
   /** Half-closes. */
   readonly finish: Effect.Effect<void>
-  /** Releases writer and reader. */
+  /** Releases the writer and then the reader. */
   readonly close: Effect.Effect<void>
+  /** Releases the reader first: closes without having half-closed. */
+  readonly drop: Effect.Effect<void>
 }
 
 /** Opens a socket in a scope of its own within the present one. */
@@ -44,7 +46,8 @@ export const open = (socket: Socket.Socket): Effect.Effect<End, Socket.SocketErr
     const { pull } = yield* Scope.provide(socket.reader, scope)
     const { write, writeAll } = yield* Scope.provide(socket.writer, writing)
     const finish = Scope.close(writing, Exit.void)
-    return { socket, pull, write, writeAll, finish, close: Effect.andThen(finish, Scope.close(scope, Exit.void)) }
+    const drop = Scope.close(scope, Exit.void)
+    return { socket, pull, write, writeAll, finish, drop, close: Effect.andThen(finish, drop) }
   })
 
 /** Accepts everything on a port of a host. */
