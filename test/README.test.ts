@@ -17,10 +17,13 @@ interface Block {
 const blocks = (text: string): ReadonlyArray<Block> =>
   Array.from(text.matchAll(/^```(ts[^\n]*)\n([\s\S]*?)^```/gm), ([, info, code]) => ({ info: info!, code: code! }))
 
+const echo = "declare const echo: (socket: Socket.Socket) => Effect.Effect<void, Socket.SocketError>\n"
+
 /** Examples in doc comments say only what matters; this is what surrounds them. */
 const prelude = `import { Effect, Schema, Stream, Schedule, Duration } from "effect"
 import type { Socket } from "effect/socket"
 import { Codec, Connection, ConnectionError, Heartbeat, Policy, Registry, Server } from "holdfast"
+import { TestNetwork } from "holdfast/testing"
 declare const socket: Socket.Socket
 `
 const sources = (folder: string): ReadonlyArray<string> =>
@@ -63,7 +66,8 @@ describe("examples", () => {
       docBlocks(readFileSync(join(root, "src", file), "utf8")).forEach(({ code }, i) => {
         files.set(
           `${file.replaceAll("/", "-")}-${i}.ts`,
-          (code.includes("from \"holdfast") ? "" : prelude) + code + "\nexport {}\n"
+          (code.includes("from \"holdfast") ? "" : prelude + (code.includes("const echo =") ? "" : echo)) + code +
+            "\nexport {}\n"
         )
       })
     }
