@@ -53,6 +53,7 @@ import * as LengthPrefix from "./internal/framings/lengthPrefix.ts"
 import * as Lines from "./internal/framings/lines.ts"
 import * as Varint from "./internal/framings/varint.ts"
 import { checkMsgpack, maxDepth } from "./internal/msgpack.ts"
+import { makePacker, type Packer } from "./internal/packer.ts"
 import type { Content, Payload } from "./internal/payload.ts"
 import * as Payloads from "./internal/payload.ts"
 import { utf8 } from "./internal/utf8.ts"
@@ -439,6 +440,14 @@ export const encoder = <In, Out>(
     return wire === undefined ? frame : wire(frame.success)
   }
 }
+
+/**
+ * The same for frames that are written one behind the other.
+ *
+ * @internal
+ */
+export const packer = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Packer<Out> =>
+  makePacker(codec.framing, codec.payload, limitOf(codec, options))
 
 /**
  * Writes one message as the bytes of a stream. Use `encoder` for many.

@@ -26,6 +26,7 @@ import type { Heartbeat } from "./Heartbeat.ts"
 import { Deadlines, type Limits, limitsOf } from "./internal/deadlines.ts"
 import { Inbox } from "./internal/inbox.ts"
 import { type Frame, Outbox, sizeOf } from "./internal/outbox.ts"
+import type { Packer } from "./internal/packer.ts"
 import { pause } from "./internal/pause.ts"
 import { Pings } from "./internal/pings.ts"
 import { transportOf } from "./internal/transport.ts"
@@ -249,6 +250,7 @@ interface Shared<In, Out> {
 /** What depends on whether the transport keeps messages apart. */
 interface Way<in Out> {
   readonly wire: Wire<Out>
+  readonly packer: Packer<Out> | undefined
   readonly goodbye: (reason: ConnectionError.Reason) => Frame | undefined
 }
 
@@ -256,16 +258,17 @@ const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
   const policy = Policy.make(options.policy)
   const way = (transport: "stream" | "messages"): Way<Out> => {
     const wire: Wire<Out> = { encode: Codec.encoder(options.codec, { maxFrame: policy.maxFrame, transport }) }
+    const packer = transport === "stream" ? Codec.packer(options.codec, { maxFrame: policy.maxFrame }) : undefined
     const { goodbye } = options
-    if (goodbye === undefined) return { wire, goodbye: () => undefined }
+    if (goodbye === undefined) return { wire, packer, goodbye: () => undefined }
     if (typeof goodbye === "function") {
       const encode = (reason: ConnectionError.Reason) =>
         wire.encode((goodbye as (reason: ConnectionError.Reason) => Out)(reason))
-      return { wire, goodbye: (reason) => Result.getOrUndefined(encode(reason)) }
+      return { wire, packer, goodbye: (reason) => Result.getOrUndefined(encode(reason)) }
     }
     const encoded = wire.encode(goodbye)
     if (Result.isFailure(encoded)) throw ConnectionError.make(encoded.failure)
-    return { wire, goodbye: () => encoded.success }
+    return { wire, packer, goodbye: () => encoded.success }
   }
   return { options, policy, limits: limitsOf(policy), stream: way("stream"), messages: way("messages") }
 }
@@ -336,7 +339,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
   const transport = transportFor(socket, options, context)
-  const { goodbye, wire } = transport.messages ? shared.messages : shared.stream
+  const { goodbye, packer, wire } = transport.messages ? shared.messages : shared.stream
   // before anything is open: the framing of a codec is anybody's code
   const decoder = Codec.decoder(options.codec, {
     maxFrame: shared.policy.maxFrame,
@@ -764,14 +767,37 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     return Fiber.interrupt(race)
   })
 
-  const encodeAll = (messages: Iterable<Out>): Result.Result<Array<Frame>, ConnectionError.CodecReason> => {
+  /** All of them can be encoded, or none is sent. */
+  const sendAll = (messages: Iterable<Out>): Effect.Effect<void, Failure> => {
     const frames: Array<Frame> = []
-    for (const message of messages) {
-      const encoded = wire.encode(message)
-      if (Result.isFailure(encoded)) return Result.fail(encoded.failure)
-      frames.push(encoded.success)
+    let packed = 0
+    let packedBytes = 0
+    const add = (message: Out): ConnectionError.CodecReason | undefined => {
+      if (packer === undefined) {
+        const encoded = wire.encode(message)
+        if (Result.isFailure(encoded)) return encoded.failure
+        frames.push(encoded.success)
+        return undefined
+      }
+      const failure = packer.prepare(message)
+      if (failure !== undefined) return failure
+      if (frames.length > 0 || !outbox.pack(packer)) frames.push(packer.frame())
+      else {
+        packed++
+        packedBytes += packer.size
+      }
+      return undefined
     }
-    return Result.succeed(frames)
+    let failure: ConnectionError.CodecReason | undefined
+    let complete = false
+    try {
+      for (const message of messages) if ((failure = add(message)) !== undefined) break
+      complete = failure === undefined
+    } finally {
+      if (!complete) outbox.unpack(packed, packedBytes)
+    }
+    if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
+    return frames.length === 0 && packed > 0 ? Effect.void : outbox.send(frames, slowConsumer)
   }
   const slowConsumer = (error: Failure): void => {
     decide(error)
@@ -784,18 +810,17 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     receiveAll: inbox.receiveAll,
     send: (message) =>
       Effect.suspend(() => {
-        const encoded = wire.encode(message)
-        return Result.isFailure(encoded)
-          ? Effect.fail(ConnectionError.make(encoded.failure))
-          : outbox.send([encoded.success], slowConsumer)
+        if (packer === undefined) {
+          const encoded = wire.encode(message)
+          return Result.isFailure(encoded)
+            ? Effect.fail(ConnectionError.make(encoded.failure))
+            : outbox.send([encoded.success], slowConsumer)
+        }
+        const failure = packer.prepare(message)
+        if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
+        return outbox.pack(packer) ? Effect.void : outbox.send([packer.frame()], slowConsumer)
       }),
-    sendAll: (messages) =>
-      Effect.suspend(() => {
-        const encoded = encodeAll(messages)
-        return Result.isFailure(encoded)
-          ? Effect.fail(ConnectionError.make(encoded.failure))
-          : outbox.send(encoded.success, slowConsumer)
-      }),
+    sendAll: (messages) => Effect.suspend(() => sendAll(messages)),
     flush: outbox.flush,
     isWritable: Effect.sync(() => outbox.isWritable),
     awaitWritable: outbox.awaitWritable,

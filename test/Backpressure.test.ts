@@ -491,6 +491,58 @@ describe("sending", () => {
       assert.strictEqual((yield* c.snapshot).messagesOut, 1)
     }))
 
+  it.effect("small frames leave in one write, in order with large ones between them", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* open()
+      const small = numbers(1, 5000)
+      const large = "x".repeat(5000)
+      yield* c.sendAll(small.slice(0, 100))
+      yield* c.send(large)
+      yield* c.sendAll([...small.slice(100, 200), large, "end"])
+      const expected = lines([...small.slice(0, 100), large, ...small.slice(100, 200), large, "end"])
+      assert.deepInclude((yield* c.snapshot).outbox, { messages: 203, bytes: expected.length })
+      yield* settle
+      assert.strictEqual(yield* peer.text, expected)
+      assert.isBelow((yield* peer.written).length, 15)
+      assert.deepInclude((yield* c.snapshot).outbox, { messages: 0, bytes: 0 })
+    }))
+
+  it.effect("what a failed sendAll took is given back, whatever was there before", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* open()
+      yield* c.send("before")
+      const { outbox } = yield* c.snapshot
+      const bad = [...numbers(1, 1000), "a\nb"]
+      assert.strictEqual((yield* Effect.flip(c.sendAll(bad))).reason._tag, "InvalidMessage")
+      const exit = yield* Effect.exit(Effect.suspend(() =>
+        c.sendAll((function*() {
+          yield* numbers(1, 1000)
+          throw new Error("an iterable of the program's")
+        })())
+      ))
+      assert.strictEqual(exit._tag, "Failure")
+      assert.deepStrictEqual((yield* c.snapshot).outbox, outbox)
+      assert.strictEqual((yield* c.snapshot).messagesOut, 1)
+      yield* c.send("after")
+      yield* settle
+      assert.strictEqual(yield* peer.text, "before\nafter\n")
+    }))
+
+  it.effect("a buffer that was written into before leaves no trace in the bytes before a length", () =>
+    Effect.gen(function*() {
+      const peer = yield* TestSocket.make()
+      const codec = Codec.lengthPrefix({ offset: 2, bytes: 2, maxFrame: 10 })
+      const c = yield* Connection.make(peer.socket, { codec, policy: quiet })
+      const full = new Uint8Array(10).fill(255)
+      assert.strictEqual(
+        (yield* Effect.flip(c.sendAll([full, full, new Uint8Array(11)]))).reason._tag,
+        "FrameTooLong"
+      )
+      yield* c.send(new Uint8Array([7]))
+      yield* settle
+      assert.deepStrictEqual(Array.from((yield* peer.written)[0] as Uint8Array), [0, 0, 0, 1, 7])
+    }))
+
   it.effect("sendAll of more than the outbox holds waits for room, and interrupted sends a prefix", () =>
     Effect.gen(function*() {
       const { c, peer } = yield* openBlocked({ outboxMessages: 4 })

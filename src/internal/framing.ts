@@ -48,6 +48,10 @@ export interface Framing {
   readonly decoder: (maxFrame: number) => FrameDecoder
   /** The wire bytes for a payload. The caller has checked the size of the payload. */
   readonly encode: (payload: Uint8Array) => Result.Result<Uint8Array, CodecReason>
+  /** How many bytes `encode` gives for a payload, or -1 where it fails. Together with `encodeInto`, or not at all. */
+  readonly encodedSize?: (payload: Uint8Array) => number
+  /** Writes what `encode` gives into `target` from `at`, where there is room for it. */
+  readonly encodeInto?: (payload: Uint8Array, target: Uint8Array, at: number) => void
   /** The same for text, when that is faster than going through bytes. */
   readonly encodeText?: (payload: string) => Result.Result<Uint8Array, CodecReason>
 }

@@ -12,6 +12,7 @@ import {
   SlowConsumer
 } from "../ConnectionError.ts"
 import type { Overflow } from "../Policy.ts"
+import { Pack, packable, type Packer } from "./packer.ts"
 import { Signal } from "./signal.ts"
 
 /** Bytes for a stream; a whole message, binary or text, for a message transport. */
@@ -26,6 +27,9 @@ export const sizeOf = (frame: Frame): number =>
 
 // one write: large enough to keep the transport busy, small enough that a control frame is never far behind
 const writeBytes = 64 * 1024
+// the smallest and largest buffer that small frames are written into
+const minPack = 256
+const maxPack = 16 * 1024
 // pongs waiting for a peer that reads nothing; one more proves nothing new
 const maxControl = 64
 
@@ -48,7 +52,11 @@ export interface Bounds {
  * What is being written at the moment does not count against the bounds: that is one write, at most 64 KiB or one frame.
  */
 export class Outbox {
+  // accepted since the last write began, and then what waits behind a write in progress
+  private fresh: Array<Frame | Pack> = []
   private readonly data: Queue.Queue<Frame>
+  private queued = 0
+  private packSize = minPack
   private control: Array<Frame> = []
   private readonly waiters = new Set<Waiter>()
   private readonly flushers = new Set<
@@ -108,7 +116,18 @@ export class Outbox {
   }
 
   private accept(frame: Frame, size: number): void {
-    Queue.offerUnsafe(this.data, frame)
+    if (this.mustQueue) {
+      Queue.offerUnsafe(this.data, frame)
+      this.queued++
+    } else this.fresh.push(frame)
+    this.count(size)
+  }
+
+  private get mustQueue(): boolean {
+    return this.writing || this.queued > 0
+  }
+
+  private count(size: number): void {
     this.accepted++
     this.messages++
     this.bytes += size
@@ -126,10 +145,25 @@ export class Outbox {
   }
 
   private takeOldest(): Frame | undefined {
+    const frame = this.takeFresh() ?? this.takeQueued()
+    if (frame === undefined) return undefined
+    this.messages--
+    this.bytes -= sizeOf(frame)
+    return frame
+  }
+
+  private takeFresh(): Frame | undefined {
+    const first = this.fresh[0]
+    if (!(first instanceof Pack)) return this.fresh.shift() as Frame | undefined
+    const frame = first.takeFirst()
+    if (first.count === 0) this.fresh.shift()
+    return frame
+  }
+
+  private takeQueued(): Frame | undefined {
     const exit = Queue.takeUnsafe(this.data)
     if (exit === undefined || Exit.isFailure(exit)) return undefined
-    this.messages--
-    this.bytes -= sizeOf(exit.value)
+    this.queued--
     return exit.value
   }
 
@@ -161,6 +195,41 @@ export class Outbox {
       case "close":
         return makeError(new SlowConsumer({ messages: this.messages, bytes: this.bytes }))
     }
+  }
+
+  /**
+   * Takes what a packer has prepared into the buffer of the next write; false when it is too large for that, or when
+   * `offer` has to decide.
+   */
+  pack(packer: Packer<never>): boolean {
+    const { size } = packer
+    if (size >= packable || this.closedWith !== undefined || this.mustQueue) return false
+    if (this.waiters.size > 0 || !this.fits(size)) return false
+    const last = this.fresh[this.fresh.length - 1]
+    if (last instanceof Pack && last.hasRoom(size)) last.add(packer)
+    else {
+      if (last instanceof Pack) this.packSize = Math.min(maxPack, this.packSize * 2)
+      const pack = new Pack(Math.max(this.packSize, size))
+      pack.add(packer)
+      this.fresh.push(pack)
+    }
+    this.count(size)
+    return true
+  }
+
+  /** Takes back what `pack` took last. */
+  unpack(count: number, bytes: number): void {
+    this.accepted -= count
+    this.messages -= count
+    this.bytes -= bytes
+    for (let left = count; left > 0;) {
+      const last = this.fresh[this.fresh.length - 1] as Pack
+      const dropped = Math.min(left, last.count)
+      last.dropLast(dropped)
+      if (last.count === 0) this.fresh.pop()
+      left -= dropped
+    }
+    this.relax()
   }
 
   /** Takes all frames in order, waiting for room under `wait`. `onSlow` is told when the policy is to close. */
@@ -301,7 +370,20 @@ export class Outbox {
       }
       this.control = []
     }
+    let packed = 0
     while (this.messages > 0 && size < writeBytes) {
+      const pack = this.fresh[0]
+      if (pack instanceof Pack) {
+        const { bytes, count } = pack
+        if (size > 0 && size + bytes > writeBytes) break
+        this.fresh.shift()
+        this.messages -= count
+        this.bytes -= bytes
+        this.taken += count
+        packed += bytes
+        size += this.push(batch, pack.all())
+        continue
+      }
       const frame = this.takeOldest()
       if (frame === undefined) break
       this.taken++
@@ -309,6 +391,8 @@ export class Outbox {
         ? this.pushSlice(batch, frame)
         : this.push(batch, frame)
     }
+    // the next buffer is as large as what was packed this time
+    if (packed > 0) this.packSize = Math.max(minPack, Math.min(maxPack, packed))
     if (batch.length === 0) {
       if (this.closedWith === undefined) this.work.close()
       return undefined

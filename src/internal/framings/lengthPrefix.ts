@@ -36,6 +36,27 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
   const strip = integer("strip", options.strip ?? size, 0)
   const policy = tooLongOf(options)
   const most = 2 ** (8 * width) - 1
+  // the usual one is written without a loop
+  const plain = width === 4 && big && offset === 0
+
+  const encodeInto = (payload: Uint8Array, target: Uint8Array, at: number): void => {
+    let rest = strip + payload.length - size - adjustment
+    if (!plain) target.fill(0, at, at + strip)
+    // a payload may hold its header, which is written over
+    target.set(payload, at + strip)
+    if (plain) {
+      target[at] = rest >>> 24
+      target[at + 1] = rest >>> 16
+      target[at + 2] = rest >>> 8
+      target[at + 3] = rest
+      return
+    }
+    for (let i = 0; i < width; i++) {
+      target[at + (big ? size - 1 - i : offset + i)] = rest % 256
+      rest = Math.floor(rest / 256)
+    }
+  }
+
   return {
     name: "lengthPrefix",
     skips: policy.skips,
@@ -75,13 +96,14 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
         return Result.fail(new FrameTooLong({ direction: "encode", size: payload.length, limit }))
       }
       const frame = new Uint8Array(total)
-      frame.set(payload, strip)
-      let rest = length
-      for (let i = 0; i < width; i++) {
-        frame[big ? size - 1 - i : offset + i] = rest % 256
-        rest = Math.floor(rest / 256)
-      }
+      encodeInto(payload, frame, 0)
       return Result.succeed(frame)
-    }
+    },
+    encodedSize(payload) {
+      const total = strip + payload.length
+      const length = total - size - adjustment
+      return total < size || length < 0 || length > most ? -1 : total
+    },
+    encodeInto
   }
 }
