@@ -61,7 +61,7 @@ export const link = (core: Core, host?: string, other?: string) => {
 
 const between = (a: string, b: string): Matches => (from, to) => (from === a && to === b) || (from === b && to === a)
 
-interface Ways {
+export interface Ways {
   readonly name: string
   readonly from: (host: string) => Ways
   readonly configure: (options: Settings.LinkOptions) => Effect.Effect<void, never, Scope.Scope>
