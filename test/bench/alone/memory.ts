@@ -1,0 +1,97 @@
+/** The heap that idle connections take, with a server and everything on, and without any network below. */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Scope from "effect/Scope"
+import * as Socket from "effect/socket/Socket"
+import * as SocketServer from "effect/socket/SocketServer"
+import * as Codec from "../../../src/Codec.ts"
+import * as Connection from "../../../src/Connection.ts"
+import * as Registry from "../../../src/Registry.ts"
+import * as Server from "../../../src/Server.ts"
+import type { Measured } from "../loads.ts"
+import { heartbeat } from "../servers/heartbeat.ts"
+import { onCommand } from "../support/commands.ts"
+
+const connections = 100_000
+const policy = { maxConnections: connections }
+
+/** The least that a socket can be: it opens, says nothing and takes everything. */
+const silent = (): Socket.Socket =>
+  Socket.make({
+    reader: Effect.succeed({ pull: Effect.never, upgrade: Socket.SocketUpgradeError.unsupported }),
+    writer: Effect.succeed({ write: () => Effect.void, writeAll: () => Effect.void })
+  })
+
+const heap = (): number => {
+  globalThis.gc!()
+  globalThis.gc!()
+  return process.memoryUsage().heapUsed
+}
+
+/** A listener to which everybody comes at once. */
+const crowd: SocketServer.SocketServer["Service"] = {
+  address: NetAddress.inetAddressFromIpStringUnsafe("127.0.0.1", 7),
+  run: (handler) =>
+    Effect.gen(function*() {
+      const scope = yield* Effect.scope
+      for (let i = 0; i < connections; i++) {
+        yield* Effect.forkIn(Effect.ignoreCause(Effect.scoped(handler(silent()))), scope, { startImmediately: true })
+      }
+      return yield* Effect.never
+    }).pipe(Effect.scoped)
+}
+
+const open = Connection.make({ codec: Codec.lengthPrefix(), heartbeat, policy })
+
+const perConnection = <A, E>(start: (scope: Scope.Scope) => Effect.Effect<A, E>) =>
+  Effect.gen(function*() {
+    const scope = yield* Scope.make()
+    const before = heap()
+    yield* start(scope)
+    yield* Effect.sleep("100 millis")
+    const bytes = (heap() - before) / connections
+    // 100,000 conversations are ended at once, not one by one
+    yield* Scope.close(scope, Exit.interrupt())
+    return bytes
+  })
+
+const served = perConnection((scope) =>
+  Effect.gen(function*() {
+    const registry = yield* Scope.provide(Registry.make<Uint8Array>({ expired: Registry.quietFor("2 minutes") }), scope)
+    const server = Server.run({
+      open,
+      handle: (connection) =>
+        Effect.gen(function*() {
+          while (true) yield* connection.send(yield* connection.receive)
+        }),
+      registry,
+      policy: { ...policy, drain: 0 }
+    })
+    yield* Effect.forkIn(Effect.provideService(server, SocketServer.SocketServer, crowd), scope, {
+      startImmediately: true
+    })
+    while ((yield* registry.size) < connections) yield* Effect.sleep("100 millis")
+  })
+)
+
+const bare = perConnection((scope) =>
+  Scope.provide(
+    Effect.forEach(Array.from({ length: connections }), () => open(silent()), { discard: true }),
+    scope
+  )
+)
+
+onCommand("measure", async ({ rounds }: { readonly rounds: number }) => {
+  const figures: { bare: Array<number>; served: Array<number> } = { bare: [], served: [] }
+  // the heap is exact: more than two rounds would show the same
+  for (let round = 0; round < Math.min(rounds, 2); round++) {
+    figures.served.push(await Effect.runPromise(served))
+    figures.bare.push(await Effect.runPromise(bare))
+  }
+  const measured: ReadonlyArray<Measured> = [
+    { load: "in-memory served", server: "holdfast", unit: "B/conn", rounds: figures.served },
+    { load: "in-memory connection", server: "holdfast", unit: "B/conn", rounds: figures.bare }
+  ]
+  return measured
+})

@@ -1,0 +1,107 @@
+/** Starts the processes of the bench, looks at what they use, and ends them. */
+import type { ChildProcess } from "node:child_process"
+import { spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import type { Call } from "./commands.ts"
+import { caller } from "./commands.ts"
+
+export interface Started {
+  readonly pid: number
+  readonly call: Call
+  /** The port it listens on; 0 for a process that does not. */
+  readonly port: number
+  readonly stop: () => Promise<void>
+}
+
+const attend = new URL("./attend.ts", import.meta.url).href
+const alive = new Set<ChildProcess>()
+process.on("exit", () => {
+  for (const child of alive) child.kill("SIGKILL")
+})
+
+/** What a process has said on its error stream, for the message when it dies. */
+const tail = (child: ChildProcess): () => string => {
+  let text = ""
+  child.stderr?.on("data", (data: Buffer) => {
+    text = (text + data.toString()).slice(-2000)
+  })
+  return () => text
+}
+
+const start = (
+  command: string,
+  args: ReadonlyArray<string>,
+  options: { readonly title: string; readonly listens: boolean; readonly channel: boolean }
+): Promise<Started> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: ["pipe", "pipe", "pipe", ...(options.channel ? ["ipc" as const] : [])] })
+    const errors = tail(child)
+    alive.add(child)
+    const gone = new Promise<void>((done) => {
+      child.once("exit", () => {
+        alive.delete(child)
+        done()
+      })
+    })
+    child.once("error", reject)
+    child.once("exit", (code) => reject(new Error(`${options.title} did not start (${code}): ${errors()}`)))
+    const stop = async () => {
+      if (child.connected) child.disconnect()
+      child.stdin!.end()
+      const timer = setTimeout(() => child.kill("SIGKILL"), 10_000)
+      await gone
+      clearTimeout(timer)
+    }
+    const ready = (port: number) =>
+      resolve({ pid: child.pid!, call: caller(child, options.title), port, stop })
+    if (!options.listens) return ready(0)
+    let output = ""
+    // goes on reading what a server prints, so that it never waits for us
+    child.stdout!.on("data", (data: Buffer) => {
+      output = (output + data.toString()).slice(0, 10_000)
+      const port = /listening \w+:\/\/[^\s:]+:(\d+)/.exec(output)?.[1]
+      if (port !== undefined) ready(Number(port))
+    })
+  })
+
+/** A Node program of ours, or of a user's: the first thing it loads answers our questions about its memory. */
+export const startNode = (
+  script: string | URL,
+  args: ReadonlyArray<string>,
+  options: { readonly title: string; readonly listens: boolean; readonly profile?: string | undefined }
+): Promise<Started> => {
+  const path = typeof script === "string" ? script : fileURLToPath(script)
+  const profile = options.profile === undefined
+    ? []
+    : ["--cpu-prof", `--cpu-prof-dir=${options.profile}`, `--cpu-prof-name=${options.title.replace(/\W+/g, "-")}.cpuprofile`]
+  return start(
+    process.execPath,
+    ["--expose-gc", "--disable-warning=ExperimentalWarning", ...profile, "--import", attend, path, ...args],
+    { ...options, channel: true }
+  )
+}
+
+/** Any other program; it ends when its standard input does. */
+export const startProgram = (command: string, title: string): Promise<Started> =>
+  start(command, [], { title, listens: true, channel: false })
+
+const clockTicks = 100
+
+/** Seconds of CPU that a process has used. Counted by Linux in hundredths. */
+export const cpuSeconds = (pid: number): number => {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /, "").split(" ")
+  return (Number(fields[11]) + Number(fields[12])) / clockTicks
+}
+
+/** Resident bytes of a process. */
+export const residentBytes = (pid: number): number =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) * 1024
+
+/** How many file descriptors a process may have here. */
+export const descriptorLimit = (): number => {
+  const limit = /Max open files\s+(\S+)/.exec(readFileSync("/proc/self/limits", "utf8"))![1]!
+  return limit === "unlimited" ? Infinity : Number(limit)
+}
+
+export const sleep = (millis: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, millis))
