@@ -227,20 +227,27 @@ const latency: Load = {
     })
 }
 
-/** Loads without a network run in a process of their own, which does the rounds itself. */
-const alone = (name: string, script: string, about: string): Load => ({
+/** A load without a network: a process of its own for each part of it. */
+const alone = (name: string, script: string, parts: ReadonlyArray<string>, about: string): Load => ({
   name,
   about,
   descriptors: spareDescriptors,
   servers: [],
   measure: async (settings) => {
-    const url = new URL(`./alone/${script}.ts`, import.meta.url)
-    const child = await startNode(url, [], { title: name, listens: false, profile: settings.profile })
-    try {
-      return await child.call<ReadonlyArray<Measured>>("measure", { rounds: settings.rounds, seconds: settings.seconds })
-    } finally {
-      await child.stop()
+    const measured: Array<Measured> = []
+    for (const part of parts) {
+      const child = await startNode(new URL(`./alone/${script}.ts`, import.meta.url), [], {
+        title: `${name} ${part}`,
+        listens: false,
+        profile: settings.profile
+      })
+      try {
+        measured.push(await child.call<Measured>(part, { rounds: settings.rounds, seconds: settings.seconds }))
+      } finally {
+        await child.stop()
+      }
     }
+    return measured
   }
 })
 
@@ -270,8 +277,8 @@ export const loads: ReadonlyArray<Load> = [
   latency,
   memory,
   cpu,
-  alone("in-memory", "memory", "100,000 connections without a network, heap for each"),
-  alone("decoder", "decoder", "the decoder of length-prefixed frames alone")
+  alone("in-memory", "memory", ["served", "bare"], "100,000 connections without a network, heap for each"),
+  alone("decoder", "decoder", ["small", "large"], "the decoder of length-prefixed frames alone")
 ]
 
 /** Why a load cannot run here, or `undefined`. */

@@ -34,20 +34,24 @@ const decode = (chunks: ReadonlyArray<Uint8Array>, seconds: number) => {
   return { frames: frames / elapsed, bytes: bytes / elapsed }
 }
 
-onCommand("measure", ({ rounds, seconds }: { readonly rounds: number; readonly seconds: number }) => {
-  const small = chunksOf(64, 16 * chunkSize)
-  const large = chunksOf(1024 * 1024, 8 * 1024 * 1024)
-  const figures: { frames: Array<number>; bytes: Array<number> } = { frames: [], bytes: [] }
-  for (let round = 0; round <= rounds; round++) {
-    const { frames } = decode(small, seconds / 2)
-    const { bytes } = decode(large, seconds / 2)
-    if (round === 0) continue
-    figures.frames.push(frames)
-    figures.bytes.push(bytes)
-  }
-  const measured: ReadonlyArray<Measured> = [
-    { load: "decoder 64 B", server: "holdfast", unit: "frame/s", rounds: figures.frames },
-    { load: "decoder 1 MiB", server: "holdfast", unit: "B/s", rounds: figures.bytes }
-  ]
-  return measured
-})
+interface Order {
+  readonly rounds: number
+  readonly seconds: number
+}
+
+/** The first round is not counted. */
+const figures = ({ rounds, seconds }: Order, chunks: ReadonlyArray<Uint8Array>) =>
+  Array.from({ length: rounds + 1 }, () => decode(chunks, seconds)).slice(1)
+
+onCommand("small", (order: Order): Measured => ({
+  load: "decoder 64 B",
+  server: "holdfast",
+  unit: "frame/s",
+  rounds: figures(order, chunksOf(64, 16 * chunkSize)).map(({ frames }) => frames)
+}))
+onCommand("large", (order: Order): Measured => ({
+  load: "decoder 1 MiB",
+  server: "holdfast",
+  unit: "B/s",
+  rounds: figures(order, chunksOf(1024 * 1024, 8 * 1024 * 1024)).map(({ bytes }) => bytes)
+}))

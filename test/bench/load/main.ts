@@ -30,8 +30,8 @@ export interface RunResult {
 const dialling = 128
 // closed loops count once all connections are under way
 const ramp = 100
-// a server that has not answered by then never will
-const patience = 20_000
+// a server that has done nothing for so long never will; a machine that others use can be slow
+const patience = 30_000
 
 let port = 0
 let wire: Wire
@@ -85,9 +85,11 @@ const hooks: Hooks = {
 }
 
 /** Fails as soon as any connection does, or nothing happens for too long. */
-const orFailure = <A>(what: string, start: (resolve: (value: A) => void) => void): Promise<A> =>
+const orFailure = <A>(
+  what: string,
+  start: (resolve: (value: A) => void, progress: () => void) => void
+): Promise<A> =>
   new Promise<A>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`${what}: no answer within ${patience} ms`)), patience)
     const done = () => {
       clearTimeout(timer)
       onFailure = undefined
@@ -96,11 +98,12 @@ const orFailure = <A>(what: string, start: (resolve: (value: A) => void) => void
       done()
       reject(new Error(`${what}: ${error.message}`))
     }
+    const timer = setTimeout(() => onFailure?.(new Error(`nothing happened for ${patience} ms`)), patience)
     if (failure !== undefined) return onFailure(failure)
     start((value) => {
       done()
       resolve(value)
-    })
+    }, () => timer.refresh())
   })
 
 const later = (millis: number): Promise<void> =>
@@ -120,13 +123,14 @@ onCommand("connect", (order: ConnectOrder) => {
   wire = wireOf(order.family, order.size)
   requests = Array.from({ length: inFlight + 1 }, (_, many) =>
     Buffer.concat(Array.from({ length: many }, () => wire.request)))
-  return orFailure<void>("connecting", (resolve) => {
+  return orFailure<void>("connecting", (resolve, progress) => {
     // opening more of them is fine
     let ready = links.length
     const dial = (): void => {
       if (links.length === order.connections) return
       links.push(Link.open(port, wire, hooks, () => {
         ready++
+        progress()
         dial()
         if (ready === order.connections) resolve()
       }))

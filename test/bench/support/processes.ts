@@ -77,7 +77,8 @@ export const startNode = (
     : ["--cpu-prof", `--cpu-prof-dir=${options.profile}`, `--cpu-prof-name=${options.title.replace(/\W+/g, "-")}.cpuprofile`]
   return start(
     process.execPath,
-    ["--expose-gc", "--disable-warning=ExperimentalWarning", ...profile, "--import", attend, path, ...args],
+    // 100,000 connections and more have to fit
+    ["--expose-gc", "--max-old-space-size=8192", "--disable-warning=ExperimentalWarning", ...profile, "--import", attend, path, ...args],
     { ...options, channel: true }
   )
 }
