@@ -48,7 +48,10 @@ export class Fleet {
   ): Promise<Fleet> {
     const server = await kind.start(options.profile)
     const loads = await Promise.all(
-      Array.from({ length: options.processes ?? 1 }, () => startNode(load, [], { title: `load of ${kind.name}`, listens: false }))
+      Array.from(
+        { length: options.processes ?? 1 },
+        () => startNode(load, [], { title: `load of ${kind.name}`, listens: false })
+      )
     )
     return new Fleet(kind, server, loads, shape)
   }

@@ -1,7 +1,7 @@
 /** How rate and memory go with the number of connections, as loads like the others and as a drawing. */
-import { init, use } from "echarts/core"
 import { LineChart } from "echarts/charts"
 import { GridComponent, LegendComponent, TitleComponent } from "echarts/components"
+import { init, use } from "echarts/core"
 import { SVGRenderer } from "echarts/renderers"
 import type { Load, Measured } from "./loads.ts"
 import { echo } from "./loads.ts"

@@ -100,8 +100,13 @@ export const echo = (
   descriptors: shape.connections + spareDescriptors,
   servers,
   measure: (settings) =>
-    withFleets(settings, shape, async (fleets) =>
-      rates(name, "echo/s", await interleaved(settings, (fleet) => fleet.run(settings.seconds * 1000), fleets)), processes)
+    withFleets(
+      settings,
+      shape,
+      async (fleets) =>
+        rates(name, "echo/s", await interleaved(settings, (fleet) => fleet.run(settings.seconds * 1000), fleets)),
+      processes
+    )
 })
 
 const small = 64
@@ -128,13 +133,21 @@ const accept: Load = {
   descriptors: many,
   servers: streams,
   measure: (settings) =>
-    withFleets(settings, { connections: 1, inFlight: 1, size: small }, async (fleets) =>
-      rates("accept", "conn/s", await interleaved(settings, async (fleet) => {
-        const turn = await fleet.churn(settings.seconds * 1000, 64)
-        // what is being closed still costs the server something, which is not the next one's to pay
-        await sleep(200)
-        return turn
-      }, fleets)))
+    withFleets(
+      settings,
+      { connections: 1, inFlight: 1, size: small },
+      async (fleets) =>
+        rates(
+          "accept",
+          "conn/s",
+          await interleaved(settings, async (fleet) => {
+            const turn = await fleet.churn(settings.seconds * 1000, 64)
+            // what is being closed still costs the server something, which is not the next one's to pay
+            await sleep(200)
+            return turn
+          }, fleets)
+        )
+    )
 }
 
 const memory: Load = {
@@ -177,7 +190,8 @@ const idleSeconds = 50
 
 const cpu: Load = {
   name: "cpu",
-  about: `share of a core for ${many} idle connections with a 25 s heartbeat, over ${idleSeconds} s, all servers at once`,
+  about:
+    `share of a core for ${many} idle connections with a 25 s heartbeat, over ${idleSeconds} s, all servers at once`,
   descriptors: many + spareDescriptors,
   servers: ["holdfast", "go", "ws", "holdfast-ws"],
   measure: (settings) =>

@@ -43,7 +43,9 @@ export const printProfiles = (directory: string): string =>
     .filter((name) => name.endsWith(".cpuprofile"))
     .map((name) => {
       const profile = JSON.parse(readFileSync(join(directory, name), "utf8")) as Profile
-      const lines = summarize(profile, 25).map(({ share, where }) => `${(share * 100).toFixed(1).padStart(5)}%  ${where}`)
+      const lines = summarize(profile, 25).map(({ share, where }) =>
+        `${(share * 100).toFixed(1).padStart(5)}%  ${where}`
+      )
       return `${join(directory, name)}\n${lines.join("\n")}`
     })
     .join("\n\n")

@@ -48,7 +48,11 @@ export const print = (measured: ReadonlyArray<Measured>, rounds: number): string
     if (!enough) return base
     const floor = floorOf(known, row.load)
     const value = floor === undefined || floor === row ? undefined : ratios(row.rounds, floor.rounds)
-    return [...base, value === undefined ? "" : `to ${floor!.server}`, ...cells(value, ratio).map((c) => (c === "-" ? "" : c))]
+    return [
+      ...base,
+      value === undefined ? "" : `to ${floor!.server}`,
+      ...cells(value, ratio).map((c) => (c === "-" ? "" : c))
+    ]
   })
   const figures = table([enough ? [...head, "ratio", "median", "min", "max"] : head, ...rows], 3)
   if (!enough) {

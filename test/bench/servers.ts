@@ -64,7 +64,13 @@ export const servers: ReadonlyArray<ServerKind> = [
   node("raw", "frames", script("raw"), [], "node:net by hand, one write a read: the floor"),
   node("effect", "frames", script("effect"), [], "Effect's NodeSocketServer, the same framing by hand, nothing else"),
   node("holdfast", "frames", script("holdfast"), [tcp, "message"], "Holdfast, everything on, one message at a time"),
-  node("holdfast-batch", "frames", script("holdfast"), [tcp, "batch"], "Holdfast, everything on, receiveAll and sendAll"),
+  node(
+    "holdfast-batch",
+    "frames",
+    script("holdfast"),
+    [tcp, "batch"],
+    "Holdfast, everything on, receiveAll and sendAll"
+  ),
   node(
     "serve",
     "frames",

@@ -79,7 +79,9 @@ export const judge = (measured: ReadonlyArray<Measured>): ReadonlyArray<Verdict>
     if (value === undefined) return []
     const subject = target.against === undefined ? target.of : `${target.of} / ${target.against}`
     return [{
-      target: `${target.load}: ${subject} ${target.sense} ${short(target.at)}${target.unit === undefined ? "" : ` ${target.unit}`}`,
+      target: `${target.load}: ${subject} ${target.sense} ${short(target.at)}${
+        target.unit === undefined ? "" : ` ${target.unit}`
+      }`,
       measured: value,
       reached: meets(target.sense, value.median, target.at)
     }]

@@ -13,8 +13,10 @@ const chunksOf = (payload: number, atLeast: number): ReadonlyArray<Uint8Array> =
   const count = Math.ceil(atLeast / frame.length)
   const stream = new Uint8Array(count * frame.length)
   for (let i = 0; i < count; i++) stream.set(frame, i * frame.length)
-  return Array.from({ length: Math.ceil(stream.length / chunkSize) }, (_, i) =>
-    stream.subarray(i * chunkSize, (i + 1) * chunkSize))
+  return Array.from(
+    { length: Math.ceil(stream.length / chunkSize) },
+    (_, i) => stream.subarray(i * chunkSize, (i + 1) * chunkSize)
+  )
 }
 
 const decode = (chunks: ReadonlyArray<Uint8Array>, seconds: number) => {

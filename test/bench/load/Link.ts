@@ -114,7 +114,9 @@ export class Link {
     }
     const { reply } = this.wire
     if (early.length < reply.length) return
-    if (!early.equals(reply)) throw new Error(`the echo is not what was sent (${early.length} for ${reply.length} bytes)`)
+    if (!early.equals(reply)) {
+      throw new Error(`the echo is not what was sent (${early.length} for ${reply.length} bytes)`)
+    }
     this.early = undefined
     this.ready!()
     this.ready = undefined

@@ -121,8 +121,10 @@ onCommand("connect", (order: ConnectOrder) => {
   port = order.port
   inFlight = order.inFlight
   wire = wireOf(order.family, order.size)
-  requests = Array.from({ length: inFlight + 1 }, (_, many) =>
-    Buffer.concat(Array.from({ length: many }, () => wire.request)))
+  requests = Array.from(
+    { length: inFlight + 1 },
+    (_, many) => Buffer.concat(Array.from({ length: many }, () => wire.request))
+  )
   return orFailure<void>("connecting", (resolve, progress) => {
     // opening more of them is fine
     let ready = links.length

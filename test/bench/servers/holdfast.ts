@@ -33,8 +33,10 @@ const perBatch: Handler = (connection) =>
 const program = Effect.gen(function*() {
   const registry = yield* Registry.make<Uint8Array>({ expired: Registry.quietFor("2 minutes") })
   const listener = yield* Listener.make(url)
-  onCommand("broadcast", ({ bytes }: { readonly bytes: number }) =>
-    Effect.runPromise(registry.broadcast(new Uint8Array(bytes).fill(98))))
+  onCommand(
+    "broadcast",
+    ({ bytes }: { readonly bytes: number }) => Effect.runPromise(registry.broadcast(new Uint8Array(bytes).fill(98)))
+  )
   console.log(`listening ${listener.url}`)
   return yield* Server.run({
     open: Connection.make({ codec: Codec.lengthPrefix(), heartbeat, policy }),

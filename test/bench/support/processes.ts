@@ -35,7 +35,9 @@ const start = (
   options: { readonly title: string; readonly listens: boolean; readonly channel: boolean }
 ): Promise<Started> =>
   new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ["pipe", "pipe", "pipe", ...(options.channel ? ["ipc" as const] : [])] })
+    const child = spawn(command, args, {
+      stdio: ["pipe", "pipe", "pipe", ...(options.channel ? ["ipc" as const] : [])]
+    })
     const errors = tail(child)
     alive.add(child)
     const gone = new Promise<void>((done) => {
@@ -53,8 +55,7 @@ const start = (
       await gone
       clearTimeout(timer)
     }
-    const ready = (port: number) =>
-      resolve({ pid: child.pid!, call: caller(child, options.title), port, stop })
+    const ready = (port: number) => resolve({ pid: child.pid!, call: caller(child, options.title), port, stop })
     if (!options.listens) return ready(0)
     let output = ""
     // goes on reading what a server prints, so that it never waits for us
@@ -74,11 +75,24 @@ export const startNode = (
   const path = typeof script === "string" ? script : fileURLToPath(script)
   const profile = options.profile === undefined
     ? []
-    : ["--cpu-prof", `--cpu-prof-dir=${options.profile}`, `--cpu-prof-name=${options.title.replace(/\W+/g, "-")}.cpuprofile`]
+    : [
+      "--cpu-prof",
+      `--cpu-prof-dir=${options.profile}`,
+      `--cpu-prof-name=${options.title.replace(/\W+/g, "-")}.cpuprofile`
+    ]
   return start(
     process.execPath,
     // 100,000 connections and more have to fit
-    ["--expose-gc", "--max-old-space-size=8192", "--disable-warning=ExperimentalWarning", ...profile, "--import", attend, path, ...args],
+    [
+      "--expose-gc",
+      "--max-old-space-size=8192",
+      "--disable-warning=ExperimentalWarning",
+      ...profile,
+      "--import",
+      attend,
+      path,
+      ...args
+    ],
     { ...options, channel: true }
   )
 }
