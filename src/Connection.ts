@@ -598,9 +598,36 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     if (transport.messages) yield* write(closeEvent(reason))
   })
 
+  /** Deadlines see a write begin; the first one is looked at soon, in a task of its own: when the transport has it. */
+  const beginWrite = (): void => {
+    if (deadlines.beginWrite(now())) dispatcher.scheduleTask(() => wakeDeadline?.(), 0)
+  }
+  const endWrite = (data: boolean): void => {
+    deadlines.endWrite(now(), data)
+    outbox.wrote()
+  }
+
+  // begun without the fiber, and more than the transport takes at once
+  let left: NonEmptyReadonlyArray<Frame> | undefined
+  const { writeNow } = transport
+  if (writeNow !== undefined) {
+    outbox.serve = () => {
+      while (left === undefined) {
+        const batch = outbox.next()
+        if (batch === undefined) return true
+        const data = outbox.writingData
+        beginWrite()
+        if (writeNow(batch)) endWrite(data)
+        else left = batch
+      }
+      return false
+    }
+  }
+
   const writer: Effect.Effect<never, Failure> = Effect.gen(function*() {
     while (true) {
-      const batch = outbox.next()
+      const batch = left ?? outbox.next()
+      left = undefined
       if (batch === undefined) {
         const done = outbox.isDrained
         if (done === undefined) {
@@ -613,11 +640,9 @@ const opening = Effect.fnUntraced(function*<In, Out>(
         return yield* done
       }
       const data = outbox.writingData
-      // in a task of its own: when the transport has what is written
-      if (deadlines.beginWrite(now())) dispatcher.scheduleTask(() => wakeDeadline?.(), 0)
+      beginWrite()
       yield* writeAll(batch)
-      deadlines.endWrite(now(), data)
-      outbox.wrote()
+      endWrite(data)
     }
   }).pipe(Effect.catchTag("SocketError", (cause) => Effect.fail(ConnectionError.fromSocketError(cause))))
 

@@ -810,3 +810,63 @@ describe("receiving", () => {
       assert.deepStrictEqual((yield* Fiber.joinAll(receivers)).toSorted(), numbers(1, 10).toSorted())
     }))
 })
+
+describe("a transport that takes a write at once", () => {
+  /** What it takes without anybody waiting, and what the writer of its socket gets. */
+  const openNow = (takes: (bytes: number) => boolean) =>
+    Effect.gen(function*() {
+      const peer = yield* TestSocket.make()
+      const now: Array<string> = []
+      const socket = Connection.describe(peer.socket, {
+        messages: false,
+        writeNow: (chunks) => {
+          const text = chunks.map((chunk) => Buffer.from(chunk).toString()).join("")
+          return takes(text.length) && now.push(text) > 0
+        }
+      })
+      const c = yield* Connection.make({ codec: Codec.lines(), policy: quiet })(socket)
+      return { c, peer, now }
+    })
+
+  it.effect("is written to without the writer, what one turn sends in one write", () =>
+    Effect.gen(function*() {
+      const { c, now, peer } = yield* openNow(() => true)
+      yield* c.sendAll(["1", "2"])
+      yield* c.send("3")
+      yield* c.flush
+      yield* c.send("4")
+      yield* c.flush
+      assert.deepStrictEqual(now, ["1\n2\n3\n", "4\n"])
+      assert.strictEqual(yield* peer.text, "")
+      const { bytesOut, outbox } = yield* c.snapshot
+      assert.deepStrictEqual([bytesOut, outbox.messages], [8, 0])
+    }))
+
+  it.effect("leaves to the writer what it does not take, and the order stays", () =>
+    Effect.gen(function*() {
+      const { c, now, peer } = yield* openNow((bytes) => bytes < 4)
+      yield* c.send("1")
+      yield* c.flush
+      yield* peer.window(0)
+      yield* c.send("too much")
+      yield* settle
+      yield* c.send("2")
+      yield* settle
+      assert.deepStrictEqual(now, ["1\n"])
+      yield* peer.window(Infinity)
+      yield* c.flush
+      yield* c.send("3")
+      yield* c.flush
+      assert.strictEqual(yield* peer.text, "too much\n2\n")
+      assert.deepStrictEqual(now, ["1\n", "3\n"])
+    }))
+
+  it.effect("does not hide a write that fails: the writer says why", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* openNow(() => false)
+      yield* peer.reset
+      yield* c.send("1").pipe(Effect.ignore)
+      yield* settle
+      assert.strictEqual(yield* reasonOf(c as Chat), "Reset")
+    }))
+})

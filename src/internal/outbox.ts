@@ -353,6 +353,11 @@ export class Outbox {
     return this.work.await
   }
 
+  /** Work is given to `serve` first; what it leaves, and the end, is the work of whoever waits. */
+  set serve(serve: () => boolean) {
+    this.work.serve = () => this.closedWith === undefined && !this.writing && serve()
+  }
+
   /** The next write: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
   next(): NonEmptyReadonlyArray<Frame> | undefined {
     const batch: Array<Frame> = []

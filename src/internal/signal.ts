@@ -10,6 +10,8 @@ export class Signal {
   private waiters: Array<(effect: Effect.Effect<void>) => void> = []
   private scheduled = false
   private readonly dispatcher: Scheduler.SchedulerDispatcher
+  /** Runs before waiters are woken; true when there is nothing left to wake them for. */
+  serve: (() => boolean) | undefined
   isOpen: boolean
 
   constructor(dispatcher: Scheduler.SchedulerDispatcher, isOpen: boolean) {
@@ -31,6 +33,7 @@ export class Signal {
 
   private readonly flush = (): void => {
     this.scheduled = false
+    if (this.serve?.() === true) return
     // closed again meanwhile: they look again, and wait again
     const waiters = this.waiters
     this.waiters = []

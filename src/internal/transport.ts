@@ -1,4 +1,5 @@
 /** What is known of a transport beyond what `effect/socket` says. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Socket from "effect/socket/Socket"
 
 const TypeId = "~holdfast/Transport"
@@ -21,6 +22,11 @@ export interface Transport {
    * how a slow writer is told from a stalled one in the middle of a large write.
    */
   readonly unsent?: (() => number) | undefined
+  /**
+   * Writes all of it at once when the transport takes it without making anybody wait. False: nothing was written, and the
+   * socket's writer has to do it, or to say why it cannot. A write without a fiber is what makes small messages cheap.
+   */
+  readonly writeNow?: ((chunks: NonEmptyReadonlyArray<Uint8Array | string>) => boolean) | undefined
 }
 
 const stream: Transport = { messages: false }

@@ -20,7 +20,7 @@ import * as Tls from "node:tls"
 import { describe } from "../internal/transport.ts"
 import * as Address from "./internal/address.ts"
 import * as Options from "./internal/options.ts"
-import { linger, noop, setTcpOptions, tcpOptions, unsent } from "./internal/stream.ts"
+import { linger, noop, setTcpOptions, tcpOptions, unsent, writeNow } from "./internal/stream.ts"
 import * as WebSocket from "./internal/webSocket.ts"
 
 /**
@@ -210,7 +210,8 @@ const makeStream = (address: Address.Address, settings: Settings): Effect.Effect
         return current === undefined ? undefined : unix ? `unix:${address.path}` : Address.localOf(current)
       },
       remote: unix ? address.path : Address.formatInet(address.host, address.port),
-      unsent: () => current === undefined ? 0 : unsent(current)
+      unsent: () => current === undefined ? 0 : unsent(current),
+      writeNow: (chunks) => current !== undefined && writeNow(current, chunks)
     }))
 }
 

@@ -140,22 +140,22 @@ describe("a peer that never reads", () => {
         }
         yield* until("they are all there", () => served.connections.length === first + 8, 10_000)
         // stuck is who has nothing left to do: neither the outbox nor the kernel takes any more
-        const accepted = Effect.map(
-          Effect.forEach(served.connections.slice(first), ({ snapshot }) => snapshot),
-          (all) =>
-            all.map(({ bytesOut, outbox }, i) => `${bytesOut} ${outbox.bytes} ${served.unsent(first + i)}`).join()
-        )
+        const stuck = served.connections.slice(first)
+        const sent = Effect.map(Effect.forEach(stuck, ({ snapshot }) => snapshot), (all) =>
+          all.map(({ bytesOut, outbox }, i) => [bytesOut, outbox.bytes, served.unsent(first + i)]))
         let before = ""
-        let since = performance.now()
-        while (performance.now() - since < 100) {
-          const now = yield* accepted
-          if (now !== before) since = performance.now()
-          before = now
+        for (let looks = 0; looks < 20; looks++) {
+          const now = yield* sent
+          if (
+            `${now}` !== before || now.some(([, , unsent]) =>
+              unsent === 0
+            )
+          ) looks = 0
+          before = `${now}`
           yield* Effect.sleep(5)
         }
-        assert.ok([...Array(8).keys()].every((i) => served.unsent(first + i) > 0))
         // what opening them has left to the garbage collector is not theirs
-        for (let i = 0; i < 4; i++) yield* round(8)
+        for (let i = 0; i < 2; i++) yield* round(8)
         return yield* round(8)
       }))
       // rounds with and without take turns, and of the p99s of each kind the lower quartile counts: what else this
@@ -164,8 +164,8 @@ describe("a peer that never reads", () => {
       const measure = Effect.gen(function*() {
         const quiet: Array<number> = []
         const loaded: Array<number> = []
-        for (let i = 0; i < 12; i++) {
-          for (let k = 0; k < 4; k++) yield* round(0)
+        for (let i = 0; i < 8; i++) {
+          for (let k = 0; k < 2; k++) yield* round(0)
           quiet.push(yield* round(0))
           loaded.push(yield* withStuck)
         }
@@ -178,7 +178,7 @@ describe("a peer that never reads", () => {
       const told = measured.map(({ alone, beside }) => `${alone.toFixed(2)} ms alone, ${beside.toFixed(2)} ms beside`)
       console.log(`p99 of an echo and 8 stuck peers: ${told.join("; ")}`)
       assert.ok(fits(), told.join("; "))
-    }), 60_000)
+    }), 180_000)
 })
 
 describe.skipIf(!has("python3", "--version"))("a slow reader", () => {

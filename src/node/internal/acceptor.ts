@@ -16,7 +16,7 @@ import { describe, type Transport } from "../../internal/transport.ts"
 import * as Address from "./address.ts"
 import * as Handshakes from "./handshakes.ts"
 import type * as Options from "./options.ts"
-import { linger, noop, type tcpOptions, unsent } from "./stream.ts"
+import { linger, noop, type tcpOptions, unsent, writeNow } from "./stream.ts"
 import * as WebSocket from "./webSocket.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
@@ -176,7 +176,13 @@ export const make = (settings: Settings) => {
           ),
           { tlsServer: true }
         ),
-        (socket) => describe(socket, { messages: false, ...arrival.addresses, unsent: () => unsent(conn) })
+        (socket) =>
+          describe(socket, {
+            messages: false,
+            ...arrival.addresses,
+            unsent: () => unsent(conn),
+            writeNow: (chunks) => writeNow(conn, chunks)
+          })
       ),
       services: Context.make(NodeSocket.NetSocket, conn)
     }

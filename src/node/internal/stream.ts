@@ -39,6 +39,19 @@ export const unsent = (conn: Duplex): number => {
     : conn.writableLength - state.writelen + queued
 }
 
+/** `Transport.writeNow` of a stream: as long as what it holds stays below the mark above which it wants to be waited for. */
+export const writeNow = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string>): boolean => {
+  if (!conn.writable) return false
+  let size = conn.writableLength
+  for (const chunk of chunks) size += typeof chunk === "string" ? chunk.length * 3 : chunk.byteLength
+  if (size >= conn.writableHighWaterMark) return false
+  if (chunks.length > 1) conn.cork()
+  for (const chunk of chunks) conn.write(chunk)
+  if (chunks.length > 1) conn.uncork()
+  // what failed at once is told to whoever writes to it again
+  return conn.errored === null
+}
+
 // Linux takes at most this many seconds for TCP_KEEPIDLE and refuses the option beyond
 const longestKeepAlive = 32_767_000
 
