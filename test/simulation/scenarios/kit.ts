@@ -10,14 +10,14 @@ import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
+import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
-import * as Holdfast from "../../../src/index.ts"
 import type * as Client from "../../../src/Client.ts"
 import type { Connection } from "../../../src/Connection.ts"
 import type { ConnectionError } from "../../../src/ConnectionError.ts"
+import * as Holdfast from "../../../src/index.ts"
 import type * as Server from "../../../src/Server.ts"
 import type { TestNetwork } from "../../../src/testing/index.ts"
 import * as Mutants from "../../support/mutants.ts"
@@ -80,8 +80,8 @@ export const scenario = (name: string, { broken, run }: Scenario): void => {
           assert.isFalse(Exit.isSuccess(exit!), "the scenario passes on the broken runtime")
           const failure = yield* Effect.flip(exit!)
           if (!(failure instanceof ScenarioFailure)) throw failure
-            if (process.env.SHOW) console.log(name, "//", bug, "=>", failure.message.slice(0, 400))
-        assert.strictEqual(failure.what, mutant.caughtBy, failure.message)
+          if (process.env.SHOW) console.log(name, "//", bug, "=>", failure.message.slice(0, 400))
+          assert.strictEqual(failure.what, mutant.caughtBy, failure.message)
         }))
     }
   })
@@ -168,26 +168,27 @@ export interface Peer {
   readonly finish: Effect.Effect<void>
 }
 
+/** Opens a socket, until the scope closes. */
+export const openRaw = Effect.fnUntraced(function*(
+  socket: Socket.Socket
+): Effect.fn.Return<Peer, Socket.SocketError, Scope.Scope> {
+  const { pull } = yield* socket.reader
+  const writing = yield* Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope))
+  const { write } = yield* Scope.provide(socket.writer, writing)
+  return { pull, write, finish: Scope.close(writing, Exit.void) }
+})
+
 /** Accepts sockets on a host and runs `talk` with each until the scope closes. */
-export const serveRaw = (
+export const serveRaw = Effect.fnUntraced(function*(
   host: TestNetwork.Host,
-  talk: (peer: Peer, number: number) => Effect.Effect<unknown, unknown, Scope.Scope>,
+  talk: (peer: Peer) => Effect.Effect<unknown, unknown, Scope.Scope>,
   listen?: TestNetwork.ListenOptions
-) =>
-  Effect.gen(function*() {
-    const server = yield* Effect.orDie(host.listen(port, listen))
-    let count = 0
-    yield* Effect.forkScoped(server.run((socket) =>
-      Effect.gen(function*() {
-        const number = ++count
-        const { pull } = yield* socket.reader
-        const writing = yield* Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope))
-        const { write } = yield* Scope.provide(socket.writer, writing)
-        yield* talk({ pull, write, finish: Scope.close(writing, Exit.void) }, number)
-      }).pipe(Effect.scoped, Effect.ignoreCause)
-    ))
-    return { accepted: () => count }
-  })
+) {
+  const server = yield* Effect.orDie(host.listen(port, listen))
+  const accept = (socket: Socket.Socket) =>
+    Effect.flatMap(openRaw(socket), talk).pipe(Effect.scoped, Effect.ignoreCause)
+  yield* Effect.forkScoped(server.run(accept))
+})
 
 /** Reads and drops everything. */
 export const sink = (peer: Peer): Effect.Effect<never, Socket.SocketError> =>

@@ -108,7 +108,13 @@ scenario("F18 a send made while offline settles", {
       const down = yield* Scope.make()
       yield* Scope.provide(network.host("server").refuse(port), down)
       yield* Effect.sleep("2 seconds")
-      const sends = [yield* send(patient), yield* send(short), yield* send(closing), yield* send(full), yield* send(full)]
+      const sends = [
+        yield* send(patient),
+        yield* send(short),
+        yield* send(closing),
+        yield* send(full),
+        yield* send(full)
+      ]
       yield* Effect.sleep("3 seconds")
       yield* Effect.forkScoped(closing.close)
       yield* Effect.sleep("10 seconds")
