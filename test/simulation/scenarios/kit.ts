@@ -3,6 +3,7 @@
  * its own assertion on a runtime that has the bug.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -53,17 +54,25 @@ const step = Duration.minutes(10)
 const steps = 24 * 6
 
 const start = Effect.fnUntraced(function*(scenario: Scenario, holdfast: Mutants.Runtime) {
-  let exit: Exit.Exit<void, unknown> | undefined
-  const body = Effect.onExit(scenario.run(holdfast), (result) => Effect.sync(() => void (exit = result)))
+  const ended: { exit?: Exit.Exit<void, unknown> } = {}
+  const body = Effect.onExit(scenario.run(holdfast), (exit) => Effect.sync(() => void (ended.exit = exit)))
   // detached: what a broken runtime leaves hanging does not hang the test as well
   const fiber = yield* Effect.forkDetach(Effect.scoped(body))
-  for (let i = 0; i < steps && exit === undefined; i++) yield* TestClock.adjust(step)
-  return { exit: exit as Exit.Exit<void, unknown> | undefined, fiber }
+  for (let i = 0; i < steps && ended.exit === undefined; i++) yield* TestClock.adjust(step)
+  return { exit: ended.exit, fiber }
 })
+
+/** A scenario on a broken runtime ended by the assertion that the mutant names, and by nothing else. */
+export const assertCaught = (exit: Exit.Exit<void, unknown>, caughtBy: string): void => {
+  assert.isFalse(Exit.isSuccess(exit), "the scenario passes on the broken runtime")
+  const failure = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+  if (!(failure instanceof ScenarioFailure)) throw failure
+  assert.strictEqual(failure.what, caughtBy, failure.message)
+}
 
 /** Two tests or more: the runtime passes, and every broken one is caught. */
 export const scenario = (name: string, { broken, run }: Scenario): void => {
-  describe(name, () => {
+  describe(`${name}`, () => {
     it.effect(name, () =>
       Effect.gen(function*() {
         const { exit, fiber } = yield* start({ broken, run }, Holdfast)
@@ -77,11 +86,7 @@ export const scenario = (name: string, { broken, run }: Scenario): void => {
         Effect.gen(function*() {
           const { exit } = yield* start({ broken, run }, yield* Mutants.load(mutant))
           assert.isDefined(exit, "the scenario is stuck on the broken runtime")
-          assert.isFalse(Exit.isSuccess(exit!), "the scenario passes on the broken runtime")
-          const failure = yield* Effect.flip(exit!)
-          if (!(failure instanceof ScenarioFailure)) throw failure
-          if (process.env.SHOW) console.log(name, "//", bug, "=>", failure.message.slice(0, 400))
-          assert.strictEqual(failure.what, mutant.caughtBy, failure.message)
+          assertCaught(exit!, mutant.caughtBy)
         }))
     }
   })
