@@ -59,7 +59,8 @@ const write = (mutant: Mutant): string => {
   const mutated = mutate(file, mutant)
   const affected = affectedBy(file)
   FileSystem.mkdirSync(cache, { recursive: true })
-  const directory = FileSystem.mkdtempSync(Path.join(cache, "mutant-"))
+  // the real path: node_modules may be a link, and what the copy shares is named relative to where it is
+  const directory = FileSystem.realpathSync(FileSystem.mkdtempSync(Path.join(cache, "mutant-")))
   for (const original of affected) {
     const copy = Path.join(directory, Path.relative(root, original))
     const text = original === file ? mutated : FileSystem.readFileSync(original, "utf8")
