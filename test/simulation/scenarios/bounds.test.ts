@@ -53,16 +53,14 @@ scenario("F11 a slow reader whose pongs are lively", {
   broken: {
     "the outbox has no bound": {
       file: "src/internal/outbox.ts",
-      find: "return this.messages < this.bounds.messages && this.bytes + size <= this.bounds.bytes",
-      replace: "return this.messages + size >= 0",
+      find: "return this.messages < this.bounds.messages",
+      replace: "return true || this.messages < this.bounds.messages",
       caughtBy: "the most bytes held"
     },
     "a pong counts as taking our bytes": {
       file: "src/internal/deadlines.ts",
-      find: "if (this.stalledSince === undefined || drained !== this.drained) this.stalledSince = now",
-      replace:
-        "if (this.stalledSince === undefined || drained !== this.drained || this.heardAt > this.stalledSince) {\n"
-        + "        this.stalledSince = now\n      }",
+      find: "drained !== this.drained",
+      replace: "drained !== this.drained || this.heardAt > this.stalledSince",
       caughtBy: "why a reader that stopped ends"
     }
   }
@@ -100,8 +98,8 @@ scenario("F12 a single message does not bypass the bound in bytes", {
   broken: {
     "room is made for any message": {
       file: "src/internal/outbox.ts",
-      find: "if (size > this.bounds.bytes) return makeError(",
-      replace: "if (size === Infinity) return makeError(",
+      find: "if (size > this.bounds.bytes) return",
+      replace: "if (size === Infinity) return",
       caughtBy: "a message larger than the outbox"
     },
     "a message is taken while there is any room": {

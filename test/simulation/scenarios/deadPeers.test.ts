@@ -29,8 +29,8 @@ scenario("F1 a keep-alive timer that writes reset does not hide a dead peer", {
   broken: {
     "a write counts as a sign of life": {
       file: "src/internal/deadlines.ts",
-      find: "      this.sentAt = now\n      this.lastMessageAt = now",
-      replace: "      this.sentAt = now\n      this.heardAt = now\n      this.lastMessageAt = now",
+      find: "endWrite(now: number, data: boolean): void {",
+      replace: "endWrite(now: number, data: boolean): void {\n    if (data) this.heardAt = now",
       caughtBy: "the dead peer is noticed"
     }
   }
@@ -88,8 +88,8 @@ scenario("F17 traffic from the server alone does not suppress the pings of a cli
   broken: {
     "inbound traffic counts as ours": {
       file: "src/Connection.ts",
-      find: "const quietSince = Math.min(deadlines.heardAt, deadlines.sentAt)",
-      replace: "const quietSince = deadlines.heardAt",
+      find: "Math.min(deadlines.heardAt, deadlines.sentAt)",
+      replace: "deadlines.heardAt",
       caughtBy: "a client that only listens"
     }
   }
@@ -115,8 +115,8 @@ scenario("F19 a ping that was sent is no sign of life", {
   broken: {
     "liveness is refreshed when a ping is sent": {
       file: "src/internal/deadlines.ts",
-      find: "    this.away = (this.heardAt >= this.backAt ? 0 : this.away) + late",
-      replace: "    this.heardAt = now",
+      find: "pingedLate(late: number, now: number): void {",
+      replace: "pingedLate(late: number, now: number): void {\n    this.heardAt = now",
       caughtBy: "the dead link is noticed"
     }
   }
