@@ -4,6 +4,8 @@ const realTime = [
   "test/integration/**/*.test.ts",
   "test/node/**/*.test.ts",
   "test/cli/**/*.test.ts",
+  "test/testing/SocketContract.test.ts",
+  "test/testing/parity.test.ts",
   "test/README.test.ts"
 ]
 

@@ -1,2 +1,3 @@
+export * as SocketContract from "./SocketContract.ts"
 export * as TestNetwork from "./TestNetwork.ts"
 export * as TestSocket from "./TestSocket.ts"
