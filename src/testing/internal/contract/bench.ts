@@ -1,5 +1,5 @@
 /** What every check does: connect two ends, bound each step, and say what was expected and seen. */
-import * as Arr from "effect/Array"
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -139,7 +139,7 @@ export const describeValue = (value: unknown): string => {
 /** One end of a live connection. */
 export interface End {
   readonly socket: Socket.Socket
-  readonly pull: Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array | string>, Socket.SocketError>
+  readonly pull: Effect.Effect<NonEmptyReadonlyArray<Uint8Array | string>, Socket.SocketError>
   readonly writer: Socket.Writer
   /** Releases the writer. */
   readonly finish: Effect.Effect<void>
@@ -329,7 +329,7 @@ export const receiveRest = (
 export const send = (
   transport: Transport,
   end: End,
-  ...chunks: Arr.NonEmptyReadonlyArray<Uint8Array | string>
+  ...chunks: NonEmptyReadonlyArray<Uint8Array | string>
 ): Effect.Effect<void, Broken> => succeeds(transport, "a write to be taken", end.writer.writeAll(chunks))
 
 /** Whether an error is the orderly end of a stream. */

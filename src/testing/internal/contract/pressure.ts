@@ -103,15 +103,18 @@ const interruptedWrite: Body = (transport) =>
     const full = taken()
     // what comes after the write given up, so that it is seen where that one ends
     const marker = pattern(999_983, chunkSize)
-    const [, next] = yield* Effect.all([
+    yield* Effect.all([
       succeeds(transport, "a write after an interrupted one to be taken", client.writer.write(marker)),
-      Effect.andThen(chunks(transport, server, 0, full), receive(transport, server, chunkSize))
+      Effect.gen(function*() {
+        yield* chunks(transport, server, 0, full)
+        const next = yield* receive(transport, server, chunkSize)
+        if (difference(next, marker) === undefined) return
+        const problem = difference(next, pattern(full, chunkSize))
+        if (problem !== undefined) yield* broken("an interrupted write to arrive whole or not at all", problem)
+        const last = difference(yield* receive(transport, server, chunkSize), marker)
+        if (last !== undefined) yield* broken("the write after an interrupted one", last)
+      })
     ], { concurrency: 2 })
-    if (difference(next, marker) === undefined) return
-    const problem = difference(next, pattern(full, chunkSize))
-    if (problem !== undefined) yield* broken("an interrupted write to arrive whole or not at all", problem)
-    const last = difference(yield* receive(transport, server, chunkSize), marker)
-    if (last !== undefined) yield* broken("the write after an interrupted one", last)
   })
 
 /** A suspended writer has to come to its end, in any way but a defect. */

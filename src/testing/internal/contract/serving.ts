@@ -5,10 +5,11 @@ import * as Queue from "effect/Queue"
 import type * as Socket from "effect/socket/Socket"
 import {
   type Body,
-  Broken,
+  type Broken,
   broken,
   check,
   connect,
+  type End,
   expect,
   listen,
   open,
@@ -18,7 +19,6 @@ import {
   start,
   within
 } from "./bench.ts"
-import type { End } from "./bench.ts"
 import { difference, toBytes } from "./bytes.ts"
 import type { Transport } from "./model.ts"
 
@@ -112,9 +112,7 @@ const failingHandlers: Body = (transport) =>
     yield* within(
       transport,
       "three handlers to have run",
-      Effect.gen(function*() {
-        while (count < 3) yield* Effect.sleep(1)
-      })
+      Effect.repeat(Effect.as(Effect.sleep(1), undefined), { until: () => count >= 3 })
     )
     yield* expect(loop.pollUnsafe() === undefined, "the accept loop to survive its handlers", "its end")
     const [client, end] = yield* Effect.all([

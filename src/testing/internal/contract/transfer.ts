@@ -22,10 +22,14 @@ import {
 import { concat, difference, pattern, toBytes } from "./bytes.ts"
 import type { Transport } from "./model.ts"
 
+/** In blocks, so that the first wrong byte is told and not the bytes that are missing at the end because of it. */
 const arrives = (transport: Transport, end: End, wanted: Uint8Array, expected: string) =>
-  Effect.flatMap(receive(transport, end, wanted.byteLength), (seen) => {
-    const problem = difference(seen, wanted)
-    return problem === undefined ? Effect.void : broken(expected, problem)
+  Effect.gen(function*() {
+    for (let at = 0; at < wanted.byteLength; at += 4096) {
+      const block = wanted.subarray(at, at + 4096)
+      const problem = difference(yield* receive(transport, end, block.byteLength), block)
+      if (problem !== undefined) yield* broken(`${expected}; behind ${at} bytes that did arrive`, problem)
+    }
   })
 
 const singleBytes: Body = (transport) =>
@@ -61,13 +65,17 @@ const emptyWrites: Body = (transport) =>
 const pour = (transport: Transport, end: End, seed: number, size: number) =>
   Effect.gen(function*() {
     let at = 0
-    for (let i = 1; at < size; i++) {
-      const next = (bytes: number) => {
-        const from = at
-        at = Math.min(size, at + bytes)
-        return pattern(seed, at - from, from)
-      }
-      yield* send(transport, end, next(1 + (i * 977) % 60_000), next(1 + i % 7), next(i % 3 === 0 ? 65_536 : 100))
+    const next = (bytes: number) => {
+      const from = at
+      at = Math.min(size, at + bytes)
+      return pattern(seed, at - from, from)
+    }
+    let turn = 0
+    while (true) {
+      turn++
+      const big = turn % 3 === 0 ? 65_536 : 100
+      yield* send(transport, end, next(1 + (turn * 977) % 60_000), next(1 + turn % 7), next(big))
+      if (at === size) return
     }
   })
 
@@ -126,7 +134,7 @@ const concurrentWriters: Body = (transport) =>
         }
       })
     const read = Effect.gen(function*() {
-      const next = new Array<number>(writers).fill(0)
+      const next = Array.from({ length: writers }, () => 0)
       for (let i = 0; i < writers * batches; i++) {
         const seen = yield* receive(transport, server, pieces * pieceSize)
         const writer = seen[0]!
