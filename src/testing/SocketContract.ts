@@ -25,10 +25,10 @@
  *
  * @since 0.1.0
  */
-import { missing } from "./internal/contract/bench.ts"
+import { missing } from "./internal/contract/check.ts"
 import { closing } from "./internal/contract/closing.ts"
 import { messages } from "./internal/contract/messages.ts"
-import type { Check, Need, Transport } from "./internal/contract/model.ts"
+import type { Check, Transport } from "./internal/contract/model.ts"
 import { opening } from "./internal/contract/opening.ts"
 import { pressure } from "./internal/contract/pressure.ts"
 import { serving } from "./internal/contract/serving.ts"
@@ -72,11 +72,3 @@ export const checks: ReadonlyArray<Check> = [...opening, ...transfer, ...pressur
  */
 export const checksFor = (transport: Transport): ReadonlyArray<Check> =>
   checks.filter((check) => missing(transport, check.needs).length === 0)
-
-/**
- * What a transport lacks of what a check needs; empty when the check fits.
- *
- * @category checks
- * @since 0.1.0
- */
-export const lacks = (check: Check, transport: Transport): ReadonlyArray<Need> => missing(transport, check.needs)

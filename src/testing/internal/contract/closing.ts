@@ -2,42 +2,17 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Socket from "effect/socket/Socket"
-import {
-  type Body,
-  broken,
-  check,
-  connect,
-  describeError,
-  type End,
-  expect,
-  fails,
-  isEnd,
-  open,
-  pair,
-  quiet,
-  receive,
-  receiveRest,
-  send,
-  settle,
-  start,
-  staysSuspended,
-  within
-} from "./bench.ts"
-import { difference, pattern, toBytes } from "./bytes.ts"
+import { arrives, connect, type End, isEnd, open, pair, receiveRest, send, start } from "./bench.ts"
+import { pattern, toBytes } from "./bytes.ts"
+import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
-
-const arrives = (transport: Transport, end: End, wanted: Uint8Array, expected: string) =>
-  Effect.flatMap(receive(transport, end, wanted.byteLength), (seen) => {
-    const problem = difference(seen, wanted)
-    return problem === undefined ? Effect.void : broken(expected, problem)
-  })
+import { broken, describeError, expect, expectBytes, fails, quiet, settle, staysSuspended, within } from "./steps.ts"
 
 /** Everything up to the end has to be this, and the end an orderly one. */
 const endsAfter = (transport: Transport, end: End, wanted: Uint8Array, what: string) =>
   Effect.gen(function*() {
     const [bytes, error] = yield* receiveRest(transport, end, `${what}, and then the end`)
-    const problem = difference(bytes, wanted)
-    if (problem !== undefined) yield* broken(`${what}, and then the end`, problem)
+    yield* expectBytes(bytes, wanted, `${what}, and then the end`)
     yield* expect(error.reason._tag === "SocketCloseError", `a SocketCloseError after ${what}`, describeError(error))
     if (!transport.messages) yield* expect(isEnd(error), `close code 1000 after ${what}`, describeError(error))
   })
@@ -243,21 +218,17 @@ const closeEvent: Body = (transport) =>
 
 const abort: Body = (transport) =>
   Effect.gen(function*() {
-    const bench = yield* start(transport)
-    const dialled = yield* bench.dial
-    const [client, accepted] = yield* Effect.all([
-      open(transport, dialled, "the dialling end"),
-      bench.accept
-    ], { concurrency: 2 })
-    const server = yield* open(transport, accepted, "the accepted end")
+    const [client, server] = yield* pair(transport)
     yield* send(transport, client, toBytes("hello"))
     yield* arrives(transport, server, toBytes("hello"), "a greeting")
     const expected = "a broken connection to be told from an orderly end"
     const pull = yield* Effect.forkChild(fails(transport, expected, client.pull), { startImmediately: true })
     yield* staysSuspended(transport, "a pull from a silent peer", pull)
-    yield* transport.abort!(accepted)
+    yield* transport.abort!(server.socket)
     const error = yield* Fiber.join(pull)
     yield* expect(!isEnd(error) && error.reason._tag !== "SocketOpenError", expected, describeError(error))
+    // for good, and not only in the moment of the break
+    yield* quiet(transport)
     yield* fails(transport, "a pull after the connection broke to fail", client.pull)
     yield* fails(transport, "a write after the connection broke to fail", client.writer.write(toBytes("x")))
   })

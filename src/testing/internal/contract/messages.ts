@@ -1,25 +1,11 @@
 /** Message transports: boundaries, text and binary, close codes. */
 import * as Effect from "effect/Effect"
 import * as Socket from "effect/socket/Socket"
-import {
-  type Body,
-  broken,
-  check,
-  connect,
-  describeError,
-  describeValue,
-  type End,
-  expect,
-  pair,
-  quiet,
-  receiveMessages,
-  receiveRest,
-  send,
-  settle,
-  start
-} from "./bench.ts"
+import { connect, type End, pair, receiveMessages, receiveRest, send, start } from "./bench.ts"
 import { difference, pattern } from "./bytes.ts"
+import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
+import { broken, describeError, describeValue, expect, quiet, settle } from "./steps.ts"
 
 type Message = Uint8Array | string
 

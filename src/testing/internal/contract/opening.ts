@@ -3,25 +3,21 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import { arrives, connect, open, receive, send, start } from "./bench.ts"
+import { pattern, toBytes } from "./bytes.ts"
+import { type Body, check } from "./check.ts"
 import {
-  type Body,
   broken,
-  check,
-  connect,
   describeError,
   expect,
+  expectBytes,
   fails,
-  open,
   quiet,
-  receive,
-  send,
   settle,
-  start,
   staysSuspended,
   succeeds,
   within
-} from "./bench.ts"
-import { difference, pattern, toBytes } from "./bytes.ts"
+} from "./steps.ts"
 
 const dialsOnAcquire: Body = (transport) =>
   Effect.gen(function*() {
@@ -31,10 +27,7 @@ const dialsOnAcquire: Body = (transport) =>
     if ((yield* bench.poll) !== undefined) {
       yield* broken("no connection before the reader is acquired", "one that the server handed out")
     }
-    yield* Effect.all([
-      open(transport, socket, "the dialling end"),
-      Effect.flatMap(bench.accept, (socket) => open(transport, socket, "the accepted end"))
-    ], { concurrency: 2 })
+    yield* connect(transport, bench, Effect.succeed(socket))
   })
 
 const refuses: Body = (transport) =>
@@ -72,8 +65,7 @@ const writesWait: Body = (transport) =>
     const server = yield* open(transport, accepted, "the accepted end")
     yield* succeeds(transport, "a write made before the reader was acquired to go on after it", Fiber.join(answer))
     const seen = yield* receive(transport, server, 4)
-    const problem = difference(seen, toBytes("kept"))
-    if (problem !== undefined) yield* broken("the bytes of the write that waited, and of no other", problem)
+    yield* expectBytes(seen, toBytes("kept"), "the bytes of the write that waited, and of no other")
   })
 
 const interruptedDial: Body = (transport) =>
@@ -112,13 +104,9 @@ const redials: Body = (transport) =>
     const bench = yield* start(transport)
     const socket = yield* bench.dial
     for (let i = 0; i < 3; i++) {
-      const [client, server] = yield* Effect.all([
-        open(transport, socket, `the dialling end, for the ${["first", "second", "third"][i]} time`),
-        Effect.flatMap(bench.accept, (socket) => open(transport, socket, "the accepted end"))
-      ], { concurrency: 2 })
+      const [client, server] = yield* connect(transport, bench, Effect.succeed(socket))
       yield* send(transport, client, pattern(i, 100))
-      const problem = difference(yield* receive(transport, server, 100), pattern(i, 100))
-      if (problem !== undefined) yield* broken("the bytes of this connection", problem)
+      yield* arrives(transport, server, pattern(i, 100), "the bytes of this connection")
       yield* within(transport, "a connection to be released", client.close)
       yield* within(transport, "a connection to be released", server.close)
     }
@@ -143,8 +131,7 @@ const writerOutlives: Body = (transport) =>
       Effect.flatMap(bench.accept, (socket) => open(transport, socket, "the accepted end"))
     ], { concurrency: 2 })
     yield* succeeds(transport, "a write made between two connections to go on", Fiber.join(between))
-    const problem = difference(yield* receive(transport, server, 5), toBytes("later"))
-    if (problem !== undefined) yield* broken("the write made between two connections", problem)
+    yield* arrives(transport, server, toBytes("later"), "the write made between two connections")
   })
 
 export const opening = [

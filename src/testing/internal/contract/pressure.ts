@@ -2,23 +2,11 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Socket from "effect/socket/Socket"
-import {
-  type Body,
-  broken,
-  check,
-  describeExit,
-  type End,
-  pair,
-  quiet,
-  receive,
-  receiveRest,
-  send,
-  settle,
-  succeeds,
-  within
-} from "./bench.ts"
+import { arrives, type End, pair, receive, receiveRest, send } from "./bench.ts"
 import { difference, pattern } from "./bytes.ts"
+import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
+import { broken, describeExit, expectBytes, quiet, settle, succeeds, within } from "./steps.ts"
 
 const chunkSize = 64 * 1024
 
@@ -71,8 +59,7 @@ const fill = (transport: Transport, end: End) =>
 const chunks = (transport: Transport, end: End, from: number, to: number) =>
   Effect.gen(function*() {
     for (let i = from; i < to; i++) {
-      const problem = difference(yield* receive(transport, end, chunkSize), pattern(i, chunkSize))
-      if (problem !== undefined) yield* broken(`chunk ${i} of a writer that had to wait`, problem)
+      yield* arrives(transport, end, pattern(i, chunkSize), `chunk ${i} of a writer that had to wait`)
     }
   })
 
@@ -91,8 +78,7 @@ const otherDirection: Body = (transport) =>
     const [client, server] = yield* pair(transport)
     yield* fill(transport, client)
     yield* send(transport, server, pattern(7, 1000))
-    const problem = difference(yield* receive(transport, client, 1000), pattern(7, 1000))
-    if (problem !== undefined) yield* broken("the other direction to work while one is full", problem)
+    yield* arrives(transport, client, pattern(7, 1000), "the other direction to work while one is full")
   })
 
 const interruptedWrite: Body = (transport) =>
@@ -109,10 +95,8 @@ const interruptedWrite: Body = (transport) =>
         yield* chunks(transport, server, 0, full)
         const next = yield* receive(transport, server, chunkSize)
         if (difference(next, marker) === undefined) return
-        const problem = difference(next, pattern(full, chunkSize))
-        if (problem !== undefined) yield* broken("an interrupted write to arrive whole or not at all", problem)
-        const last = difference(yield* receive(transport, server, chunkSize), marker)
-        if (last !== undefined) yield* broken("the write after an interrupted one", last)
+        yield* expectBytes(next, pattern(full, chunkSize), "an interrupted write to arrive whole or not at all")
+        yield* arrives(transport, server, marker, "the write after an interrupted one")
       })
     ], { concurrency: 2 })
   })

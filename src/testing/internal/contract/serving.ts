@@ -3,30 +3,16 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import type * as Socket from "effect/socket/Socket"
-import {
-  type Body,
-  type Broken,
-  broken,
-  check,
-  connect,
-  type End,
-  expect,
-  listen,
-  open,
-  receive,
-  run,
-  send,
-  start,
-  within
-} from "./bench.ts"
-import { difference, toBytes } from "./bytes.ts"
+import { arrives, connect, type End, listen, open, run, send, start } from "./bench.ts"
+import { toBytes } from "./bytes.ts"
+import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
+import { type Broken, expect, within } from "./steps.ts"
 
 const greets = (transport: Transport, client: End, server: End) =>
   Effect.gen(function*() {
     yield* send(transport, client, toBytes("hello"))
-    const problem = difference(yield* receive(transport, server, 5), toBytes("hello"))
-    if (problem !== undefined) yield* broken("a greeting", problem)
+    yield* arrives(transport, server, toBytes("hello"), "a greeting")
   })
 
 const early: Body = (transport) =>
@@ -44,10 +30,7 @@ const early: Body = (transport) =>
     const taken = yield* within(transport, "a connection made before `run` to be handed out", Queue.take(accepted))
     const end = yield* open(transport, taken, "the accepted end")
     yield* within(transport, "a dial before the server runs to succeed", Fiber.join(opening))
-    const problem = difference(yield* receive(transport, end, 5), toBytes("hello"))
-    if (problem !== undefined) {
-      yield* broken("what was sent before the server ran", problem)
-    }
+    yield* arrives(transport, end, toBytes("hello"), "what was sent before the server ran")
   })
 
 const stopAndGo: Body = (transport) =>

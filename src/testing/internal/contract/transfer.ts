@@ -2,35 +2,11 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import {
-  type Body,
-  broken,
-  check,
-  connect,
-  describeExit,
-  type End,
-  open,
-  pair,
-  receive,
-  receiveRest,
-  send,
-  start,
-  staysSuspended,
-  succeeds,
-  within
-} from "./bench.ts"
-import { concat, difference, pattern, toBytes } from "./bytes.ts"
+import { arrives, connect, type End, open, pair, receive, receiveRest, send, start } from "./bench.ts"
+import { concat, pattern, toBytes } from "./bytes.ts"
+import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
-
-/** In blocks, so that the first wrong byte is told and not the bytes that are missing at the end because of it. */
-const arrives = (transport: Transport, end: End, wanted: Uint8Array, expected: string) =>
-  Effect.gen(function*() {
-    for (let at = 0; at < wanted.byteLength; at += 4096) {
-      const block = wanted.subarray(at, at + 4096)
-      const problem = difference(yield* receive(transport, end, block.byteLength), block)
-      if (problem !== undefined) yield* broken(`${expected}; behind ${at} bytes that did arrive`, problem)
-    }
-  })
+import { broken, describeExit, expectBytes, staysSuspended, succeeds, within } from "./steps.ts"
 
 const singleBytes: Body = (transport) =>
   Effect.gen(function*() {
@@ -139,10 +115,7 @@ const concurrentWriters: Body = (transport) =>
         const seen = yield* receive(transport, server, pieces * pieceSize)
         const writer = seen[0]!
         const wanted = concat([0, 1, 2, 3].map((index) => piece(writer, next[writer] ?? 0, index)))
-        const problem = difference(seen, wanted)
-        if (problem !== undefined) {
-          yield* broken(`batch ${next[writer]} of writer ${writer}, whole and in its turn`, problem)
-        }
+        yield* expectBytes(seen, wanted, `batch ${next[writer]} of writer ${writer}, whole and in its turn`)
         next[writer]!++
       }
     })
@@ -196,8 +169,11 @@ const interruptedPull: Body = (transport) =>
         }
         for (const chunk of exit.value) {
           const bytes = toBytes(chunk)
-          const problem = difference(bytes, pattern(1, bytes.byteLength, seen))
-          if (problem !== undefined) yield* broken(`the bytes from ${seen} on, after interrupted pulls`, problem)
+          yield* expectBytes(
+            bytes,
+            pattern(1, bytes.byteLength, seen),
+            `the bytes from ${seen} on, after interrupted pulls`
+          )
           seen += bytes.byteLength
         }
       }
@@ -245,8 +221,7 @@ const manyShort: Body = (transport) =>
         yield* send(transport, client, pattern(i, 10))
         yield* client.close
         const [bytes] = yield* receiveRest(transport, server)
-        const problem = difference(bytes, pattern(i, 10))
-        if (problem !== undefined) yield* broken(`the bytes of connection ${i}`, problem)
+        yield* expectBytes(bytes, pattern(i, 10), `the bytes of connection ${i}`)
         yield* server.close
       }))
     }
