@@ -1,20 +1,24 @@
-/** Real transports, described for the contract: ours, and Effect's own. */
+/** What the contract and the parity suite run over: real transports, and the simulated network. */
 import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
-import * as NodeWS from "@effect/platform-node/NodeWS"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
 import * as Fs from "node:fs"
 import type * as Net from "node:net"
+import { transportOf } from "../../../src/internal/transport.ts"
 import { Dialer, Listener } from "../../../src/node/index.ts"
-import type { SocketContract } from "../../../src/testing/index.ts"
+import { type SocketContract, TestNetwork } from "../../../src/testing/index.ts"
 import { certificate, onLinux, tempDir } from "../../node/fixtures/kit.ts"
 
+type Transport = SocketContract.Transport
 type Server = SocketServer.SocketServer["Service"]
+
+// ---------------------------------------------------------------------------------------------------------------------
+// real
+// ---------------------------------------------------------------------------------------------------------------------
 
 /** The sockets this process has open, lingering ones included. */
 const openSockets = Effect.sync(() =>
@@ -27,7 +31,7 @@ const openSockets = Effect.sync(() =>
   }).length
 )
 
-const connections = new WeakMap<Socket.Socket, Net.Socket>()
+const streams = new WeakMap<Socket.Socket, Net.Socket>()
 
 /** Remembers what an accepted socket runs on, so that a test can break it. */
 const remembering = (server: Server): Server => ({
@@ -37,110 +41,93 @@ const remembering = (server: Server): Server => ({
       Effect.contextWith((context: Context.Context<never>) => {
         const net = Context.getOption(context, NodeSocket.NetSocket)
         const ws = Context.getOption(context, Socket.WebSocket)
-        if (net._tag === "Some") connections.set(socket, net.value)
-        if (ws._tag === "Some") {
-          connections.set(socket, (ws.value as unknown as { readonly _socket: Net.Socket })._socket)
-        }
+        if (net._tag === "Some") streams.set(socket, net.value)
+        if (ws._tag === "Some") streams.set(socket, (ws.value as unknown as { readonly _socket: Net.Socket })._socket)
         return handler(socket)
       })
     )
 })
 
 /** Sends RST. TLS runs on a TCP handle of its own. */
-const abort = (socket: Socket.Socket): Effect.Effect<void> =>
+const abort = (accepted: Socket.Socket): Effect.Effect<void> =>
   Effect.sync(() => {
-    const conn = connections.get(socket)!
-    const below = (conn as unknown as { readonly _parent?: Net.Socket | null })._parent ?? conn
+    const stream = streams.get(accepted)!
+    const below = (stream as unknown as { readonly _parent?: Net.Socket | null })._parent ?? stream
     below.resetAndDestroy()
   })
 
-const describe = (
+const real = (
   name: string,
-  options: Partial<SocketContract.Transport> & Pick<SocketContract.Transport, "listen">
-): SocketContract.Transport => ({
+  messages: boolean,
+  listen: Effect.Effect<readonly [Server, Effect.Effect<Socket.Socket, unknown>], unknown, Scope.Scope>
+): Transport => ({
   name,
-  messages: false,
-  halfClose: true,
+  messages,
+  halfClose: !messages,
+  listen: Effect.map(listen, ([server, dial]) => ({ server: remembering(server), dial })),
+  // a busy machine may take its time
+  deadline: "10 seconds",
   ...(onLinux ? { held: openSockets } : {}),
-  ...options
+  ...(name === "unix" ? {} : { abort })
 })
 
-const listening = (server: Server, dial: Effect.Effect<Socket.Socket, unknown, Scope.Scope>) => ({
-  server: remembering(server),
-  dial
-})
+const ours = (name: string, url: Effect.Effect<string, never, Scope.Scope>, secure = false): Transport =>
+  real(
+    name,
+    name.startsWith("ws"),
+    Effect.gen(function*() {
+      const server = yield* Listener.make(yield* url, secure ? certificate() : {})
+      return [server, Dialer.make(server.url, secure ? { ca: certificate().cert } : {})] as const
+    })
+  )
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Holdfast's
-// ---------------------------------------------------------------------------------------------------------------------
+export const tcp = ours("tcp", Effect.succeed("tcp://127.0.0.1:0"))
+export const unix = ours("unix", Effect.map(tempDir, (dir) => `unix://${dir}/socket`))
+export const tls = ours("tls", Effect.succeed("tls://127.0.0.1:0"), true)
+export const ws = ours("ws", Effect.succeed("ws://127.0.0.1:0/live"))
+export const wss = ours("wss", Effect.succeed("wss://127.0.0.1:0/live"), true)
 
-const ours = (url: Effect.Effect<string, never, Scope.Scope>, secure: boolean) =>
-  Effect.gen(function*() {
-    const server = yield* Listener.make(yield* url, secure ? certificate() : {})
-    return listening(server, Dialer.make(server.url, secure ? { ca: certificate().cert } : {}))
+/** Effect's own adapters: sockets as the kernel has them. */
+export const kernel = real(
+  "kernel",
+  false,
+  Effect.map(NodeSocketServer.make({ host: "127.0.0.1", port: 0, allowHalfOpen: true }), (server) => {
+    const { port } = server.address as { readonly port: number }
+    return [server, NodeSocket.makeNet({ host: "127.0.0.1", port, allowHalfOpen: true })]
   })
-
-export const holdfast: ReadonlyArray<SocketContract.Transport> = [
-  describe("tcp", { listen: ours(Effect.succeed("tcp://127.0.0.1:0"), false), abort }),
-  describe("unix", { listen: ours(Effect.map(tempDir, (dir) => `unix://${dir}/socket`), false) }),
-  describe("tls", { listen: ours(Effect.succeed("tls://127.0.0.1:0"), true), abort }),
-  describe("ws", {
-    listen: ours(Effect.succeed("ws://127.0.0.1:0/live"), false),
-    messages: true,
-    halfClose: false,
-    abort
-  }),
-  describe("wss", {
-    listen: ours(Effect.succeed("wss://127.0.0.1:0/live"), true),
-    messages: true,
-    halfClose: false,
-    abort
-  })
-]
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Effect's
+// simulated
 // ---------------------------------------------------------------------------------------------------------------------
 
-const portOf = (server: Server): number => (server.address as { readonly port: number }).port
-
-// missing from the types of `tls`
-const halfOpen = <A extends object>(options: A): A => Object.assign(options, { allowHalfOpen: true })
-
-const withWebSockets = Effect.provide(Layer.succeed(
-  Socket.WebSocketConstructor,
-  (url) => new NodeWS.WebSocket(url) as unknown as globalThis.WebSocket
-))
-
-export const effect: ReadonlyArray<SocketContract.Transport> = [
-  describe("NodeSocket tcp", {
-    listen: Effect.map(
-      NodeSocketServer.make({ host: "127.0.0.1", port: 0, allowHalfOpen: true }),
-      (server) =>
-        listening(server, NodeSocket.makeNet({ host: "127.0.0.1", port: portOf(server), allowHalfOpen: true }))
-    ),
-    abort
-  }),
-  describe("NodeSocket tls", {
-    listen: Effect.map(
-      NodeSocketServer.makeTls(halfOpen({ host: "127.0.0.1", port: 0, ...certificate() })),
-      (server) =>
-        listening(
-          server,
-          NodeSocket.makeTls(
-            halfOpen({ host: "127.0.0.1", port: portOf(server), ca: certificate().cert, servername: "" })
-          )
-        )
-    ),
-    abort
-  }),
-  describe("NodeSocket ws", {
-    listen: Effect.map(
-      NodeSocketServer.makeWebSocket({ host: "127.0.0.1", port: 0 }),
-      (server) => listening(server, withWebSockets(Socket.makeWebSocket(`ws://127.0.0.1:${portOf(server)}/`)))
-    ),
-    messages: true,
-    halfClose: false,
-    abort
-  })
-]
+/** A client and a server on a network of their own, made anew for each check. */
+export const simulated = (
+  name: string,
+  options: TestNetwork.Options,
+  { dialler, messages = false }: { readonly dialler?: TestNetwork.DialOptions; readonly messages?: boolean } = {}
+): Transport => {
+  let network: TestNetwork.Network | undefined
+  return {
+    name,
+    messages,
+    halfClose: !messages,
+    listen: Effect.gen(function*() {
+      // it outlives the listener: a dial after that has to be refused by the network
+      network = yield* Scope.provide(TestNetwork.make({ seed: 1, ...options }), yield* Scope.make())
+      const server = yield* network.host("server").listen(7000, { messages })
+      return { server, dial: Effect.succeed(network.host("client").dial("server:7000", { messages, ...dialler })) }
+    }),
+    capacity: 4 * 1024 * 1024,
+    bulk: 256 * 1024,
+    // a round trip may take as long as a whole check on a real network
+    deadline: "30 seconds",
+    quiet: "500 millis",
+    abort: (accepted) =>
+      Effect.gen(function*() {
+        const { remote } = transportOf(accepted)
+        const { connections } = yield* network!.snapshot
+        yield* network!.reset(connections.find(({ client }) => client.address === remote)!.id)
+      })
+  }
+}
