@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { SocketContract } from "../../src/testing/index.ts"
-import * as Transports from "./support/transports.ts"
+import { tcp, tls, unix, ws } from "./support/transports.ts"
 
 interface Deviation {
   /** Names of transports. */
@@ -47,9 +47,7 @@ const deviations: ReadonlyArray<Deviation> = [
 
 const hangs = /^(nothing within|them still running)/
 
-const { tcp, tls, unix, ws, wss } = Transports
-
-describe.each([tcp, unix, tls, ws, wss])("$name", (transport) => {
+describe.each([tcp, unix, tls, ws])("$name", (transport) => {
   for (const check of SocketContract.checksFor(transport)) {
     const deviation = deviations.find(({ checks, of }) => of.test(transport.name) && checks.test(check.name))
     if (deviation === undefined) {

@@ -146,7 +146,6 @@ class Pipe {
 interface Link {
   readonly toServer: Pipe
   readonly toClient: Pipe
-  held: number
 }
 
 const links = new WeakMap<Socket.Socket, Link>()
@@ -252,7 +251,7 @@ export const make = (options: { readonly messages: boolean; readonly halfClose?:
         if (flaw === "hangs when refused") return Effect.never
         return Effect.fail(flaw === "tells a refusal as a close" ? closed(1006) : openError())
       }
-      const link: Link = { toServer: new Pipe(messages, flaw), toClient: new Pipe(messages, flaw), held: 2 }
+      const link: Link = { toServer: new Pipe(messages, flaw), toClient: new Pipe(messages, flaw) }
       const before = crossed
       crossed = link.toClient
       const accepted: Socket.Socket = socketOf(

@@ -74,7 +74,7 @@ const real = (
 const ours = (name: string, url: Effect.Effect<string, never, Scope.Scope>, secure = false): Transport =>
   real(
     name,
-    name.startsWith("ws"),
+    name === "ws",
     Effect.gen(function*() {
       const server = yield* Listener.make(yield* url, secure ? certificate() : {})
       return [server, Dialer.make(server.url, secure ? { ca: certificate().cert } : {})] as const
@@ -85,7 +85,6 @@ export const tcp = ours("tcp", Effect.succeed("tcp://127.0.0.1:0"))
 export const unix = ours("unix", Effect.map(tempDir, (dir) => `unix://${dir}/socket`))
 export const tls = ours("tls", Effect.succeed("tls://127.0.0.1:0"), true)
 export const ws = ours("ws", Effect.succeed("ws://127.0.0.1:0/live"))
-export const wss = ours("wss", Effect.succeed("wss://127.0.0.1:0/live"), true)
 
 /** Effect's own adapters: sockets as the kernel has them. */
 export const kernel = real(
