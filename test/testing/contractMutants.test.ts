@@ -125,6 +125,12 @@ const mutants: ReadonlyArray<Mutant> = [
     check: "a failing handler stops neither the accept loop nor the next connection",
     seen: /^nothing within 5s/
   },
+  {
+    flaw: "ends connections when it stops",
+    check: "a connection acquired elsewhere outlives the accept loop",
+    seen: /^SocketWriteError/
+  },
+  { flaw: "hangs when both close", check: "both ends may close at once", seen: /^them still running after 15s/ },
   { flaw: "merges messages", check: "messages that are read late are not merged", seen: /./, messages: true },
   {
     flaw: "makes text binary",

@@ -42,6 +42,8 @@ export type Flaw =
   | "ends where it cannot half-close"
   | "cannot be dialled twice"
   | "brings empty batches"
+  | "hangs when both close"
+  | "ends connections when it stops"
 
 type Frame = Uint8Array | string
 type Resume<A> = (effect: Effect.Effect<A, Socket.SocketError>) => void
@@ -171,6 +173,7 @@ export const make = (options: { readonly messages: boolean; readonly halfClose?:
           live = undefined
           latch.closeUnsafe()
           if (flaw !== "leaks") held--
+          const both = own.outgoing.gone
           own.incoming.gone = true
           own.outgoing.left = true
           own.outgoing.finish(closed(1000))
@@ -178,7 +181,7 @@ export const make = (options: { readonly messages: boolean; readonly halfClose?:
           if (flaw !== "leaves a write when the peer goes") own.incoming.wake(Effect.fail(writeError()))
           own.incoming.frames = []
           if (flaw !== "leaves a pull when its scope closes") own.incoming.finish(closed(1006))
-          return flaw === "hangs on release" ? Effect.never : Effect.void
+          return flaw === "hangs on release" || (flaw === "hangs when both close" && both) ? Effect.never : Effect.void
         })
       )
       live = own
@@ -231,7 +234,7 @@ export const make = (options: { readonly messages: boolean; readonly halfClose?:
     const unclaimed = new Map<Socket.Socket, Link>()
     let listening = true
     let running = 0
-    let crossed: Pipe | undefined
+    let latest: Pipe | undefined
     const destroy = (socket: Socket.Socket) => {
       const link = unclaimed.get(socket)
       if (link === undefined) return
@@ -252,8 +255,8 @@ export const make = (options: { readonly messages: boolean; readonly halfClose?:
         return Effect.fail(flaw === "tells a refusal as a close" ? closed(1006) : openError())
       }
       const link: Link = { toServer: new Pipe(messages, flaw), toClient: new Pipe(messages, flaw) }
-      const before = crossed
-      crossed = link.toClient
+      const before = latest
+      latest = link.toClient
       const accepted: Socket.Socket = socketOf(
         Effect.suspend(() => {
           if (!unclaimed.delete(accepted)) return Effect.fail(openError())
@@ -308,6 +311,7 @@ export const make = (options: { readonly messages: boolean; readonly halfClose?:
             }).pipe(
               Effect.ensuring(Effect.suspend(() => {
                 running--
+                if (flaw === "ends connections when it stops") latest?.finish(closed(1000))
                 return flaw === "keeps handlers when it stops" ? Effect.void : Scope.close(scope, Exit.void)
               }))
             )
