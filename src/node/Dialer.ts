@@ -6,7 +6,6 @@
  *
  * @since 0.1.0
  */
-import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import * as NodeWS from "@effect/platform-node/NodeWS"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,10 +16,9 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
-import { describe } from "../internal/transport.ts"
 import * as Address from "./internal/address.ts"
 import * as Options from "./internal/options.ts"
-import { linger, noop, setTcpOptions, tcpOptions, unsent, writeNow } from "./internal/stream.ts"
+import { linger, makeSocket, noop, setTcpOptions, tcpOptions, unsent, writeNow } from "./internal/stream.ts"
 import * as WebSocket from "./internal/webSocket.ts"
 
 /**
@@ -164,12 +162,24 @@ const openError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
 
 const connect = (address: Address.Address, settings: Settings): readonly [Net.Socket, "connect" | "secureConnect"] => {
-  if (address.scheme === "unix") return [Net.createConnection({ path: address.path }), "connect"]
+  // the peer's FIN ends what it sends, not what we send: `Policy.halfClose` says for how long
+  const allowHalfOpen = true
+  if (address.scheme === "unix") return [Net.createConnection({ path: address.path, allowHalfOpen }), "connect"]
   const { host, port } = address
-  if (address.scheme === "tcp") return [Net.createConnection({ host, port, ...settings.tcp }), "connect"]
+  if (address.scheme === "tcp") {
+    return [Net.createConnection({ host, port, allowHalfOpen, ...settings.tcp }), "connect"]
+  }
   // an IP address is no server name (RFC 6066, 3)
   const servername = settings.tls.servername ?? (Net.isIP(host) === 0 ? host : "")
-  return [Tls.connect({ host, port, ...settings.tls, servername }), "secureConnect"]
+  // the types do not know that TLS has it too
+  const secured: Tls.ConnectionOptions & { readonly allowHalfOpen: boolean } = {
+    host,
+    port,
+    allowHalfOpen,
+    ...settings.tls,
+    servername
+  }
+  return [Tls.connect(secured), "secureConnect"]
 }
 
 const makeStream = (address: Address.Address, settings: Settings): Effect.Effect<Socket.Socket> => {
@@ -203,16 +213,15 @@ const makeStream = (address: Address.Address, settings: Settings): Effect.Effect
       }
     })
   })
-  return Effect.map(NodeSocket.fromDuplex(open, { openTimeout: settings.openTimeout }), (socket) =>
-    describe(socket, {
-      messages: false,
-      get local() {
-        return current === undefined ? undefined : unix ? `unix:${address.path}` : Address.localOf(current)
-      },
-      remote: unix ? address.path : Address.formatInet(address.host, address.port),
-      unsent: () => current === undefined ? 0 : unsent(current),
-      writeNow: (chunks) => current !== undefined && writeNow(current, chunks)
-    }))
+  return makeSocket(open, () => current, {
+    messages: false,
+    get local() {
+      return current === undefined ? undefined : unix ? `unix:${address.path}` : Address.localOf(current)
+    },
+    remote: unix ? address.path : Address.formatInet(address.host, address.port),
+    unsent: () => current === undefined ? 0 : unsent(current),
+    writeNow: (chunks) => current !== undefined && writeNow(current, chunks)
+  }, { openTimeout: settings.openTimeout })
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -17,22 +17,6 @@ interface Deviation {
 /** Each of them is a step that hangs; that anything else goes wrong is no deviation but a failure. */
 const deviations: ReadonlyArray<Deviation> = [
   {
-    of: /^(tcp|unix|tls)$/,
-    checks: /^(writes to a peer that is gone|a broken connection)/,
-    reason: "NodeSocket waits for `drain`, `error` or `close` of a stream that is destroyed and has emitted them all"
-  },
-  {
-    of: /^(tcp|unix|tls)$/,
-    checks: /^closing in the middle of traffic/,
-    reason: "the same, when the write comes after the close",
-    sometimes: true
-  },
-  {
-    of: /^(tcp|unix|tls)$/,
-    checks: /^after a half-close the rest is read/,
-    reason: "Dialer does not ask for half-open sockets: Node ends our side at the peer's FIN, and the next write hangs"
-  },
-  {
     of: /^tls$/,
     checks: /^a peer that closed before the reader was acquired/,
     reason: "Node has read the FIN and emitted `end` before NodeSocket listens for it, so the first pull waits for ever"

@@ -12,11 +12,11 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { describe, type Transport } from "../../internal/transport.ts"
+import type { Transport } from "../../internal/transport.ts"
 import * as Address from "./address.ts"
 import * as Handshakes from "./handshakes.ts"
 import type * as Options from "./options.ts"
-import { linger, noop, type tcpOptions, unsent, writeNow } from "./stream.ts"
+import { linger, makeSocket, noop, type tcpOptions, unsent, writeNow } from "./stream.ts"
 import * as WebSocket from "./webSocket.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
@@ -144,11 +144,13 @@ export const make = (settings: Settings) => {
   }
 
   /** Passes the ownership to whoever acquires the reader. */
-  function claim(arrival: Arrival): Effect.Effect<void, Socket.SocketError, Scope.Scope> {
+  function claim(arrival: Arrival, stream: Duplex): Effect.Effect<void, Socket.SocketError, Scope.Scope> {
     return Effect.acquireRelease(
       Effect.suspend(() => {
-        if (arrival.raw.destroyed) {
-          return Effect.fail(openError(arrival.raw.errored ?? new Error("the connection ended before it was read")))
+        if (arrival.raw.destroyed || stream.destroyed) {
+          return Effect.fail(
+            openError(stream.errored ?? arrival.raw.errored ?? new Error("the connection ended before it was read"))
+          )
         }
         if (!unclaimed.has(arrival)) return Effect.fail(openError(new Error("the connection was read before")))
         forget(arrival)
@@ -168,21 +170,19 @@ export const make = (settings: Settings) => {
 
   function openStream(arrival: Arrival, conn: Net.Socket): Opened {
     return {
-      socket: Effect.map(
-        NodeSocket.fromDuplex(
-          Effect.acquireRelease(
-            Effect.as(claim(arrival), conn),
-            (conn) => Effect.sync(() => linger(conn, settings.linger))
-          ),
-          { tlsServer: true }
+      socket: makeSocket(
+        Effect.acquireRelease(
+          Effect.as(claim(arrival, conn), conn),
+          (conn) => Effect.sync(() => linger(conn, settings.linger))
         ),
-        (socket) =>
-          describe(socket, {
-            messages: false,
-            ...arrival.addresses,
-            unsent: () => unsent(conn),
-            writeNow: (chunks) => writeNow(conn, chunks)
-          })
+        () => conn,
+        {
+          messages: false,
+          ...arrival.addresses,
+          unsent: () => unsent(conn),
+          writeNow: (chunks) => writeNow(conn, chunks)
+        },
+        { tlsServer: true }
       ),
       services: Context.make(NodeSocket.NetSocket, conn)
     }
@@ -196,7 +196,7 @@ export const make = (settings: Settings) => {
   ): Opened {
     return {
       socket: WebSocket.make({
-        acquire: Effect.as(claim(arrival), { ws, stream }),
+        acquire: Effect.as(claim(arrival, stream), { ws, stream }),
         linger: settings.linger,
         addresses: arrival.addresses
       }),

@@ -23,12 +23,14 @@ const fill = (transport: Transport, end: End) =>
   Effect.gen(function*() {
     const capacity = transport.capacity ?? 64 * 1024 * 1024
     let taken = 0
+    let full = false
     const fiber: Fiber.Fiber<never, Socket.SocketError> = yield* Effect.forkScoped(
       Effect.gen(function*() {
         while (true) {
           yield* end.writer.writeAll([pattern(taken, chunkSize)])
           taken++
-          if (taken * chunkSize > capacity) return yield* Effect.never
+          // once it was full, a peer may take as much as it likes
+          if (!full && taken * chunkSize > capacity) return yield* Effect.never
         }
       }),
       { startImmediately: true }
@@ -52,6 +54,7 @@ const fill = (transport: Transport, end: End) =>
       }
     })
     yield* settled
+    full = true
     const stuck: Stuck = { fiber, taken: () => taken }
     return stuck
   })
