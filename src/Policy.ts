@@ -6,118 +6,30 @@
  *
  * @since 0.1.0
  */
-import * as ByteSize from "effect/ByteSize"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as SchemaIssue from "effect/SchemaIssue"
-import * as SchemaTransformation from "effect/SchemaTransformation"
+import { bytes, configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits.ts"
 
-// ---------------------------------------------------------------------------------------------------------------------
-// reading durations and sizes as people write them
-// ---------------------------------------------------------------------------------------------------------------------
-
-const units: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-const compact = /^(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)\s*)+$/
-const compactPart = /(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)/g
-
-/**
- * Reads a duration as people write it: `25s`, `1m 30s`, `500 ms`, `25 seconds`, `Infinity`, or a bare number of
- * milliseconds.
- *
- * @category parsing
- * @since 0.1.0
- */
-export const parseDuration = (text: string): Option.Option<Duration.Duration> => {
-  const trimmed = text.trim()
-  if (/^\d+(?:\.\d+)?$/.test(trimmed)) return Option.some(Duration.millis(Number(trimmed)))
-  if (!compact.test(trimmed)) {
-    return Duration.fromInput((/^inf(inity)?$/i.test(trimmed) ? "Infinity" : trimmed) as Duration.Input)
-  }
-  let millis = 0
-  for (const [, amount, unit] of trimmed.matchAll(compactPart)) millis += Number(amount) * units[unit!]!
-  return Option.some(Duration.millis(millis))
-}
-
-/**
- * Reads a number of bytes as people write it: `1048576`, `1MiB`, `64 KiB`, `10 MB`.
- *
- * @category parsing
- * @since 0.1.0
- */
-export const parseBytes = (text: string): Option.Option<number> => {
-  const trimmed = text.trim()
-  if (/^\d+$/.test(trimmed)) return Option.some(Number(trimmed))
-  const spaced = trimmed.replace(/^([\d.]+)\s*([KMGT]i?)?B?$/i, (_, amount: string, unit: string | undefined) => {
-    const prefix = unit === undefined ? "" : unit[0]!.toUpperCase() + (unit[1] === undefined ? "" : "i")
-    return `${amount} ${prefix === "K" ? "k" : prefix}B`
-  })
-  return Option.flatMap(ByteSize.fromString(spaced), ByteSize.toNumber)
-}
-
-const readable = <A>(
-  expected: string,
-  parse: (text: string) => Option.Option<A>,
-  fromNumber: (value: number) => A,
-  print: (value: A) => string | number
-) =>
-  SchemaTransformation.transformEffect<A, string | number>({
-    decode: (input, options) => {
-      const read = typeof input === "number" ? Option.some(fromNumber(input)) : parse(input)
-      return Option.isSome(read)
-        ? Effect.succeed(read.value)
-        : Effect.fail(new SchemaIssue.InvalidValue({ expected }, input, options))
-    },
-    encode: (value) => Effect.succeed(print(value))
-  })
-
-// what is finer than a millisecond has no unit here that people write
-const printDuration = (duration: Duration.Duration): string | number => {
-  const millis = Duration.toMillis(duration)
-  return !Number.isFinite(millis) ? "Infinity" : Number.isInteger(millis) ? Duration.format(duration) : millis
-}
-
-const Text = Schema.Union([Schema.String, Schema.Finite])
-
-const limit = (name: string) =>
-  Text.pipe(
-    Schema.decodeTo(
-      Schema.Duration.check(
-        Schema.makeFilter((d: Duration.Duration) =>
-          Duration.toMillis(d) < 0 ? `${name} must not be negative; 0 turns a limit off` : undefined
-        )
-      ),
-      readable(
-        `${name} as a duration such as "25s", "1m 30s" or a number of milliseconds`,
-        parseDuration,
-        Duration.millis,
-        printDuration
-      )
-    )
-  )
-
-const whole = (name: string, minimum: number) =>
-  Schema.makeFilter((n: number) =>
-    !Number.isSafeInteger(n) || n < minimum ? `${name} must be a whole number, at least ${minimum}` : undefined
-  )
-
-const bytes = (name: string) =>
-  Text.pipe(
-    Schema.decodeTo(
-      Schema.Number.check(whole(name, 1)),
-      readable(`${name} as bytes such as 65536, "64 KiB" or "1 MiB"`, parseBytes, (n) => n, (n) => n)
-    )
-  )
-
-const count = (name: string, minimum: number) => Schema.Number.check(whole(name, minimum))
-
-const fraction = (name: string) =>
-  Schema.Number.check(
-    Schema.makeFilter((n: number) => (n >= 0 && n <= 1 ? undefined : `${name} must be between 0 and 1`))
-  )
+export {
+  /**
+   * Reads a number of bytes as people write it: `1048576`, `1MiB`, `64 KiB`, `10 MB`.
+   *
+   * @category parsing
+   * @since 0.1.0
+   */
+  parseBytes,
+  /**
+   * Reads a duration as people write it: `25s`, `1m 30s`, `500 ms`, `25 seconds`, `Infinity`, or a bare number of
+   * milliseconds.
+   *
+   * @category parsing
+   * @since 0.1.0
+   */
+  parseDuration
+} from "./internal/limits.ts"
 
 /**
  * What happens to a message that finds the outbox full.
@@ -257,10 +169,7 @@ type Fields = typeof Policy.fields
  * @category models
  * @since 0.1.0
  */
-export type Patch = {
-  readonly [K in keyof Fields]?: Fields[K]["Type"] extends Duration.Duration ? Duration.Input | undefined
-    : Fields[K]["Type"] | undefined
-}
+export type Patch = PatchOf<Fields>
 
 /**
  * A policy that cannot be used; the message names every wrong field.
@@ -346,29 +255,10 @@ const durations = new Set<string>([
 ])
 
 const decodeExact = Schema.decodeUnknownResult(Policy, { errors: "all", onExcessProperty: "error" })
-const construct = Schema.decodeUnknownResult(Schema.toType(Schema.Struct(Policy.fields)), { errors: "all" })
+const patched = patcher(Policy.fields, base, durations, (values) => new Policy(values))
 
-const patchResult = (policy: object, patch: Patch): Result.Result<Policy, InvalidPolicy> => {
-  const input: Record<string, unknown> = { ...policy }
-  const wrong: Array<string> = []
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === undefined) continue
-    if (!Object.hasOwn(base, name)) wrong.push(`there is no field ${JSON.stringify(name)}`)
-    else if (!durations.has(name)) input[name] = value
-    else {
-      const read = typeof value === "string" ? parseDuration(value) : Duration.fromInput(value as Duration.Input)
-      // a duration made of NaN is zero, which would mean "off"
-      if (Option.isNone(read) || Number.isNaN(value)) wrong.push(`${name} is not a duration: ${String(value)}`)
-      else input[name] = read.value
-    }
-  }
-  const checked = construct(input)
-  if (Result.isFailure(checked)) wrong.push(oneLine(checked.failure.message))
-  else if (wrong.length === 0) return Result.succeed(new Policy(checked.success))
-  return Result.fail(new InvalidPolicy({ detail: wrong.join("; ") }))
-}
-
-const oneLine = (message: string): string => message.replace(/\n\s+at /g, " at ").replace(/\n\s*/g, "; ")
+const patchResult = (policy: object, patch: Patch): Result.Result<Policy, InvalidPolicy> =>
+  Result.mapError(patched(policy, patch), (detail) => new InvalidPolicy({ detail }))
 
 const must = (result: Result.Result<Policy, InvalidPolicy>): Policy => {
   if (Result.isFailure(result)) throw result.failure
@@ -505,19 +395,7 @@ export const encode: (policy: Policy) => typeof Policy.Encoded = Schema.encodeSy
  * @since 0.1.0
  */
 export const config = (from: Policy = defaults): Config.Config<Policy> => {
-  const encoded = encode(from) as Record<string, unknown>
-  const fields = Object.fromEntries(
-    Object.entries(Policy.fields).map(([name, field]) => [
-      name,
-      (field as unknown as typeof Schema.String).pipe(
-        Schema.withDecodingDefaultKey(Effect.succeed(encoded[name] as string))
-      )
-    ])
-  ) as unknown as Fields
-  const read = Config.map(
-    Config.schema(Schema.Struct(fields)),
-    (values) => new Policy(values as ConstructorParameters<typeof Policy>[0])
-  )
+  const read = Config.map(configOf(Policy.fields, encode(from)), (values) => new Policy(values))
   // below a name of which nothing is set there is not even an object to read
   return Config.withDefault(read, from)
 }
