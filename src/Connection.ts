@@ -829,7 +829,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     race.interruptUnsafe()
   }
 
-  const self: Connection<In, Out> & Watched = {
+  const self: Connection<In, Out> & Watched & Resting = {
     id,
     receive: inbox.receive,
     receiveAll: inbox.receiveAll,
@@ -899,7 +899,8 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     [Watched]: (watcher) => {
       if (gone) watcher()
       else goneWatchers.add(watcher)
-    }
+    },
+    [Resting]: () => phase === "open" && sticky === undefined && inbox.messages === 0 && decoder.pending === 0
   }
   return self as Connection<In, Out>
 })
@@ -924,6 +925,21 @@ interface Watched {
  */
 export const onGone = <In, Out>(self: Connection<In, Out>, watcher: () => void): void =>
   (self as Connection<In, Out> & Watched)[Watched](watcher)
+
+const Resting = "~holdfast/Connection/Resting"
+interface Resting {
+  readonly [Resting]: () => boolean
+}
+
+/**
+ * Whether the connection is open and nothing lies between two messages: none is waiting to be received, and none has
+ * begun to arrive. A pool asks before every use, without the cost of a snapshot. Anything that is no connection of
+ * `make` is at rest.
+ *
+ * @internal
+ */
+export const isResting = <In, Out>(self: Connection<In, Out>): boolean =>
+  (self as Connection<In, Out> & Partial<Resting>)[Resting]?.() ?? true
 
 /**
  * Every message until the connection ends, then its failure, in the batches they came in.

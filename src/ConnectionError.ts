@@ -60,7 +60,7 @@ export class OpenFailed extends Schema.TaggedError<OpenFailed>()("OpenFailed", {
 }
 
 /**
- * The transport did not open within `Policy.open`.
+ * The connection did not open within `Policy.open`, or within the `dial` of a pool.
  *
  * @category opening
  * @since 0.1.0
@@ -578,6 +578,98 @@ export class Offline extends Schema.TaggedError<Offline>()("Offline", {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// a pool, and requests
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The first few, so that a message stays one line that can be read. */
+const list = <A>(all: ReadonlyArray<A>, show: (a: A) => string): string =>
+  all.slice(0, 3).map(show).join(", ") + (all.length > 3 ? `, and ${all.length - 3} more` : "")
+
+/**
+ * No connection of a pool became free within its `acquire`.
+ *
+ * `by` is who waited: the name of its span, if it has one, and its fiber. `holders` have the connections, the longest
+ * first. `waiting` and `dialing` are how many borrowers waited and how many connections were being opened.
+ *
+ * @category pool
+ * @since 0.1.0
+ */
+export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>()("AcquireTimeout", {
+  limit: Millis,
+  by: Schema.String,
+  waiting: Count,
+  dialing: Count,
+  holders: Schema.Array(Schema.Struct({ by: Schema.String, heldFor: Millis }))
+}) {
+  override get message() {
+    const held = this.holders.length === 0
+      ? ""
+      : `, ${this.holders.length} in use by ${
+        list(this.holders, ({ by, heldFor }) => `${oneLine(by)} for ${seconds(Math.round(heldFor))}`)
+      }`
+    return `no connection for ${oneLine(this.by)} within ${seconds(this.limit)}: ${this.waiting} waiting, ` +
+      `${this.dialing} being opened${held}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * As many borrowers as its `waiters` allows wait for a connection of the pool already. Told at once.
+ *
+ * @category pool
+ * @since 0.1.0
+ */
+export class PoolFull extends Schema.TaggedError<PoolFull>()("PoolFull", { waiting: Count, limit: Count }) {
+  override get message() {
+    return `all connections of the pool are in use, and ${this.waiting} borrowers wait; the limit is ${this.limit}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * A request had no response within its deadline. Whether the peer has acted on it, only the peer knows, so it is not
+ * retryable.
+ *
+ * @category requests
+ * @since 0.1.0
+ */
+export class RequestTimeout extends Schema.TaggedError<RequestTimeout>()("RequestTimeout", { limit: Millis }) {
+  override get message() {
+    return `no response within ${seconds(this.limit)}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The connection ended after a request was given to it and before its response came: the peer may have acted on it, or
+ * never have seen it. `cause` is why the connection ended.
+ *
+ * **Gotchas**
+ *
+ * Not retryable, as the same request sent again may be done twice. What may be done twice is declared `idempotent`, and
+ * never gets to see this.
+ *
+ * @category requests
+ * @since 0.1.0
+ */
+export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()("OutcomeUnknown", {
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return `it is unknown whether the request was carried out: ${causeText(this.cause)}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // the error
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -616,7 +708,11 @@ export const Reason = Schema.Union([
   InvalidMessage,
   OutboxFull,
   MessageTooLarge,
-  Offline
+  Offline,
+  AcquireTimeout,
+  PoolFull,
+  RequestTimeout,
+  OutcomeUnknown
 ])
 
 /**

@@ -94,6 +94,34 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
     new ConnectionError.MessageTooLarge({ size: 11, limit: 10 }),
     false,
     "a message of 11 bytes is larger than the outbox may hold (10 bytes)"
+  ],
+  [
+    new ConnectionError.AcquireTimeout({
+      limit: 5000,
+      by: "load (fiber #9)",
+      waiting: 2,
+      dialing: 0,
+      holders: [4000, 3000, 2000, 1500].map((heldFor, i) => ({ by: `fiber #${i}`, heldFor }))
+    }),
+    true,
+    "no connection for load (fiber #9) within 5 s: 2 waiting, 0 being opened, " +
+    "4 in use by fiber #0 for 4 s, fiber #1 for 3 s, fiber #2 for 2 s, and 1 more"
+  ],
+  [
+    new ConnectionError.AcquireTimeout({ limit: 5000, by: "fiber #9", waiting: 1, dialing: 1, holders: [] }),
+    true,
+    "no connection for fiber #9 within 5 s: 1 waiting, 1 being opened"
+  ],
+  [
+    new ConnectionError.PoolFull({ waiting: 3, limit: 3 }),
+    true,
+    "all connections of the pool are in use, and 3 borrowers wait; the limit is 3"
+  ],
+  [new ConnectionError.RequestTimeout({ limit: 1500 }), false, "no response within 1500 ms"],
+  [
+    new ConnectionError.OutcomeUnknown({ cause: "reset by the peer" }),
+    false,
+    "it is unknown whether the request was carried out: reset by the peer"
   ]
 ]
 

@@ -1,0 +1,644 @@
+/**
+ * Many connections, shared by many fibers.
+ *
+ * **Why not Effect's `Pool` and `RcMap`**
+ *
+ * Of the leaks on interruption reported for them (Effect-TS/effect#8390), 4.1.0 has those of `Pool.use` and `RcMap.get`
+ * fixed: both count and register the release in one step, and so does this module. `Pool` is not used because it has no
+ * place for what is asked of a pool of connections: its borrowers wait without a bound and without a deadline, one growth
+ * at a time under a semaphore, so that a dial that hangs holds up the next; it keeps no time per borrower; its order is
+ * last in, first out; its limits are fixed; it opens the replacement of an invalidated item while the old one is still
+ * open, which exceeds the maximum; its time to live is one for all and looked at once per interval, which is late by up to
+ * as much and expires what was opened together, together. A `Strategy` sees an item when it is acquired and chooses one
+ * to reclaim, no more. `RcMap` keeps a key for as long as it is borrowed, and a fixed time after; at its capacity it fails
+ * instead of letting the least recently used go. What is used: `Scope` for each connection, `Schedule` for retries, and
+ * `MutableHashMap` for keys.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as MutableHashMap from "effect/MutableHashMap"
+import * as Result from "effect/Result"
+import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Backoff from "./Backoff.ts"
+import { type Connection, isResting } from "./Connection.ts"
+import * as ConnectionError from "./ConnectionError.ts"
+import * as Lending from "./internal/lending.ts"
+import { configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits.ts"
+import type * as Core from "./internal/pool.ts"
+import { makeCounters, noGauges } from "./internal/pool.ts"
+import { InvalidPolicy } from "./Policy.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+// ---------------------------------------------------------------------------------------------------------------------
+// limits
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * The limits of a pool. Durations and their texts are as in `Policy`: 0 turns a limit off, unless the field says
+ * otherwise.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export class Limits extends Schema.Class<Limits>("holdfast/ConnectionPool/Limits")({
+  /** How many connections are kept open, used or not. Default 0. */
+  min: count("min", 0),
+  /** The most connections open at a time, those that are being opened or closed included. Default 8. */
+  max: count("max", 1),
+  /** How long a borrower may wait, dialling included. Default 10 s. */
+  acquire: limit("acquire"),
+  /** The most borrowers that wait while nothing can be opened for them; one more fails at once. Default 1024. */
+  waiters: count("waiters", 0),
+  /** The most connections that are being opened at a time. Default 4: a cold start is no stampede. */
+  dials: count("dials", 1),
+  /** How long one try to open may take, whatever `open` does. It never extends `acquire`. Default 10 s. */
+  dial: limit("dial"),
+  /**
+   * Which idle connection is used next. `lifo` (default): the one used last, which is warm, and the others can go.
+   * `fifo`: the one idle for longest, which spreads the load and keeps all of them from being cut for idleness.
+   */
+  order: Schema.Literals(["lifo", "fifo"]),
+  /** Idle connections above `min` close after this long. Default 5 m. */
+  idle: limit("idle"),
+  /** No connection is lent at this age. A borrowed one closes when it comes back. Default 30 m. */
+  maxAge: limit("maxAge"),
+  /** `idle` and `maxAge` are shorter by up to this fraction, drawn once for each connection. Default 0.1. */
+  jitter: fraction("jitter"),
+  /** A connection idle for longer is checked before it is lent; 0 checks every time. Only with `check`. Default 30 s. */
+  checkAfter: limit("checkAfter"),
+  /** Idle connections are checked this often; only with `check`. Default off. */
+  checkEvery: limit("checkEvery"),
+  /** How long a check may take. Default 5 s. */
+  checkTimeout: limit("checkTimeout"),
+  /** A connection borrowed for longer is reported, once, to `onEvent` and in the statistics. Default off. */
+  leak: limit("leak"),
+  /**
+   * How long closing the pool waits for what is borrowed, and the slot of a connection for that one to close. 0 does
+   * not wait. Default 5 s.
+   */
+  drain: limit("drain")
+}) {}
+
+/**
+ * Some limits, with durations as people write them in code.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export type Patch = PatchOf<typeof Limits.fields>
+
+const base = {
+  min: 0,
+  max: 8,
+  acquire: 10_000,
+  waiters: 1024,
+  dials: 4,
+  dial: 10_000,
+  order: "lifo",
+  idle: 300_000,
+  maxAge: 1_800_000,
+  jitter: 0.1,
+  checkAfter: 30_000,
+  checkEvery: 0,
+  checkTimeout: 5_000,
+  leak: 0,
+  drain: 5_000
+} as const satisfies Patch
+
+const durations: ReadonlySet<string> = new Set([
+  "acquire",
+  "dial",
+  "idle",
+  "maxAge",
+  "checkAfter",
+  "checkEvery",
+  "checkTimeout",
+  "leak",
+  "drain"
+])
+
+const checked = patcher(Limits.fields, base, durations, (values) => new Limits(values))
+
+const patched = (from: object, patch: Patch): Result.Result<Limits, InvalidPolicy> => {
+  const result = checked(from, patch)
+  if (Result.isFailure(result)) return Result.fail(new InvalidPolicy({ detail: result.failure }))
+  const { max, min } = result.success
+  return min > max
+    ? Result.fail(new InvalidPolicy({ detail: `min (${min}) must not be more than max (${max})` }))
+    : Result.succeed(result.success)
+}
+
+const must = (result: Result.Result<Limits, InvalidPolicy>): Limits => {
+  if (Result.isFailure(result)) throw result.failure
+  return result.success
+}
+
+/**
+ * @category limits
+ * @since 0.1.0
+ */
+export const defaults: Limits = must(patched({}, base))
+
+/**
+ * Builds limits: the defaults (or `from`) with some of them changed. One that makes no sense is a mistake in the program:
+ * it throws an `InvalidPolicy` that names it.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const limits = (patch: Patch, from: Limits = defaults): Limits => must(patched(from, patch))
+
+/**
+ * Reads limits from JSON data: an object with any of the fields. Every wrong or unknown field is named.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const decode = (input: unknown): Effect.Effect<Limits, InvalidPolicy> =>
+  Effect.suspend(() => {
+    if (typeof input !== "object" || input === null || Array.isArray(input)) {
+      return Effect.fail(new InvalidPolicy({ detail: "expected an object with fields such as {\"max\": 8}" }))
+    }
+    const read = decodeExact({ ...encode(defaults), ...input })
+    return Result.isFailure(read)
+      ? Effect.fail(new InvalidPolicy({ detail: oneLine(read.failure.message) }))
+      : Effect.fromResult(patched(read.success, {}))
+  })
+
+const decodeExact = Schema.decodeUnknownResult(Limits, { errors: "all", onExcessProperty: "error" })
+
+/**
+ * Writes limits as JSON data that `decode` reads.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const encode: (limits: Limits) => typeof Limits.Encoded = Schema.encodeSync(Limits)
+
+/**
+ * Reads limits from configuration; what is not set keeps its default.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const config = (from: Limits = defaults): Config.Config<Limits> =>
+  Config.withDefault(Config.map(configOf(Limits.fields, encode(from)), (values) => new Limits(values)), from)
+
+const millisOf = (limit: Duration.Duration): number => Duration.isZero(limit) ? Infinity : Duration.toMillis(limit)
+
+const coreLimits = (limits: Limits): Lending.Limits => ({
+  min: limits.min,
+  max: limits.max,
+  acquire: millisOf(limits.acquire),
+  dial: millisOf(limits.dial),
+  checkTimeout: millisOf(limits.checkTimeout),
+  waiters: limits.waiters,
+  dials: limits.dials,
+  order: limits.order,
+  idle: millisOf(limits.idle),
+  maxAge: millisOf(limits.maxAge),
+  jitter: limits.jitter,
+  checkAfter: Duration.toMillis(limits.checkAfter),
+  checkEvery: millisOf(limits.checkEvery),
+  leak: millisOf(limits.leak),
+  drain: Duration.toMillis(limits.drain)
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// models
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Why a connection left its pool.
+ *
+ * - `stale`: it had ended, or something came that nobody had asked for.
+ * - `unhealthy`: a check failed or took too long.
+ * - `abandoned`: its borrower failed or was interrupted, so nobody knows what is still on its way.
+ * - `expired`: it reached its `maxAge`. `idle`: it was idle for longer than `idle`.
+ * - `trimmed`: `max` was lowered. `evicted`: too many were idle over all keys. `closing`: the pool closes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Why = Core.Why
+
+/**
+ * What a pool looks like at one moment, and what has happened in it so far. Times are milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Stats {
+  /** Connections that are open: `idle`, `inUse`, `checking` and `closing` together. */
+  readonly open: number
+  readonly idle: number
+  readonly inUse: number
+  readonly checking: number
+  readonly closing: number
+  /** Connections that are being opened; with `open` never more than `max`. */
+  readonly dialing: number
+  /** Borrowers that wait, for a dial or for somebody to return a connection. */
+  readonly waiting: number
+  /** Borrowers served at once by an idle connection, and the others. */
+  readonly hits: number
+  readonly misses: number
+  /** Misses for whom nothing could be opened at once. */
+  readonly waits: number
+  /** How long those who got a connection had waited for one, the time of a dial made for them excluded. */
+  readonly waitTime: number
+  /** Borrowers that gave up at `acquire`, and that were turned away at `waiters`. */
+  readonly timeouts: number
+  readonly rejected: number
+  /** Connections opened, how long that took altogether, and how many failed to open. */
+  readonly dials: number
+  readonly dialTime: number
+  readonly dialFailures: number
+  readonly checks: number
+  /** Leases that were longer than `leak`. */
+  readonly leaks: number
+  /** How many left the pool, and why. */
+  readonly retired: Readonly<Record<Why, number>>
+}
+
+/**
+ * A connection that is borrowed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Lease<out In, in Out = In> {
+  readonly connection: Connection<In, Out>
+  /** Who has it: the name of the span it was borrowed in, if there was one, and the fiber. */
+  readonly by: string
+  /** For how many milliseconds. */
+  readonly heldFor: number
+}
+
+/**
+ * What happens in a pool, for a hook to see. Times are milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Event<In, Out = In> =
+  | { readonly _tag: "Opened"; readonly connection: Connection<In, Out>; readonly took: number }
+  | { readonly _tag: "OpenFailed"; readonly error: Failure }
+  | { readonly _tag: "Borrowed"; readonly connection: Connection<In, Out>; readonly waited: number }
+  | { readonly _tag: "Returned"; readonly connection: Connection<In, Out>; readonly heldFor: number }
+  | { readonly _tag: "Retired"; readonly connection: Connection<In, Out>; readonly why: Why }
+  | { readonly _tag: "TimedOut"; readonly error: Failure }
+  | {
+    readonly _tag: "Leaked"
+    readonly connection: Connection<In, Out>
+    readonly by: string
+    readonly heldFor: number
+  }
+
+/**
+ * Many connections, shared by many fibers.
+ *
+ * **Details**
+ *
+ * Who waits is served first come, first served; nobody passes. A connection is lent to one borrower at a time, and only
+ * while it is open and at rest: one that has ended, or on which something arrived that nobody had asked for, is replaced.
+ * To get rid of one in particular, close it (`connection.close`) and return it.
+ *
+ * A borrower that ends with success returns its connection. After a failure or an interruption nobody knows what is still
+ * on its way, so the connection is closed, and its answer cannot reach the next borrower; `isReusable` makes exceptions.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConnectionPool<out In, in Out = In> {
+  /**
+   * Borrows a connection until the scope closes. Fails with `AcquireTimeout`, with `PoolFull`, with the reason why one
+   * could not be opened, and with `Closed` once the pool is closed.
+   */
+  readonly get: Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
+  /** Borrows a connection for one effect. Cheaper than `get`. */
+  readonly use: <A, E, R>(
+    f: (connection: Connection<In, Out>) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | Failure, R>
+  readonly stats: Effect.Effect<Stats>
+  /** Who has which connection, the longest first. */
+  readonly held: Effect.Effect<ReadonlyArray<Lease<In, Out>>>
+  /** Changes limits now: a lower `max` closes idle connections at once and borrowed ones as they come back. */
+  readonly patch: (changes: Patch) => Effect.Effect<void, InvalidPolicy>
+  readonly limits: Effect.Effect<Limits>
+  /**
+   * Closes the pool: idle connections now, borrowed ones when they come back, those that wait fail with `Closed`. Waits
+   * for all of it; what is borrowed for longer than `drain` is closed then. Safe to call repeatedly. The scope closing
+   * does the same.
+   */
+  readonly close: Effect.Effect<void>
+}
+
+/**
+ * One pool for each key, such as an address.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Keyed<in K, out In, in Out = In> {
+  readonly get: (key: K) => Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
+  readonly use: <A, E, R>(
+    key: K,
+    f: (connection: Connection<In, Out>) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | Failure, R>
+  /** Of the pool of one key; `undefined` while that has no connections. */
+  readonly stats: (key: K) => Effect.Effect<Stats | undefined>
+  /** Of all keys together, those included that have no connections any more. */
+  readonly total: Effect.Effect<Stats>
+  readonly held: Effect.Effect<ReadonlyArray<Lease<In, Out>>>
+  /** Changes the limits of all keys now. */
+  readonly patch: (changes: Patch) => Effect.Effect<void, InvalidPolicy>
+  readonly close: Effect.Effect<void>
+}
+
+/**
+ * Limits, and what a pool does apart from them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<In, Out, RC = never, RE = never> extends Patch {
+  /**
+   * Finds out whether a connection works: send a ping, receive the pong. A failure, or `checkTimeout`, replaces the
+   * connection, and the borrower gets another one. It has to leave the connection at rest.
+   */
+  readonly check?: ((connection: Connection<In, Out>) => Effect.Effect<unknown, unknown, RC>) | undefined
+  /** Which failures of a borrower leave its connection in order. Default: none. */
+  readonly isReusable?: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
+  /** When to dial again, while somebody waits, after an error that `isRetryable`. Default: the first failure is told. */
+  readonly retry?: Schedule.Schedule<unknown, Failure> | undefined
+  /**
+   * When to refill `min` after a connection was lost or did not open. What expires is replaced at once, and so is what
+   * somebody waits for. Default `Backoff.exponential()`, whose jitter keeps clients apart when their server comes back.
+   */
+  readonly refill?: Schedule.Schedule<unknown, Failure> | undefined
+  /** Sees what happens. It runs beside the pool, which it can neither delay nor break; what it fails with is logged. */
+  readonly onEvent?: ((event: Event<In, Out>) => Effect.Effect<unknown, unknown, RE>) | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyedOptions<In, Out, RC = never, RE = never> extends Options<In, Out, RC, RE> {
+  /** The most idle connections over all keys; the one idle for longest goes first. Default 64. */
+  readonly maxIdle?: number | undefined
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// one pool
+// ---------------------------------------------------------------------------------------------------------------------
+
+type Open<In, Out, R> = Effect.Effect<Connection<In, Out>, Failure, R>
+
+const patchOf = (options: object | undefined): Patch =>
+  Object.fromEntries(Object.entries(options ?? {}).filter(([name]) => Object.hasOwn(base, name)))
+
+const publicEvent = <In, Out>(event: Core.Happening<Connection<In, Out>>): Event<In, Out> => {
+  if (!("value" in event)) return event
+  const { value, ...facts } = event
+  return { connection: value, ...facts } as Event<In, Out>
+}
+
+const statsOf = (counters: Core.Counters, gauges: Core.Gauges): Stats => ({
+  ...gauges,
+  ...counters,
+  retired: { ...counters.retired }
+})
+
+const leasesOf = <In, Out>(core: Core.Pool<Connection<In, Out>>, at: number): ReadonlyArray<Lease<In, Out>> =>
+  core.held.map(({ by, since, value }) => ({ connection: value, by, heldFor: at - since }))
+
+const lender = <In, Out, RC, RE>(limits: Limits, options: Options<In, Out, RC, RE> | undefined) => {
+  const { check, isReusable, onEvent, refill, retry } = options ?? {}
+  return Lending.make<Connection<In, Out>, RC | RE>({
+    limits: coreLimits(limits),
+    isUsable: isResting,
+    ended: (connection) => Effect.flip(connection.ending),
+    check,
+    isReusable,
+    onEvent: onEvent === undefined ? undefined : (event) => onEvent(publicEvent(event)),
+    retry,
+    refill: refill ?? Backoff.exponential()
+  })
+}
+
+/**
+ * Makes a pool of connections, owned by the scope.
+ *
+ * **Details**
+ *
+ * Opens `min` connections in the background and further ones as they are needed, each in a scope of its own. Every
+ * failure to open is told to one borrower that waits for it, and a borrower that gives up leaves its dial to the next.
+ * Authenticate and set up a connection in `open`: it is lent only after that, and `dial` limits all of it.
+ *
+ * **Gotchas**
+ *
+ * A limit that makes no sense throws an `InvalidPolicy` that names it. Two borrowers that each hold a connection and
+ * want a second one can wait for each other, until `acquire`.
+ *
+ * **Example** (A pool with a check)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Codec, Connection, ConnectionPool } from "holdfast"
+ * import { Dialer } from "holdfast/node"
+ *
+ * const lines = Connection.make({ codec: Codec.lines() })
+ * const open = Effect.flatMap(Effect.orDie(Dialer.make("tcp://127.0.0.1:7000")), lines)
+ *
+ * const program = Effect.gen(function*() {
+ *   const pool = yield* ConnectionPool.make(open, {
+ *     min: 1,
+ *     max: 8,
+ *     check: (connection) => Effect.andThen(connection.send("ping"), connection.receive)
+ *   })
+ *   return yield* pool.use((connection) => Effect.andThen(connection.send("hello"), connection.receive))
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*<In, Out, R = never, RC = never, RE = never>(
+  open: Open<In, Out, R>,
+  options?: Options<In, Out, RC, RE>
+): Effect.fn.Return<ConnectionPool<In, Out>, never, Exclude<R, Scope.Scope> | RC | RE | Scope.Scope> {
+  let current = limits(patchOf(options))
+  const lending = yield* lender(current, options)
+  // what else it needs is in the context that the fibers of the pool run with
+  const running = lending.start(open as Open<In, Out, Scope.Scope>)
+  const { core } = running
+  const close = Lending.close(running)
+  yield* Effect.addFinalizer(() => close)
+  const pool = () => core
+  return {
+    get: lending.get(pool),
+    use: (f) => lending.use(pool, f),
+    stats: Effect.sync(() => statsOf(core.counters, core.gauges)),
+    held: Effect.sync(() => leasesOf(core, lending.now())),
+    patch: (changes) =>
+      Effect.map(Effect.suspend(() => Effect.fromResult(patched(current, changes))), (next) => {
+        current = next
+        core.setLimits(lending.setLimits(coreLimits(next)))
+      }),
+    limits: Effect.sync(() => current),
+    close
+  }
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// one pool for each key
+// ---------------------------------------------------------------------------------------------------------------------
+
+const sum = (a: Stats, b: Stats): Stats => {
+  const total: Record<string, unknown> = { ...a }
+  const { retired, ...numbers } = b
+  for (const [name, value] of Object.entries(numbers)) total[name] = (total[name] as number) + value
+  total.retired = Object.fromEntries(
+    Object.entries(retired).map(([why, count]) => [why, a.retired[why as Why] + count])
+  )
+  return total as unknown as Stats
+}
+
+/** Retires what has been idle for longest as soon as more than `maxIdle` are. */
+const idleLimit = <A>(maxIdle: number): Core.Shared<A> => {
+  const idle = new Map<Core.Item<A>, Core.Pool<A>>()
+  return {
+    added: (pool, item) => {
+      idle.set(item, pool)
+      if (idle.size <= maxIdle) return
+      let oldest = item
+      for (const other of idle.keys()) if (other.since < oldest.since) oldest = other
+      idle.get(oldest)!.evict(oldest)
+    },
+    removed: (item) => idle.delete(item)
+  }
+}
+
+/**
+ * Makes one pool for each key (an address, a tenant), each with the same limits, owned by the scope.
+ *
+ * **Details**
+ *
+ * The pool of a key begins with its first borrower and ends with its last connection, so keys come and go. `maxIdle`
+ * bounds the idle connections of all keys together: the one that has been idle for longest makes room. Keys are compared
+ * as Effect compares (`Equal`), plain objects by structure.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const keyed = Effect.fnUntraced(function*<K, In, Out, R = never, RC = never, RE = never>(
+  open: (key: K) => Open<In, Out, R>,
+  options?: KeyedOptions<In, Out, RC, RE>
+): Effect.fn.Return<Keyed<K, In, Out>, never, Exclude<R, Scope.Scope> | RC | RE | Scope.Scope> {
+  let current = limits(patchOf(options))
+  const maxIdle = options?.maxIdle ?? 64
+  if (!Number.isSafeInteger(maxIdle) || maxIdle < 0) {
+    throw new InvalidPolicy({ detail: "maxIdle must be a whole number, at least 0" })
+  }
+  const lending = yield* lender(current, options)
+  const shared = idleLimit<Connection<In, Out>>(maxIdle)
+  const pools = MutableHashMap.empty<K, Lending.Running<Connection<In, Out>>>()
+  // of the keys that are gone
+  let past = statsOf(makeCounters(), noGauges)
+  let isClosed = false
+
+  const start = (key: K): Core.Pool<Connection<In, Out>> => {
+    const running = lending.start(
+      Effect.suspend(() => open(key)) as Open<In, Out, Scope.Scope>,
+      {
+        shared,
+        onEmpty: () => {
+          if (isClosed || !MutableHashMap.has(pools, key)) return
+          MutableHashMap.remove(pools, key)
+          past = sum(past, statsOf(running.core.counters, running.core.gauges))
+          running.core.shut()
+          running.sweeper.interruptUnsafe()
+        }
+      }
+    )
+    if (isClosed) {
+      running.core.shut()
+      running.sweeper.interruptUnsafe()
+    } else MutableHashMap.set(pools, key, running)
+    return running.core
+  }
+  const poolOf = (key: K) => (): Core.Pool<Connection<In, Out>> => {
+    const found = MutableHashMap.get(pools, key)
+    return found._tag === "Some" ? found.value.core : start(key)
+  }
+  const close = Effect.suspend(() => {
+    isClosed = true
+    return Effect.forEach(MutableHashMap.values(pools), Lending.close, { concurrency: "unbounded", discard: true })
+  })
+  yield* Effect.addFinalizer(() => close)
+
+  return {
+    get: (key) => lending.get(poolOf(key)),
+    use: (key, f) => lending.use(poolOf(key), f),
+    stats: (key) =>
+      Effect.sync(() => {
+        const found = MutableHashMap.get(pools, key)
+        return found._tag === "Some" ? statsOf(found.value.core.counters, found.value.core.gauges) : undefined
+      }),
+    total: Effect.sync(() =>
+      Array.from(MutableHashMap.values(pools), ({ core }) => statsOf(core.counters, core.gauges)).reduce(sum, past)
+    ),
+    held: Effect.sync(() =>
+      Array.from(MutableHashMap.values(pools)).flatMap(({ core }) => leasesOf(core, lending.now()))
+        .sort((a, b) => b.heldFor - a.heldFor)
+    ),
+    patch: (changes) =>
+      Effect.map(Effect.suspend(() => Effect.fromResult(patched(current, changes))), (next) => {
+        current = next
+        const limits = lending.setLimits(coreLimits(next))
+        for (const { core } of MutableHashMap.values(pools)) core.setLimits(limits)
+      }),
+    close
+  }
+})
+
+/**
+ * Provides a pool as a service, so that it composes into an application.
+ *
+ * **Example** (A pool as a service)
+ *
+ * ```ts
+ * import { Context, Effect } from "effect"
+ * import { Codec, Connection, ConnectionPool } from "holdfast"
+ * import { Dialer } from "holdfast/node"
+ *
+ * const lines = Connection.make({ codec: Codec.lines() })
+ *
+ * class Backend extends Context.Service<Backend, ConnectionPool.ConnectionPool<string>>()("app/Backend") {
+ *   static readonly layer = ConnectionPool.layer(
+ *     Backend,
+ *     Effect.flatMap(Effect.orDie(Dialer.make("tcp://127.0.0.1:7000")), lines),
+ *     { max: 20, acquire: "2 seconds" }
+ *   )
+ * }
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <I, In, Out, R = never, RC = never, RE = never>(
+  service: Context.Key<I, ConnectionPool<In, Out>>,
+  open: Open<In, Out, R>,
+  options?: Options<In, Out, RC, RE>
+): Layer.Layer<I, never, Exclude<R | RC | RE, Scope.Scope>> =>
+  Layer.effect(service, make(open, options)) as Layer.Layer<I, never, Exclude<R | RC | RE, Scope.Scope>>

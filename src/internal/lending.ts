@@ -1,0 +1,215 @@
+/** What takes time in a pool: dialling, checking, lending, and the fiber that looks at what is due. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as ConnectionError from "../ConnectionError.ts"
+import { type Borrower, type Environment, type Happening, type Item, Pool, type PoolLimits } from "./pool.ts"
+
+type Failure = ConnectionError.ConnectionError
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+export interface Limits extends PoolLimits {
+  readonly dial: number
+  readonly checkTimeout: number
+}
+
+export interface Options<A, R> {
+  readonly limits: Limits
+  readonly isUsable: (value: A) => boolean
+  readonly ended: (value: A) => Effect.Effect<Failure>
+  readonly check: ((value: A) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly isReusable: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
+  readonly onEvent: ((event: Happening<A>) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly retry: Schedule.Schedule<unknown, Failure> | undefined
+  readonly refill: Schedule.Schedule<unknown, Failure>
+}
+
+export interface Running<A> {
+  readonly core: Pool<A>
+  readonly sweeper: Fiber.Fiber<unknown>
+}
+
+/** What the pools of one constructor have in common. */
+export interface Lending<A> {
+  /** For pools to come, and for the deadlines of dials and checks of all of them. */
+  readonly setLimits: (limits: Limits) => Limits
+  readonly start: (
+    open: Effect.Effect<A, Failure, Scope.Scope>,
+    extra?: Pick<Environment<A>, "shared" | "onEmpty">
+  ) => Running<A>
+  /** `pool` is asked in the same step as it is borrowed from. */
+  readonly use: <B, E, R>(pool: () => Pool<A>, f: (value: A) => Effect.Effect<B, E, R>) => Effect.Effect<
+    B,
+    E | Failure,
+    R
+  >
+  readonly get: (pool: () => Pool<A>) => Effect.Effect<A, Failure, Scope.Scope>
+  readonly now: () => number
+}
+
+// a timer of the host cannot be longer
+const longest = 2 ** 31 - 1
+
+/** Sleeps until the earliest limit could pass, and looks again: one timer per pool, never one per item. */
+const sweeping = Effect.fnUntraced(function*<A>(
+  core: Pool<A>,
+  refill: Schedule.Schedule<unknown, Failure>,
+  clock: Clock.Clock,
+  now: () => number
+) {
+  const step = yield* Schedule.toStep(refill)
+  while (true) {
+    core.wake.close()
+    core.sweep()
+    if (core.lost !== undefined) {
+      const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), core.lost))
+      core.refillAt = next._tag === "None" ? Infinity : now() + Math.ceil(Duration.toMillis(next.value[1]))
+      core.lost = undefined
+      continue
+    }
+    core.sweepAt = core.nextDue()
+    const rest = core.sweepAt - now()
+    yield* rest === Infinity
+      ? core.wake.await
+      : Effect.raceFirst(Effect.sleep(Math.min(longest, Math.max(1, Math.ceil(rest)))), core.wake.await)
+  }
+})
+
+const within = <B, E, R>(effect: Effect.Effect<B, E, R>, limit: number): Effect.Effect<B, E | Failure, R> =>
+  limit === Infinity ? effect : Effect.timeoutOrElse(effect, {
+    duration: limit,
+    orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit })))
+  })
+
+const borrower = (): Borrower => {
+  const fiber = Fiber.getCurrent()!
+  const { span } = fiber.cache
+  return { id: fiber.id, name: span?._tag === "Span" ? span.name : undefined }
+}
+
+/** Lends at once, or after a wait. Has to run where nothing interrupts but what `restore` allows. */
+const borrow = <A, B, E, R>(
+  core: Pool<A>,
+  restore: Restore,
+  lent: (item: Item<A>) => Effect.Effect<B, E, R>
+): Effect.Effect<B, E | Failure, R> => {
+  const by = borrower()
+  const item = core.take(by)
+  if (item !== undefined) return lent(item)
+  const waiter = core.enqueue(by)
+  if (waiter instanceof ConnectionError.ConnectionError) return Effect.fail(waiter)
+  return Effect.flatMap(
+    Effect.onError(restore(core.await(waiter)), () => Effect.sync(() => core.abandon(waiter))),
+    () => lent(waiter.item!)
+  )
+}
+
+export const make = Effect.fnUntraced(function*<A, R>(
+  options: Options<A, R>
+): Effect.fn.Return<Lending<A>, never, R> {
+  const context = yield* Effect.context<R>()
+  const clock = yield* Clock.Clock
+  const random = yield* Random.Random
+  const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
+  const runFork = Effect.runForkWith(context) as Environment<A>["runFork"]
+  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+  const { ended, isReusable, isUsable, refill, retry } = options
+  const check = options.check as ((value: A) => Effect.Effect<unknown, unknown>) | undefined
+  const onEvent = options.onEvent as ((event: Happening<A>) => Effect.Effect<unknown, unknown>) | undefined
+  let limits = options.limits
+
+  /** One try. What it opened has an owner in the same step, before an interruption is looked at. */
+  const attempt = (
+    open: Effect.Effect<A, Failure, Scope.Scope>,
+    take: (value: A, scope: Scope.Closeable) => void
+  ): Effect.Effect<void, Failure> =>
+    Effect.uninterruptibleMask((restore) => {
+      const scope = Scope.makeUnsafe()
+      return restore(within(Scope.provide(open, scope), limits.dial)).pipe(
+        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
+        Effect.map((value) => take(value, scope))
+      )
+    })
+
+  const release = (core: Pool<A>, item: Item<A>, lease: number, exit: Exit.Exit<unknown, unknown>) => {
+    let reusable = exit._tag === "Success"
+    try {
+      if (exit._tag === "Failure" && isReusable !== undefined) reusable = isReusable(exit)
+    } finally {
+      core.release(item, lease, reusable)
+    }
+    return Effect.void
+  }
+
+  return {
+    now,
+    setLimits: (next) => {
+      limits = next
+      return next
+    },
+    start: (open, extra) => {
+      const core = new Pool({
+        isUsable,
+        ended,
+        check: check === undefined ? undefined : (value) => within(check(value), limits.checkTimeout),
+        onEvent,
+        open: (take, needed) =>
+          retry === undefined ? attempt(open, take) : Effect.retry(attempt(open, take), {
+            schedule: retry,
+            while: (error) => error.isRetryable && needed()
+          })
+      }, { limits, now, random: () => random.nextDoubleUnsafe(), dispatcher, runFork, ...extra })
+      core.balance()
+      return { core, sweeper: runFork(sweeping(core, refill, clock, now)) }
+    },
+    use: (pool, f) =>
+      Effect.uninterruptibleMask((restore) => {
+        const core = pool()
+        return borrow(core, restore, (item) => {
+          const { lease } = item
+          return Effect.onExit(
+            restore(Effect.suspend(() => f(item.value))),
+            (exit) => release(core, item, lease, exit)
+          )
+        })
+      }),
+    get: (pool) =>
+      Effect.uninterruptibleMask((restore) => {
+        const core = pool()
+        return borrow(core, restore, (item) => {
+          const { lease } = item
+          return Effect.flatMap(Effect.scope, (scope) =>
+            Effect.as(
+              Scope.addFinalizerExit(scope, (exit) => Effect.suspend(() => release(core, item, lease, exit))),
+              item.value
+            ))
+        })
+      })
+  }
+})
+
+/** Closes a pool and waits until nothing of it is left, for `drain` for what is borrowed. */
+export const close = <A>({ core, sweeper }: Running<A>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    core.shut()
+    sweeper.interruptUnsafe()
+    const { emptied, limits: { drain } } = core
+    if (emptied.isOpen) return Effect.void
+    const patience = drain === 0
+      ? Effect.void
+      : drain === Infinity
+      ? emptied.await
+      : Effect.timeoutOption(emptied.await, drain)
+    return Effect.andThen(
+      patience,
+      Effect.suspend(() => {
+        core.force()
+        return emptied.await
+      })
+    )
+  })

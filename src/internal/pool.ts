@@ -1,0 +1,683 @@
+/**
+ * The core of a pool: who has which item, who waits, and what has to happen next.
+ *
+ * Plain fields and synchronous methods. Nothing runs in between two steps of a method, so a slot is counted, handed on
+ * and freed in one place each. Only dialling, checking and closing take time; they run in fibers of the pool, not of a
+ * borrower, so that a borrower who gives up leaves nothing half done: what it waited for goes to the next one.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
+import * as ConnectionError from "../ConnectionError.ts"
+import { Signal } from "./signal.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+/** Times in milliseconds; a limit that is off is `Infinity`. */
+export interface PoolLimits {
+  readonly min: number
+  readonly max: number
+  readonly acquire: number
+  readonly waiters: number
+  readonly dials: number
+  readonly order: "lifo" | "fifo"
+  readonly idle: number
+  readonly maxAge: number
+  readonly jitter: number
+  readonly checkAfter: number
+  readonly checkEvery: number
+  readonly leak: number
+  readonly drain: number
+}
+
+/** Why an item left its pool. */
+export type Why = "stale" | "unhealthy" | "abandoned" | "expired" | "idle" | "trimmed" | "evicted" | "closing"
+
+/** The others are in order, and may say goodbye. */
+const broken: ReadonlySet<Why> = new Set<Why>(["stale", "unhealthy", "abandoned"])
+
+export type Happening<A> =
+  | { readonly _tag: "Opened"; readonly value: A; readonly took: number }
+  | { readonly _tag: "OpenFailed"; readonly error: Failure }
+  | { readonly _tag: "Borrowed"; readonly value: A; readonly waited: number }
+  | { readonly _tag: "Returned"; readonly value: A; readonly heldFor: number }
+  | { readonly _tag: "Retired"; readonly value: A; readonly why: Why }
+  | { readonly _tag: "TimedOut"; readonly error: Failure }
+  | { readonly _tag: "Leaked"; readonly value: A; readonly by: string; readonly heldFor: number }
+
+/** What the core is told of the things it keeps. */
+export interface Resource<A> {
+  /**
+   * Opens one, with its own deadlines, and tries again where that is asked for and `needed`. Hands it to `take` before
+   * anything can interrupt it.
+   */
+  readonly open: (
+    take: (value: A, scope: Scope.Closeable) => void,
+    needed: () => boolean
+  ) => Effect.Effect<void, Failure>
+  /** Whether it is alive and nothing unexpected came; asked before every use and after. */
+  readonly isUsable: (value: A) => boolean
+  /** Succeeds with the reason at the first sign of its end. */
+  readonly ended: (value: A) => Effect.Effect<Failure>
+  /** Has its own deadline. */
+  readonly check: ((value: A) => Effect.Effect<unknown, unknown>) | undefined
+  readonly onEvent: ((event: Happening<A>) => Effect.Effect<unknown, unknown>) | undefined
+}
+
+/** Who borrows; the text is only made when somebody asks. */
+export interface Borrower {
+  readonly id: number
+  readonly name: string | undefined
+}
+
+const nameOf = (borrower: Borrower): string =>
+  borrower.name === undefined ? `fiber #${borrower.id}` : `${borrower.name} (fiber #${borrower.id})`
+
+export interface Item<A> {
+  readonly value: A
+  readonly scope: Scope.Closeable
+  readonly bornAt: number
+  /** Drawn once, for life: which part of `maxAge`, and of `idle`, is for this one. */
+  readonly ageFactor: number
+  readonly idleFactor: number
+  state: "idle" | "leased" | "checking" | "closing"
+  /** When it was borrowed, or became idle. */
+  since: number
+  /** When it last proved to work. */
+  checkedAt: number
+  /** Odd while it is borrowed, and never the same twice: a lease that is over cannot be returned again. */
+  lease: number
+  by: Borrower | undefined
+  reported: boolean
+  ended: Failure | undefined
+  watcher: Fiber.Fiber<unknown> | undefined
+}
+
+export interface Waiter<A> {
+  readonly borrower: Borrower
+  readonly since: number
+  item: Item<A> | undefined
+  outcome: Effect.Effect<void, Failure> | undefined
+  resume: ((outcome: Effect.Effect<void, Failure>) => void) | undefined
+}
+
+export interface Counters {
+  hits: number
+  misses: number
+  waits: number
+  waitTime: number
+  timeouts: number
+  rejected: number
+  dials: number
+  dialFailures: number
+  dialTime: number
+  checks: number
+  leaks: number
+  readonly retired: Record<Why, number>
+}
+
+export const makeCounters = (): Counters => ({
+  hits: 0,
+  misses: 0,
+  waits: 0,
+  waitTime: 0,
+  timeouts: 0,
+  rejected: 0,
+  dials: 0,
+  dialFailures: 0,
+  dialTime: 0,
+  checks: 0,
+  leaks: 0,
+  retired: { stale: 0, unhealthy: 0, abandoned: 0, expired: 0, idle: 0, trimmed: 0, evicted: 0, closing: 0 }
+})
+
+export interface Gauges {
+  readonly open: number
+  readonly idle: number
+  readonly inUse: number
+  readonly checking: number
+  readonly dialing: number
+  readonly closing: number
+  readonly waiting: number
+}
+
+export const noGauges: Gauges = { open: 0, idle: 0, inUse: 0, checking: 0, dialing: 0, closing: 0, waiting: 0 }
+
+/** The idle items of several pools, the one that has been idle for longest first. */
+export interface Shared<A> {
+  readonly added: (pool: Pool<A>, item: Item<A>) => void
+  readonly removed: (item: Item<A>) => void
+}
+
+export interface Environment<A> {
+  readonly limits: PoolLimits
+  readonly now: () => number
+  readonly random: () => number
+  readonly dispatcher: Scheduler.SchedulerDispatcher
+  readonly runFork: <B, E>(effect: Effect.Effect<B, E>) => Fiber.Fiber<B, E>
+  readonly shared?: Shared<A> | undefined
+  /** Nothing is open, and nobody waits. */
+  readonly onEmpty?: (() => void) | undefined
+}
+
+export const localClose = () => ConnectionError.make(new ConnectionError.Closed({ by: "local" }))
+
+/** A defect in what the user gave us is a failure to open like any other. */
+const failureOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
+  if (Exit.isSuccess(exit)) return localClose()
+  for (const reason of exit.cause.reasons) {
+    if (reason._tag === "Fail") return reason.error
+    if (reason._tag === "Die") return ConnectionError.make(new ConnectionError.OpenFailed({ cause: reason.defect }))
+  }
+  return ConnectionError.make(new ConnectionError.OpenFailed({ cause: "the dial was interrupted" }))
+}
+
+export class Pool<A> {
+  // everything open, including what is closing: until that is done the peer still counts it
+  private readonly items = new Set<Item<A>>()
+  // by `since`, the oldest first
+  private readonly idle: Array<Item<A>> = []
+  private readonly waiters = new Set<Waiter<A>>()
+  private readonly dials = new Set<Fiber.Fiber<unknown, unknown>>()
+  private readonly checkers = new Set<Fiber.Fiber<unknown, unknown>>()
+  private dialing = 0
+  private leased = 0
+  private closing = 0
+  private balancing = false
+  private isClosed = false
+  // settled waiters, woken together in a task of their own
+  private settled: Array<Waiter<A>> = []
+  readonly counters = makeCounters()
+  /** Opens when `nextDue` may have become earlier than `sweepAt`. */
+  readonly wake: Signal
+  /** Opens once the pool is closed and nothing is left of it. */
+  readonly emptied: Signal
+  sweepAt = Infinity
+  /** A loss for which the minimum is not refilled before the schedule was asked. */
+  lost: Failure | undefined
+  /** When the minimum may be refilled; `Infinity` after the schedule has ended, until a dial succeeds. */
+  refillAt = 0
+  limits: PoolLimits
+
+  private readonly resource: Resource<A>
+  private readonly env: Environment<A>
+  constructor(resource: Resource<A>, env: Environment<A>) {
+    this.resource = resource
+    this.env = env
+    this.limits = env.limits
+    this.wake = new Signal(env.dispatcher, false)
+    this.emptied = new Signal(env.dispatcher, false)
+  }
+
+  /** Open or about to be. */
+  get size(): number {
+    return this.items.size + this.dialing
+  }
+
+  get gauges(): Gauges {
+    return {
+      open: this.items.size,
+      idle: this.idle.length,
+      inUse: this.leased,
+      checking: this.checkers.size,
+      dialing: this.dialing,
+      closing: this.closing,
+      waiting: this.waiters.size
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // borrowing
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** An idle item that can be used at once, and whose lease has begun. */
+  take(borrower: Borrower): Item<A> | undefined {
+    // whoever waits is first
+    if (this.waiters.size > 0 || this.idle.length === 0 || this.isClosed) return undefined
+    const at = this.env.now()
+    const item = this.candidate(at)
+    if (item === undefined) return undefined
+    this.counters.hits++
+    this.begin(item, borrower, at)
+    if (this.resource.onEvent !== undefined) this.emit({ _tag: "Borrowed", value: item.value, waited: 0 })
+    return item
+  }
+
+  /** The next idle item that is in order; others are retired, or checked, on the way. */
+  private candidate(at: number): Item<A> | undefined {
+    while (this.idle.length > 0) {
+      const item = this.limits.order === "lifo" ? this.idle.pop()! : this.idle.shift()!
+      this.env.shared?.removed(item)
+      const why = this.unusable(item, at)
+      if (why !== undefined) this.retire(item, why)
+      else if (this.resource.check !== undefined && at - item.checkedAt >= this.limits.checkAfter) {
+        this.startCheck(item)
+        return undefined
+      } else return item
+    }
+    return undefined
+  }
+
+  private unusable(item: Item<A>, at: number): Why | undefined {
+    if (item.ended !== undefined || !this.resource.isUsable(item.value)) return "stale"
+    return at >= item.bornAt + this.limits.maxAge * item.ageFactor ? "expired" : undefined
+  }
+
+  private begin(item: Item<A>, borrower: Borrower, at: number): void {
+    item.state = "leased"
+    item.since = at
+    item.by = borrower
+    item.lease++
+    this.leased++
+    if (at + this.limits.leak < this.sweepAt) this.wake.open()
+  }
+
+  /** Stands in line; or why not. */
+  enqueue(borrower: Borrower): Waiter<A> | Failure {
+    if (this.isClosed) return localClose()
+    const { counters, limits } = this
+    counters.misses++
+    const line = this.waiters.size - this.producers
+    if (!this.canProduce && line >= limits.waiters) {
+      counters.rejected++
+      return ConnectionError.make(new ConnectionError.PoolFull({ waiting: Math.max(0, line), limit: limits.waiters }))
+    }
+    const waiter: Waiter<A> = {
+      borrower,
+      since: this.env.now(),
+      item: undefined,
+      outcome: undefined,
+      resume: undefined
+    }
+    this.waiters.add(waiter)
+    this.balance()
+    if (this.waiters.size > this.producers) counters.waits++
+    if (waiter.since + limits.acquire < this.sweepAt) this.wake.open()
+    return waiter
+  }
+
+  /** Waits for the outcome. Whoever is interrupted here has to `abandon`. */
+  await(waiter: Waiter<A>): Effect.Effect<void, Failure> {
+    return Effect.callback((resume) => {
+      if (waiter.outcome !== undefined) resume(waiter.outcome)
+      else waiter.resume = resume
+    })
+  }
+
+  /** A waiter that goes away passes on what it was given. */
+  abandon(waiter: Waiter<A>): void {
+    if (this.waiters.delete(waiter)) this.emptyCheck()
+    else if (waiter.item !== undefined) this.release(waiter.item, waiter.item.lease, true)
+  }
+
+  /** Ends a lease; one that is over already changes nothing. */
+  release(item: Item<A>, lease: number, reusable: boolean): void {
+    if (item.state !== "leased" || item.lease !== lease) return
+    const at = this.env.now()
+    item.lease++
+    item.by = undefined
+    item.reported = false
+    this.leased--
+    if (this.resource.onEvent !== undefined) {
+      this.emit({ _tag: "Returned", value: item.value, heldFor: at - item.since })
+    }
+    item.since = at
+    item.checkedAt = at
+    const why = !reusable ? "abandoned" : this.unusable(item, at) ?? this.surplus()
+    if (why === undefined) this.offer(item, at)
+    else this.retire(item, why)
+  }
+
+  private surplus(): Why | undefined {
+    return this.isClosed ? "closing" : this.size - this.closing > this.limits.max ? "trimmed" : undefined
+  }
+
+  /** Gives an item to whoever has waited longest, or keeps it. `dialedAt`: it was opened because somebody waited. */
+  private offer(item: Item<A>, at: number, dialedAt?: number): void {
+    for (const waiter of this.waiters) {
+      this.waiters.delete(waiter)
+      this.begin(item, waiter.borrower, at)
+      waiter.item = item
+      // of a dial, only what came before it was waiting
+      const waited = dialedAt === undefined ? at - waiter.since : Math.max(0, dialedAt - waiter.since)
+      this.counters.waitTime += waited
+      if (this.resource.onEvent !== undefined) this.emit({ _tag: "Borrowed", value: item.value, waited })
+      this.settle(waiter, Effect.void)
+      return
+    }
+    this.keep(item)
+  }
+
+  private keep(item: Item<A>): void {
+    const { idle } = this
+    item.state = "idle"
+    let index = idle.length
+    // an item that was checked in between goes back to where it was
+    while (index > 0 && idle[index - 1]!.since > item.since) index--
+    if (index === idle.length) idle.push(item)
+    else idle.splice(index, 0, item)
+    if (this.idleDue(item) < this.sweepAt) this.wake.open()
+    this.env.shared?.added(this, item)
+  }
+
+  private settle(waiter: Waiter<A>, outcome: Effect.Effect<void, Failure>): void {
+    waiter.outcome = outcome
+    if (this.settled.push(waiter) === 1) this.env.dispatcher.scheduleTask(this.flush, 0)
+  }
+
+  private readonly flush = (): void => {
+    const { settled } = this
+    this.settled = []
+    for (const waiter of settled) waiter.resume?.(waiter.outcome!)
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what produces items for those who wait
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private get producers(): number {
+    return this.dialing + this.checkers.size
+  }
+
+  private get canDial(): boolean {
+    return this.size < this.limits.max && this.dialing < this.limits.dials
+  }
+
+  private get canProduce(): boolean {
+    return this.idle.length > 0 || this.canDial
+  }
+
+  /** Starts whatever those who wait, and the minimum, need. A dial that ends at once does not nest another. */
+  balance(): void {
+    if (this.balancing || this.isClosed) return
+    this.balancing = true
+    while (this.waiters.size > 0 && this.waiters.size > this.producers && this.idle.length > 0) {
+      const at = this.env.now()
+      const item = this.candidate(at)
+      if (item !== undefined) this.offer(item, at)
+    }
+    while (this.canDial && (this.waiters.size > this.producers || this.isBelowMin)) this.dial()
+    this.balancing = false
+  }
+
+  private get isBelowMin(): boolean {
+    return this.size - this.closing < this.limits.min && this.lost === undefined && this.env.now() >= this.refillAt
+  }
+
+  private dial(): void {
+    const startedAt = this.env.now()
+    let done = false
+    this.dialing++
+    const needed = () => !this.isClosed && (this.waiters.size > 0 || this.items.size < this.limits.min)
+    const take = (value: A, scope: Scope.Closeable): void => {
+      done = true
+      this.opened(value, scope, startedAt)
+    }
+    const fiber = this.env.runFork(Effect.suspend(() => this.resource.open(take, needed)))
+    this.dials.add(fiber)
+    fiber.addObserver((exit) => {
+      this.dials.delete(fiber)
+      if (!done) this.dialFailed(failureOf(exit))
+      this.balance()
+      this.emptyCheck()
+    })
+  }
+
+  private opened(value: A, scope: Scope.Closeable, startedAt: number): void {
+    const { jitter } = this.limits
+    const at = this.env.now()
+    if (this.refillAt === Infinity) this.refillAt = at
+    this.dialing--
+    this.counters.dials++
+    this.counters.dialTime += at - startedAt
+    const item: Item<A> = {
+      value,
+      scope,
+      bornAt: at,
+      ageFactor: 1 - jitter * this.env.random(),
+      idleFactor: 1 - jitter * this.env.random(),
+      state: "leased",
+      since: at,
+      checkedAt: at,
+      lease: 0,
+      by: undefined,
+      reported: false,
+      ended: undefined,
+      watcher: undefined
+    }
+    this.items.add(item)
+    this.emit({ _tag: "Opened", value, took: at - startedAt })
+    item.watcher = this.env.runFork(Effect.map(this.resource.ended(value), (error) => this.gone(item, error)))
+    const why = this.surplus()
+    if (why !== undefined) this.retire(item, why)
+    // one that is dead already still answers whoever waits, with its reason: another dial may meet the same
+    else if (item.ended !== undefined && this.waiters.size === 0) this.retire(item, "stale")
+    else this.offer(item, at, startedAt)
+  }
+
+  private dialFailed(error: Failure): void {
+    this.dialing--
+    this.counters.dialFailures++
+    if (this.isClosed) return
+    this.emit({ _tag: "OpenFailed", error })
+    if (this.waiters.size > this.producers) {
+      // every failure is told to one of them, in turn
+      for (const waiter of this.waiters) {
+        this.waiters.delete(waiter)
+        this.settle(waiter, Effect.fail(error))
+        break
+      }
+    }
+    this.lose(error)
+  }
+
+  /** The minimum is refilled when the schedule says so: a server that is gone, or takes and drops, is not hammered. */
+  private lose(error: Failure): void {
+    if (this.limits.min === 0 || this.isClosed || this.env.now() < this.refillAt) return
+    this.lost ??= error
+    this.wake.open()
+  }
+
+  private gone(item: Item<A>, error: Failure): void {
+    item.ended = error
+    if (item.state !== "idle") return
+    this.dropIdle(item)
+    this.retire(item, "stale")
+  }
+
+  private dropIdle(item: Item<A>): void {
+    this.idle.splice(this.idle.indexOf(item), 1)
+    this.env.shared?.removed(item)
+  }
+
+  private startCheck(item: Item<A>): void {
+    item.state = "checking"
+    this.counters.checks++
+    const fiber = this.env.runFork(Effect.suspend(() => this.resource.check!(item.value)))
+    this.checkers.add(fiber)
+    fiber.addObserver((exit) => {
+      const at = this.env.now()
+      this.checkers.delete(fiber)
+      const why = this.isClosed ? "closing" : Exit.isFailure(exit) ? "unhealthy" : this.unusable(item, at)
+      if (why !== undefined) return this.retire(item, why)
+      item.checkedAt = at
+      const trimmed = this.surplus()
+      if (trimmed !== undefined) this.retire(item, trimmed)
+      else this.offer(item, at)
+      this.balance()
+    })
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // closing
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Takes an item out for good. Its slot is free once it has closed, or has had `drain` for that. */
+  private retire(item: Item<A>, why: Why, abruptly = broken.has(why)): void {
+    if (item.state === "closing") return
+    item.state = "closing"
+    this.closing++
+    this.counters.retired[why]++
+    this.emit({ _tag: "Retired", value: item.value, why })
+    item.watcher?.interruptUnsafe()
+    if (why === "stale" || why === "unhealthy") this.lose(item.ended ?? localClose())
+    const { runFork } = this.env
+    const fiber = runFork(Scope.close(item.scope, abruptly ? Exit.interrupt() : Exit.void))
+    if (fiber.pollUnsafe() !== undefined) return this.freed(item)
+    const limit = this.limits.drain
+    const timer = limit === Infinity ? undefined : runFork(Effect.sleep(limit))
+    timer?.addObserver(() => this.freed(item))
+    fiber.addObserver(() => {
+      this.freed(item)
+      timer?.interruptUnsafe()
+    })
+  }
+
+  private freed(item: Item<A>): void {
+    if (!this.items.delete(item)) return
+    this.closing--
+    this.balance()
+    this.emptyCheck()
+  }
+
+  private emptyCheck(): void {
+    if (this.size > 0) return
+    if (this.isClosed) this.emptied.open()
+    else if (this.waiters.size === 0) this.env.onEmpty?.()
+  }
+
+  /** Retires an idle item of this pool for the sake of another one. */
+  evict(item: Item<A>): void {
+    this.dropIdle(item)
+    this.retire(item, "evicted")
+  }
+
+  /** Nothing is lent any more; what is borrowed closes when it comes back. */
+  shut(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    const error = localClose()
+    for (const waiter of this.waiters) this.settle(waiter, Effect.fail(error))
+    this.waiters.clear()
+    for (const fiber of [...this.dials, ...this.checkers]) fiber.interruptUnsafe()
+    for (const item of this.idle.splice(0)) {
+      this.env.shared?.removed(item)
+      this.retire(item, "closing")
+    }
+    this.emptyCheck()
+  }
+
+  /** Closes also what was not brought back. */
+  force(): void {
+    for (const item of this.items) {
+      if (item.state !== "leased") continue
+      item.lease++
+      this.leased--
+      this.retire(item, "closing", true)
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what is due when
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private idleDue(item: Item<A>): number {
+    const { limits } = this
+    const idle = this.size - this.closing > limits.min ? item.since + limits.idle * item.idleFactor : Infinity
+    const check = this.resource.check === undefined ? Infinity : item.checkedAt + limits.checkEvery
+    return Math.min(item.bornAt + limits.maxAge * item.ageFactor, idle, check)
+  }
+
+  nextDue(): number {
+    const { limits } = this
+    let due = Infinity
+    if (this.lost !== undefined) due = 0
+    else if (this.size - this.closing < limits.min && this.refillAt > this.env.now()) due = this.refillAt
+    for (const waiter of this.waiters) {
+      due = Math.min(due, waiter.since + limits.acquire)
+      break
+    }
+    for (const item of this.idle) due = Math.min(due, this.idleDue(item))
+    if (limits.leak !== Infinity) {
+      for (const item of this.items) {
+        if (item.state === "leased" && !item.reported) due = Math.min(due, item.since + limits.leak)
+      }
+    }
+    return due
+  }
+
+  sweep(): void {
+    if (this.isClosed) return
+    const at = this.env.now()
+    const { limits } = this
+    for (const waiter of this.waiters) {
+      if (at < waiter.since + limits.acquire) break
+      this.timeOut(waiter, at)
+    }
+    for (const item of [...this.idle]) {
+      // closing one may have changed what is due for the others
+      if (item.state !== "idle" || at < this.idleDue(item)) continue
+      this.dropIdle(item)
+      const why = this.unusable(item, at)
+      if (why !== undefined) this.retire(item, why)
+      else if (this.size - this.closing > limits.min && at >= item.since + limits.idle * item.idleFactor) {
+        this.retire(item, "idle")
+      } else this.startCheck(item)
+    }
+    for (const item of this.items) {
+      if (item.state !== "leased" || item.reported || at < item.since + limits.leak) continue
+      item.reported = true
+      this.counters.leaks++
+      this.emit({ _tag: "Leaked", value: item.value, by: nameOf(item.by!), heldFor: at - item.since })
+    }
+    this.balance()
+  }
+
+  private timeOut(waiter: Waiter<A>, at: number): void {
+    const holders = this.held.map(({ by, since }) => ({ by, heldFor: at - since }))
+    const error = ConnectionError.make(
+      new ConnectionError.AcquireTimeout({
+        limit: this.limits.acquire,
+        by: nameOf(waiter.borrower),
+        waiting: this.waiters.size,
+        dialing: this.dialing,
+        holders
+      })
+    )
+    this.waiters.delete(waiter)
+    this.counters.timeouts++
+    this.settle(waiter, Effect.fail(error))
+    this.emit({ _tag: "TimedOut", error })
+  }
+
+  /** Who has what, the longest first. */
+  get held(): Array<{ readonly value: A; readonly by: string; readonly since: number }> {
+    return Array.from(this.items)
+      .filter((item) => item.state === "leased")
+      .sort((a, b) => a.since - b.since)
+      .map(({ by, since, value }) => ({ value, by: nameOf(by!), since }))
+  }
+
+  /** New limits are looked at now, whatever sleeps. */
+  setLimits(limits: PoolLimits): void {
+    this.limits = limits
+    while (this.idle.length > 0 && this.size - this.closing > limits.max) {
+      const item = this.idle[0]!
+      this.dropIdle(item)
+      this.retire(item, "trimmed")
+    }
+    this.balance()
+    this.wake.open()
+  }
+
+  /** A hook sees what happened, and can neither delay nor break it. */
+  private emit(event: Happening<A>): void {
+    const { onEvent } = this.resource
+    if (onEvent === undefined) return
+    this.env.runFork(
+      Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "a hook of a pool failed" })
+    )
+  }
+}
