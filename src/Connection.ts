@@ -829,7 +829,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     race.interruptUnsafe()
   }
 
-  const self: Connection<In, Out> & Watched & Resting = {
+  const self: Connection<In, Out> & Watched & Resting & Untouched = {
     id,
     receive: inbox.receive,
     receiveAll: inbox.receiveAll,
@@ -900,6 +900,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
       if (gone) watcher()
       else goneWatchers.add(watcher)
     },
+    [Untouched]: () => outbox.untouched,
     [Resting]: () => phase === "open" && sticky === undefined && inbox.messages === 0 && decoder.pending === 0
   }
   return self as Connection<In, Out>
@@ -940,6 +941,21 @@ interface Resting {
  */
 export const isResting = <In, Out>(self: Connection<In, Out>): boolean =>
   (self as Connection<In, Out> & Partial<Resting>)[Resting]?.() ?? true
+
+const Untouched = "~holdfast/Connection/Untouched"
+interface Untouched {
+  readonly [Untouched]: () => number
+}
+
+/**
+ * Of a connection that has ended: how many of the messages it had accepted last no write had begun with, so that the
+ * peer cannot have seen any of them. `Snapshot.lost` counts also those in the write that was under way. None where that
+ * is not known.
+ *
+ * @internal
+ */
+export const untouched = <In, Out>(self: Connection<In, Out>): number =>
+  (self as Connection<In, Out> & Partial<Untouched>)[Untouched]?.() ?? 0
 
 /**
  * Every message until the connection ends, then its failure, in the batches they came in.

@@ -16,7 +16,7 @@ const levels = [
   ["ConnectionError"],
   ["Codec", "Policy", "Backoff", "Heartbeat"],
   ["Connection"],
-  ["Registry", "Client", "ConnectionPool", "Dispatcher", "Protocol"],
+  ["Registry", "Client", "ConnectionPool", "Dispatcher", "Request", "Protocol"],
   ["Server"]
 ]
 

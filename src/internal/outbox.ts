@@ -80,6 +80,8 @@ export class Outbox {
   bytes = 0
   dropped = 0
   written = 0
+  /** After the end: how many accepted messages no write had begun with. */
+  untouched = 0
 
   private readonly dispatcher: Scheduler.SchedulerDispatcher
 
@@ -460,6 +462,7 @@ export class Outbox {
     const flushers = [...this.flushers]
     this.flushers.clear()
     for (const flusher of flushers) this.settle(flusher, Effect.fail(this.closedWith!))
+    this.untouched = this.messages
     const lost = this.messages + this.taken
     while (this.takeOldest() !== undefined);
     this.control = []
