@@ -29,7 +29,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Backoff from "./Backoff.ts"
 import { type Connection, isResting } from "./Connection.ts"
-import * as ConnectionError from "./ConnectionError.ts"
+import type * as ConnectionError from "./ConnectionError.ts"
 import * as Lending from "./internal/lending.ts"
 import { configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits.ts"
 import type * as Core from "./internal/pool.ts"
@@ -600,7 +600,7 @@ export const keyed = Effect.fnUntraced(function*<K, In, Out, R = never, RC = nev
     ),
     held: Effect.sync(() =>
       Array.from(MutableHashMap.values(pools)).flatMap(({ core }) => leasesOf(core, lending.now()))
-        .sort((a, b) => b.heldFor - a.heldFor)
+        .toSorted((a, b) => b.heldFor - a.heldFor)
     ),
     patch: (changes) =>
       Effect.map(Effect.suspend(() => Effect.fromResult(patched(current, changes))), (next) => {

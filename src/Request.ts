@@ -201,7 +201,17 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
     later.run(() => asker.resume?.(outcome))
   }
 
-  /** Gives places to those who wait, first come, first served, and opens what they need. */
+  /** Gives places to those who wait, first come, first served. */
+  const assign = (): void => {
+    for (const asker of askers) {
+      const lane = place()
+      if (lane === undefined) break
+      asker.lane = lane
+      wake(asker, Effect.void)
+    }
+  }
+
+  /** Gives places, and opens what those who wait need. */
   const pump = (): void => {
     if (closed !== undefined) return
     again = true
@@ -210,12 +220,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
     pumping = true
     while (again) {
       again = false
-      for (const asker of askers) {
-        const lane = place()
-        if (lane === undefined) break
-        asker.lane = lane
-        wake(asker, Effect.void)
-      }
+      assign()
       if (askers.size > opening * inFlight && lanes.size + opening < Math.min(most, distinct)) {
         dial()
         again = true
@@ -269,6 +274,8 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
       onEnd: () => retire(lane, lane.end)
     })
     lanes.add(lane)
+    // before anything is read: one that is dead already is the answer to those it was opened for, not a reason to dial on
+    assign()
     const reader = runFork(lane.read)
     return Effect.andThen(
       Scope.addFinalizer(scope, Fiber.interrupt(reader)),

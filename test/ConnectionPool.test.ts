@@ -11,7 +11,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import { Codec, Connection, ConnectionError, ConnectionPool, Policy } from "../src/index.ts"
+import { Codec, Connection, ConnectionError, ConnectionPool, type Policy } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import * as VirtualTime from "./support/virtualTime.ts"
 
@@ -1119,7 +1119,9 @@ describe("interruption", () => {
         Effect.gen(function*() {
           let interrupted = 0
           for (let ops = 3; ops <= 64; ops++) {
-            for (let turns = 0, done = false; !done; turns++) {
+            let turns = 0
+            while (true) {
+              let done = false
               const net = network()
               const { pool, scope } = yield* start({
                 max: 1,
@@ -1154,6 +1156,8 @@ describe("interruption", () => {
               assert.isNumber(yield* visit(pool))
               yield* Scope.close(scope, Exit.void)
               assert.strictEqual(net.live, 0)
+              if (done) break
+              turns++
             }
           }
           assert.isAtLeast(interrupted, 62)

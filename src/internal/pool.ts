@@ -616,7 +616,7 @@ export class Pool<A> {
       if (at < waiter.since + limits.acquire) break
       this.timeOut(waiter, at)
     }
-    for (const item of [...this.idle]) {
+    for (const item of this.idle.slice()) {
       // closing one may have changed what is due for the others
       if (item.state !== "idle" || at < this.idleDue(item)) continue
       this.dropIdle(item)
@@ -656,7 +656,7 @@ export class Pool<A> {
   get held(): Array<{ readonly value: A; readonly by: string; readonly since: number }> {
     return Array.from(this.items)
       .filter((item) => item.state === "leased")
-      .sort((a, b) => a.since - b.since)
+      .toSorted((a, b) => a.since - b.since)
       .map(({ by, since, value }) => ({ value, by: nameOf(by!), since }))
   }
 
