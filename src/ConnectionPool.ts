@@ -32,8 +32,8 @@ import { type Connection, isResting } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import * as Lending from "./internal/lending.ts"
 import { configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits.ts"
-import type * as Core from "./internal/pool.ts"
-import { makeCounters, noGauges } from "./internal/pool.ts"
+import type { Pool } from "./internal/pool.ts"
+import * as Core from "./internal/poolModel.ts"
 import { InvalidPolicy } from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -419,7 +419,7 @@ const statsOf = (counters: Core.Counters, gauges: Core.Gauges): Stats => ({
   retired: { ...counters.retired }
 })
 
-const leasesOf = <In, Out>(core: Core.Pool<Connection<In, Out>>, at: number): ReadonlyArray<Lease<In, Out>> =>
+const leasesOf = <In, Out>(core: Pool<Connection<In, Out>>, at: number): ReadonlyArray<Lease<In, Out>> =>
   core.held.map(({ by, since, value }) => ({ connection: value, by, heldFor: at - since }))
 
 const lender = <In, Out, RC, RE>(limits: Limits, options: Options<In, Out, RC, RE> | undefined) => {
@@ -516,14 +516,14 @@ const sum = (a: Stats, b: Stats): Stats => {
 
 /** Retires what has been idle for longest as soon as more than `maxIdle` are. */
 const idleLimit = <A>(maxIdle: number): Core.Shared<A> => {
-  const idle = new Map<Core.Item<A>, Core.Pool<A>>()
+  const idle = new Map<Core.Item<A>, (item: Core.Item<A>) => void>()
   return {
-    added: (pool, item) => {
-      idle.set(item, pool)
+    added: (item, evict) => {
+      idle.set(item, evict)
       if (idle.size <= maxIdle) return
       let oldest = item
       for (const other of idle.keys()) if (other.since < oldest.since) oldest = other
-      idle.get(oldest)!.evict(oldest)
+      idle.get(oldest)!(oldest)
     },
     removed: (item) => idle.delete(item)
   }
@@ -554,10 +554,10 @@ export const keyed = Effect.fnUntraced(function*<K, In, Out, R = never, RC = nev
   const shared = idleLimit<Connection<In, Out>>(maxIdle)
   const pools = MutableHashMap.empty<K, Lending.Running<Connection<In, Out>>>()
   // of the keys that are gone
-  let past = statsOf(makeCounters(), noGauges)
+  let past = statsOf(Core.makeCounters(), Core.noGauges)
   let isClosed = false
 
-  const start = (key: K): Core.Pool<Connection<In, Out>> => {
+  const start = (key: K): Pool<Connection<In, Out>> => {
     const running = lending.start(
       Effect.suspend(() => open(key)) as Open<In, Out, Scope.Scope>,
       {
@@ -577,7 +577,7 @@ export const keyed = Effect.fnUntraced(function*<K, In, Out, R = never, RC = nev
     } else MutableHashMap.set(pools, key, running)
     return running.core
   }
-  const poolOf = (key: K) => (): Core.Pool<Connection<In, Out>> => {
+  const poolOf = (key: K) => (): Pool<Connection<In, Out>> => {
     const found = MutableHashMap.get(pools, key)
     return found._tag === "Some" ? found.value.core : start(key)
   }

@@ -8,7 +8,8 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../ConnectionError.ts"
-import { type Borrower, type Environment, type Happening, type Item, Pool, type PoolLimits } from "./pool.ts"
+import { Pool } from "./pool.ts"
+import type { Borrower, Environment, Happening, Item, PoolLimits } from "./poolModel.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

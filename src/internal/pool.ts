@@ -8,159 +8,29 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../ConnectionError.ts"
+import {
+  type Borrower,
+  type Environment,
+  type Gauges,
+  type Happening,
+  type Item,
+  makeCounters,
+  type PoolLimits,
+  type Resource,
+  type Waiter,
+  type Why
+} from "./poolModel.ts"
 import { Signal } from "./signal.ts"
 
 type Failure = ConnectionError.ConnectionError
 
-/** Times in milliseconds; a limit that is off is `Infinity`. */
-export interface PoolLimits {
-  readonly min: number
-  readonly max: number
-  readonly acquire: number
-  readonly waiters: number
-  readonly dials: number
-  readonly order: "lifo" | "fifo"
-  readonly idle: number
-  readonly maxAge: number
-  readonly jitter: number
-  readonly checkAfter: number
-  readonly checkEvery: number
-  readonly leak: number
-  readonly drain: number
-}
-
-/** Why an item left its pool. */
-export type Why = "stale" | "unhealthy" | "abandoned" | "expired" | "idle" | "trimmed" | "evicted" | "closing"
-
 /** The others are in order, and may say goodbye. */
 const broken: ReadonlySet<Why> = new Set<Why>(["stale", "unhealthy", "abandoned"])
 
-export type Happening<A> =
-  | { readonly _tag: "Opened"; readonly value: A; readonly took: number }
-  | { readonly _tag: "OpenFailed"; readonly error: Failure }
-  | { readonly _tag: "Borrowed"; readonly value: A; readonly waited: number }
-  | { readonly _tag: "Returned"; readonly value: A; readonly heldFor: number }
-  | { readonly _tag: "Retired"; readonly value: A; readonly why: Why }
-  | { readonly _tag: "TimedOut"; readonly error: Failure }
-  | { readonly _tag: "Leaked"; readonly value: A; readonly by: string; readonly heldFor: number }
-
-/** What the core is told of the things it keeps. */
-export interface Resource<A> {
-  /**
-   * Opens one, with its own deadlines, and tries again where that is asked for and `needed`. Hands it to `take` before
-   * anything can interrupt it.
-   */
-  readonly open: (
-    take: (value: A, scope: Scope.Closeable) => void,
-    needed: () => boolean
-  ) => Effect.Effect<void, Failure>
-  /** Whether it is alive and nothing unexpected came; asked before every use and after. */
-  readonly isUsable: (value: A) => boolean
-  /** Succeeds with the reason at the first sign of its end. */
-  readonly ended: (value: A) => Effect.Effect<Failure>
-  /** Has its own deadline. */
-  readonly check: ((value: A) => Effect.Effect<unknown, unknown>) | undefined
-  readonly onEvent: ((event: Happening<A>) => Effect.Effect<unknown, unknown>) | undefined
-}
-
-/** Who borrows; the text is only made when somebody asks. */
-export interface Borrower {
-  readonly id: number
-  readonly name: string | undefined
-}
-
 const nameOf = (borrower: Borrower): string =>
   borrower.name === undefined ? `fiber #${borrower.id}` : `${borrower.name} (fiber #${borrower.id})`
-
-export interface Item<A> {
-  readonly value: A
-  readonly scope: Scope.Closeable
-  readonly bornAt: number
-  /** Drawn once, for life: which part of `maxAge`, and of `idle`, is for this one. */
-  readonly ageFactor: number
-  readonly idleFactor: number
-  state: "idle" | "leased" | "checking" | "closing"
-  /** When it was borrowed, or became idle. */
-  since: number
-  /** When it last proved to work. */
-  checkedAt: number
-  /** Odd while it is borrowed, and never the same twice: a lease that is over cannot be returned again. */
-  lease: number
-  by: Borrower | undefined
-  reported: boolean
-  ended: Failure | undefined
-  watcher: Fiber.Fiber<unknown> | undefined
-}
-
-export interface Waiter<A> {
-  readonly borrower: Borrower
-  readonly since: number
-  item: Item<A> | undefined
-  outcome: Effect.Effect<void, Failure> | undefined
-  resume: ((outcome: Effect.Effect<void, Failure>) => void) | undefined
-}
-
-export interface Counters {
-  hits: number
-  misses: number
-  waits: number
-  waitTime: number
-  timeouts: number
-  rejected: number
-  dials: number
-  dialFailures: number
-  dialTime: number
-  checks: number
-  leaks: number
-  readonly retired: Record<Why, number>
-}
-
-export const makeCounters = (): Counters => ({
-  hits: 0,
-  misses: 0,
-  waits: 0,
-  waitTime: 0,
-  timeouts: 0,
-  rejected: 0,
-  dials: 0,
-  dialFailures: 0,
-  dialTime: 0,
-  checks: 0,
-  leaks: 0,
-  retired: { stale: 0, unhealthy: 0, abandoned: 0, expired: 0, idle: 0, trimmed: 0, evicted: 0, closing: 0 }
-})
-
-export interface Gauges {
-  readonly open: number
-  readonly idle: number
-  readonly inUse: number
-  readonly checking: number
-  readonly dialing: number
-  readonly closing: number
-  readonly waiting: number
-}
-
-export const noGauges: Gauges = { open: 0, idle: 0, inUse: 0, checking: 0, dialing: 0, closing: 0, waiting: 0 }
-
-/** The idle items of several pools, the one that has been idle for longest first. */
-export interface Shared<A> {
-  readonly added: (pool: Pool<A>, item: Item<A>) => void
-  readonly removed: (item: Item<A>) => void
-}
-
-export interface Environment<A> {
-  readonly limits: PoolLimits
-  readonly now: () => number
-  readonly random: () => number
-  readonly dispatcher: Scheduler.SchedulerDispatcher
-  readonly runFork: <B, E>(effect: Effect.Effect<B, E>) => Fiber.Fiber<B, E>
-  readonly shared?: Shared<A> | undefined
-  /** Nothing is open, and nobody waits. */
-  readonly onEmpty?: (() => void) | undefined
-}
 
 export const localClose = () => ConnectionError.make(new ConnectionError.Closed({ by: "local" }))
 
@@ -359,7 +229,7 @@ export class Pool<A> {
     if (index === idle.length) idle.push(item)
     else idle.splice(index, 0, item)
     if (this.idleDue(item) < this.sweepAt) this.wake.open()
-    this.env.shared?.added(this, item)
+    this.env.shared?.added(item, this.evict)
   }
 
   private settle(waiter: Waiter<A>, outcome: Effect.Effect<void, Failure>): void {
@@ -549,7 +419,7 @@ export class Pool<A> {
   }
 
   /** Retires an idle item of this pool for the sake of another one. */
-  evict(item: Item<A>): void {
+  private readonly evict = (item: Item<A>): void => {
     this.dropIdle(item)
     this.retire(item, "evicted")
   }
