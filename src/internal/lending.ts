@@ -1,5 +1,6 @@
 /** What takes time in a pool: dialling, checking, lending, and the fiber that looks at what is due. */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -9,10 +10,9 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../ConnectionError.ts"
 import { Pool } from "./pool.ts"
-import type { Borrower, Environment, Happening, Item, PoolLimits } from "./poolModel.ts"
+import type { Environment, Happening, Item, PoolLimits, Waiter } from "./poolModel.ts"
 
 type Failure = ConnectionError.ConnectionError
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 export interface Limits extends PoolLimits {
   readonly dial: number
@@ -87,29 +87,6 @@ const within = <B, E, R>(effect: Effect.Effect<B, E, R>, limit: number): Effect.
     orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit })))
   })
 
-const borrower = (): Borrower => {
-  const fiber = Fiber.getCurrent()!
-  const { span } = fiber.cache
-  return { id: fiber.id, name: span?._tag === "Span" ? span.name : undefined }
-}
-
-/** Lends at once, or after a wait. Has to run where nothing interrupts but what `restore` allows. */
-const borrow = <A, B, E, R>(
-  core: Pool<A>,
-  restore: Restore,
-  lent: (item: Item<A>) => Effect.Effect<B, E, R>
-): Effect.Effect<B, E | Failure, R> => {
-  const by = borrower()
-  const item = core.take(by)
-  if (item !== undefined) return lent(item)
-  const waiter = core.enqueue(by)
-  if (waiter instanceof ConnectionError.ConnectionError) return Effect.fail(waiter)
-  return Effect.flatMap(
-    Effect.onError(restore(core.await(waiter)), () => Effect.sync(() => core.abandon(waiter))),
-    () => lent(waiter.item!)
-  )
-}
-
 export const make = Effect.fnUntraced(function*<A, R>(
   options: Options<A, R>
 ): Effect.fn.Return<Lending<A>, never, R> {
@@ -137,14 +114,13 @@ export const make = Effect.fnUntraced(function*<A, R>(
       )
     })
 
-  const release = (core: Pool<A>, item: Item<A>, lease: number, exit: Exit.Exit<unknown, unknown>) => {
+  const release = (core: Pool<A>, item: Item<A>, lease: number, exit: Exit.Exit<unknown, unknown>): void => {
     let reusable = exit._tag === "Success"
     try {
       if (exit._tag === "Failure" && isReusable !== undefined) reusable = isReusable(exit)
     } finally {
       core.release(item, lease, reusable)
     }
-    return Effect.void
   }
 
   return {
@@ -168,28 +144,57 @@ export const make = Effect.fnUntraced(function*<A, R>(
       core.balance()
       return { core, sweeper: runFork(sweeping(core, refill, clock, now)) }
     },
+    // what gives back is in place before anything is taken, so that nothing has to be masked
     use: (pool, f) =>
-      Effect.uninterruptibleMask((restore) => {
+      Effect.suspend(() => {
         const core = pool()
-        return borrow(core, restore, (item) => {
-          const { lease } = item
-          return Effect.onExit(
-            restore(Effect.suspend(() => f(item.value))),
-            (exit) => release(core, item, lease, exit)
-          )
-        })
+        let item: Item<A> | undefined
+        let waiter: Waiter<A> | undefined
+        let lease = 0
+        return Effect.onExit(
+          Effect.suspend(() => {
+            const fiber = Fiber.getCurrent()!
+            item = core.take(fiber)
+            if (item !== undefined) {
+              lease = item.lease
+              return f(item.value)
+            }
+            const place = core.enqueue(fiber)
+            if (place instanceof ConnectionError.ConnectionError) return Effect.fail(place)
+            waiter = place
+            return Effect.flatMap(core.await(place), () => {
+              item = place.item!
+              lease = item.lease
+              return f(item.value)
+            })
+          }),
+          (exit) => {
+            if (item !== undefined) release(core, item, lease, exit)
+            else if (waiter !== undefined) core.abandon(waiter)
+            return Effect.void
+          }
+        )
       }),
     get: (pool) =>
       Effect.uninterruptibleMask((restore) => {
         const core = pool()
-        return borrow(core, restore, (item) => {
+        const fiber = Fiber.getCurrent()!
+        const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+        const lend = (item: Item<A>): Effect.Effect<A> => {
           const { lease } = item
-          return Effect.flatMap(Effect.scope, (scope) =>
-            Effect.as(
-              Scope.addFinalizerExit(scope, (exit) => Effect.suspend(() => release(core, item, lease, exit))),
-              item.value
-            ))
-        })
+          return Effect.as(
+            Scope.addFinalizerExit(scope, (exit) => Effect.sync(() => release(core, item, lease, exit))),
+            item.value
+          )
+        }
+        const item = core.take(fiber)
+        if (item !== undefined) return lend(item)
+        const waiter = core.enqueue(fiber)
+        if (waiter instanceof ConnectionError.ConnectionError) return Effect.fail(waiter)
+        return Effect.flatMap(
+          Effect.onError(restore(core.await(waiter)), () => Effect.sync(() => core.abandon(waiter))),
+          () => lend(waiter.item!)
+        )
       })
   }
 })

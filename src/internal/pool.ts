@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import type { AnySpan } from "effect/Tracer"
 import * as ConnectionError from "../ConnectionError.ts"
 import {
   type Borrower,
@@ -29,8 +30,8 @@ type Failure = ConnectionError.ConnectionError
 /** The others are in order, and may say goodbye. */
 const broken: ReadonlySet<Why> = new Set<Why>(["stale", "unhealthy", "abandoned"])
 
-const nameOf = (borrower: Borrower): string =>
-  borrower.name === undefined ? `fiber #${borrower.id}` : `${borrower.name} (fiber #${borrower.id})`
+const nameOf = (id: number, span: AnySpan | undefined): string =>
+  span?._tag === "Span" ? `${span.name} (fiber #${id})` : `fiber #${id}`
 
 export const localClose = () => ConnectionError.make(new ConnectionError.Closed({ by: "local" }))
 
@@ -138,7 +139,8 @@ export class Pool<A> {
   private begin(item: Item<A>, borrower: Borrower, at: number): void {
     item.state = "leased"
     item.since = at
-    item.by = borrower
+    item.by = borrower.id
+    item.span = borrower.cache.span
     item.lease++
     this.leased++
     if (at + this.limits.leak < this.sweepAt) this.wake.open()
@@ -187,7 +189,7 @@ export class Pool<A> {
     if (item.state !== "leased" || item.lease !== lease) return
     const at = this.env.now()
     item.lease++
-    item.by = undefined
+    item.span = undefined
     item.reported = false
     this.leased--
     if (this.resource.onEvent !== undefined) {
@@ -206,6 +208,7 @@ export class Pool<A> {
 
   /** Gives an item to whoever has waited longest, or keeps it. `dialedAt`: it was opened because somebody waited. */
   private offer(item: Item<A>, at: number, dialedAt?: number): void {
+    if (this.waiters.size === 0) return this.keep(item)
     for (const waiter of this.waiters) {
       this.waiters.delete(waiter)
       this.begin(item, waiter.borrower, at)
@@ -217,7 +220,6 @@ export class Pool<A> {
       this.settle(waiter, Effect.void)
       return
     }
-    this.keep(item)
   }
 
   private keep(item: Item<A>): void {
@@ -312,7 +314,8 @@ export class Pool<A> {
       since: at,
       checkedAt: at,
       lease: 0,
-      by: undefined,
+      by: 0,
+      span: undefined,
       reported: false,
       ended: undefined,
       watcher: undefined
@@ -500,7 +503,7 @@ export class Pool<A> {
       if (item.state !== "leased" || item.reported || at < item.since + limits.leak) continue
       item.reported = true
       this.counters.leaks++
-      this.emit({ _tag: "Leaked", value: item.value, by: nameOf(item.by!), heldFor: at - item.since })
+      this.emit({ _tag: "Leaked", value: item.value, by: nameOf(item.by, item.span), heldFor: at - item.since })
     }
     this.balance()
   }
@@ -510,7 +513,7 @@ export class Pool<A> {
     const error = ConnectionError.make(
       new ConnectionError.AcquireTimeout({
         limit: this.limits.acquire,
-        by: nameOf(waiter.borrower),
+        by: nameOf(waiter.borrower.id, waiter.borrower.cache.span),
         waiting: this.waiters.size,
         dialing: this.dialing,
         holders
@@ -527,7 +530,7 @@ export class Pool<A> {
     return Array.from(this.items)
       .filter((item) => item.state === "leased")
       .toSorted((a, b) => a.since - b.since)
-      .map(({ by, since, value }) => ({ value, by: nameOf(by!), since }))
+      .map(({ by, since, span, value }) => ({ value, by: nameOf(by, span), since }))
   }
 
   /** New limits are looked at now, whatever sleeps. */

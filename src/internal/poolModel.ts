@@ -3,6 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
+import type { AnySpan } from "effect/Tracer"
 import type { ConnectionError } from "../ConnectionError.ts"
 
 type Failure = ConnectionError
@@ -55,10 +56,10 @@ export interface Resource<A> {
   readonly onEvent: ((event: Happening<A>) => Effect.Effect<unknown, unknown>) | undefined
 }
 
-/** Who borrows; the text is only made when somebody asks. */
+/** Who borrows: a fiber, in the span that it is in at that moment. The text is only made when somebody asks. */
 export interface Borrower {
   readonly id: number
-  readonly name: string | undefined
+  readonly cache: { readonly span: AnySpan | undefined }
 }
 
 export interface Item<A> {
@@ -75,7 +76,8 @@ export interface Item<A> {
   checkedAt: number
   /** Odd while it is borrowed, and never the same twice: a lease that is over cannot be returned again. */
   lease: number
-  by: Borrower | undefined
+  by: number
+  span: AnySpan | undefined
   reported: boolean
   ended: Failure | undefined
   watcher: Fiber.Fiber<unknown> | undefined

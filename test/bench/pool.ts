@@ -1,0 +1,119 @@
+/**
+ * What borrowing and returning costs, next to Effect's `Pool`, `generic-pool` and `tarn`: in one process, interleaved,
+ * the median of several rounds, as ratios.
+ *
+ * `npx node --conditions=holdfast-source test/bench/pool.ts [rounds]`
+ *
+ * `uncontended`: one borrower, again and again. `contended`: 64 borrowers on 8, each holds for one turn of the event loop.
+ * Ours lends real connections, and asks before each use and after it whether they are alive and at rest; the others lend
+ * an object and ask nothing.
+ */
+import * as Effect from "effect/Effect"
+import * as EffectPool from "effect/Pool"
+import * as Scope from "effect/Scope"
+import { createPool } from "generic-pool"
+import { Pool as Tarn } from "tarn"
+import { Codec, Connection, ConnectionPool } from "../../src/index.ts"
+import { TestSocket } from "../../src/testing/index.ts"
+
+const rounds = Number(process.argv[2] ?? 7)
+const size = 8
+const users = 64
+const alone = 100_000
+const each = 500
+
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+const turnEffect = Effect.callback<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+
+interface Contender {
+  readonly name: string
+  readonly uncontended: () => Promise<void>
+  readonly contended: () => Promise<void>
+}
+
+/** An effect that borrows again and again, alone and in a crowd. */
+const effects = (name: string, use: (hold: Effect.Effect<void>) => Effect.Effect<void, unknown>): Contender => {
+  const again = (times: number, effect: Effect.Effect<void, unknown>) =>
+    Effect.gen(function*() {
+      for (let i = 0; i < times; i++) yield* effect
+    })
+  const short = use(Effect.void)
+  const long = use(turnEffect)
+  return {
+    name,
+    uncontended: () => Effect.runPromise(again(alone, short)),
+    contended: () =>
+      Effect.runPromise(
+        Effect.forEach(Array.from({ length: users }), () => again(each, long), {
+          concurrency: "unbounded",
+          discard: true
+        })
+      )
+  }
+}
+
+const promises = <A>(name: string, acquire: () => Promise<A>, release: (resource: A) => unknown): Contender => ({
+  name,
+  uncontended: async () => {
+    for (let i = 0; i < alone; i++) release(await acquire())
+  },
+  contended: async () => {
+    const user = async () => {
+      for (let i = 0; i < each; i++) {
+        const resource = await acquire()
+        await turn()
+        release(resource)
+      }
+    }
+    await Promise.all(Array.from({ length: users }, user))
+  }
+})
+
+const scope = Effect.runSync(Scope.make())
+const chat = Connection.make({ codec: Codec.lines() })
+const ours = await Effect.runPromise(Scope.provide(
+  ConnectionPool.make(Effect.flatMap(TestSocket.make(), (peer) => chat(peer.socket)), { min: size, max: size }),
+  scope
+))
+const theirs = await Effect.runPromise(
+  Scope.provide(EffectPool.make({ acquire: Effect.sync(() => ({})), size }), scope)
+)
+const generic = createPool({ create: async () => ({}), destroy: async () => {} }, { min: size, max: size })
+const tarn = new Tarn({ create: async () => ({}), destroy: () => {}, min: size, max: size })
+
+const contenders: ReadonlyArray<Contender> = [
+  effects("holdfast", (hold) => ours.use(() => hold)),
+  effects("effect Pool", (hold) => EffectPool.use(theirs, () => hold)),
+  promises("generic-pool", async () => generic.acquire(), (resource) => generic.release(resource)),
+  promises("tarn", () => tarn.acquire().promise, (resource) => tarn.release(resource))
+]
+
+const median = (all: ReadonlyArray<number>): number => all.toSorted((a, b) => a - b)[all.length >> 1]!
+
+for (const load of ["uncontended", "contended"] as const) {
+  const times = new Map(contenders.map(({ name }) => [name, [] as Array<number>]))
+  // the first round warms up
+  for (let round = 0; round <= rounds; round++) {
+    for (const contender of contenders) {
+      const start = performance.now()
+      await contender[load]()
+      if (round > 0) times.get(contender.name)!.push(performance.now() - start)
+    }
+  }
+  const count = load === "uncontended" ? alone : users * each
+  const base = median(times.get("holdfast")!)
+  for (const { name } of contenders) {
+    const millis = median(times.get(name)!)
+    const rate = Math.round(count / millis * 1000).toLocaleString("en")
+    console.log(
+      `${load.padEnd(12)} ${name.padEnd(13)} ${rate.padStart(10)}/s  ${(base / millis).toFixed(2)} of holdfast`
+    )
+  }
+}
+
+await Effect.runPromise(Scope.close(scope, await Effect.runPromise(Effect.exit(Effect.void))))
+await generic.drain()
+await generic.clear()
+await tarn.destroy()
