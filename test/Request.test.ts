@@ -140,15 +140,20 @@ describe("one request and its response", () => {
 
   it.effect("what comes unasked in order ends the connection: nobody can tell whose the next answer is", () =>
     Effect.gen(function*() {
-      const { ask, net } = yield* start({ inFlight: 2 })
-      const a = yield* ask("a")
+      const net = network()
+      const pool = yield* ConnectionPool.make(net.open, { max: 1 })
+      const requests = yield* Request.make(pool.get, { inFlight: 2 })
+      const a = yield* Effect.forkChild(requests.request("a"), started)
+      yield* settle
       yield* net.peers[0]!.send("A\n??\n")
       yield* settle
       assert.deepStrictEqual([outcome(a), net.live], ["A", 0])
-      const b = yield* ask("b")
+      const b = yield* Effect.forkChild(requests.request("b"), started)
+      yield* settle
       yield* net.peers[1]!.send("B\n")
       yield* settle
       assert.strictEqual(outcome(b), "B")
+      assert.strictEqual((yield* pool.stats).retired.abandoned, 1)
     }))
 
   it.effect("over a pool: as many connections as asked, each given back when nobody needs it", () =>
@@ -173,12 +178,18 @@ describe("one request and its response", () => {
       const net = network()
       net.peer = echo
       const pool = yield* ConnectionPool.make(net.open, { max: 1 })
-      const requests = yield* Request.make(pool.get)
-      const asking = yield* Effect.forkChild(Effect.forever(requests.request("again")), started)
+      // there is always a request on its way
+      const requests = yield* Request.make(pool.get, { inFlight: 8 })
+      const asking = yield* Effect.forEach(
+        Array.from({ length: 8 }),
+        () => Effect.forkChild(Effect.forever(requests.request("again")), started)
+      )
       yield* settle
       assert.strictEqual((yield* pool.stats).inUse, 1)
-      assert.strictEqual(yield* pool.use(() => Effect.succeed("served")), "served")
-      yield* Fiber.interrupt(asking)
+      const served = yield* Effect.forkChild(pool.use(() => Effect.succeed("served")), started)
+      for (let i = 0; i < 20_000 && outcome(served) === "waits"; i++) yield* Effect.yieldNow
+      assert.strictEqual(outcome(served), "served")
+      yield* Fiber.interruptAll(asking)
     }))
 
   it.effect("over one connection, and over a client", () =>
@@ -394,7 +405,8 @@ describe("giving up", () => {
             way === "id" ? (text: string) => text.endsWith(`:${message}`) : (text: string) => text === `re ${message}`
           let interrupted = 0
           for (let ops = 3; ops <= 64; ops++) {
-            let turns = 0
+            // every third point, and for the next budget another third: all of them take minutes
+            let turns = ops % 3
             while (true) {
               let done = false
               const net = network()
@@ -423,7 +435,7 @@ describe("giving up", () => {
               yield* Scope.close(scope, Exit.void)
               assert.strictEqual(net.live, 0)
               if (done) break
-              turns++
+              turns += 3
             }
           }
           assert.isAtLeast(interrupted, 62)

@@ -60,6 +60,8 @@ export class Pool<A> {
   private isClosed = false
   // settled waiters, woken together in a task of their own
   private settled: Array<Waiter<A>> = []
+  private returning = false
+  private flushing = false
   readonly counters = makeCounters()
   /** Opens when `nextDue` may have become earlier than `sweepAt`. */
   readonly wake: Signal
@@ -198,8 +200,12 @@ export class Pool<A> {
     item.since = at
     item.checkedAt = at
     const why = !reusable ? "abandoned" : this.unusable(item, at) ?? this.surplus()
+    this.returning = true
     if (why === undefined) this.offer(item, at)
     else this.retire(item, why)
+    this.returning = false
+    // the last step of a return: whoever gets the item need not wait for another turn
+    if (this.settled.length > 0) this.flush()
   }
 
   private surplus(): Why | undefined {
@@ -236,13 +242,21 @@ export class Pool<A> {
 
   private settle(waiter: Waiter<A>, outcome: Effect.Effect<void, Failure>): void {
     waiter.outcome = outcome
-    if (this.settled.push(waiter) === 1) this.env.dispatcher.scheduleTask(this.flush, 0)
+    if (this.settled.push(waiter) === 1 && !this.returning && !this.flushing) {
+      this.env.dispatcher.scheduleTask(this.flush, 0)
+    }
   }
 
+  /** Wakes who is settled. Whoever returns at once, and wakes the next, comes back here instead of nesting. */
   private readonly flush = (): void => {
-    const { settled } = this
-    this.settled = []
-    for (const waiter of settled) waiter.resume?.(waiter.outcome!)
+    if (this.flushing) return
+    this.flushing = true
+    while (this.settled.length > 0) {
+      const { settled } = this
+      this.settled = []
+      for (const waiter of settled) waiter.resume?.(waiter.outcome!)
+    }
+    this.flushing = false
   }
 
   // -------------------------------------------------------------------------------------------------------------------
