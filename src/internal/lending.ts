@@ -147,13 +147,13 @@ export const make = Effect.fnUntraced(function*<A, R>(
     // what gives back is in place before anything is taken, so that nothing has to be masked
     use: (pool, f) =>
       Effect.suspend(() => {
-        const core = pool()
+        let core: Pool<A>
         let item: Item<A> | undefined
         let waiter: Waiter<A> | undefined
         let lease = 0
-        return Effect.onExit(
-          Effect.suspend(() => {
-            const fiber = Fiber.getCurrent()!
+        return Effect.onExitPrimitive(
+          Effect.withFiber((fiber) => {
+            core = pool()
             item = core.take(fiber)
             if (item !== undefined) {
               lease = item.lease
@@ -171,7 +171,7 @@ export const make = Effect.fnUntraced(function*<A, R>(
           (exit) => {
             if (item !== undefined) release(core, item, lease, exit)
             else if (waiter !== undefined) core.abandon(waiter)
-            return Effect.void
+            return undefined
           }
         )
       }),

@@ -11,6 +11,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import * as ConnectionError from "../ConnectionError.ts"
+import { Line } from "./line.ts"
 import {
   type Borrower,
   type Environment,
@@ -50,7 +51,7 @@ export class Pool<A> {
   private readonly items = new Set<Item<A>>()
   // by `since`, the oldest first
   private readonly idle: Array<Item<A>> = []
-  private readonly waiters = new Set<Waiter<A>>()
+  private readonly waiters = new Line<Waiter<A>>()
   private readonly dials = new Set<Fiber.Fiber<unknown, unknown>>()
   private readonly checkers = new Set<Fiber.Fiber<unknown, unknown>>()
   private dialing = 0
@@ -161,6 +162,8 @@ export class Pool<A> {
     const waiter: Waiter<A> = {
       borrower,
       since: this.env.now(),
+      next: undefined,
+      previous: undefined,
       item: undefined,
       outcome: undefined,
       resume: undefined
@@ -214,18 +217,15 @@ export class Pool<A> {
 
   /** Gives an item to whoever has waited longest, or keeps it. `dialedAt`: it was opened because somebody waited. */
   private offer(item: Item<A>, at: number, dialedAt?: number): void {
-    if (this.waiters.size === 0) return this.keep(item)
-    for (const waiter of this.waiters) {
-      this.waiters.delete(waiter)
-      this.begin(item, waiter.borrower, at)
-      waiter.item = item
-      // of a dial, only what came before it was waiting
-      const waited = dialedAt === undefined ? at - waiter.since : Math.max(0, dialedAt - waiter.since)
-      this.counters.waitTime += waited
-      if (this.resource.onEvent !== undefined) this.emit({ _tag: "Borrowed", value: item.value, waited })
-      this.settle(waiter, Effect.void)
-      return
-    }
+    const waiter = this.waiters.first
+    if (waiter === undefined) return this.keep(item)
+    this.begin(item, waiter.borrower, at)
+    waiter.item = item
+    // of a dial, only what came before it was waiting
+    const waited = dialedAt === undefined ? at - waiter.since : Math.max(0, dialedAt - waiter.since)
+    this.counters.waitTime += waited
+    if (this.resource.onEvent !== undefined) this.emit({ _tag: "Borrowed", value: item.value, waited })
+    this.settle(waiter, Effect.void)
   }
 
   private keep(item: Item<A>): void {
@@ -241,6 +241,7 @@ export class Pool<A> {
   }
 
   private settle(waiter: Waiter<A>, outcome: Effect.Effect<void, Failure>): void {
+    this.waiters.delete(waiter)
     waiter.outcome = outcome
     if (this.settled.push(waiter) === 1 && !this.returning && !this.flushing) {
       this.env.dispatcher.scheduleTask(this.flush, 0)
@@ -349,14 +350,8 @@ export class Pool<A> {
     this.counters.dialFailures++
     if (this.isClosed) return
     this.emit({ _tag: "OpenFailed", error })
-    if (this.waiters.size > this.producers) {
-      // every failure is told to one of them, in turn
-      for (const waiter of this.waiters) {
-        this.waiters.delete(waiter)
-        this.settle(waiter, Effect.fail(error))
-        break
-      }
-    }
+    // every failure is told to one of them, in turn
+    if (this.waiters.size > this.producers) this.settle(this.waiters.first!, Effect.fail(error))
     this.lose(error)
   }
 
@@ -446,8 +441,7 @@ export class Pool<A> {
     if (this.isClosed) return
     this.isClosed = true
     const error = localClose()
-    for (const waiter of this.waiters) this.settle(waiter, Effect.fail(error))
-    this.waiters.clear()
+    while (this.waiters.first !== undefined) this.settle(this.waiters.first, Effect.fail(error))
     for (const fiber of [...this.dials, ...this.checkers]) fiber.interruptUnsafe()
     for (const item of this.idle.splice(0)) {
       this.env.shared?.removed(item)
@@ -482,10 +476,7 @@ export class Pool<A> {
     let due = Infinity
     if (this.lost !== undefined) due = 0
     else if (this.size - this.closing < limits.min && this.refillAt > this.env.now()) due = this.refillAt
-    for (const waiter of this.waiters) {
-      due = Math.min(due, waiter.since + limits.acquire)
-      break
-    }
+    if (this.waiters.first !== undefined) due = Math.min(due, this.waiters.first.since + limits.acquire)
     for (const item of this.idle) due = Math.min(due, this.idleDue(item))
     if (limits.leak !== Infinity) {
       for (const item of this.items) {
@@ -499,9 +490,8 @@ export class Pool<A> {
     if (this.isClosed) return
     const at = this.env.now()
     const { limits } = this
-    for (const waiter of this.waiters) {
-      if (at < waiter.since + limits.acquire) break
-      this.timeOut(waiter, at)
+    while (this.waiters.first !== undefined && at >= this.waiters.first.since + limits.acquire) {
+      this.timeOut(this.waiters.first, at)
     }
     for (const item of this.idle.slice()) {
       // closing one may have changed what is due for the others
@@ -533,7 +523,6 @@ export class Pool<A> {
         holders
       })
     )
-    this.waiters.delete(waiter)
     this.counters.timeouts++
     this.settle(waiter, Effect.fail(error))
     this.emit({ _tag: "TimedOut", error })

@@ -5,6 +5,7 @@ import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { ConnectionError } from "../ConnectionError.ts"
+import type { Place } from "./line.ts"
 
 type Failure = ConnectionError
 
@@ -83,7 +84,7 @@ export interface Item<A> {
   watcher: Fiber.Fiber<unknown> | undefined
 }
 
-export interface Waiter<A> {
+export interface Waiter<A> extends Place {
   readonly borrower: Borrower
   readonly since: number
   item: Item<A> | undefined

@@ -5,12 +5,16 @@
  * `npx node --conditions=holdfast-source test/bench/pool.ts [rounds]`
  *
  * `uncontended`: one borrower, again and again. `contended`: 64 borrowers on 8, each holds for one turn of the event loop.
+ * The borrowers are fibers. `(promises)` is the same pool used by async functions: no fiber is suspended there, which alone
+ * costs more than all that a pool does. What that is `semaphore alone` shows, which keeps a count and nothing else.
+ *
  * Ours lends real connections, and asks before each use and after it whether they are alive and at rest; the others lend
  * an object and ask nothing.
  */
 import * as Effect from "effect/Effect"
 import * as EffectPool from "effect/Pool"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import { createPool } from "generic-pool"
 import { Pool as Tarn } from "tarn"
 import { Codec, Connection, ConnectionPool } from "../../src/index.ts"
@@ -54,7 +58,11 @@ const effects = (name: string, use: (hold: Effect.Effect<void>) => Effect.Effect
   }
 }
 
-const promises = <A>(name: string, acquire: () => Promise<A>, release: (resource: A) => unknown): Contender => ({
+const promises = (
+  name: string,
+  acquire: () => Promise<object>,
+  release: (resource: object) => unknown
+): Contender => ({
   name,
   uncontended: async () => {
     for (let i = 0; i < alone; i++) release(await acquire())
@@ -80,14 +88,32 @@ const ours = await Effect.runPromise(Scope.provide(
 const theirs = await Effect.runPromise(
   Scope.provide(EffectPool.make({ acquire: Effect.sync(() => ({})), size }), scope)
 )
-const generic = createPool({ create: async () => ({}), destroy: async () => {} }, { min: size, max: size })
-const tarn = new Tarn({ create: async () => ({}), destroy: () => {}, min: size, max: size })
+const generic = createPool<object>({ create: async () => ({}), destroy: async () => {} }, { min: size, max: size })
+const tarn = new Tarn<object>({ create: async () => ({}), destroy: () => {}, min: size, max: size })
+
+const permits = Semaphore.makeUnsafe(size)
+
+const genericAcquire = async () => generic.acquire()
+const genericRelease = (resource: object) => generic.release(resource)
+const tarnAcquire = () => tarn.acquire().promise
+const tarnRelease = (resource: object) => tarn.release(resource)
+
+const adapted =
+  (acquire: () => Promise<object>, release: (resource: object) => unknown) => (hold: Effect.Effect<void>) =>
+    Effect.acquireUseRelease(
+      Effect.promise(acquire),
+      () => hold,
+      (resource) => Effect.asVoid(Effect.sync(() => release(resource)))
+    )
 
 const contenders: ReadonlyArray<Contender> = [
   effects("holdfast", (hold) => ours.use(() => hold)),
   effects("effect Pool", (hold) => EffectPool.use(theirs, () => hold)),
-  promises("generic-pool", async () => generic.acquire(), (resource) => generic.release(resource)),
-  promises("tarn", () => tarn.acquire().promise, (resource) => tarn.release(resource))
+  effects("semaphore alone", (hold) => permits.withPermit(hold)),
+  effects("generic-pool", adapted(genericAcquire, genericRelease)),
+  effects("tarn", adapted(tarnAcquire, tarnRelease)),
+  promises("generic-pool (promises)", genericAcquire, genericRelease),
+  promises("tarn (promises)", tarnAcquire, tarnRelease)
 ]
 
 const median = (all: ReadonlyArray<number>): number => all.toSorted((a, b) => a - b)[all.length >> 1]!
@@ -108,7 +134,7 @@ for (const load of ["uncontended", "contended"] as const) {
     const millis = median(times.get(name)!)
     const rate = Math.round(count / millis * 1000).toLocaleString("en")
     console.log(
-      `${load.padEnd(12)} ${name.padEnd(13)} ${rate.padStart(10)}/s  ${(base / millis).toFixed(2)} of holdfast`
+      `${load.padEnd(12)} ${name.padEnd(23)} ${rate.padStart(10)}/s  ${(base / millis).toFixed(2)} of holdfast`
     )
   }
 }
