@@ -1151,6 +1151,31 @@ describe("one pool for each key", () => {
       assert.deepStrictEqual([total.dialFailures, total.dials, total.open], [1, 1, 0])
     }))
 
+  it.effect(
+    "B66 at every yield point: a borrower is not told of the end of the connection that was its key's last",
+    () =>
+      Effect.gen(function*() {
+        let borrowed = 0
+        for (let ops = 3; ops <= 64; ops++) {
+          for (let turns = 0, done = false; !done; turns++) {
+            const { net, pool, scope } = yield* startKeyed()
+            yield* pool.use("a", () => Effect.void)
+            yield* Effect.gen(function*() {
+              const fiber = yield* Effect.forkChild(pool.use("a", () => Effect.void), started)
+              for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+              done = fiber.pollUnsafe() !== undefined
+              yield* net("a").peers[0]!.reset
+              assert.strictEqual((yield* Fiber.await(fiber))._tag, "Success", `${ops} ${turns}`)
+              borrowed++
+            }).pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, ops))
+            yield* Scope.close(scope, Exit.void)
+          }
+        }
+        assert.isAtLeast(borrowed, 62)
+      }),
+    60_000
+  )
+
   it.effect("B69 closing closes all keys", () =>
     Effect.gen(function*() {
       const { net, of, pool, scope } = yield* startKeyed()
@@ -1205,13 +1230,14 @@ describe("interruption", () => {
             while (true) {
               let done = false
               const net = network()
-              const { pool, scope } = yield* start({
-                max: 1,
-                checkAfter: way === "checked" ? 0 : "1 minute",
-                check: () => Effect.yieldNow,
-                maxAge: way === "expired" ? 1 : 0
-              }, net)
-              yield* Effect.gen(function*() {
+              // the fibers of the pool have the same budget
+              const { pool, scope } = yield* Effect.gen(function*() {
+                const { pool, scope } = yield* start({
+                  max: 1,
+                  checkAfter: way === "checked" ? 0 : "1 minute",
+                  check: () => Effect.yieldNow,
+                  maxAge: way === "expired" ? 1 : 0
+                }, net)
                 if (way !== "dialled") yield* visit(pool)
                 if (way === "expired") yield* TestClock.adjust(1)
                 const other = way === "contended" ? yield* hold(pool) : undefined
@@ -1226,8 +1252,9 @@ describe("interruption", () => {
                 done = fiber.pollUnsafe() !== undefined
                 if (!done) interrupted++
                 yield* Fiber.interrupt(fiber)
+                yield* Effect.repeat(Effect.yieldNow, { times: 200 })
+                return { pool, scope }
               }).pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, ops))
-              yield* settle
               const stats = yield* pool.stats
               assert.deepStrictEqual(
                 [stats.inUse, stats.waiting, stats.dialing, stats.checking, stats.closing],
