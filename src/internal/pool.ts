@@ -58,6 +58,7 @@ export class Pool<A> {
   private leased = 0
   private closing = 0
   private balancing = false
+  private taking = false
   private isClosed = false
   // settled waiters, woken together in a task of their own
   private settled: Array<Waiter<A>> = []
@@ -111,7 +112,9 @@ export class Pool<A> {
     // whoever waits is first
     if (this.waiters.size > 0 || this.idle.length === 0 || this.isClosed) return undefined
     const at = this.env.now()
+    this.taking = true
     const item = this.candidate(at)
+    this.taking = false
     if (item === undefined) return undefined
     this.counters.hits++
     this.begin(item, borrower, at)
@@ -427,7 +430,8 @@ export class Pool<A> {
   private emptyCheck(): void {
     if (this.size > 0) return
     if (this.isClosed) this.emptied.open()
-    else if (this.waiters.size === 0) this.env.onEmpty?.()
+    // who finds the last one dead is about to stand in line
+    else if (this.waiters.size === 0 && !this.taking) this.env.onEmpty?.()
   }
 
   /** Retires an idle item of this pool for the sake of another one. */
