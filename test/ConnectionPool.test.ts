@@ -182,6 +182,24 @@ describe("lending", () => {
       assert.strictEqual(net.dials.length, 2)
     }))
 
+  it.effect("B49 nor do those that wait for a scoped lease", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* start({ max: 1, acquire: "5 seconds" })
+      const first = yield* hold(pool)
+      const waiting = yield* Effect.forEach(
+        Array.from({ length: 3 }),
+        () => Effect.forkChild(Effect.scoped(pool.get), started)
+      )
+      yield* Fiber.interrupt(waiting[0]!)
+      assert.strictEqual((yield* pool.stats).waiting, 2)
+      // given up in the turn in which it was given
+      yield* first.release.pipe(Effect.forkChild(started))
+      yield* Fiber.interrupt(waiting[1]!)
+      yield* settle
+      assert.strictEqual(outcome(waiting[2]!), "done")
+      assert.deepStrictEqual([(yield* pool.stats).waiting, (yield* pool.stats).inUse], [0, 0])
+    }))
+
   it.effect("B50 a borrower that gives up leaves its dial to the next, or to nobody", () =>
     Effect.gen(function*() {
       const net = network()
@@ -486,6 +504,18 @@ describe("what is lent works", () => {
       yield* settle
       assert.deepStrictEqual(yield* Effect.map(pool.stats, (s) => [s.retired.abandoned, s.inUse]), [3, 0])
       assert.strictEqual(net.live, 0)
+    }))
+
+  it.effect("B56 so is a scoped one whose scope ends with a failure", () =>
+    Effect.gen(function*() {
+      const { net, pool } = yield* start({ max: 1 })
+      const get = Effect.map(pool.get, ({ id }) => id)
+      const first = yield* Effect.scoped(get)
+      assert.strictEqual(yield* Effect.scoped(get), first)
+      yield* Effect.flip(Effect.scoped(Effect.andThen(get, Effect.fail("broken"))))
+      yield* settle
+      assert.deepStrictEqual([(yield* pool.stats).retired.abandoned, net.live], [1, 0])
+      assert.notStrictEqual(yield* Effect.scoped(get), first)
     }))
 
   it.effect("B55 a connection that fails its check on borrowing is replaced, and the borrower does not notice", () =>
@@ -1217,7 +1247,7 @@ describe("limits", () => {
 })
 
 describe("interruption", () => {
-  const ways = ["idle", "scoped", "checked", "contended", "dialled", "expired"] as const
+  const ways = ["idle", "scoped", "checked", "contended", "contended and scoped", "dialled", "expired"] as const
 
   for (const way of ways) {
     it.effect(
@@ -1240,9 +1270,9 @@ describe("interruption", () => {
                 }, net)
                 if (way !== "dialled") yield* visit(pool)
                 if (way === "expired") yield* TestClock.adjust(1)
-                const other = way === "contended" ? yield* hold(pool) : undefined
+                const other = way.startsWith("contended") ? yield* hold(pool) : undefined
                 const fiber = yield* Effect.forkChild(
-                  way === "scoped"
+                  way.endsWith("scoped")
                     ? Effect.scoped(Effect.flatMap(pool.get, () => Effect.yieldNow))
                     : pool.use(() => Effect.yieldNow),
                   started
