@@ -302,6 +302,46 @@ describe("lending", () => {
       assert.deepStrictEqual(order, ["waiter", "again"])
     }))
 
+  it.effect("B53 whoever waits has it in the turn of the return", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* start({ max: 1 })
+      let served = false
+      yield* pool.use(() =>
+        Effect.andThen(
+          Effect.forkChild(pool.use(() => Effect.sync(() => served = true)), started),
+          settle
+        )
+      )
+      assert.isTrue(served)
+    }))
+
+  it.effect("B53 nobody passes who waits for a check: the one behind waits for it", () =>
+    Effect.gen(function*() {
+      const gate = Latch.makeUnsafe(false)
+      const { pool } = yield* start({
+        max: 2,
+        order: "fifo",
+        checkAfter: "10 seconds",
+        check: () => gate.await,
+        checkTimeout: 0,
+        acquire: 0
+      })
+      const [a, b] = yield* holds(pool, 2)
+      const other = b!.connection
+      yield* a!.release
+      yield* adjust("10 seconds")
+      yield* b!.release
+      // the first is checked; the second was in use a moment ago
+      const first = yield* hold(pool)
+      yield* settle
+      const second = yield* hold(pool)
+      yield* settle
+      assert.deepStrictEqual([first.connection, second.connection], [other, undefined])
+      yield* gate.open
+      yield* settle
+      assert.strictEqual(second.connection, a!.connection)
+    }))
+
   it.effect("B54 the idle order is as asked", () =>
     Effect.gen(function*() {
       for (const order of ["lifo", "fifo"] as const) {
@@ -460,6 +500,29 @@ describe("what is lent works", () => {
       yield* adjust("1 millis")
       assert.deepStrictEqual(net.dials, [0, 0, 1000])
       assert.strictEqual((yield* pool.stats).idle, 2)
+    }))
+
+  it.effect("B55 nor is one that ended while it was borrowed, whoever made it", () =>
+    Effect.gen(function*() {
+      const net = network()
+      // nothing but what everybody can see of it
+      const open = Effect.map(net.open, (connection): Conn => ({
+        id: connection.id,
+        receive: connection.receive,
+        receiveAll: connection.receiveAll,
+        send: connection.send,
+        sendAll: connection.sendAll,
+        ending: connection.ending,
+        closed: connection.closed,
+        close: connection.close
+      } as Conn))
+      const { pool } = yield* start({ max: 1 }, { ...net, open })
+      const held = yield* hold(pool)
+      yield* net.peers[0]!.reset
+      yield* settle
+      yield* held.release
+      assert.deepStrictEqual([(yield* pool.stats).retired.stale, (yield* pool.stats).idle], [1, 0])
+      assert.notStrictEqual(yield* visit(pool), held.connection!.id)
     }))
 
   it.effect("B56 whatever comes unasked makes a connection unusable, a part of a message too", () =>
@@ -711,6 +774,21 @@ describe("size and age", () => {
       const error = yield* Effect.flip(pool.patch({ max: 0 }))
       assert.include(error.message, "max must be a whole number, at least 1")
       assert.include((yield* Effect.flip(pool.patch({ min: 9 }))).message, "min (9) must not be more than max (4)")
+    }))
+
+  it.effect("B58 one that is closing already counts as gone for a lower maximum", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const slow = Effect.tap(net.open, () => Effect.addFinalizer(() => Effect.sleep("1 second")))
+      const { pool } = yield* start({ max: 2 }, { ...net, open: slow })
+      const [a, b] = yield* holds(pool, 2)
+      yield* a!.connection!.close
+      yield* a!.release
+      yield* pool.patch({ max: 1 })
+      yield* b!.release
+      assert.deepStrictEqual(yield* Effect.map(pool.stats, (s) => [s.closing, s.idle, s.retired.trimmed]), [1, 1, 0])
+      yield* adjust("1 second")
+      assert.deepStrictEqual(yield* Effect.map(pool.stats, (s) => [s.closing, s.idle, s.open]), [0, 1, 1])
     }))
 
   it.effect("B59 what is too old is not lent, what is not is kept", () =>
@@ -1050,6 +1128,49 @@ describe("closing", () => {
       assert.strictEqual((yield* pool.stats).closing, 1)
       yield* adjust("1 millis")
       assert.isDefined(second.connection)
+    }))
+})
+
+describe("what is left behind", () => {
+  /** A clock that knows how many sleep. */
+  const watched = Effect.map(Clock.Clock, (clock) => {
+    const self = {
+      sleeping: 0,
+      clock: {
+        ...clock,
+        sleep: (duration: Duration.Duration) =>
+          Effect.ensuring(
+            Effect.andThen(Effect.sync(() => self.sleeping++), clock.sleep(duration)),
+            Effect.sync(() => self.sleeping--)
+          )
+      }
+    }
+    return self
+  })
+
+  it.effect("B69 no timer of a pool that was closed", () =>
+    Effect.gen(function*() {
+      const time = yield* watched
+      const { pool } = yield* Effect.provideService(start({ max: 2 }), Clock.Clock, time.clock)
+      yield* visit(pool)
+      yield* settle
+      assert.strictEqual(time.sleeping, 1)
+      yield* pool.close
+      yield* settle
+      assert.strictEqual(time.sleeping, 0)
+    }))
+
+  it.effect("B66 no timer of a key that is gone", () =>
+    Effect.gen(function*() {
+      const time = yield* watched
+      const net = network()
+      const pool = yield* Effect.provideService(ConnectionPool.keyed(() => net.open), Clock.Clock, time.clock)
+      yield* pool.use("a", () => Effect.void)
+      yield* settle
+      assert.strictEqual(time.sleeping, 1)
+      yield* net.peers[0]!.reset
+      yield* settle
+      assert.deepStrictEqual([yield* pool.stats("a"), time.sleeping], [undefined, 0])
     }))
 })
 
