@@ -167,6 +167,18 @@ describe("lending", () => {
       assert.isNumber(yield* visit(pool))
     }))
 
+  it.effect("B49 a deadline that is changed counts now for those who wait already", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* start({ max: 1 })
+      const [, waiter] = yield* holds(pool, 2)
+      yield* adjust("500 millis")
+      yield* pool.patch({ acquire: "1 second" })
+      yield* adjust("499 millis")
+      assert.strictEqual(outcome(waiter!.fiber), "waits")
+      yield* adjust("1 millis")
+      assert.strictEqual(outcome(waiter!.fiber), "AcquireTimeout")
+    }))
+
   it.effect("B49 borrowers that give up never exhaust the pool", () =>
     Effect.gen(function*() {
       const { net, pool } = yield* start({ max: 2, waiters: 3 })
@@ -246,6 +258,26 @@ describe("lending", () => {
       // those who wait decide how often
       assert.isAtMost(stats.dialFailures, 9)
       assert.strictEqual(net.peak, 3)
+    }))
+
+  it.effect("B51 a failure is told to nobody whose dial is still on its way", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const gates = [Latch.makeUnsafe(false), Latch.makeUnsafe(false)]
+      net.answer = Effect.suspend(() =>
+        net.dials.length === 1
+          ? Effect.andThen(gates[0]!.await, Effect.fail(refused))
+          : gates[1]!.await
+      )
+      const { pool } = yield* start({ max: 2 }, net)
+      const [first, second] = yield* holds(pool, 2)
+      yield* Fiber.interrupt(first!.fiber)
+      yield* gates[0]!.open
+      yield* settle
+      assert.strictEqual(outcome(second!.fiber), "waits")
+      yield* gates[1]!.open
+      yield* settle
+      assert.deepStrictEqual(served([second!]), [true])
     }))
 
   it.effect("B51 dials that fail at once do not nest: 20,000 borrowers are told", () =>
@@ -834,7 +866,7 @@ describe("size and age", () => {
 
   it.effect("B60 idle connections above the minimum close when they are due; one in use again is not", () =>
     Effect.gen(function*() {
-      const { pool } = yield* start({ min: 1, max: 4, idle: "1 minute" })
+      const { pool } = yield* start({ min: 1, max: 4, idle: "1 minute", maxAge: 0 })
       const all = yield* holds(pool, 4)
       for (const { release } of all) {
         yield* release
@@ -855,6 +887,8 @@ describe("size and age", () => {
       assert.strictEqual((yield* pool.stats).open, 1)
       assert.strictEqual(yield* visit(pool), last)
       yield* adjust("1 hour")
+      const { dials, retired } = yield* pool.stats
+      assert.deepStrictEqual([yield* visit(pool), dials, retired.idle], [last, 4, 3])
     }))
 
   it("B60 one timer for all, and none for what is not due", () => {
@@ -939,6 +973,12 @@ describe("size and age", () => {
       assert.strictEqual((yield* pool.stats).open, 1)
       yield* adjust("1 millis")
       assert.deepStrictEqual([(yield* pool.stats).retired.expired, draws], [1, 3])
+      // and of the ten seconds
+      yield* visit(pool)
+      yield* adjust("7499 millis")
+      assert.strictEqual((yield* pool.stats).open, 1)
+      yield* adjust("1 millis")
+      assert.deepStrictEqual(yield* Effect.map(pool.stats, (s) => [s.open, s.retired.idle]), [0, 1])
     }))
 
   it.effect("B62 all expire at once: the minimum is refilled, the maximum is kept", () =>
@@ -1110,6 +1150,24 @@ describe("closing", () => {
       assert.deepStrictEqual([outcome(closing), net.live], ["done", 0])
     }))
 
+  it.effect("B69 closing waits for no dial and for no check that can be interrupted", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const { pool } = yield* start({ max: 2, dial: 0, check: () => Effect.never, checkTimeout: 0, checkAfter: 0 }, net)
+      yield* Effect.forkChild(visit(pool), started)
+      yield* settle
+      // the first is checked for somebody, the second is being opened
+      net.answer = Effect.never
+      yield* holds(pool, 2)
+      assert.deepStrictEqual(yield* Effect.map(pool.stats, (s) => [s.checking, s.dialing]), [1, 1])
+      yield* pool.close
+      assert.deepStrictEqual(
+        yield* Effect.map(pool.stats, (s) => [s.open, s.dialing, s.retired.closing, s.retired.unhealthy]),
+        [0, 0, 1, 0]
+      )
+      assert.strictEqual(net.live, 0)
+    }))
+
   it.effect("B69 a slot is free once its connection has closed, or after the drain", () =>
     Effect.gen(function*() {
       const net = network()
@@ -1204,6 +1262,18 @@ describe("who has what", () => {
       assert.deepStrictEqual(events, [`import (fiber #${fiber.id}) at 10000: 10000`])
       assert.strictEqual((yield* pool.stats).leaks, 1)
       yield* gate.open
+    }))
+
+  it.effect("a lease of an idle connection too, whatever else the pool sleeps for", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* start({ max: 1, leak: "10 seconds" })
+      yield* visit(pool)
+      yield* adjust("1 second")
+      yield* hold(pool)
+      yield* adjust("9999 millis")
+      assert.strictEqual((yield* pool.stats).leaks, 0)
+      yield* adjust("1 millis")
+      assert.strictEqual((yield* pool.stats).leaks, 1)
     }))
 
   it.effect("every event in its order", () =>
