@@ -557,6 +557,17 @@ describe("what is lent works", () => {
       assert.notStrictEqual(yield* visit(pool), held.connection!.id)
     }))
 
+  it.effect("B55 nor is one kept that ended before anybody had it", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const { pool } = yield* start({ min: 1, max: 1, refill: Schedule.recurs(0) }, {
+        ...net,
+        open: Effect.tap(net.open, (connection) => connection.close)
+      })
+      yield* settle
+      assert.deepStrictEqual(yield* Effect.map(pool.stats, (s) => [s.open, s.retired.stale]), [0, 1])
+    }))
+
   it.effect("B56 whatever comes unasked makes a connection unusable, a part of a message too", () =>
     Effect.gen(function*() {
       for (const unasked of ["late answer\n", "half a"]) {

@@ -458,7 +458,6 @@ export class Pool<A> {
   force(): void {
     for (const item of this.items) {
       if (item.state !== "leased") continue
-      item.lease++
       this.leased--
       this.retire(item, "closing", true)
     }
