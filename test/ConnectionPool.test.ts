@@ -319,6 +319,24 @@ describe("lending", () => {
       assert.deepStrictEqual(order, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     }))
 
+  it.effect("B53 whoever gives up in the middle or at the end of the line leaves no gap", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* start({ max: 1 })
+      const [first, a, middle, b, last] = yield* holds(pool, 5)
+      yield* Fiber.interrupt(middle!.fiber)
+      yield* Fiber.interrupt(last!.fiber)
+      const [c] = yield* holds(pool, 1)
+      assert.strictEqual((yield* pool.stats).waiting, 3)
+      yield* first!.release
+      assert.deepStrictEqual(served([a!, b!, c!]), [true, false, false])
+      yield* a!.release
+      assert.deepStrictEqual(served([a!, b!, c!]), [true, true, false])
+      yield* b!.release
+      assert.deepStrictEqual(served([a!, b!, c!]), [true, true, true])
+      yield* c!.release
+      assert.deepStrictEqual(yield* Effect.map(pool.stats, (s) => [s.waiting, s.inUse, s.idle]), [0, 0, 1])
+    }))
+
   it.effect("B53 nobody passes: not in the turn of the return, not whoever just returned", () =>
     Effect.gen(function*() {
       const { pool } = yield* start({ max: 1 })
