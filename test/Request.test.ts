@@ -38,11 +38,11 @@ const network = (policy?: Policy.Patch): Network => {
     peer: () => Effect.void,
     live: 0,
     open: Effect.gen(function*() {
+      self.live++
+      yield* Effect.addFinalizer(() => Effect.sync(() => self.live--))
       yield* Effect.suspend(() => self.answer)
       const peer = yield* TestSocket.make()
       self.peers.push(peer)
-      self.live++
-      yield* Effect.addFinalizer(() => Effect.sync(() => self.live--))
       const connection = yield* chat(peer.socket)
       yield* self.peer(peer)
       return connection
@@ -278,6 +278,7 @@ describe("what becomes of a request when its connection ends", () => {
       assert.deepStrictEqual(all.map(outcome), ["OpenFailed", "OpenFailed", "OpenFailed"])
       net.answer = Effect.die("bug")
       assert.strictEqual(outcome(yield* ask("d")), "OpenFailed")
+      assert.strictEqual(net.live, 0)
       net.answer = Effect.void
       net.peer = echo
       assert.strictEqual(outcome(yield* ask("e")), "re e")
