@@ -3,8 +3,9 @@
  *
  * **Why not Effect's `Pool` and `RcMap`**
  *
- * Of the leaks on interruption reported for them (Effect-TS/effect#8390), 4.1.0 has those of `Pool.use` and `RcMap.get`
- * fixed: both count and register the release in one step, and so does this module. `Pool` is not used because it has no
+ * The leaks on interruption that were reported for them and for `RcRef` and `ScopedRef` (Effect-TS/effect#8390) are not in
+ * 4.1.0: interrupting at every yield point left nothing. They count and register the release in one step, and so does this
+ * module. `Pool` is not used because it has no
  * place for what is asked of a pool of connections: its borrowers wait without a bound and without a deadline, one growth
  * at a time under a semaphore, so that a dial that hangs holds up the next; it keeps no time per borrower; its order is
  * last in, first out; its limits are fixed; it opens the replacement of an invalidated item while the old one is still
