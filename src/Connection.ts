@@ -198,6 +198,13 @@ export interface Options<in out In, in out Out> {
 
 let nextId = 0
 
+/**
+ * The next id, for what is shown beside connections without being made here (HTTP).
+ *
+ * @internal
+ */
+export const takeId = (): number => ++nextId
+
 // how often closing looks whether the peer has taken the rest
 const takenPoll = Duration.millis(20)
 
@@ -363,7 +370,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   const { write, writeAll } = yield* Scope.provide(socket.writer, transportScope)
 
   const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
-  const id = ++nextId
+  const id = takeId()
   const openedAt = clock.currentTimeMillisUnsafe()
   const opened = now()
   const unsent = transport.unsent ?? (() => 0)

@@ -131,6 +131,10 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   whenFull: Schema.Literals(["wait", "reject"]),
   /** The most connections that wait; one more is refused. Default 1024. */
   maxWaiting: count("maxWaiting", 0),
+  /** HTTP: the most requests of one connection; the last answer says `Connection: close`. 0 (default) is no limit. */
+  maxRequests: count("maxRequests", 0),
+  /** HTTP: the longest head of a request (its line and its headers), in bytes. Default 16 KiB, which is Node's. */
+  maxHeader: bytes("maxHeader"),
   /** A client's first delay before it dials again. At least 1 ms. Default 200 ms. */
   retryBase: limit("retryBase"),
   /** By how much each delay is longer than the one before. At least 1. Default 2. */
@@ -217,6 +221,8 @@ const base = {
   acceptRate: 0,
   whenFull: "wait",
   maxWaiting: 1024,
+  maxRequests: 0,
+  maxHeader: 16_384,
   retryBase: 200,
   retryFactor: 2,
   retryCap: 30_000,

@@ -1,2 +1,3 @@
 export * as Dialer from "./Dialer.ts"
+export * as HttpServer from "./HttpServer.ts"
 export * as Listener from "./Listener.ts"

@@ -112,6 +112,23 @@ export const make = (settings: Settings) => {
     secure(raw, (conn) => secured(arrival, conn))
   }
 
+  /** Takes a WebSocket which another server of ours accepted and upgraded. */
+  function adopt(raw: Net.Socket, ws: NodeWS.WebSocket, request: Http.IncomingMessage): void {
+    if (closed || pending.size >= settings.maxPending) {
+      raw.destroy()
+      return
+    }
+    const arrival: Arrival = {
+      raw,
+      addresses: { local: Address.localOf(raw), remote: Address.remoteOf(raw) },
+      timer: undefined,
+      open: undefined
+    }
+    pending.add(arrival)
+    raw.once("close", () => forget(arrival))
+    ready(arrival, () => openWebSocket(arrival, ws, raw, request))
+  }
+
   function secured(arrival: Arrival, conn: Net.Socket): void {
     if (upgrade === undefined) {
       conn.pause()
@@ -264,5 +281,5 @@ export const make = (settings: Settings) => {
     whenQuiet = () => resume(Effect.void)
   })
 
-  return { server, run, close }
+  return { server, adopt, run, close }
 }

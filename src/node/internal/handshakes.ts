@@ -61,18 +61,24 @@ const headers = {
   426: { "Content-Type": "text/plain", Connection: "close, Upgrade", Upgrade: "websocket" }
 }
 
-/** Waits for a request to upgrade on the path and refuses any other. What comes out is paused. */
-export const upgrade = (
-  options: { readonly path: string; readonly maxFrame: number; readonly linger: number }
-): (conn: Net.Socket, onOpen: OnOpen) => void => {
-  const waiting = new WeakMap<Duplex, OnOpen>()
-  const sockets = new NodeWS.WebSocketServer({
+/** What answers requests to upgrade. */
+export const webSockets = (
+  options: { readonly maxFrame: number; readonly linger: number }
+): NodeWS.WebSocketServer =>
+  new NodeWS.WebSocketServer({
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
     maxPayload: options.maxFrame,
     ...closeTimeout(options.linger)
   })
+
+/** Waits for a request to upgrade on the path and refuses any other. What comes out is paused. */
+export const upgrade = (
+  options: { readonly path: string; readonly maxFrame: number; readonly linger: number }
+): (conn: Net.Socket, onOpen: OnOpen) => void => {
+  const waiting = new WeakMap<Duplex, OnOpen>()
+  const sockets = webSockets(options)
   const status = (request: Http.IncomingMessage): 404 | 426 =>
     (request.url ?? "").split("?", 1)[0] === options.path ? 426 : 404
   const server = Http.createServer((request, response) => {
