@@ -7,7 +7,7 @@
  * @since 0.1.0
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
-import * as Undici from "@effect/platform-node/Undici"
+import Undici, { type errors } from "@effect/platform-node/Undici"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as EffectHttpClient from "effect/http/HttpClient"
@@ -118,7 +118,7 @@ export const make = (options: Options = {}): Effect.Effect<EffectHttpClient.Http
 
   const isReuseRace = ({ reason }: HttpClientError): boolean => {
     if (reason._tag !== "TransportError" || typeof reason.cause !== "object" || reason.cause === null) return false
-    const cause = reason.cause as Partial<Undici.errors.SocketError>
+    const cause = reason.cause as Partial<errors.SocketError>
     return onKept.has(cause) || (cause.code === "UND_ERR_SOCKET" && (cause.socket?.bytesRead ?? 0) > 0)
   }
 

@@ -52,13 +52,15 @@ export interface Options<in out In = never, in out Out = unknown> {
    * - `idle`, or `silence` where that is off: how long a connection without a request is kept. The peer is told
    *   (`Keep-Alive: timeout`), and gets one second more, so that a request that is on its way is not lost.
    * - `writeStall`: the peer has to take some of an answer within this.
+   * - `maxAge`: an idle connection of this age is ended, and of a busy one the answer under way is the last.
    * - `maxHeader`, `maxRequests`, `maxConnections`, `maxConnectionsPerAddress`, `acceptRate`, `whenFull`, `maxWaiting`:
    *   a larger head gets 431; who is refused gets 503.
    * - `maxFrame`: the longest WebSocket message.
    * - `drain`: how long a stop waits for answers; see `make`.
    * - `keepAlive`, `noDelay`: of TCP.
    *
-   * `handshake`, `frame` and `writeStall` are seen late by up to a quarter of the shortest of them, 5 seconds at most.
+   * `handshake`, `frame`, `writeStall` and `maxAge` are seen late by up to a quarter of the shortest of them, 5 seconds
+   * at most.
    */
   readonly policy?: Policy.Policy | Policy.Patch | undefined
   /**
@@ -377,8 +379,8 @@ const limitOf = (duration: Duration.Duration): number => {
 }
 
 /** How often limits are looked at. */
-const checkEvery = ({ frame, handshake, writeStall }: Settings): number => {
-  const shortest = Math.min(...[handshake, frame, writeStall].filter((limit) => limit > 0))
+const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): number => {
+  const shortest = Math.min(...[handshake, frame, writeStall, maxAge].filter((limit) => limit > 0))
   return Math.max(50, Math.min(5_000, Math.ceil(shortest / 4)))
 }
 
@@ -455,6 +457,7 @@ const prepare = <In, Out>(
         frame: limitOf(policy.frame),
         idle: limitOf(policy.idle) || limitOf(policy.silence),
         writeStall: limitOf(policy.writeStall),
+        maxAge: limitOf(policy.maxAge),
         drain: limitOf(policy.drain),
         linger
       },

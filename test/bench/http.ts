@@ -20,20 +20,30 @@ import * as Http from "node:http"
 import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
+import { Registry } from "../../src/index.ts"
 import { HttpServer } from "../../src/node/index.ts"
 
 const limits = { handshake: 2_000, frame: 4_000, writeStall: 2_000 }
 const chunk = new Uint8Array(1024 * 1024)
 
-const application = Effect.map(HttpServerRequest.HttpServerRequest, (request) =>
-  request.url === "/endless"
-    ? HttpServerResponse.stream(Stream.forever(Stream.make(chunk)))
-    : HttpServerResponse.text("hello"))
-
 const serve = (kind: string) =>
   Effect.gen(function*() {
+    const registry = yield* Registry.make<string>({ history: 10_000 })
+    const application = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+      switch (request.url) {
+        case "/endless":
+          return Effect.succeed(HttpServerResponse.stream(Stream.forever(Stream.make(chunk))))
+        case "/ended":
+          return Effect.map(registry.history, (history) =>
+            HttpServerResponse.text(
+              JSON.stringify(history.map(({ snapshot }) => [snapshot.reason?._tag, snapshot.age]))
+            ))
+        default:
+          return Effect.succeed(HttpServerResponse.text("hello"))
+      }
+    })
     const http = kind === "holdfast"
-      ? (yield* HttpServer.make("http://127.0.0.1:0", { policy: limits })).http
+      ? (yield* HttpServer.make("http://127.0.0.1:0", { policy: limits, registry })).http
       : yield* NodeHttpServer.make(() => Http.createServer(), { host: "127.0.0.1", port: 0 })
     yield* http.serve(application)
     const { address } = http
@@ -80,51 +90,66 @@ const wrk = async (child: Child, connections: number, seconds: number) => {
 const median = (values: ReadonlyArray<number>): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 
-type Attack = "slow head" | "slow body" | "slow read"
-const attacks: { readonly [K in Attack]: { readonly peers: number; readonly limit: number; readonly first: string } } =
-  {
-    "slow head": { peers: 50, limit: limits.handshake, first: "GET / HTTP/1.1\r\nHost: a\r\nX: " },
-    "slow body": {
-      peers: 50,
-      limit: limits.frame,
-      first: "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
-    },
-    "slow read": { peers: 10, limit: limits.writeStall, first: "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n" }
-  }
+interface Attack {
+  readonly peers: number
+  readonly limit: number
+  /** As what the server sees it end. */
+  readonly reason: string
+  readonly first: string
+}
 
-/** Attacks until it is stopped, and tells how long attackers lived that were cut. */
-const attack = ({ port }: Child) => {
-  const lived: { [K in Attack]: Array<number> } = { "slow head": [], "slow body": [], "slow read": [] }
+const attacks: { readonly [kind: string]: Attack } = {
+  "slow head": {
+    peers: 50,
+    limit: limits.handshake,
+    reason: "HandshakeTimeout",
+    first: "GET / HTTP/1.1\r\nHost: a\r\nX: "
+  },
+  "slow body": {
+    peers: 50,
+    limit: limits.frame,
+    reason: "FrameTimeout",
+    first: "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
+  },
+  "slow read": {
+    peers: 10,
+    limit: limits.writeStall,
+    reason: "WriteStalled",
+    first: "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n"
+  }
+}
+
+/** Attacks until it is stopped: whoever is cut comes again. */
+const attack = ({ port }: Child): () => void => {
   const sockets = new Set<Net.Socket>()
   let stopped = false
-  const dial = (kind: Attack): void => {
+  const dial = ({ first, limit, reason }: Attack): void => {
     if (stopped) return
     const conn = Net.connect(port, "127.0.0.1")
-    const since = performance.now()
     sockets.add(conn)
     conn.on("error", () => {})
-    conn.write(attacks[kind].first)
-    const timer = kind === "slow read" ? undefined : setInterval(() => conn.write("x"), 200)
-    if (kind !== "slow read") conn.resume()
-    // a paused socket does not notice its end; writing to it does
-    else setTimeout(() => conn.resume(), attacks[kind].limit * 1.5)
+    conn.write(first)
+    let timer: NodeJS.Timeout
+    if (reason === "WriteStalled") {
+      // a paused socket does not notice its end
+      timer = setTimeout(() => conn.destroy(), 2 * limit)
+    } else {
+      conn.resume()
+      timer = setInterval(() => conn.write("x"), 200)
+    }
     conn.on("close", () => {
       clearInterval(timer)
       sockets.delete(conn)
-      if (!stopped) lived[kind].push(performance.now() - since)
       // not all at the same moment
-      setTimeout(dial, 500 * Math.random(), kind)
+      setTimeout(dial, 500 * Math.random(), { first, limit, reason })
     })
   }
-  for (const kind of Object.keys(attacks) as Array<Attack>) {
-    for (let i = 0; i < attacks[kind].peers; i++) setTimeout(dial, 1000 * Math.random(), kind)
+  for (const kind of Object.values(attacks)) {
+    for (let i = 0; i < kind.peers; i++) setTimeout(dial, 1000 * Math.random(), kind)
   }
-  return {
-    lived,
-    stop: () => {
-      stopped = true
-      for (const conn of sockets) conn.destroy()
-    }
+  return () => {
+    stopped = true
+    for (const conn of sockets) conn.destroy()
   }
 }
 
@@ -155,25 +180,23 @@ const main = async (rounds: number, seconds: number): Promise<void> => {
     )
 
     const p99 = { quiet: [] as Array<number>, attacked: [] as Array<number> }
-    const lived = {
-      "slow head": [] as Array<number>,
-      "slow body": [] as Array<number>,
-      "slow read": [] as Array<number>
-    }
     for (let round = 0; round < rounds; round++) {
       p99.quiet.push((await wrk(holdfast, 16, seconds)).p99)
-      const running = attack(holdfast)
+      const stop = attack(holdfast)
       await new Promise((resolve) => setTimeout(resolve, 4_500))
       p99.attacked.push((await wrk(holdfast, 16, seconds)).p99)
-      running.stop()
-      for (const kind of Object.keys(lived) as Array<Attack>) lived[kind].push(...running.lived[kind])
+      stop()
     }
     const [quiet, attacked] = [median(p99.quiet), median(p99.attacked)]
     console.log(`99th percentile of 16 connections, median of ${rounds} rounds, without and with 110 attackers`)
     console.log(`  ${quiet.toFixed(2)} ms, ${attacked.toFixed(2)} ms: ${(attacked / quiet).toFixed(2)}`)
-    for (const [kind, times] of Object.entries(lived)) {
-      const { limit } = attacks[kind as Attack]
-      console.log(`  ${kind}: ${times.length} cut, median ${median(times).toFixed(0)} ms, limit ${limit} ms`)
+    const ended = await (await fetch(`http://127.0.0.1:${holdfast.port}/ended`)).json() as Array<[string, number]>
+    for (const [kind, { limit, reason }] of Object.entries(attacks)) {
+      const ages = ended.filter(([tag]) => tag === reason).map(([, age]) => age)
+      const worst = Math.max(...ages).toFixed(0)
+      console.log(
+        `  ${kind}: ${ages.length} cut, after ${median(ages).toFixed(0)} ms, at most ${worst}; limit ${limit} ms`
+      )
     }
   } finally {
     effect.process.kill()

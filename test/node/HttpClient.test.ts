@@ -122,9 +122,9 @@ describe("HttpClient", () => {
         yield* text(impatient.get(silent.url))
         yield* until("both ends", () => ends.filter((end) => end !== undefined).length === 2)
         assert.isAtLeast(ends[0]!, 900)
-        assert.isAtMost(ends[0]!, 1600)
+        assert.isAtMost(ends[0]!, 1900)
         assert.isAtLeast(ends[1]!, 250)
-        assert.isAtMost(ends[1]!, 900)
+        assert.isAtMost(ends[1]!, 3000)
       }))
 
     it.live("with HttpServer at the other end, the client's end comes first", () =>
@@ -269,7 +269,7 @@ describe("HttpClient", () => {
         const error = yield* Effect.flip(client.get(server.url))
         assert.strictEqual(error.reason._tag, "TransportError")
         assert.isAtLeast(performance.now() - since, 280)
-        assert.isAtMost(performance.now() - since, 2500)
+        assert.isAtMost(performance.now() - since, 5000)
       }))
 
     it.live("and one that stops in the middle of an answer", () =>
@@ -279,7 +279,7 @@ describe("HttpClient", () => {
         const since = performance.now()
         yield* Effect.flip(text(client.get(server.url)))
         assert.isAtLeast(performance.now() - since, 280)
-        assert.isAtMost(performance.now() - since, 2500)
+        assert.isAtMost(performance.now() - since, 5000)
       }))
 
     it.live("a head that is too long is refused", () =>

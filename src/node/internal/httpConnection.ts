@@ -18,6 +18,7 @@ export interface Settings {
   readonly frame: number
   readonly idle: number
   readonly writeStall: number
+  readonly maxAge: number
   readonly drain: number
   readonly linger: number
 }
@@ -50,6 +51,8 @@ export class HttpConnection {
   private readonly opened: number
   private readonly local: string | undefined
   private readonly remote: string | undefined
+  /** Give or take 10 %, drawn once, so that those who came together do not leave together. */
+  private readonly leaveAt: number
   private readonly closed = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()
   private readonly ending = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()
   private readonly leaving = Deferred.makeUnsafe<void>()
@@ -75,6 +78,7 @@ export class HttpConnection {
     this.openedAt = openedAt
     this.opened = performance.now()
     this.heardAt = this.opened
+    this.leaveAt = settings.maxAge === 0 ? Infinity : this.opened + settings.maxAge * (0.9 + 0.2 * Math.random())
     this.local = Address.localOf(conn)
     this.remote = Address.remoteOf(conn)
     // before Node's own listener, which destroys
@@ -93,7 +97,9 @@ export class HttpConnection {
     this.heardAt = performance.now()
     // Node says so in the last answer by itself, but leaves it to the peer to close
     const isLast = this.requests === this.settings.policy.maxRequests
-    if (isLast || this.state !== "open") response.shouldKeepAlive = false
+    const isOld = this.heardAt >= this.leaveAt
+    if (isOld) this.decide(this.tooOld())
+    if (isLast || isOld || this.state !== "open") response.shouldKeepAlive = false
     response.on("close", this.answered)
   }
 
@@ -102,6 +108,10 @@ export class HttpConnection {
     this.latest = undefined
     // its head had promised to keep the connection
     if (this.state !== "open") this.conn.destroySoon()
+  }
+
+  private tooOld(): ConnectionError.Reason {
+    return new ConnectionError.MaxAge({ limit: this.settings.maxAge })
   }
 
   drop(): void {
@@ -179,7 +189,7 @@ export class HttpConnection {
     }
   }
 
-  /** What Node has no deadline for: a peer that takes none of our bytes. */
+  /** What Node has no deadline for: a peer that takes none of our bytes, and old age. */
   check(at: number, unfair: boolean): void {
     const { conn } = this
     const read = conn.bytesRead
@@ -196,6 +206,7 @@ export class HttpConnection {
       conn.destroy()
     }
     this.taken = taken
+    if (at >= this.leaveAt && this.active === 0 && waiting === 0) this.leave(this.tooOld(), "draining")
   }
 
   /** The connection goes on as something else. */
