@@ -130,10 +130,6 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
     const linger = yield* as("BadOption")(Options.millis("linger", options.linger ?? "1 second"))
     const maxFrame = yield* as("BadOption")(Options.count("maxFrame", options.maxFrame ?? 1024 * 1024))
     const secure = address.scheme === "tls" || address.scheme === "wss"
-    if (secure && (options.cert === undefined) !== (options.key === undefined)) {
-      const missing = options.cert === undefined ? "`cert`" : "`key`"
-      return yield* as("BadTls")(Result.fail(`a client certificate is \`cert\` and \`key\`, and ${missing} is missing`))
-    }
     const tls: Tls.ConnectionOptions = !secure ? {} : {
       secureContext: Tls.createSecureContext(yield* as("BadTls")(Options.tlsOptions(options))),
       ...(options.servername === undefined ? {} : { servername: options.servername }),

@@ -8,14 +8,17 @@
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import Undici, { type errors } from "@effect/platform-node/Undici"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as EffectHttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import * as Tls from "node:tls"
 import * as Policy from "../Policy.ts"
+import * as Dialer from "./Dialer.ts"
+import { limitOf, tlsOptions } from "./internal/options.ts"
 import { tcpOptions } from "./internal/stream.ts"
 
 /**
@@ -47,9 +50,12 @@ export interface Options {
   readonly isIdempotent?: ((request: HttpClientRequest) => boolean) | undefined
   /** Certificates (PEM) of authorities to trust instead of Node's. */
   readonly ca?: string | Uint8Array | ReadonlyArray<string | Uint8Array> | undefined
-  /** Our own certificate and key (PEM), for servers that ask for one. */
+  /** A client certificate, as PEM, for servers that ask for one; needs `key`. */
   readonly cert?: string | Uint8Array | undefined
-  readonly key?: string | Uint8Array | undefined
+  /** The private key of `cert`, as PEM. */
+  readonly key?: string | Uint8Array | Redacted.Redacted<string | Uint8Array> | undefined
+  /** Opens an encrypted `key`. */
+  readonly passphrase?: string | Redacted.Redacted<string> | undefined
 }
 
 // RFC 9110, 9.2.2
@@ -69,12 +75,6 @@ const unsaidIdle = 4_000
 // undici's own bound on what a server may say
 const longestIdle = 600_000
 
-/** 0 is off. */
-const limitOf = (duration: Duration.Duration): number => {
-  const millis = Math.ceil(Duration.toMillis(duration))
-  return millis > 2_147_483_647 ? 0 : millis
-}
-
 /**
  * Makes a client, whose connections are destroyed when the scope closes.
  *
@@ -86,35 +86,21 @@ const limitOf = (duration: Duration.Duration): number => {
  *   any other fails with an `HttpClientError` (`TransportError`), and so does one that fails on a fresh connection,
  *   or for the second time.
  *
- * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
+ * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs. Certificates and keys that cannot
+ * be used fail with a `DialFailed` (`BadTls`).
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: Options = {}): Effect.Effect<EffectHttpClient.HttpClient, never, Scope.Scope> => {
+export const make = (
+  options: Options = {}
+): Effect.Effect<EffectHttpClient.HttpClient, Dialer.DialFailed, Scope.Scope> => {
   const policy = Policy.make(options.policy)
   const isIdempotent = options.isIdempotent ?? isIdempotentByName
   const idle = limitOf(policy.idle)
   const silence = limitOf(policy.silence)
   // errors of connections that had carried an answer before
   const onKept = new WeakSet<object>()
-
-  const dial = Undici.buildConnector({
-    ...tcpOptions(limitOf(policy.keepAlive), policy.noDelay),
-    timeout: limitOf(policy.open),
-    allowH2: false,
-    ...pem("ca", options.ca),
-    ...pem("cert", options.cert),
-    ...pem("key", options.key)
-  })
-  const connect: typeof dial = (to, done) =>
-    dial(to, (...result) => {
-      const [, conn] = result
-      conn?.on("error", (error) => {
-        if (conn.bytesRead > 0) onKept.add(error)
-      })
-      done(...result)
-    })
 
   const isReuseRace = ({ reason }: HttpClientError): boolean => {
     if (reason._tag !== "TransportError" || typeof reason.cause !== "object" || reason.cause === null) return false
@@ -123,6 +109,24 @@ export const make = (options: Options = {}): Effect.Effect<EffectHttpClient.Http
   }
 
   return Effect.gen(function*() {
+    const tls = yield* Effect.mapError(
+      Effect.fromResult(tlsOptions(options)),
+      (detail) => new Dialer.DialFailed({ url: "https://*", reason: "BadTls", detail })
+    )
+    const dial = Undici.buildConnector({
+      ...tcpOptions(limitOf(policy.keepAlive), policy.noDelay),
+      secureContext: Tls.createSecureContext(tls),
+      timeout: limitOf(policy.open),
+      allowH2: false
+    })
+    const connect: typeof dial = (to, done) =>
+      dial(to, (...result) => {
+        const [, conn] = result
+        conn?.on("error", (error) => {
+          if (conn.bytesRead > 0) onKept.add(error)
+        })
+        done(...result)
+      })
     const agent = yield* NodeHttpClient.makeDispatcherOptions({
       connect,
       pipelining: 1,
@@ -167,14 +171,5 @@ export const make = (options: Options = {}): Effect.Effect<EffectHttpClient.Http
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options = {}): Layer.Layer<EffectHttpClient.HttpClient> =>
+export const layer = (options: Options = {}): Layer.Layer<EffectHttpClient.HttpClient, Dialer.DialFailed> =>
   Layer.effect(EffectHttpClient.HttpClient, make(options))
-
-type Pem = string | Uint8Array
-
-const pem = <K extends string>(name: K, value: Pem | ReadonlyArray<Pem> | undefined) =>
-  value === undefined ? {} : {
-    [name]: typeof value === "string" || value instanceof Uint8Array ? toBuffer(value) : value.map(toBuffer)
-  } as { readonly [P in K]: Buffer | Array<Buffer> }
-
-const toBuffer = (value: Pem): Buffer => typeof value === "string" ? Buffer.from(value) : Buffer.from(value)

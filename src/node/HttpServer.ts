@@ -28,7 +28,7 @@ import type { Registry } from "../Registry.ts"
 import * as Acceptor from "./internal/acceptor.ts"
 import * as Address from "./internal/address.ts"
 import * as Handshakes from "./internal/handshakes.ts"
-import { HttpConnection, type Settings } from "./internal/httpConnection.ts"
+import { HttpConnection, responses, type Settings } from "./internal/httpConnection.ts"
 import * as HttpGate from "./internal/httpGate.ts"
 import { listen } from "./internal/listen.ts"
 import * as NodeOptions from "./internal/options.ts"
@@ -52,7 +52,8 @@ export interface Options<in out In = never, in out Out = unknown> {
    * - `idle`, or `silence` where that is off: how long a connection without a request is kept. The peer is told
    *   (`Keep-Alive: timeout`), and gets one second more, so that a request that is on its way is not lost.
    * - `writeStall`: the peer has to take some of an answer within this.
-   * - `maxAge`: an idle connection of this age is ended, and of a busy one the answer under way is the last.
+   * - `maxAge`: an idle connection of this age is ended; of a busy one the answer under way is the last, and has
+   *   `maxAgeGrace` to end.
    * - `maxHeader`, `maxRequests`, `maxConnections`, `maxConnectionsPerAddress`, `acceptRate`, `whenFull`, `maxWaiting`:
    *   a larger head gets 431; who is refused gets 503.
    * - `maxFrame`: the longest WebSocket message.
@@ -142,18 +143,19 @@ export const make = <In = never, Out = unknown>(
 
     const period = checkEvery(settings)
     const node = {
-      ...tcpOptions(limitOf(policy.keepAlive), policy.noDelay),
+      ...tcpOptions(NodeOptions.limitOf(policy.keepAlive), policy.noDelay),
       headersTimeout: settings.frame === 0 ? settings.handshake : Math.min(settings.handshake, settings.frame),
       requestTimeout: settings.frame,
       keepAliveTimeout: settings.idle,
       connectionsCheckingInterval: period,
-      maxHeaderSize: policy.maxHeader
+      maxHeaderSize: policy.maxHeader,
+      ServerResponse: responses((conn) => connections.get(conn))
     }
     const server: Http.Server = tls === undefined ? Http.createServer(node) : Https.createServer({
       ...node,
       ...tls,
       requestCert: tls.ca !== undefined,
-      handshakeTimeout: settings.handshake || longestTimer,
+      handshakeTimeout: settings.handshake || NodeOptions.longestTimer,
       ALPNProtocols: ["http/1.1"]
     })
     server.maxRequestsPerSocket = policy.maxRequests
@@ -214,10 +216,6 @@ export const make = <In = never, Out = unknown>(
       if (connection === undefined) conn.destroy()
       else connection.fail(cause)
     })
-    const begin = (request: Http.IncomingMessage, response: Http.ServerResponse): void =>
-      connections.get(request.socket)?.begin(response)
-    server.on("request", begin)
-    server.on("checkContinue", begin)
     server.on("dropRequest", (request) => connections.get(request.socket)?.drop())
 
     let checked = performance.now()
@@ -235,8 +233,8 @@ export const make = <In = never, Out = unknown>(
 
     const acceptor = Acceptor.make({
       address: { ...address, scheme: address.scheme === "unix" ? "unix" : "tcp" } as Address.Address,
-      tcp: tcpOptions(limitOf(policy.keepAlive), policy.noDelay),
-      handshakeTimeout: settings.handshake || longestTimer,
+      tcp: tcpOptions(NodeOptions.limitOf(policy.keepAlive), policy.noDelay),
+      handshakeTimeout: settings.handshake || NodeOptions.longestTimer,
       maxFrame: policy.maxFrame,
       maxPending: policy.maxWaiting || 1,
       linger: settings.linger,
@@ -369,15 +367,6 @@ export const layer = <In = never, Out = unknown>(
   return Layer.merge(Layer.effectContext(made), NodeHttpServer.layerHttpServices)
 }
 
-// the longest delay of a Node timer
-const longestTimer = 2_147_483_647
-
-/** A limit as Node takes it: whole milliseconds, and 0 for none. */
-const limitOf = (duration: Duration.Duration): number => {
-  const millis = Math.ceil(Duration.toMillis(duration))
-  return millis > longestTimer ? 0 : millis
-}
-
 /** How often limits are looked at. */
 const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): number => {
   const shortest = Math.min(...[handshake, frame, writeStall, maxAge].filter((limit) => limit > 0))
@@ -453,12 +442,13 @@ const prepare = <In, Out>(
       address,
       settings: {
         policy,
-        handshake: limitOf(policy.handshake),
-        frame: limitOf(policy.frame),
-        idle: limitOf(policy.idle) || limitOf(policy.silence),
-        writeStall: limitOf(policy.writeStall),
-        maxAge: limitOf(policy.maxAge),
-        drain: limitOf(policy.drain),
+        handshake: NodeOptions.limitOf(policy.handshake),
+        frame: NodeOptions.limitOf(policy.frame),
+        idle: NodeOptions.limitOf(policy.idle) || NodeOptions.limitOf(policy.silence),
+        writeStall: NodeOptions.limitOf(policy.writeStall),
+        maxAge: NodeOptions.limitOf(policy.maxAge),
+        maxAgeGrace: Duration.toMillis(policy.maxAgeGrace),
+        drain: Duration.toMillis(policy.drain),
         linger
       },
       tls: secure ? yield* as("BadTls")(NodeOptions.tlsOptions(options)) : undefined

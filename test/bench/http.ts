@@ -33,6 +33,8 @@ const serve = (kind: string) =>
       switch (request.url) {
         case "/endless":
           return Effect.succeed(HttpServerResponse.stream(Stream.forever(Stream.make(chunk))))
+        case "/upload":
+          return Effect.map(Effect.orDie(request.text), HttpServerResponse.text)
         case "/ended":
           return Effect.map(registry.history, (history) =>
             HttpServerResponse.text(
@@ -109,7 +111,7 @@ const attacks: { readonly [kind: string]: Attack } = {
     peers: 50,
     limit: limits.frame,
     reason: "FrameTimeout",
-    first: "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
+    first: "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
   },
   "slow read": {
     peers: 10,

@@ -260,6 +260,15 @@ describe("HttpClient", () => {
       }))
   })
 
+  it.live("certificates and keys that cannot be used are an error in words, before anything is dialled", () =>
+    Effect.gen(function*() {
+      const refusal = (options: HttpClient.Options) =>
+        Effect.map(Effect.flip(Effect.scoped(HttpClient.make(options))), (error) => error.message)
+      assert.match(yield* refusal({ ca: "x" }), /^cannot dial https:\/\/\*: `ca` cannot be read as a PEM certificate: /)
+      assert.match(yield* refusal({ cert: certificate().cert }), /`cert` and `key`, and `key` is missing$/)
+      assert.match(yield* refusal({ ...certificate(), key: certificate("other").key }), /`key` does not belong/)
+    }))
+
   describe("deadlines", () => {
     it.live("a server that does not answer is given up after `silence`", () =>
       Effect.gen(function*() {

@@ -3,12 +3,13 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
-import type * as Http from "node:http"
+import * as Http from "node:http"
 import type * as Net from "node:net"
 import { type Connection, type Snapshot, takeId } from "../../Connection.ts"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { InvalidPolicy, type Policy } from "../../Policy.ts"
 import * as Address from "./address.ts"
+import { longestTimer } from "./options.ts"
 import { linger, unsent } from "./stream.ts"
 
 /** What the connections of one server share. Limits are milliseconds, and 0 is none. */
@@ -19,6 +20,9 @@ export interface Settings {
   readonly idle: number
   readonly writeStall: number
   readonly maxAge: number
+  /** How long after `maxAge` an answer may still take; none is `Infinity`. */
+  readonly maxAgeGrace: number
+  /** None is `Infinity`. */
   readonly drain: number
   readonly linger: number
 }
@@ -60,11 +64,12 @@ export class HttpConnection {
   private state: Snapshot["state"] = "open"
   private endedAt: number | undefined
   private requests = 0
-  private active = 0
   /** Requests over `maxRequests`. */
   private dropped = 0
-  /** The response to the last request, while it is not finished. */
-  private latest: Http.ServerResponse | undefined
+  /** Of `maxRequests`. */
+  private isLast = false
+  /** The response that has the connection. */
+  private response: Http.ServerResponse | undefined
   private failed = false
   private heardAt: number
   private heard = 0
@@ -90,28 +95,27 @@ export class HttpConnection {
   // requests
   // -------------------------------------------------------------------------------------------------------------------
 
+  /** The response has the connection. */
   begin(response: Http.ServerResponse): void {
+    this.response = response
+    if (this.isLast) return
     this.requests++
-    this.active++
-    this.latest = response
-    this.heardAt = performance.now()
     // Node says so in the last answer by itself, but leaves it to the peer to close
-    const isLast = this.requests === this.settings.policy.maxRequests
-    const isOld = this.heardAt >= this.leaveAt
-    if (isOld) this.decide(this.tooOld())
-    if (isLast || isOld || this.state !== "open") response.shouldKeepAlive = false
-    response.on("close", this.answered)
+    this.isLast = this.requests === this.settings.policy.maxRequests
+    if (this.isLast || this.state !== "open") response.shouldKeepAlive = false
   }
 
-  private readonly answered = (): void => {
-    if (--this.active > 0) return
-    this.latest = undefined
-    // its head had promised to keep the connection
-    if (this.state !== "open") this.conn.destroySoon()
-  }
-
-  private tooOld(): ConnectionError.Reason {
-    return new ConnectionError.MaxAge({ limit: this.settings.maxAge })
+  /** The response is done with the connection. */
+  answered(): void {
+    this.response = undefined
+    // its head may have been made before it was known to be the last
+    if (this.isLast) this.conn.destroySoon()
+    else if (this.state !== "open") {
+      // a request that came meanwhile gets the connection first
+      setImmediate(() => {
+        if (this.response === undefined) this.conn.destroySoon()
+      })
+    }
   }
 
   drop(): void {
@@ -127,8 +131,8 @@ export class HttpConnection {
     return this.sticky ??= ConnectionError.make(reason)
   }
 
-  /** Ends once what is being answered is answered: at once, when that is nothing. */
-  leave(reason: ConnectionError.Reason, state: "draining" | "closing"): void {
+  /** Ends once what is being answered is answered: at once, when that is nothing, and after `grace` at the latest. */
+  leave(reason: ConnectionError.Reason, state: "draining" | "closing", grace = this.settings.drain): void {
     if (this.state === "ended") return
     if (this.state === "draining" || this.state === "closing") {
       this.state = state
@@ -141,13 +145,9 @@ export class HttpConnection {
       Deferred.doneUnsafe(this.leaving, Exit.void)
       Deferred.doneUnsafe(this.ending, Exit.fail(error))
     })
-    if (this.active === 0) {
-      this.conn.destroySoon()
-      return
-    }
-    if (this.latest !== undefined && !this.latest.headersSent) this.latest.shouldKeepAlive = false
-    if (this.settings.drain > 0) this.timer = setTimeout(() => this.conn.destroy(), this.settings.drain).unref()
-    else this.conn.destroy()
+    if (this.response === undefined) this.conn.destroySoon()
+    else if (!this.response.headersSent) this.response.shouldKeepAlive = false
+    if (grace <= longestTimer) this.timer = setTimeout(() => this.conn.destroy(), grace).unref()
   }
 
   /** Gives up what Node or the peer says is wrong, and tells the peer, unless an answer has begun. */
@@ -157,7 +157,7 @@ export class HttpConnection {
     const { code = "" } = cause
     this.decide(this.reasonOf(code, cause))
     const protocol = code.startsWith("HPE_")
-    if (!this.conn.writable || this.latest?.headersSent || !(protocol || code === "ERR_HTTP_REQUEST_TIMEOUT")) {
+    if (!this.conn.writable || this.response?.headersSent || !(protocol || code === "ERR_HTTP_REQUEST_TIMEOUT")) {
       this.conn.destroy()
       return
     }
@@ -175,7 +175,7 @@ export class HttpConnection {
       case "HPE_HEADER_OVERFLOW":
         return new ConnectionError.FrameTooLong({ direction: "decode", size: received, limit: policy.maxHeader })
       case "ERR_HTTP_REQUEST_TIMEOUT":
-        return this.active > 0 || handshake === 0
+        return this.response !== undefined || handshake === 0
           ? new ConnectionError.FrameTimeout({ limit: frame, received })
           : new ConnectionError.HandshakeTimeout({ limit: handshake })
       case "ECONNRESET":
@@ -206,7 +206,9 @@ export class HttpConnection {
       conn.destroy()
     }
     this.taken = taken
-    if (at >= this.leaveAt && this.active === 0 && waiting === 0) this.leave(this.tooOld(), "draining")
+    if (at >= this.leaveAt && this.state === "open") {
+      this.leave(new ConnectionError.MaxAge({ limit: this.settings.maxAge }), "draining", this.settings.maxAgeGrace)
+    }
   }
 
   /** The connection goes on as something else. */
@@ -235,6 +237,7 @@ export class HttpConnection {
   private readonly snapshot = (): Snapshot => {
     const at = this.endedAt ?? performance.now()
     const { conn } = this
+    const active = this.response === undefined ? 0 : 1
     return {
       id: this.id,
       state: this.state,
@@ -246,9 +249,9 @@ export class HttpConnection {
       bytesIn: conn.bytesRead,
       bytesOut: conn.bytesWritten,
       messagesIn: this.requests,
-      messagesOut: this.requests - this.active,
-      inbox: { messages: this.active, bytes: 0 },
-      outbox: { messages: this.active, bytes: this.state === "ended" ? 0 : unsent(conn) },
+      messagesOut: this.requests - active,
+      inbox: { messages: active, bytes: 0 },
+      outbox: { messages: active, bytes: this.state === "ended" ? 0 : unsent(conn) },
       dropped: this.dropped,
       skipped: 0,
       lost: 0,
@@ -290,3 +293,17 @@ export class HttpConnection {
     }
   }
 }
+
+/** Responses that tell their connection when they have it; two listeners a request would cost several times as much. */
+export const responses = (of: (conn: Net.Socket) => HttpConnection | undefined): typeof Http.ServerResponse =>
+  class<R extends Http.IncomingMessage> extends Http.ServerResponse<R> {
+    override assignSocket(conn: Net.Socket): void {
+      // before what was written already is flushed
+      of(conn)?.begin(this)
+      super.assignSocket(conn)
+    }
+    override detachSocket(conn: Net.Socket): void {
+      super.detachSocket(conn)
+      of(conn)?.answered()
+    }
+  }

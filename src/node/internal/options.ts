@@ -10,7 +10,13 @@ import * as Tls from "node:tls"
 export type Pem = string | Uint8Array
 
 // the longest delay of a Node timer (2^31 - 1 ms, 24.8 days); a longer one would fire at once
-const longestTimer = 2_147_483_647
+export const longestTimer = 2_147_483_647
+
+/** A limit of a policy as Node takes it: whole milliseconds, and 0 for none. */
+export const limitOf = (duration: Duration.Duration): number => {
+  const millis = Math.ceil(Duration.toMillis(duration))
+  return millis > longestTimer ? 0 : millis
+}
 
 /** A duration in milliseconds which a timer can sleep; everything longer, infinity included, is 24.8 days. */
 export const millis = (name: string, input: Duration.Input): Result.Result<number, string> => {
@@ -60,6 +66,10 @@ export interface TlsOptions {
  */
 export const tlsOptions = (material: TlsMaterial): Result.Result<TlsOptions, string> =>
   Result.gen(function*() {
+    if ((material.cert === undefined) !== (material.key === undefined)) {
+      const missing = material.cert === undefined ? "`cert`" : "`key`"
+      return yield* Result.fail(`a client certificate is \`cert\` and \`key\`, and ${missing} is missing`)
+    }
     const cert = material.cert === undefined ? undefined : buffer(material.cert)
     const key = material.key === undefined ? undefined : buffer(reveal(material.key))
     const passphrase = material.passphrase === undefined ? undefined : reveal(material.passphrase)
