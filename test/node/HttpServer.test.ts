@@ -139,7 +139,7 @@ describe("HttpServer", () => {
         const registry = yield* Registry.make<string>()
         const { port, url } = yield* start({ registry })
         yield* foreign("curl", ["-s", `${url}/`, `${url}/`, `${url}/`])
-        yield* foreign("/usr/bin/python3", [
+        yield* foreign("python3", [
           "-c",
           `import http.client
 c = http.client.HTTPConnection("127.0.0.1", ${port})
@@ -295,6 +295,18 @@ for i in range(5):
         yield* gate.open
         yield* lives(busy)
         assert.include(busy.text, "end")
+      }))
+
+    it.live("B20 an answer that goes on after maxAge is cut after maxAgeGrace", () =>
+      Effect.gen(function*() {
+        const registry = yield* Registry.make<string>()
+        const { url } = yield* start({ registry, policy: { maxAge: 200, maxAgeGrace: 300, drain: Infinity } })
+        const busy = yield* client({ url })
+        busy.conn.write(get("/started"))
+        yield* lives(busy)
+        const { age, reason } = yield* ended(registry)
+        assert.strictEqual(reason?._tag, "MaxAge")
+        assert.isAtLeast(age, 480)
       }))
   })
 
