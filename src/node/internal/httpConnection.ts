@@ -100,15 +100,13 @@ export class HttpConnection {
     this.response = response
     if (this.isLast) return
     this.requests++
-    // Node says so in the last answer by itself, but leaves it to the peer to close
     this.isLast = this.requests === this.settings.policy.maxRequests
-    if (this.isLast || this.state !== "open") response.shouldKeepAlive = false
   }
 
   /** The response is done with the connection. */
   answered(): void {
     this.response = undefined
-    // its head may have been made before it was known to be the last
+    // Node says `Connection: close` in the last answer, but leaves it to the peer to do so
     if (this.isLast) this.conn.destroySoon()
     else if (this.state !== "open") {
       // a request that came meanwhile gets the connection first
