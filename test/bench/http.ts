@@ -174,7 +174,11 @@ const main = async (rounds: number, seconds: number): Promise<void> => {
     }
     const [theirs, ours] = [median(perSecond.effect), median(perSecond.holdfast)]
     console.log(`requests a second, 50 connections, median of ${rounds} rounds of ${seconds} s`)
-    console.log(`  effect ${theirs.toFixed(0)}, holdfast ${ours.toFixed(0)}: ${(ours / theirs).toFixed(3)}`)
+    const ratios = perSecond.holdfast.map((rate, round) => rate / perSecond.effect[round]!)
+    console.log(
+      `  effect ${theirs.toFixed(0)}, holdfast ${ours.toFixed(0)}; of the rounds' ratios the median is ` +
+        `${median(ratios).toFixed(3)}, from ${Math.min(...ratios).toFixed(3)} to ${Math.max(...ratios).toFixed(3)}`
+    )
     const [theirTime, ourTime] = [median(perRequest.effect), median(perRequest.holdfast)]
     console.log(`processor time of a request, which a busy machine changes less`)
     console.log(
