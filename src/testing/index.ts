@@ -1,3 +1,5 @@
+export * as Chaos from "./Chaos.ts"
+export * as Simulation from "./Simulation.ts"
 export * as SocketContract from "./SocketContract.ts"
 export * as TestNetwork from "./TestNetwork.ts"
 export * as TestSocket from "./TestSocket.ts"

@@ -16,7 +16,7 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { parentPort, workerData } from "node:worker_threads"
 import { Backoff, Client, type Connection, ConnectionError, Protocol } from "../../src/index.ts"
-import * as VirtualTime from "./virtualTime.ts"
+import { VirtualTime } from "../../src/testing/internal/virtualTime.ts"
 
 /** How many handshakes a second the server can do. */
 export const perSecond = 1000
@@ -53,7 +53,7 @@ export interface Options {
 export const storm = ({ clients, how, seed }: Options): Outcome => {
   const advice = how === "advised spread" ? Protocol.spread(clients, perSecond) : undefined
   const reconnect = schedules[how]()
-  const time = VirtualTime.make()
+  const time = new VirtualTime()
   const scope = time.run(Scope.make())
   const attempts = new Uint16Array(clients)
   let end = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()

@@ -1,0 +1,216 @@
+/** A storm of faults over a network: which kinds, when, where and for how long, all from one seed. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Latency, Network } from "../TestNetwork.ts"
+import { systemError } from "./failures.ts"
+import type { Draw } from "./random.ts"
+import { millis } from "./settings.ts"
+
+/** In the order in which they are drawn: new ones belong at the end. */
+export const kinds = [
+  "latency",
+  "bandwidth",
+  "slicing",
+  "partition",
+  "one-way",
+  "clog",
+  "vanish",
+  "reset",
+  "nat",
+  "rebind",
+  "crash",
+  "stall",
+  "skew",
+  "refuse",
+  "dial-error",
+  "accept-error",
+  "read-error",
+  "write-error"
+] as const
+
+/**
+ * What can go wrong.
+ *
+ * - `latency`, `bandwidth`, `slicing`: links become slow, narrow, or cut bytes differently;
+ * - `partition`, `one-way`, `clog`: links lose everything, lose it in one direction, or jam;
+ * - `vanish`, `reset`, `rebind`: connections are cut off without a word, are reset, or get another address;
+ * - `nat`: an address translator forgets quiet connections;
+ * - `crash`: a host goes down with everything on it, and comes back;
+ * - `stall`: the event loop of a host stands still; `skew`: its wall clock jumps;
+ * - `refuse`: a host refuses connections;
+ * - `dial-error`, `accept-error`, `read-error`, `write-error`: operations of a host fail.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type FaultKind = typeof kinds[number]
+
+/**
+ * Which faults a storm may bring, and where. What is left out may be anything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Faults {
+  /** Of these kinds each run has its own selection, each with even odds. Default: all. */
+  readonly kinds?: ReadonlyArray<FaultKind> | undefined
+  /** Whose links, connections and processes may be hit. Default: every host there is. */
+  readonly hosts?: ReadonlyArray<string> | undefined
+  /** Exceptions, by kind: `{ crash: ["client"] }` lets only the client crash. */
+  readonly hostsOf?: { readonly [K in FaultKind]?: ReadonlyArray<string> | undefined } | undefined
+  /** The mean time between two faults; each run draws its own from a quarter of it to four times it. Default 20 s. */
+  readonly every?: Duration.Input | undefined
+  /** The longest time that a fault lasts; most are much shorter. Default 2 minutes. */
+  readonly longest?: Duration.Input | undefined
+  /** The longest stall of a host. Default: as `longest`. */
+  readonly longestStall?: Duration.Input | undefined
+}
+
+/**
+ * One fault that happened. Times are milliseconds; `lasting` is 0 for what happens at once.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Fault {
+  readonly at: number
+  readonly kind: FaultKind
+  /** Which hosts: one, or both ends of a link. */
+  readonly where: string
+  readonly lasting: number
+}
+
+// shorter than most round trips
+const shortest = 10
+
+const pick = <A>(draw: Draw, items: ReadonlyArray<A>): A => items[Math.floor(draw() * items.length)]
+
+/** Anything between the two, each order of magnitude as often as any other. */
+const between = (draw: Draw, least: number, most: number): number =>
+  Math.round(Math.exp(Math.log(least) + draw() * (Math.log(Math.max(least, most)) - Math.log(least))))
+
+/** The kinds of one run. */
+export const choose = (draw: Draw, options: Faults): ReadonlyArray<FaultKind> => {
+  const allowed = options.kinds ?? kinds
+  return kinds.filter((kind) => draw() < 0.5 && allowed.includes(kind))
+}
+
+const latencyOf = (draw: Draw): Latency => {
+  const base = between(draw, 1, 2000)
+  switch (Math.floor(draw() * 3)) {
+    case 0:
+      return base
+    case 1:
+      return { uniform: [Math.floor(base / 4), base] }
+    default:
+      return { exponential: base, min: Math.floor(base / 10), max: 20 * base }
+  }
+}
+
+const errors = {
+  "dial-error": ["dial", "connect", ["ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "EADDRNOTAVAIL"]],
+  "accept-error": ["accept", "accept", ["EMFILE", "ENFILE", "ECONNABORTED"]],
+  "read-error": ["read", "read", ["ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH"]],
+  "write-error": ["write", "write", ["EPIPE", "ECONNRESET", "ENOBUFS"]]
+} as const
+
+/** The begin of a fault; what it acquires ends it. */
+const begin = (
+  kind: FaultKind,
+  network: Network,
+  draw: Draw,
+  host: string,
+  other: string,
+  lasting: number
+): Effect.Effect<unknown, never, Scope.Scope> => {
+  const machine = network.host(host)
+  const link = draw() < 0.25 ? machine.link : network.link(host, other)
+  switch (kind) {
+    case "latency":
+      return link.configure({ latency: latencyOf(draw) })
+    case "bandwidth":
+      return link.configure({ bandwidth: between(draw, 500, 1_000_000) })
+    case "slicing":
+      return link.configure({ slicing: draw() < 0.5 })
+    case "partition":
+      return link.partition
+    case "one-way":
+      return link.from(draw() < 0.5 ? host : other).partition
+    case "clog":
+      return link.clog
+    case "vanish":
+      return draw() < 0.5 ? machine.vanish : link.vanish
+    case "reset":
+      return draw() < 0.5 ? machine.reset : link.reset
+    case "nat":
+      return link.nat({ timeout: between(draw, 1000, 350_000), expired: draw() < 0.5 ? "drop" : "reset" })
+    case "rebind":
+      return link.rebind
+    case "crash":
+      return Effect.acquireRelease(machine.crash, () => machine.restart)
+    case "stall":
+      return machine.stall(lasting)
+    case "skew":
+      return Effect.acquireRelease(
+        machine.skew(Math.round((draw() - 0.5) * 2 * between(draw, 1000, 86_400_000))),
+        () => machine.skew(0)
+      )
+    case "refuse":
+      return machine.refuse()
+    default: {
+      const [operation, syscall, codes] = errors[kind]
+      const error = systemError(syscall, pick(draw, codes))
+      return network.inject({ operation, error, host, times: 1 + Math.floor(draw() * 5) })
+    }
+  }
+}
+
+const instant = new Set<FaultKind>(["vanish", "reset", "rebind"])
+
+/**
+ * Lets faults happen for a while; every one is over when this ends. `told` hears of each as it begins.
+ */
+export const storm = (
+  network: Network,
+  draw: Draw,
+  duration: number,
+  chosen: ReadonlyArray<FaultKind>,
+  options: Faults,
+  told: (fault: Fault) => void
+): Effect.Effect<void> =>
+  Effect.scoped(Effect.gen(function*() {
+    const clock = yield* Clock.Clock
+    const end = clock.currentTimeMillisUnsafe() + duration
+    const every = millis("faults.every", options.every ?? "20 seconds") * 4 ** (2 * draw() - 1)
+    const longest = millis("faults.longest", options.longest ?? "2 minutes")
+    const longestStall = millis("faults.longestStall", options.longestStall ?? longest)
+    while (true) {
+      const left = end - clock.currentTimeMillisUnsafe()
+      const wait = Math.ceil(-every * Math.log(1 - draw()))
+      if (chosen.length === 0 || wait >= left) return yield* Effect.sleep(left)
+      yield* Effect.sleep(wait)
+      const kind = pick(draw, chosen)
+      const { hosts, links } = yield* network.snapshot
+      const mayBeHit = options.hostsOf?.[kind] ?? options.hosts ?? hosts.map(({ name }) => name)
+      const present = hosts.filter(({ name }) => mayBeHit.includes(name))
+      if (present.length === 0) continue
+      const host = pick(draw, present)
+      // it is down, and cannot be hit again
+      if (!host.isUp && (kind === "crash" || kind === "stall")) continue
+      const others = links.flatMap(({ from, to }) => from === host.name ? [to] : [])
+      const other = others.length === 0 ? host.name : pick(draw, others)
+      const most = Math.min(left - wait, kind === "stall" ? longestStall : longest)
+      const lasting = instant.has(kind) || most < shortest ? 0 : Math.min(most, between(draw, shortest, most))
+      if (kind === "stall" && lasting === 0) continue
+      told({ at: clock.currentTimeMillisUnsafe(), kind, where: `${host.name} ${other}`, lasting })
+      const fault = begin(kind, network, draw, host.name, other, lasting)
+      yield* Effect.forkScoped(Effect.scoped(Effect.andThen(fault, Effect.sleep(lasting))), { startImmediately: true })
+    }
+  }))
+
+export const describe = ({ at, kind, lasting, where }: Fault): string =>
+  `${Duration.format(Duration.millis(at))}: ${kind} ${where}${
+    lasting === 0 ? "" : ` for ${Duration.format(Duration.millis(lasting))}`
+  }`
