@@ -86,6 +86,9 @@ const opening = (
     : Protocol.server({ codec, policy, advise: (connections) => Protocol.spread(connections, 10) })
 }
 
+/** Virtual milliseconds, the same on every host: wall clocks may be skewed. */
+const elapsed = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+
 /** A pause whose length is drawn, around a mean. */
 const rest = (draw: Draw, mean: number) => Effect.suspend(() => Effect.sleep(Math.ceil(-mean * Math.log(1 - draw()))))
 
@@ -142,7 +145,7 @@ const serve = ({ draw, ledgers, totals, world }: Swarm) => {
       )))
 
     const look = Effect.gen(function*() {
-      const now = clock.currentTimeMillisUnsafe()
+      const now = elapsed(clock)
       const entries = yield* registry.entries
       const registered = new Set(entries.map(({ connection }) => connection.id))
       for (const id of handled) if (!registered.has(id)) world.fail(`connection ${id} is handled, and not registered`)
@@ -230,7 +233,7 @@ const live = ({ world }: Swarm, member: Member, draw: Draw) => {
   /** Sends one or more numbers, each settled at once or much later. */
   const say = (client: Client.Client<string>, count: number) =>
     Effect.gen(function*() {
-      const at = yield* Clock.currentTimeMillis
+      const at = elapsed(yield* Clock.Clock)
       const numbers = Array.from({ length: count }, () => ledger.next(at, count > 1))
       const messages = numbers.map((n) => `${n} ${padding(draw)}`)
       const send = count === 1 ? client.send(messages[0]!) : client.sendAll(messages)
@@ -298,7 +301,7 @@ const live = ({ world }: Swarm, member: Member, draw: Draw) => {
           watched = connection
           watch = new Watch(key, key, yield* connection.policy, world.fail)
         }
-        watch!.look(clock.currentTimeMillisUnsafe(), yield* connection.snapshot, world.faults)
+        watch!.look(elapsed(clock), yield* connection.snapshot, world.faults)
       }
     })
 
