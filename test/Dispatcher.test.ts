@@ -4,7 +4,7 @@ import { SocketServer } from "effect/socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, Dispatcher, Server } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
-import * as VirtualTime from "./support/virtualTime.ts"
+import { VirtualTime } from "../src/testing/internal/virtualTime.ts"
 
 /** Lets every fiber run until all of them wait; no time passes. */
 const settle = Effect.forEach(Array.from({ length: 25 }), () => Effect.yieldNow, { discard: true })
@@ -639,7 +639,7 @@ describe("Dispatcher.messages", () => {
       codec: Codec.lines(),
       policy: { silence: 0, frame: 0, writeStall: 0, drain: 0 }
     })
-    const time = VirtualTime.make()
+    const time = new VirtualTime()
     const peers = 10_000
     const rounds = 2
     const greedy = 200

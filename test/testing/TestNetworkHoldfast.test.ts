@@ -6,7 +6,7 @@ import { TestClock } from "effect/testing"
 import { Backoff, Client, Codec, Connection, Heartbeat, Registry, Server } from "../../src/index.ts"
 import type { ConnectionError, Policy } from "../../src/index.ts"
 import { TestNetwork } from "../../src/testing/index.ts"
-import * as VirtualTime from "../support/virtualTime.ts"
+import { VirtualTime } from "../../src/testing/internal/virtualTime.ts"
 import { bytes, settle, takes } from "./support/network.ts"
 
 type Line = Connection.Connection<string>
@@ -180,7 +180,7 @@ describe("TestNetwork with Holdfast", () => {
 
   /** Twenty clients, one hour, and everything that can go wrong in it. */
   const hour = (seed: number) => {
-    const time = VirtualTime.make()
+    const time = new VirtualTime()
     const scope = Scope.makeUnsafe()
     const heard: Array<string> = []
     const network = time.run(Scope.provide(
@@ -232,7 +232,7 @@ describe("TestNetwork with Holdfast", () => {
 
   it("10,000 connections are open at once, talk, and are gone", () => {
     const count = 10_000
-    const time = VirtualTime.make()
+    const time = new VirtualTime()
     const scope = Scope.makeUnsafe()
     let echoed = 0
     const network = time.run(Scope.provide(

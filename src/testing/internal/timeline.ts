@@ -6,50 +6,11 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
+import { type Due, Heap } from "./heap.ts"
 
 /** Something to do at a time; `run` is undefined once it was done or cancelled. */
-export interface Timer {
-  readonly at: number
-  readonly order: number
+export interface Timer extends Due {
   run: (() => void) | undefined
-}
-
-const before = (a: Timer, b: Timer): boolean => a.at < b.at || (a.at === b.at && a.order < b.order)
-
-class Heap {
-  private readonly items: Array<Timer> = []
-
-  get first(): Timer | undefined {
-    return this.items[0]
-  }
-
-  push(item: Timer): void {
-    const { items } = this
-    let at = items.length
-    while (at > 0) {
-      const parent = (at - 1) >>> 1
-      if (!before(item, items[parent])) break
-      items[at] = items[parent]
-      at = parent
-    }
-    items[at] = item
-  }
-
-  pop(): void {
-    const { items } = this
-    const last = items.pop()!
-    if (items.length === 0) return
-    let at = 0
-    while (true) {
-      let child = 2 * at + 1
-      if (child >= items.length) break
-      if (child + 1 < items.length && before(items[child + 1], items[child])) child++
-      if (!before(items[child], last)) break
-      items[at] = items[child]
-      at = child
-    }
-    items[at] = last
-  }
 }
 
 /** A sleep in progress. */
@@ -67,7 +28,7 @@ export class Timeline {
   private readonly origin: bigint
   private readonly dispatcher: Scheduler.SchedulerDispatcher
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  private readonly timers = new Heap()
+  private readonly timers = new Heap<Timer>()
   private order = 0
   private tasks: Array<() => void> = []
   private scheduled = false
