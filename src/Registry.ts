@@ -5,8 +5,6 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as HashMap from "effect/HashMap"
-import * as HashSet from "effect/HashSet"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
@@ -76,6 +74,7 @@ export interface Registry<in out In, in out Out = In> {
   readonly get: (id: number) => Effect.Effect<Option.Option<Connection<In, Out>>>
   readonly getKey: (key: string) => Effect.Effect<Option.Option<Connection<In, Out>>>
   readonly getTag: (tag: string) => Effect.Effect<ReadonlyArray<Connection<In, Out>>>
+  /** All, in the order in which they were added. */
   readonly entries: Effect.Effect<ReadonlyArray<Entry<In, Out>>>
   readonly size: Effect.Effect<number>
   /** Adds and removes tags of a registered connection; nothing happens for one that is gone. */
@@ -126,41 +125,32 @@ interface Registered<in out In, in out Out> extends Entry<In, Out> {
   readonly registration: object
 }
 
+/**
+ * Changed in place, each time within one operation on the `Ref`. Plain maps keep the order of registration, whatever the
+ * ids are: the same program treats its connections in the same order each time, which a simulation relies on.
+ */
 interface State<In, Out> {
-  readonly byId: HashMap.HashMap<number, Registered<In, Out>>
-  readonly byKey: HashMap.HashMap<string, number>
-  readonly byTag: HashMap.HashMap<string, HashSet.HashSet<number>>
+  readonly byId: Map<number, Registered<In, Out>>
+  readonly byKey: Map<string, number>
+  readonly byTag: Map<string, Set<number>>
 }
 
 /** Closing and ended ones only wait for their scope to close. */
 const isLiving = ({ state }: Snapshot): boolean => state === "open" || state === "draining"
 
-const tagged = (
-  byTag: HashMap.HashMap<string, HashSet.HashSet<number>>,
-  tags: Iterable<string>,
-  id: number
-): HashMap.HashMap<string, HashSet.HashSet<number>> => {
-  let out = byTag
+const addTags = (byTag: Map<string, Set<number>>, tags: Iterable<string>, id: number): void => {
   for (const tag of tags) {
-    const ids = HashMap.get(out, tag)
-    out = HashMap.set(out, tag, HashSet.add(Option.isSome(ids) ? ids.value : HashSet.empty<number>(), id))
+    const ids = byTag.get(tag)
+    if (ids === undefined) byTag.set(tag, new Set([id]))
+    else ids.add(id)
   }
-  return out
 }
 
-const untagged = (
-  byTag: HashMap.HashMap<string, HashSet.HashSet<number>>,
-  tags: Iterable<string>,
-  id: number
-): HashMap.HashMap<string, HashSet.HashSet<number>> => {
-  let out = byTag
+const removeTags = (byTag: Map<string, Set<number>>, tags: Iterable<string>, id: number): void => {
   for (const tag of tags) {
-    const ids = HashMap.get(out, tag)
-    if (Option.isNone(ids)) continue
-    const rest = HashSet.remove(ids.value, id)
-    out = HashSet.size(rest) === 0 ? HashMap.remove(out, tag) : HashMap.set(out, tag, rest)
+    const ids = byTag.get(tag)
+    if (ids?.delete(id) === true && ids.size === 0) byTag.delete(tag)
   }
-  return out
 }
 
 /**
@@ -181,52 +171,49 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
   const keep = options?.history ?? 1000
   const expired = options?.expired
   const ref = yield* Ref.make<State<In, Out>>({
-    byId: HashMap.empty(),
-    byKey: HashMap.empty(),
-    byTag: HashMap.empty()
+    byId: new Map(),
+    byKey: new Map(),
+    byTag: new Map()
   })
   // only ever appended to, and cut when it is twice as long as what is kept
   const ended: Array<Ended> = []
   const scope = yield* Effect.scope
 
-  const entries = Effect.map(Ref.get(ref), (state) => Array.from(HashMap.values(state.byId)))
+  const entries = Effect.map(Ref.get(ref), ({ byId }) => Array.from(byId.values()))
 
-  /** Without the entry and its names; a key may belong to the connection that took it over by now. */
-  const without = (state: State<In, Out>, { connection, key, tags }: Registered<In, Out>): State<In, Out> => ({
-    byId: HashMap.remove(state.byId, connection.id),
-    byKey: key !== undefined && Option.getOrUndefined(HashMap.get(state.byKey, key)) === connection.id
-      ? HashMap.remove(state.byKey, key)
-      : state.byKey,
-    byTag: untagged(state.byTag, tags, connection.id)
-  })
+  /** Removes an entry and its names; a key may belong to the connection that took it over by now. */
+  const erase = ({ byId, byKey, byTag }: State<In, Out>, { connection, key, tags }: Registered<In, Out>): void => {
+    byId.delete(connection.id)
+    if (key !== undefined && byKey.get(key) === connection.id) byKey.delete(key)
+    removeTags(byTag, tags, connection.id)
+  }
 
-  const holderOf = (state: State<In, Out>, key: string | undefined) =>
-    key === undefined
-      ? Option.none()
-      : Option.flatMap(HashMap.get(state.byKey, key), (id) => HashMap.get(state.byId, id))
+  const holderOf = ({ byId, byKey }: State<In, Out>, key: string | undefined) => {
+    const id = key === undefined ? undefined : byKey.get(key)
+    return id === undefined ? undefined : byId.get(id)?.connection
+  }
 
   /** Returns who has the key; under `reject` nothing else happens, unless that is the one that `mayTakeFrom` names. */
   const insert = (entry: Registered<In, Out>, mayTakeFrom: number | undefined) =>
     Ref.modify(ref, (state): [Connection<In, Out> | undefined, State<In, Out>] => {
       const { connection, key, tags } = entry
-      const found = Option.getOrUndefined(holderOf(state, key))?.connection
+      const found = holderOf(state, key)
       const holder = found?.id === connection.id ? undefined : found
       if (holder !== undefined && duplicates === "reject" && holder.id !== mayTakeFrom) return [holder, state]
-      const earlier = HashMap.get(state.byId, connection.id)
-      const base = Option.isSome(earlier) ? without(state, earlier.value) : state
-      return [holder, {
-        byId: HashMap.set(base.byId, connection.id, entry),
-        byKey: key === undefined ? base.byKey : HashMap.set(base.byKey, key, connection.id),
-        byTag: tagged(base.byTag, tags, connection.id)
-      }]
+      const earlier = state.byId.get(connection.id)
+      if (earlier !== undefined) erase(state, earlier)
+      state.byId.set(connection.id, entry)
+      if (key !== undefined) state.byKey.set(key, connection.id)
+      addTags(state.byTag, tags, connection.id)
+      return [holder, state]
     })
 
   const remove = (id: number, registration: object) =>
-    Ref.modify(ref, (state): [Option.Option<Entry<In, Out>>, State<In, Out>] => {
-      const found = HashMap.get(state.byId, id)
-      return Option.isSome(found) && found.value.registration === registration
-        ? [found, without(state, found.value)]
-        : [Option.none(), state]
+    Ref.modify(ref, (state): [Entry<In, Out> | undefined, State<In, Out>] => {
+      const found = state.byId.get(id)
+      if (found?.registration !== registration) return [undefined, state]
+      erase(state, found)
+      return [found, state]
     })
 
   const register = Effect.fnUntraced(function*(entry: Registered<In, Out>) {
@@ -256,13 +243,10 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
       if (ended.length >= keep * 2) ended.splice(0, ended.length - keep)
     })
 
-  const targets = (tag: string | undefined) =>
-    Effect.map(Ref.get(ref), (state): Iterable<Entry<In, Out>> => {
-      if (tag === undefined) return HashMap.values(state.byId)
-      const ids = HashMap.get(state.byTag, tag)
-      if (Option.isNone(ids)) return []
-      return Array.from(ids.value, (id) => HashMap.getUnsafe(state.byId, id))
-    })
+  const targets = (tag: string | undefined): Effect.Effect<ReadonlyArray<Entry<In, Out>>> =>
+    tag === undefined
+      ? entries
+      : Effect.map(Ref.get(ref), ({ byId, byTag }) => Array.from(byTag.get(tag) ?? [], (id) => byId.get(id)!))
 
   const sweep = Effect.gen(function*() {
     if (expired === undefined) return 0
@@ -291,26 +275,25 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
           register({ connection, key: names?.key, tags, registration }),
           () =>
             Effect.flatMap(remove(connection.id, registration), (removed) =>
-              Option.isSome(removed) ? remember(removed.value) : Effect.void)
+              removed === undefined ? Effect.void : remember(removed))
         )
       }),
-    get: (id) => Effect.map(Ref.get(ref), (state) => Option.map(HashMap.get(state.byId, id), (e) => e.connection)),
-    getKey: (key) => Effect.map(Ref.get(ref), (state) => Option.map(holderOf(state, key), (e) => e.connection)),
-    getTag: (tag) => Effect.map(targets(tag), (found) => Array.from(found, (e) => e.connection)),
+    get: (id) => Effect.map(Ref.get(ref), ({ byId }) => Option.fromUndefinedOr(byId.get(id)?.connection)),
+    getKey: (key) => Effect.map(Ref.get(ref), (state) => Option.fromUndefinedOr(holderOf(state, key))),
+    getTag: (tag) => Effect.map(targets(tag), (found) => found.map((entry) => entry.connection)),
     entries,
-    size: Effect.map(Ref.get(ref), (state) => HashMap.size(state.byId)),
+    size: Effect.map(Ref.get(ref), ({ byId }) => byId.size),
     tag: (id, change) =>
       Ref.update(ref, (state) => {
-        const found = HashMap.get(state.byId, id)
-        if (Option.isNone(found)) return state
-        const tags = new Set(found.value.tags)
+        const found = state.byId.get(id)
+        if (found === undefined) return state
+        const tags = new Set(found.tags)
         for (const tag of change.remove ?? []) tags.delete(tag)
         for (const tag of change.add ?? []) tags.add(tag)
-        return {
-          ...state,
-          byId: HashMap.set(state.byId, id, { ...found.value, tags }),
-          byTag: tagged(untagged(state.byTag, found.value.tags, id), tags, id)
-        }
+        removeTags(state.byTag, found.tags, id)
+        addTags(state.byTag, tags, id)
+        state.byId.set(id, { ...found, tags })
+        return state
       }),
     broadcast: Effect.fnUntraced(function*(message, to) {
       const frames = new Map<Wire<Out>, Frame | undefined>()
