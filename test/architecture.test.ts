@@ -34,13 +34,14 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "testing" | "node" | "cli"
+type Area = "index" | "noun" | "internal" | "testing" | "vitest" | "node" | "cli"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
   noun: ["effect", "@msgpack/msgpack"],
   internal: ["effect"],
   testing: ["effect"],
+  vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
   cli: ["effect", "@effect/platform-node", "node:"]
 }
@@ -50,6 +51,7 @@ const mayImportAreas: Record<Area, ReadonlyArray<Area>> = {
   noun: ["noun", "internal"],
   internal: ["noun", "internal"],
   testing: ["testing"],
+  vitest: ["testing"],
   node: ["noun", "internal", "node"],
   cli: ["noun", "internal", "testing", "node", "cli"]
 }
@@ -156,6 +158,8 @@ const imports = (text: string): Array<Import> => {
 
 const areaOf = (path: string): Area | undefined => {
   if (path === "src/index.ts") return "index"
+  // an entry of its own, so that nobody else needs vitest
+  if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
   const folder = /^src\/(internal|testing|node|cli)\/.+\.ts$/.exec(path)
   return folder === null ? undefined : folder[1] as Area

@@ -153,6 +153,8 @@ describe("the published package", () => {
       assert.isAbove(files.length, 1)
       assert.isEmpty(packages.filter((name) => !/^(?:effect|@msgpack\/msgpack)(?:\/|$)/.test(name)), entry)
     }
+    const { packages: forTests } = await importsBehind(join(installed, "dist", "testing", "vitest.js"))
+    assert.include(forTests, "@effect/vitest", "in an entry of its own")
     const { packages } = await importsBehind(join(installed, "dist", "node", "index.js"))
     assert.isNotEmpty(packages.filter((name) => name.startsWith("node:") || name.startsWith("@effect/platform-node")))
   })
