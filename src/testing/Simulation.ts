@@ -143,7 +143,6 @@ export class SimulationFailed extends Data.TaggedError("SimulationFailed")<{
   override get message(): string {
     const { detail, kind, outcome } = this
     const { faults, kinds, logs, netstat, seed, time } = outcome
-    const section = (title: string, lines: ReadonlyArray<string>) => lines.length === 0 ? [] : ["", title, ...lines]
     return [
       `seed ${seed}, after ${Duration.format(Duration.millis(time))}: ${kind}: ${detail}`,
       ...section(
@@ -156,6 +155,9 @@ export class SimulationFailed extends Data.TaggedError("SimulationFailed")<{
     ].join("\n")
   }
 }
+
+const section = (title: string, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
+  lines.length === 0 ? [] : ["", title, ...lines]
 
 type Kind = SimulationFailed["kind"]
 

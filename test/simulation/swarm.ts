@@ -23,7 +23,7 @@ import {
   Client,
   Codec,
   Connection,
-  ConnectionError,
+  type ConnectionError,
   Heartbeat,
   type Policy,
   Protocol,
@@ -51,8 +51,8 @@ export interface Options {
   readonly seed: string | number
   /** Default 20. */
   readonly clients?: number | undefined
-  /** Default one hour. */
-  readonly storm?: string | undefined
+  /** How long the storm lasts, in virtual minutes. Default 60. */
+  readonly minutes?: number | undefined
   /** How many events of the network the outcome keeps. */
   readonly trace?: number | undefined
   readonly told?: ((totals: Totals) => void) | undefined
@@ -272,7 +272,6 @@ const live = ({ world }: Swarm, member: Member, draw: Draw) => {
     )
 
     const listen = Effect.gen(function*() {
-      let connection: Live | undefined
       let last = 0
       while (true) {
         const message = yield* client.receive
@@ -285,7 +284,6 @@ const live = ({ world }: Swarm, member: Member, draw: Draw) => {
           last = n
         } else world.fail(`${key}: received ${message.slice(0, 80)}`)
       }
-      return connection
     })
 
     const watching = Effect.gen(function*() {
@@ -394,7 +392,7 @@ export const swarm = (options: Options): Effect.Effect<Simulation.Outcome, Simul
   return Simulation.run(
     {
       seed: options.seed,
-      storm: (options.storm ?? "1 hour") as "1 hour",
+      storm: (options.minutes ?? 60) * 60_000,
       liveness: "15 minutes",
       // a stall of the machine of both ends for longer than every limit would only test the limits
       faults: { longestStall: "40 seconds", longest: "3 minutes" },
