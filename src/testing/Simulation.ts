@@ -248,8 +248,6 @@ class Run {
 
   world(network: TestNetwork.Network): World {
     const { time } = this
-    const isDown = (host: string) =>
-      Effect.map(network.snapshot, ({ hosts }) => hosts.find(({ name }) => name === host)?.isUp === false)
     return {
       seed: this.seed,
       network,
@@ -272,8 +270,8 @@ class Run {
             if (!Cause.hasInterruptsOnly(exit.cause)) {
               return this.fail("failed", `a process of ${host} failed`, exit.cause)
             }
-            do yield* Effect.sleep(100)
-            while (yield* isDown(host))
+            // on a host that is still down it is interrupted at once
+            yield* Effect.sleep(100)
           }
         }).pipe(Effect.forkScoped, Effect.asVoid)
       },

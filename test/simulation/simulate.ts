@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
 import { type Job, type Result, runAll, runJob } from "./support/pool.ts"
+import { kinds, type Sabotage } from "./support/sabotage.ts"
 import { Tally } from "./support/tally.ts"
 
 const help = `Runs clients and a server through a storm of faults in virtual time, once for each seed.
@@ -14,6 +15,7 @@ Usage: npm run simulate -- [options]
   --clients N   clients of the one server, 1 to 1000 (default 20)
   --hours H     virtual hours of storm, 0.01 to 1000 (default 1)
   --workers N   threads (default: one for each core, here ${availableParallelism()})
+  --break HOW   break the runtime on purpose, to see that it is found: ${kinds.join(", ")}
   --json        one line of JSON for each seed, and a last one with the totals
   --help        this text
 
@@ -50,6 +52,7 @@ const parse = (args: ReadonlyArray<string>) => {
       clients: string,
       hours: string,
       workers: string,
+      break: string,
       json: boolean,
       help: boolean
     }
@@ -58,11 +61,16 @@ const parse = (args: ReadonlyArray<string>) => {
     throw new Misuse("--seed is one seed alone: leave out --seeds and --from")
   }
   if (values.seed === "") throw new Misuse("--seed takes a number or a text, for example --seed 42")
+  const sabotage = values.break as Sabotage | undefined
+  if (sabotage !== undefined && !kinds.includes(sabotage)) {
+    throw new Misuse(`--break takes one of ${kinds.join(", ")}, not "${sabotage}"`)
+  }
   const clients = whole("clients", values.clients, 20, 1, 1000)
   const hours = number("hours", values.hours, 1, 0.01, 1000)
   return {
     clients,
     hours,
+    sabotage,
     seed: values.seed,
     seeds: whole("seeds", values.seeds, 1000, 1, 1e9),
     from: whole("from", values.from, 1, 0, 1e9),
@@ -72,7 +80,7 @@ const parse = (args: ReadonlyArray<string>) => {
     replay: (seed: string) =>
       `npm run simulate -- --seed ${seed}${clients === 20 ? "" : ` --clients ${clients}`}${
         hours === 1 ? "" : ` --hours ${hours}`
-      }`
+      }${sabotage === undefined ? "" : ` --break ${sabotage}`}`
   }
 }
 
@@ -81,7 +89,12 @@ type Settings = ReturnType<typeof parse>
 /** Whoever reads what is printed may leave first, as `head` does. */
 const print = (line: string) => process.stdout.write(`${line}\n`)
 
-const job = ({ clients, hours }: Settings, seed: string): Job => ({ seed, clients, minutes: hours * 60 })
+const job = ({ clients, hours, sabotage }: Settings, seed: string): Job => ({
+  seed,
+  clients,
+  minutes: hours * 60,
+  sabotage
+})
 
 const one = async (settings: Settings, seed: string): Promise<number> => {
   const result = await runJob(job(settings, seed))

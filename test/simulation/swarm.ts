@@ -35,6 +35,7 @@ import { drawFrom } from "../../src/testing/internal/random.ts"
 import { Ledger } from "./support/ledger.ts"
 import * as Policies from "./support/policies.ts"
 import type { Draw } from "./support/policies.ts"
+import * as Sabotage from "./support/sabotage.ts"
 import { every, Watch } from "./support/watch.ts"
 
 type Live = Connection.Connection<string>
@@ -55,6 +56,8 @@ export interface Options {
   readonly minutes?: number | undefined
   /** How many events of the network the outcome keeps. */
   readonly trace?: number | undefined
+  /** Breaks the runtime on purpose. */
+  readonly sabotage?: Sabotage.Sabotage | undefined
   readonly told?: ((totals: Totals) => void) | undefined
 }
 
@@ -75,15 +78,18 @@ const beat = (seed: string, way: Way) =>
   Heartbeat.text("ping", "pong", { token: drawFrom(seed, "heartbeat", way.name)() < 0.5 })
 
 const opening = (
+  { draw, sabotage, world }: Swarm,
   way: Way,
   role: "client" | "server",
-  policy: Policy.Policy,
-  heartbeat: Heartbeat.Heartbeat<string, string>
+  claimed: Policy.Policy
 ): (socket: Socket.Socket) => Effect.Effect<Live, ConnectionError.ConnectionError, Scope.Scope> => {
-  if (way.name !== "native") return Connection.make({ codec, policy, heartbeat })
-  return role === "client"
+  const policy = Sabotage.policyOf(sabotage, claimed)
+  const open = way.name !== "native"
+    ? Connection.make({ codec, policy, heartbeat: beat(world.seed, way) })
+    : role === "client"
     ? Protocol.client({ codec, policy })
     : Protocol.server({ codec, policy, advise: (connections) => Protocol.spread(connections, 10) })
+  return (socket) => Sabotage.connection(sabotage, claimed, draw, open(socket))
 }
 
 /** Virtual milliseconds, the same on every host: wall clocks may be skewed. */
@@ -103,9 +109,11 @@ interface Swarm {
   readonly ledgers: ReadonlyMap<string, Ledger>
   readonly totals: Totals
   readonly draw: Draw
+  readonly sabotage: Sabotage.Sabotage | undefined
 }
 
-const serve = ({ draw, ledgers, totals, world }: Swarm) => {
+const serve = (swarm: Swarm) => {
+  const { draw, ledgers, totals, world } = swarm
   const policy = Policies.server(draw)
   const oldest = Policies.pick(draw, 0, 0, 900_000)
   const restarts = draw() < 0.5
@@ -148,14 +156,14 @@ const serve = ({ draw, ledgers, totals, world }: Swarm) => {
       const now = elapsed(clock)
       const entries = yield* registry.entries
       const registered = new Set(entries.map(({ connection }) => connection.id))
-      for (const id of handled) if (!registered.has(id)) world.fail(`connection ${id} is handled, and not registered`)
+      for (const id of handled) if (!registered.has(id)) world.fail(`a connection is handled, and not registered`)
       for (const id of leaving.keys()) if (!registered.has(id) || handled.has(id)) leaving.delete(id)
       for (const { connection, key } of entries) {
         const { id } = connection
         const snapshot = yield* connection.snapshot
         let watch = watches.get(id)
         if (watch === undefined) {
-          watch = new Watch(`server, connection ${id} of ${key}`, "server", yield* connection.policy, world.fail)
+          watch = new Watch(`server, the connection of ${key}`, "server", yield* connection.policy, world.fail)
           watches.set(id, watch)
         }
         watch.look(now, snapshot, world.faults)
@@ -163,14 +171,14 @@ const serve = ({ draw, ledgers, totals, world }: Swarm) => {
         const since = leaving.get(id) ?? now
         leaving.set(id, since)
         // it flushes, and a handler finishes with what it has: each within the drain. A stall comes on top
-        if (now - since > 60_000 + 2 * every) world.fail(`connection ${id} is registered since it ended`)
+        if (now - since > 60_000 + 2 * every) world.fail(`the connection of ${key} is registered since it ended`)
       }
       for (const id of watches.keys()) if (!registered.has(id)) watches.delete(id)
     })
 
     const talk = Effect.gen(function*() {
       while (true) {
-        yield* rest(draw, 60_000)
+        yield* rest(draw, 120_000)
         yield* registry.broadcast(`b ${++broadcast}`)
       }
     })
@@ -184,9 +192,9 @@ const serve = ({ draw, ledgers, totals, world }: Swarm) => {
           linger: "1 second"
         })
         const running = Server.run({
-          open: opening(way, "server", policy, beat(world.seed, way)),
+          open: opening(swarm, way, "server", policy),
           policy,
-          registry,
+          registry: Sabotage.registry(swarm.sabotage, registry, yield* Effect.scope),
           handshake: Effect.fnUntraced(function*(connection: Live) {
             const hello = yield* connection.receive
             yield* connection.send("welcome")
@@ -221,14 +229,15 @@ interface Member {
   client: Client.Client<string> | undefined
 }
 
-const live = ({ world }: Swarm, member: Member, draw: Draw) => {
+const live = (swarm: Swarm, member: Member, draw: Draw) => {
+  const { world } = swarm
   const { ledger, way } = member
   const { key } = ledger
   const host = world.network.host(key)
   const policy = Policies.client(draw)
-  const open = opening(way, "client", policy, beat(world.seed, way))
+  const open = opening(swarm, way, "client", policy)
   // chatty ones find what is lost or doubled, quiet ones what only heartbeats notice
-  const quiet = Policies.pick(draw, 30_000, 120_000, 120_000, 600_000)
+  const quiet = Policies.pick(draw, 30_000, 120_000, 300_000, 600_000)
 
   /** Sends one or more numbers, each settled at once or much later. */
   const say = (client: Client.Client<string>, count: number) =>
@@ -337,7 +346,13 @@ const program = (options: Options) => (world: Simulation.World) =>
       client: undefined
     }))
     const draw = drawFrom(world.seed, "swarm")
-    const swarm: Swarm = { world, totals, draw, ledgers: new Map(members.map(({ ledger }) => [ledger.key, ledger])) }
+    const swarm: Swarm = {
+      world,
+      totals,
+      draw,
+      sabotage: options.sabotage,
+      ledgers: new Map(members.map(({ ledger }) => [ledger.key, ledger]))
+    }
     yield* world.process("server", serve(swarm))
     const lives = members.map((member) => live(swarm, member, drawFrom(world.seed, member.ledger.key)))
     for (const [i, { life }] of lives.entries()) yield* world.process(members[i]!.ledger.key, life)

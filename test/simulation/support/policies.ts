@@ -9,16 +9,17 @@ const overflow = (draw: Draw) => pick(draw, "wait", "fail", "drop-newest", "drop
 
 /** What both ends have limits for. */
 const common = (draw: Draw) => {
-  const silence = pick(draw, 20_000, 60_000, 60_000, 120_000)
+  // as in production: most ping once or twice a minute; a connection looks at its limits once in the shortest of them
+  const silence = pick(draw, 20_000, 60_000, 60_000, 120_000, 120_000)
   return {
     silence,
     // two pings fit into the silence
     pingEvery: silence / 2.5,
     pingWhen: pick(draw, "quiet", "quiet", "always"),
     pingJitter: pick(draw, 0, 0.1, 1),
-    pong: pick(draw, 0, 0, 3_000, 10_000),
+    pong: pick(draw, 0, 0, 0, 0, 10_000, 10_000, 3_000),
     misses: pick(draw, 0, 0, 2),
-    writeStall: pick(draw, 3_000, 10_000, 30_000),
+    writeStall: pick(draw, 10_000, 10_000, 30_000, 30_000, 30_000, 3_000),
     frame: pick(draw, 0, 20_000, 60_000),
     open: pick(draw, 5_000, 10_000),
     handshake: pick(draw, 5_000, 10_000),

@@ -3,12 +3,15 @@ import { Cause, Effect, Exit } from "effect"
 import { isMainThread, parentPort, Worker } from "node:worker_threads"
 import { Simulation } from "../../../src/testing/index.ts"
 import { swarm, type Totals } from "../swarm.ts"
+import type { Sabotage } from "./sabotage.ts"
 
 export interface Job {
   readonly seed: string
   readonly clients: number
   /** Virtual minutes. */
   readonly minutes: number
+  /** Breaks the runtime on purpose. */
+  readonly sabotage?: Sabotage | undefined
 }
 
 export interface Result {
@@ -28,10 +31,10 @@ export interface Result {
 // a loop without any effect in it cannot be stopped from inside
 const longest = 300_000
 
-export const runJob = async ({ clients, minutes, seed }: Job): Promise<Result> => {
+export const runJob = async ({ clients, minutes, sabotage, seed }: Job): Promise<Result> => {
   let totals: Totals | undefined
   const before = process.threadCpuUsage()
-  const exit = await Effect.runPromiseExit(swarm({ seed, clients, minutes, told: (told) => totals = told }))
+  const exit = await Effect.runPromiseExit(swarm({ seed, clients, minutes, sabotage, told: (told) => totals = told }))
   const { system, user } = process.threadCpuUsage(before)
   const cpu = (user + system) / 1000
   if (Exit.isSuccess(exit)) {
@@ -65,10 +68,11 @@ export const runAll = async (
   told: (result: Result) => void,
   stop?: AbortSignal
 ): Promise<void> => {
+  const isStopped = () => stop?.aborted === true
   const queue = jobs[Symbol.iterator]()
   await Promise.all(Array.from({ length: threads }, async () => {
     // a thread lives until there is nothing to do, or until it is stuck
-    for (let first = queue.next(); first.done !== true && stop?.aborted !== true; first = queue.next()) {
+    for (let first = queue.next(); first.done !== true && !isStopped(); first = queue.next()) {
       let current: Job | undefined = first.value
       const worker = new Worker(new URL(import.meta.url), { execArgv: ["--conditions=holdfast-source"] })
       await new Promise<void>((resolve) => {
@@ -93,7 +97,7 @@ export const runAll = async (
         worker.on("message", (result: Result) => {
           told(result)
           current = undefined
-          const next = stop?.aborted === true ? undefined : queue.next()
+          const next = isStopped() ? undefined : queue.next()
           if (next === undefined || next.done === true) void worker.terminate()
           else give(next.value)
         })
