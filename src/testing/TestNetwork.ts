@@ -301,7 +301,7 @@ export interface Host {
   ) => Layer.Layer<Socket.Socket>
   /** The clock of this host: sleeps that end during a stall end when it is over; its wall clock can be wrong. */
   readonly clock: Clock.Clock
-  /** Runs an effect on this host: with its clock, and interrupted when it crashes. */
+  /** Runs an effect on this host: with its clock, and interrupted when it crashes, or at once where it is down. */
   readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /**
    * Stops the event loop of this host, from now. Its sockets hand nothing to their applications and take nothing, while

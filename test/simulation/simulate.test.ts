@@ -32,14 +32,15 @@ describe("npm run simulate", () => {
   }, 60_000)
 
   it("a seed that fails is printed with the command that shows it again, and fails the command", async () => {
-    const { code, out } = await start("--seeds", "2", "--break", "order", ...small).ended
+    const broken = ["--break", "fiber", ...small]
+    const { code, out } = await start("--seeds", "2", ...broken).ended
     assert.strictEqual(code, 1, out)
-    assert.match(out, /seed 1: failed: /)
-    assert.include(out, "to see it: npm run simulate -- --seed 1 --clients 2 --hours 0.02 --break order")
+    assert.match(out, /seed 1: leak: \d+ fibers/)
+    assert.include(out, "to see it: npm run simulate -- --seed 1 --clients 2 --hours 0.02 --break fiber")
     assert.include(out, "2 seeds: 0 passed, 2 failed")
-    const one = await start("--seed", "1", "--break", "order", ...small).ended
+    const one = await start("--seed", "1", ...broken).ended
     assert.strictEqual(one.code, 1)
-    for (const part of ["seed 1, after", "faults (", "listeners", "server:7000"]) assert.include(one.out, part)
+    for (const part of ["seed 1, after", "leak", "listeners", "server:7000"]) assert.include(one.out, part)
   }, 60_000)
 
   it("Ctrl-C prints the summary so far", async () => {

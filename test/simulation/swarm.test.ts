@@ -25,8 +25,8 @@ describe("the swarm", () => {
     assert.deepStrictEqual(tally.failed.map(({ failure }) => failure!.message), [])
     // it does something: connections break and come back, most messages arrive
     const { acknowledged = 0, connections = 0, faults, sent = 0 } = tally.totals(false)
-    assert.isAbove(connections, 3 * 6 * seeds.length)
-    assert.isAbove(faults, 20 * seeds.length)
+    assert.isAbove(connections, 2 * 6 * seeds.length)
+    assert.isAbove(faults, 10 * seeds.length)
     assert.isAbove(acknowledged, 0.5 * sent)
   }, 240_000)
 

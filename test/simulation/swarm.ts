@@ -180,6 +180,10 @@ const serve = (swarm: Swarm) => {
       while (true) {
         yield* rest(draw, 120_000)
         yield* registry.broadcast(`b ${++broadcast}`)
+        // now is when an outbox is full
+        for (const { connection } of yield* registry.entries) {
+          watches.get(connection.id)?.bounds(yield* connection.snapshot)
+        }
       }
     })
 
@@ -227,6 +231,9 @@ interface Member {
   readonly way: Way
   /** Of its present process. */
   client: Client.Client<string> | undefined
+  /** Its present connection, and what watches that. */
+  watched: Live | undefined
+  watch: Watch | undefined
 }
 
 const live = (swarm: Swarm, member: Member, draw: Draw) => {
@@ -254,6 +261,8 @@ const live = (swarm: Swarm, member: Member, draw: Draw) => {
         Effect.onInterrupt(() => Effect.sync(() => numbers.forEach((n) => ledger.abandon(n)))),
         Effect.forkScoped({ startImmediately: true })
       )
+      // now is when an outbox is full
+      if (member.watch !== undefined) member.watch.bounds(yield* member.watched!.snapshot)
       return numbers[0]!
     })
 
@@ -277,6 +286,8 @@ const live = (swarm: Swarm, member: Member, draw: Draw) => {
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         member.client = undefined
+        member.watch = undefined
+        member.watched = undefined
       })
     )
 
@@ -296,19 +307,17 @@ const live = (swarm: Swarm, member: Member, draw: Draw) => {
     })
 
     const watching = Effect.gen(function*() {
-      let watched: Live | undefined
-      let watch: Watch | undefined
       while (true) {
         yield* Effect.sleep(every)
         const state = yield* client.state
         if (state._tag === "Closed") world.fail(`${key}: it gave up: ${state.error.message}`)
         if (state._tag !== "Connected") continue
         const { connection } = state
-        if (connection !== watched) {
-          watched = connection
-          watch = new Watch(key, key, yield* connection.policy, world.fail)
+        if (connection !== member.watched) {
+          member.watched = connection
+          member.watch = new Watch(key, key, yield* connection.policy, world.fail)
         }
-        watch!.look(elapsed(clock), yield* connection.snapshot, world.faults)
+        member.watch!.look(elapsed(clock), yield* connection.snapshot, world.faults)
       }
     })
 
@@ -343,7 +352,9 @@ const program = (options: Options) => (world: Simulation.World) =>
     const members = Array.from({ length: options.clients ?? 20 }, (_, i): Member => ({
       ledger: new Ledger(`client${i + 1}`, world.fail),
       way: ways[i % ways.length]!,
-      client: undefined
+      client: undefined,
+      watched: undefined,
+      watch: undefined
     }))
     const draw = drawFrom(world.seed, "swarm")
     const swarm: Swarm = {

@@ -79,9 +79,13 @@ export const make = (core: Core, name: string) => {
     layerSocket: (address: Address, options?: DialOptions) => Layer.sync(Socket.Socket, () => dial(address, options)),
     clock: machine.clock,
     run: <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-      Effect.raceFirst(
-        Effect.provideService(effect, Clock.Clock, machine.clock),
-        Effect.andThen(machine.crashed, Effect.interrupt)
+      Effect.suspend(() =>
+        machine.isUp
+          ? Effect.raceFirst(
+            Effect.provideService(effect, Clock.Clock, machine.clock),
+            Effect.andThen(machine.crashed, Effect.interrupt)
+          )
+          : Effect.interrupt
       ),
     stall: (duration: Duration.Input) => Effect.sync(() => machine.stall(Settings.millis("stall", duration))),
     skew: (duration: Duration.Input) =>

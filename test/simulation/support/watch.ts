@@ -50,15 +50,21 @@ export class Watch {
     this.fail = fail
   }
 
-  look(now: number, snapshot: Connection.Snapshot, faults: ReadonlyArray<Simulation.Fault>): void {
+  /** Whatever it holds in memory stays within its bounds. */
+  bounds({ inbox, outbox }: Connection.Snapshot): void {
     const { fail, policy, who } = this
-    const { inbox, outbox, paused, quietFor, state } = snapshot
     if (outbox.messages > policy.outboxMessages || outbox.bytes > policy.outboxBytes) {
       fail(`${who}: its outbox holds ${outbox.messages} messages, ${outbox.bytes} bytes`)
     }
     // a batch that crosses the bound is kept whole, and one read is ahead; the shortest message has two bytes
     if (inbox.bytes > policy.inboxBytes + 2 * oneRead) fail(`${who}: its inbox holds ${inbox.bytes} bytes`)
     if (inbox.messages > policy.inboxMessages + oneRead) fail(`${who}: its inbox holds ${inbox.messages} messages`)
+  }
+
+  look(now: number, snapshot: Connection.Snapshot, faults: ReadonlyArray<Simulation.Fault>): void {
+    const { fail, policy, who } = this
+    const { paused, quietFor, state } = snapshot
+    this.bounds(snapshot)
     if (paused) this.pausedAt = now
     if (state !== "open" || paused) return
     const pingEvery = limitOf(policy.pingEvery)
