@@ -23,7 +23,7 @@ const echo = "declare const echo: (socket: Socket.Socket) => Effect.Effect<void,
 const prelude = `import { Effect, Schema, Stream, Schedule, Duration } from "effect"
 import type { Socket } from "effect/socket"
 import { Codec, Connection, ConnectionError, Heartbeat, Policy, Registry, Server } from "holdfast"
-import { TestNetwork } from "holdfast/testing"
+import { Chaos, Simulation, TestNetwork } from "holdfast/testing"
 declare const socket: Socket.Socket
 `
 const sources = (folder: string): ReadonlyArray<string> =>

@@ -119,9 +119,11 @@ const inPlace = {}
  * **Example** (A session store that is slow at times, and unreachable at others)
  *
  * ```ts
+ * class StoreUnreachable extends Schema.TaggedError<StoreUnreachable>()("StoreUnreachable", {}) {}
+ *
  * const load = (id: string) =>
  *   Chaos.point("load session", { delay: "5 seconds", fail: () => new StoreUnreachable() }).pipe(
- *     Effect.andThen(store.get(id))
+ *     Effect.as(`the session ${id}`)
  *   )
  * ```
  *
