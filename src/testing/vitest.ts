@@ -6,7 +6,7 @@
  * **Example** (Everybody is there again after a storm, whatever happened in it)
  *
  * ```ts
- * import { Effect, Stream } from "effect"
+ * import { Effect, Exit, Stream } from "effect"
  * import { SocketServer } from "effect/socket"
  * import { Client, Codec, Connection, Heartbeat, Server } from "holdfast"
  * import { it } from "holdfast/testing/vitest"
@@ -21,9 +21,9 @@
  *       Effect.provideService(serve, SocketServer.SocketServer, listener)))
  *     const dial = Effect.suspend(() => open(world.network.host("client").dial("server:7000")))
  *     const client = yield* Client.make(dial)
+ *     const echo = Effect.andThen(client.send("hello"), Effect.timeout(client.receive, "5 seconds"))
  *     yield* world.storm
- *     yield* client.send("hello")
- *     if ((yield* client.receive) !== "hello") world.fail("something else came back")
+ *     yield* world.eventually("an echo comes back", Effect.map(Effect.exit(echo), Exit.isSuccess))
  *   }))
  * ```
  *
