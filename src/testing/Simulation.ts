@@ -19,10 +19,15 @@
  *
  * const program = (world: Simulation.World) =>
  *   Effect.gen(function*() {
- *     const serve = Server.run({ open, handle: (c) => Effect.forever(Effect.flatMap(c.receive, (n) => c.send(`${n}!`))) })
+ *     const serve = Server.run({
+ *       open,
+ *       handle: (c) => Effect.forever(Effect.flatMap(c.receive, (n) => c.send(`${n}!`)))
+ *     })
  *     const listen = world.network.host("server").listen(7000)
- *     yield* world.process("server", Effect.flatMap(listen, (listener) =>
- *       Effect.provideService(serve, SocketServer.SocketServer, listener)))
+ *     yield* world.process(
+ *       "server",
+ *       Effect.flatMap(listen, (listener) => Effect.provideService(serve, SocketServer.SocketServer, listener))
+ *     )
  *     const ask = Effect.scoped(Effect.gen(function*() {
  *       const connection = yield* open(world.network.host("client").dial("server:7000"))
  *       yield* connection.send("42")
@@ -67,7 +72,8 @@
  *         yield* send("late")
  *         yield* expect("and now?")
  *         yield* Effect.never
- *       })))
+ *       }))
+ *     )
  *   })
  * ```
  *

@@ -113,7 +113,7 @@ describe("the docs of Simulation", () => {
     assert.strictEqual(examples.length, 3)
     const plain = (text: string) => text.replace(/^ \* ?/gm, "").replace(/\s+/g, " ")
     for (const [, , file, code] of examples) {
-      assert.include(plain(readFileSync(root + file, "utf8")), plain(code!), file)
+      assert.include(plain(readFileSync(root + file, "utf8")), plain(code!).trim(), file)
     }
   })
 })
