@@ -14,7 +14,7 @@ import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, ConnectionPool, type Policy } from "../src/index.ts"
 import { Pool } from "../src/internal/pool.ts"
 import { TestSocket } from "../src/testing/index.ts"
-import * as VirtualTime from "./support/virtualTime.ts"
+import { VirtualTime } from "../src/testing/internal/virtualTime.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Conn = Connection.Connection<string>
@@ -922,7 +922,7 @@ describe("size and age", () => {
 
   it("B60 one timer for all, and none for what is not due", () => {
     let sleeps = 0
-    const time = VirtualTime.make()
+    const time = new VirtualTime()
     const counting = Effect.map(Clock.Clock, (clock): Clock.Clock => ({
       ...clock,
       sleep: (duration) => {

@@ -1,11 +1,11 @@
 /** Checks of the contract on a clock that jumps whenever nothing else can happen. */
 import * as Effect from "effect/Effect"
 import type { SocketContract } from "../../../src/testing/index.ts"
-import * as VirtualTime from "../../support/virtualTime.ts"
+import { VirtualTime } from "../../../src/testing/internal/virtualTime.ts"
 
 /** Runs an effect to its end, however long that takes; throws when it waits for something that never comes. */
 export const runVirtual = <A, E>(what: string, effect: Effect.Effect<A, E>): A => {
-  const time = VirtualTime.make()
+  const time = new VirtualTime()
   const fiber = time.run(Effect.forkDetach(effect))
   time.advance(3_600_000, () => fiber.pollUnsafe() !== undefined)
   const exit = fiber.pollUnsafe()
