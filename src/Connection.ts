@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
@@ -30,6 +31,7 @@ import type { Packer } from "./internal/packer.ts"
 import { pause } from "./internal/pause.ts"
 import { Pings } from "./internal/pings.ts"
 import { transportOf } from "./internal/transport.ts"
+import { turnsOf } from "./internal/turns.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -374,7 +376,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   const openedAt = clock.currentTimeMillisUnsafe()
   const opened = now()
   const unsent = transport.unsent ?? (() => 0)
-  const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
+  const dispatcher = turnsOf(yield* Scheduler.Scheduler)
   const split = !transport.messages && transport.unsent === undefined
   const outbox = yield* Outbox.make(dispatcher, boundsOf(shared.policy), split)
   const inbox = new Inbox<In>(dispatcher, shared.policy.inboxMessages, shared.policy.inboxBytes)
@@ -565,7 +567,8 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   const reader: Effect.Effect<never, Failure> = Effect.gen(function*() {
     while (true) {
       const chunks = yield* pull
-      deadlines.heardAt = now()
+      let at = now()
+      deadlines.heardAt = at
       // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
       if (phase !== "open") continue
       // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
@@ -573,9 +576,10 @@ const opening = Effect.fnUntraced(function*<In, Out>(
         deadlines.pause()
         yield* inbox.awaitRoom
         if (phase !== "open") continue
-        deadlines.resume(now())
+        at = now()
+        deadlines.resume(at)
       }
-      const failure = receiveChunks(chunks, now())
+      const failure = receiveChunks(chunks, at)
       if (failure !== undefined) return yield* ConnectionError.make(failure)
     }
   }).pipe(
@@ -606,11 +610,11 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   })
 
   /** Deadlines see a write begin; the first one is looked at soon, in a task of its own: when the transport has it. */
-  const beginWrite = (): void => {
-    if (deadlines.beginWrite(now())) dispatcher.scheduleTask(() => wakeDeadline?.(), 0)
+  const beginWrite = (at: number): void => {
+    if (deadlines.beginWrite(at)) dispatcher.scheduleTask(() => wakeDeadline?.(), 0)
   }
-  const endWrite = (data: boolean): void => {
-    deadlines.endWrite(now(), data)
+  const endWrite = (at: number, data: boolean): void => {
+    deadlines.endWrite(at, data)
     outbox.wrote()
   }
 
@@ -623,8 +627,9 @@ const opening = Effect.fnUntraced(function*<In, Out>(
         const batch = outbox.next()
         if (batch === undefined) return true
         const data = outbox.writingData
-        beginWrite()
-        if (writeNow(batch)) endWrite(data)
+        const at = now()
+        beginWrite(at)
+        if (writeNow(batch)) endWrite(at, data)
         else left = batch
       }
       return false
@@ -647,9 +652,9 @@ const opening = Effect.fnUntraced(function*<In, Out>(
         return yield* done
       }
       const data = outbox.writingData
-      beginWrite()
+      beginWrite(now())
       yield* writeAll(batch)
-      endWrite(data)
+      endWrite(now(), data)
     }
   }).pipe(Effect.catchTag("SocketError", (cause) => Effect.fail(ConnectionError.fromSocketError(cause))))
 

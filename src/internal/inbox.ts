@@ -21,6 +21,9 @@ export class Inbox<In> {
   private error: ConnectionError | undefined
   private readonly filled: Signal
   private readonly room: Signal
+  // made once: a receiver that waits costs no more than the wait
+  private readonly filledThenOne: Effect.Effect<In, ConnectionError>
+  private readonly filledThenAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError>
   messages = 0
   bytes = 0
   private maxMessages: number
@@ -31,6 +34,8 @@ export class Inbox<In> {
     this.room = new Signal(dispatcher, true)
     this.maxMessages = maxMessages
     this.maxBytes = maxBytes
+    this.filledThenOne = this.filled.andThen(this.receive)
+    this.filledThenAll = this.filled.andThen(this.receiveAll)
   }
 
   get isFull(): boolean {
@@ -89,12 +94,12 @@ export class Inbox<In> {
   readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> = Effect.suspend(() => {
     const batch = this.takeAllUnsafe()
     if (batch !== undefined) return Effect.succeed(batch)
-    return this.error !== undefined ? Effect.fail(this.error) : Effect.andThen(this.filled.await, this.receiveAll)
+    return this.error !== undefined ? Effect.fail(this.error) : this.filledThenAll
   })
 
   readonly receive: Effect.Effect<In, ConnectionError> = Effect.suspend(() => {
     if (this.messages === 0) {
-      return this.error !== undefined ? Effect.fail(this.error) : Effect.andThen(this.filled.await, this.receive)
+      return this.error !== undefined ? Effect.fail(this.error) : this.filledThenOne
     }
     const { bytes, messages } = this.batches[0]!
     const message = messages[this.offset++]!

@@ -7,7 +7,7 @@ import type * as Scheduler from "effect/Scheduler"
  * one, in the middle of the sender's turn. Here everything done in one turn is seen by one wake-up.
  */
 export class Signal {
-  private waiters: Array<(effect: Effect.Effect<void>) => void> = []
+  private waiters: Array<() => void> = []
   private scheduled = false
   private readonly dispatcher: Scheduler.SchedulerDispatcher
   /** Runs before waiters are woken; true when there is nothing left to wake them for. */
@@ -37,16 +37,21 @@ export class Signal {
     // closed again meanwhile: they look again, and wait again
     const waiters = this.waiters
     this.waiters = []
-    for (const waiter of waiters) waiter(Effect.void)
+    for (const waiter of waiters) waiter()
   }
 
-  /** Waits until it is opened. It may be closed again by then: look before relying on it. */
-  readonly await: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    if (this.isOpen) return resume(Effect.void)
-    this.waiters.push(resume)
-    return Effect.sync(() => {
-      const index = this.waiters.indexOf(resume)
-      if (index !== -1) this.waiters.splice(index, 1)
+  /** Waits until it is opened, and goes on with an effect. It may be closed again by then: look before relying on it. */
+  andThen<A, E>(next: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.callback<A, E>((resume) => {
+      if (this.isOpen) return resume(next)
+      const waiter = (): void => resume(next)
+      this.waiters.push(waiter)
+      return Effect.sync(() => {
+        const index = this.waiters.indexOf(waiter)
+        if (index !== -1) this.waiters.splice(index, 1)
+      })
     })
-  })
+  }
+
+  readonly await: Effect.Effect<void> = this.andThen(Effect.void)
 }

@@ -116,11 +116,12 @@ describe("a peer that never reads", () => {
       const text = "x".repeat(64)
       const live = () =>
         served.events.reduce((sum, { _tag }) => sum + (_tag === "Opened" ? 1 : _tag === "Closed" ? -1 : 0), 0)
-      /** The p99 of a round of echoes over all the others at once. */
+      /** The p99 of a round of echoes over all the others at once, and the CPU time of all of it. Milliseconds. */
       const round = (stuck: number) =>
         Effect.gen(function*() {
           const times: Array<number> = []
           yield* until("only the expected ones are there", () => live() === others.length + stuck)
+          const usedBefore = process.cpuUsage()
           yield* Effect.forEach(others, (other) =>
             Effect.gen(function*() {
               for (let i = 0; i < 100; i++) {
@@ -130,7 +131,8 @@ describe("a peer that never reads", () => {
                 times.push(performance.now() - startedAt)
               }
             }), { concurrency: "unbounded" })
-          return quantile(times, 0.99)
+          const used = process.cpuUsage(usedBefore)
+          return { p99: quantile(times, 0.99), cpu: (used.user + used.system) / 1000 }
         })
       const withStuck = Effect.scoped(Effect.gen(function*() {
         const first = served.connections.length
@@ -158,26 +160,31 @@ describe("a peer that never reads", () => {
         for (let i = 0; i < 2; i++) yield* round(8)
         return yield* round(8)
       }))
-      // rounds with and without take turns, and of the p99s of each kind the lower quartile counts: what else this
-      // machine does makes some rounds slow, a loop that stuck peers keep busy makes all of theirs slow. The allowance
-      // is 0.5 ms, and what is noise is gone in one of three measurements
+      // rounds with and without take turns, and of each kind the lower quartile counts: what else this machine does makes
+      // some rounds slow, a loop that stuck peers keep busy makes all of theirs slow. The allowance is 0.5 ms. On a
+      // machine too busy for that the CPU time has to show that stuck peers are no work
+      type Round = Effect.Success<ReturnType<typeof round>>
+      const quartile = (rounds: ReadonlyArray<Round>, of: keyof Round) => quantile(rounds.map((one) => one[of]), 0.25)
       const measure = Effect.gen(function*() {
-        const quiet: Array<number> = []
-        const loaded: Array<number> = []
+        const quiet: Array<Round> = []
+        const loaded: Array<Round> = []
         for (let i = 0; i < 8; i++) {
           for (let k = 0; k < 2; k++) yield* round(0)
           quiet.push(yield* round(0))
           loaded.push(yield* withStuck)
         }
-        return { alone: quantile(quiet, 0.25), beside: quantile(loaded, 0.25) }
+        const [alone, beside] = [quartile(quiet, "p99"), quartile(loaded, "p99")]
+        const cpu = quartile(loaded, "cpu") / quartile(quiet, "cpu")
+        return { alone, beside, cpu, fits: beside <= alone * 1.2 + 0.5 || cpu <= 1.2 }
       })
       yield* withStuck
       const measured = [yield* measure]
-      const fits = () => measured.at(-1)!.beside <= measured.at(-1)!.alone * 1.2 + 0.5
-      while (!fits() && measured.length < 3) measured.push(yield* measure)
-      const told = measured.map(({ alone, beside }) => `${alone.toFixed(2)} ms alone, ${beside.toFixed(2)} ms beside`)
-      console.log(`p99 of an echo and 8 stuck peers: ${told.join("; ")}`)
-      assert.ok(fits(), told.join("; "))
+      while (!measured.at(-1)!.fits && measured.length < 5) measured.push(yield* measure)
+      const told = measured.map(({ alone, beside, cpu }) =>
+        `${alone.toFixed(2)} ms alone, ${beside.toFixed(2)} ms beside, ${cpu.toFixed(2)} of the CPU time`
+      ).join("; ")
+      console.log(`p99 of an echo and 8 stuck peers: ${told}`)
+      assert.ok(measured.at(-1)!.fits, told)
     }), 180_000)
 })
 

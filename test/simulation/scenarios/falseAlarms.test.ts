@@ -92,8 +92,8 @@ scenario("F5 a huge frame that comes slowly is no silence", {
   broken: {
     "only whole messages are signs of life": {
       file: "src/Connection.ts",
-      find: "deadlines.heardAt = now()",
-      replace: "if (decoder.pending === 0) deadlines.heardAt = now()",
+      find: "deadlines.heardAt = at",
+      replace: "if (decoder.pending === 0) deadlines.heardAt = at",
       caughtBy: "the huge frame"
     }
   }

@@ -1,0 +1,68 @@
+import { assert, describe, it } from "@effect/vitest"
+import type * as Scheduler from "effect/Scheduler"
+import { turnsOf } from "../../src/internal/turns.ts"
+
+/** A scheduler whose event loop turns when it is told to. */
+const make = () => {
+  const due: Array<() => void> = []
+  const scheduler: Scheduler.Scheduler = {
+    executionMode: "async",
+    shouldYield: () => false,
+    makeDispatcher: () => ({ scheduleTask: (task) => due.push(task), flush: () => {} })
+  }
+  return { scheduler, due, turn: () => due.shift()!() }
+}
+
+describe("turns", () => {
+  it("everything that is due is one task of the event loop, also what that wakes", () => {
+    const { due, scheduler, turn } = make()
+    const turns = turnsOf(scheduler)
+    const order: Array<string> = []
+    turns.scheduleTask(() => {
+      order.push("a")
+      turns.scheduleTask(() => order.push("woken by a"), 0)
+    }, 0)
+    turns.scheduleTask(() => order.push("b"), 0)
+    assert.strictEqual(due.length, 1)
+    turn()
+    assert.deepStrictEqual(order, ["a", "b", "woken by a"])
+    assert.strictEqual(due.length, 0)
+  })
+
+  it("who wakes each other for ever lets the event loop turn in between", () => {
+    const { due, scheduler, turn } = make()
+    const turns = turnsOf(scheduler)
+    let rounds = 0
+    const again = () => {
+      rounds++
+      turns.scheduleTask(again, 0)
+    }
+    turns.scheduleTask(again, 0)
+    turn()
+    assert.strictEqual(rounds, 4)
+    assert.strictEqual(due.length, 1)
+    turn()
+    assert.strictEqual(rounds, 8)
+  })
+
+  it("a task that throws takes no other with it, and what comes later comes in its order", () => {
+    const { due, scheduler, turn } = make()
+    const turns = turnsOf(scheduler)
+    const order: Array<string> = []
+    turns.scheduleTask(() => turns.scheduleTask(() => order.push("c"), 0), 0)
+    turns.scheduleTask(() => {
+      throw new Error("no")
+    }, 0)
+    turns.scheduleTask(() => order.push("b"), 0)
+    assert.throws(turn, "no")
+    assert.strictEqual(due.length, 1)
+    turn()
+    assert.deepStrictEqual(order, ["b", "c"])
+  })
+
+  it("a scheduler has one, another scheduler another", () => {
+    const one = make().scheduler
+    assert.strictEqual(turnsOf(one), turnsOf(one))
+    assert.notStrictEqual(turnsOf(one), turnsOf(make().scheduler))
+  })
+})
