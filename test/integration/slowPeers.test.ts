@@ -162,7 +162,7 @@ describe("a peer that never reads", () => {
       }))
       // rounds with and without take turns, and of each kind the lower quartile counts: what else this machine does makes
       // some rounds slow, a loop that stuck peers keep busy makes all of theirs slow. The allowance is 0.5 ms. On a
-      // machine too busy for that the CPU time has to show that stuck peers are no work
+      // machine too busy for that the CPU time has to show that stuck peers are no work, which noise changes least
       type Round = Effect.Success<ReturnType<typeof round>>
       const quartile = (rounds: ReadonlyArray<Round>, of: keyof Round) => quantile(rounds.map((one) => one[of]), 0.25)
       const measure = Effect.gen(function*() {
@@ -175,7 +175,7 @@ describe("a peer that never reads", () => {
         }
         const [alone, beside] = [quartile(quiet, "p99"), quartile(loaded, "p99")]
         const cpu = quartile(loaded, "cpu") / quartile(quiet, "cpu")
-        return { alone, beside, cpu, fits: beside <= alone * 1.2 + 0.5 || cpu <= 1.2 }
+        return { alone, beside, cpu, fits: cpu <= 1.2 || (cpu <= 1.5 && beside <= alone * 1.2 + 0.5) }
       })
       yield* withStuck
       const measured = [yield* measure]
