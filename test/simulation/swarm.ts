@@ -244,7 +244,7 @@ const live = (swarm: Swarm, member: Member, draw: Draw) => {
   const policy = Policies.client(draw)
   const open = opening(swarm, way, "client", policy)
   // chatty ones find what is lost or doubled, quiet ones what only heartbeats notice
-  const quiet = Policies.pick(draw, 30_000, 120_000, 300_000, 600_000)
+  const quiet = Policies.pick(draw, 60_000, 300_000, 600_000, 600_000)
 
   /** Sends one or more numbers, each settled at once or much later. */
   const say = (client: Client.Client<string>, count: number) =>

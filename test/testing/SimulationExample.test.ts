@@ -80,7 +80,7 @@ describe("the docs of Simulation", () => {
     })
   // end
 
-  it.simulate("everything that was asked is answered once", { seeds: 30, storm: "5 minutes" }, program)
+  it.simulate("everything that was asked is answered once", { seeds: 10, storm: "5 minutes" }, program)
 
   it("the scripted peer says what its script says, when it says it", async () => {
     const told: Array<string> = []
