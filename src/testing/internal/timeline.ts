@@ -7,6 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { type Due, Heap } from "./heap.ts"
+import { Alarm, type Alarmed } from "./virtualTime.ts"
 
 /** Something to do at a time; `run` is undefined once it was done or cancelled. */
 export interface Timer extends Due {
@@ -14,9 +15,9 @@ export interface Timer extends Due {
 }
 
 /** A sleep in progress. */
-interface Alarm {
+interface Sleeping {
   readonly at: number
-  fiber: Fiber.Fiber<void> | undefined
+  end: (() => void) | undefined
 }
 
 /**
@@ -33,7 +34,7 @@ export class Timeline {
   private tasks: Array<() => void> = []
   private scheduled = false
   // each one earlier than the one before it: an alarm that turns out to be too late stays, which costs nothing
-  private readonly alarms: Array<Alarm> = []
+  private readonly alarms: Array<Sleeping> = []
   private ringing = false
   private closed = false
 
@@ -102,11 +103,23 @@ export class Timeline {
     const millis = Math.ceil(first.at - now)
     const earliest = this.alarms.at(-1)
     if (earliest !== undefined && earliest.at <= now + millis) return
-    const alarm: Alarm = { at: now + millis, fiber: undefined }
+    const alarm: Sleeping = { at: now + millis, end: undefined }
     this.alarms.push(alarm)
-    alarm.fiber = this.fork(this.clock.sleep(Duration.millis(millis)))
-    alarm.fiber.addObserver((exit) => {
+    const done = (): void => {
       this.alarms.splice(this.alarms.indexOf(alarm), 1)
+    }
+    const direct = (this.clock as Alarmed)[Alarm]
+    if (direct !== undefined) {
+      alarm.end = direct(millis, () => {
+        done()
+        this.ring()
+      })
+      return
+    }
+    const fiber = this.fork(this.clock.sleep(Duration.millis(millis)))
+    alarm.end = () => fiber.interruptUnsafe()
+    fiber.addObserver((exit) => {
+      done()
       if (Exit.isSuccess(exit)) this.ring()
     })
   }
@@ -125,6 +138,6 @@ export class Timeline {
 
   private close(): void {
     this.closed = true
-    for (const alarm of this.alarms.slice()) alarm.fiber?.interruptUnsafe()
+    for (const alarm of this.alarms.slice()) alarm.end?.()
   }
 }

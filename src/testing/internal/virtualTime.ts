@@ -21,6 +21,15 @@ interface Sleep extends Due {
   wake: (() => void) | undefined
 }
 
+/**
+ * A clock that can do something at a time without a fiber that sleeps: most of what a simulated network waits for is the
+ * next packet. What it gives back calls it off.
+ */
+export const Alarm = "~holdfast/testing/Alarm"
+export interface Alarmed extends Clock.Clock {
+  readonly [Alarm]?: (millis: number, run: () => void) => () => void
+}
+
 /** Why `until` stopped. */
 export type Halt =
   | "done"
@@ -32,7 +41,7 @@ export type Halt =
   | "livelock"
 
 export class VirtualTime {
-  readonly clock: Clock.Clock
+  readonly clock: Alarmed
   readonly scheduler: Scheduler.Scheduler
   private readonly sleeps = new Heap<Sleep>()
   private time = 0
@@ -55,7 +64,8 @@ export class VirtualTime {
       currentTimeNanos: Effect.sync(nanos),
       monotonicTimeNanosUnsafe: nanos,
       monotonicTimeNanos: Effect.sync(nanos),
-      sleep: (duration) => this.sleep(Duration.toMillis(duration))
+      sleep: (duration) => this.sleep(Duration.toMillis(duration)),
+      [Alarm]: (millis, run) => this.alarm(millis, run)
     }
     this.scheduler = {
       executionMode: "async",
@@ -76,16 +86,21 @@ export class VirtualTime {
   private sleep(millis: number): Effect.Effect<void> {
     if (!(millis > 0)) return Effect.void
     return Effect.callback<void>((resume) => {
-      this.touched()
-      const sleep: Sleep = { at: this.time + millis, order: this.order++, wake: () => resume(Effect.void) }
-      this.sleeping++
-      if (millis !== Infinity) this.sleeps.push(sleep)
-      return Effect.sync(() => {
-        if (sleep.wake === undefined) return
-        sleep.wake = undefined
-        this.sleeping--
-      })
+      const end = this.alarm(millis, () => resume(Effect.void))
+      return Effect.sync(end)
     })
+  }
+
+  private alarm(millis: number, wake: () => void): () => void {
+    this.touched()
+    const sleep: Sleep = { at: this.time + millis, order: this.order++, wake }
+    this.sleeping++
+    if (millis !== Infinity) this.sleeps.push(sleep)
+    return () => {
+      if (sleep.wake === undefined) return
+      sleep.wake = undefined
+      this.sleeping--
+    }
   }
 
   private readonly schedule = (task: () => void): void => {
