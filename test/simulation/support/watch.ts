@@ -42,6 +42,9 @@ export class Watch {
   private readonly fail: Fail
   /** When it was last seen not reading, because its inbox was full. */
   private pausedAt = -Infinity
+  private bytesIn = -1
+  /** When it was first seen to have received that much: not what it says of itself. */
+  private heardAt = 0
 
   constructor(who: string, host: string, policy: Policy.Policy, fail: Fail) {
     this.who = who
@@ -63,14 +66,18 @@ export class Watch {
 
   look(now: number, snapshot: Connection.Snapshot, faults: ReadonlyArray<Simulation.Fault>): void {
     const { fail, policy, who } = this
-    const { paused, quietFor, state } = snapshot
+    const { bytesIn, paused, quietFor, state } = snapshot
     this.bounds(snapshot)
     if (paused) this.pausedAt = now
+    if (bytesIn !== this.bytesIn) {
+      this.bytesIn = bytesIn
+      this.heardAt = now
+    }
     if (state !== "open" || paused) return
     const pingEvery = limitOf(policy.pingEvery)
     const pong = limitOf(policy.pong) + (policy.misses > 0 ? policy.misses * pingEvery : 0)
     const worst = Math.min(limitOf(policy.silence), pingEvery + pong)
-    const since = Math.max(now - quietFor, this.pausedAt)
+    const since = Math.max(Math.min(now - quietFor, this.heardAt), this.pausedAt)
     // it may have been full for a moment that nobody saw
     const unseen = policy.inboxMessages < 1000 || policy.inboxBytes < 1_000_000 ? every : 0
     if (now - since <= worst + unseen) return
