@@ -407,6 +407,12 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   let lost = 0
   let wakeHeartbeat: (() => void) | undefined
   let wakeDeadline: (() => void) | undefined
+  /** Something began to count: the deadlines are looked at by then, if they would not be. In a task of its own. */
+  const lookBy = (at: number): void => {
+    if (deadlines.plannedAt <= at) return
+    deadlines.plannedAt = at
+    dispatcher.scheduleTask(() => wakeDeadline?.(), 0)
+  }
 
   // -------------------------------------------------------------------------------------------------------------------
   // ways to the end
@@ -551,6 +557,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
       if (decoder.pending === 0) deadlines.frameSince = undefined
       else if (deadlines.frameSince === undefined || decoded.messages.length + decoded.skipped.length > 0) {
         deadlines.frameSince = at
+        lookBy(at + deadlines.limits.frame)
       }
       batch = batch.length === 0 ? data : data.length === 0 ? batch : batch.concat(data)
       failure = decoded.error ?? broken
@@ -609,9 +616,9 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     if (transport.messages) yield* write(closeEvent(reason))
   })
 
-  /** Deadlines see a write begin; the first one is looked at soon, in a task of its own: when the transport has it. */
+  const watchWrite = (): void => lookBy(deadlines.watchWrite(now(), unsent()))
   const beginWrite = (at: number): void => {
-    if (deadlines.beginWrite(at)) dispatcher.scheduleTask(() => wakeDeadline?.(), 0)
+    if (deadlines.beginWrite(at) < deadlines.plannedAt) dispatcher.scheduleTask(watchWrite, 0)
   }
   const endWrite = (at: number, data: boolean): void => {
     deadlines.endWrite(at, data)
@@ -628,9 +635,12 @@ const opening = Effect.fnUntraced(function*<In, Out>(
         if (batch === undefined) return true
         const data = outbox.writingData
         const at = now()
-        beginWrite(at)
-        if (writeNow(batch)) endWrite(at, data)
-        else left = batch
+        if (!writeNow(batch)) left = batch
+        else {
+          // what the kernel has taken as well needs no watching
+          if (unsent() > 0) beginWrite(at)
+          endWrite(at, data)
+        }
       }
       return false
     }
@@ -665,7 +675,9 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   const runFork = Effect.runForkWith(context)
   const ping: Effect.Effect<void, Failure> = options.heartbeat === undefined ? Effect.void : Effect.suspend(() => {
     if (phase !== "open") return Effect.void
-    const failure = sendControl(options.heartbeat!.ping(pings.send(now())))
+    const at = now()
+    const failure = sendControl(options.heartbeat!.ping(pings.send(at)))
+    lookBy(at + deadlines.pongLimit)
     return failure === undefined ? Effect.void : Effect.fail(ConnectionError.make(failure))
   })
 
@@ -735,6 +747,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
           continue
         case "Wait":
           planned = at + verdict.millis
+          deadlines.plannedAt = planned
           yield* pause(runFork, clock, verdict.millis, (wake) => {
             // waking early is not coming late
             wakeDeadline = wake === undefined ? undefined : () => {

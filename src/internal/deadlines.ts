@@ -61,6 +61,9 @@ export type Verdict =
 
 const end = (reason: ConnectionError.Reason): Verdict => ({ _tag: "End", error: ConnectionError.make(reason) })
 
+// a jump of the wall clock, which tells that the machine slept, is seen by looking, or by the heartbeat before
+const longestWait = 30_000
+
 /** All times are milliseconds of the monotonic clock. Plain fields, touched synchronously by the connection's fibers. */
 export class Deadlines {
   limits: Limits
@@ -123,12 +126,29 @@ export class Deadlines {
     this.backAt = now
   }
 
-  /** True: look soon, so that the next look comes in time to see progress; at most once a quarter of `writeStall`. */
-  beginWrite(now: number): boolean {
+  /** When the next look is planned. What begins to count before has to be looked at by then, or sooner. */
+  plannedAt = -Infinity
+
+  /** Returns by when `watchWrite` has to be called: progress inside a write is only seen by looking. */
+  beginWrite(now: number): number {
     this.writing = true
     this.stalledSince ??= now
     this.wrote = true
-    return this.progress !== undefined && !this.watching
+    if (this.progress === undefined) return now + this.limits.writeStall
+    return this.watching ? Infinity : now
+  }
+
+  /** The turn in which a write began is over. Returns by when to look at it; most are done by now, and need no look. */
+  watchWrite(now: number, unsent: number): number {
+    if (this.writing || unsent > 0) return this.progress === undefined ? now + this.limits.writeStall : now
+    this.wrote = this.progress === undefined
+    return Infinity
+  }
+
+  /** How long a ping may be unanswered. */
+  get pongLimit(): number {
+    const { misses, pingEvery, pong } = this.limits
+    return pong + misses * (misses > 0 ? pingEvery : 0)
   }
 
   endWrite(now: number, data: boolean): void {
@@ -170,7 +190,7 @@ export class Deadlines {
     }
 
     if (this.readingSince !== undefined) {
-      const pongLimit = limits.pong + limits.misses * (limits.misses > 0 ? limits.pingEvery : 0)
+      const { pongLimit } = this
       const condemned = (left: number, limit: number, reason: () => ConnectionError.Reason): Verdict | undefined => {
         if (left > 0) {
           next = Math.min(next, left)
@@ -201,8 +221,6 @@ export class Deadlines {
           () => new ConnectionError.PongTimeout({ limit: limits.pong, unanswered: pings.count })
         )
         if (unanswered !== undefined) return unanswered
-      } else {
-        next = Math.min(next, pongLimit)
       }
       if (this.frameSince !== undefined) {
         const slow = condemned(
@@ -211,8 +229,6 @@ export class Deadlines {
           () => new ConnectionError.FrameTimeout({ limit: limits.frame, received })
         )
         if (slow !== undefined) return slow
-      } else {
-        next = Math.min(next, limits.frame)
       }
       // while paused there are messages to be received, so only a reading connection is idle
       const idle = condemned(
@@ -242,7 +258,8 @@ export class Deadlines {
       next = Math.min(next, left)
     } else {
       this.stalledSince = undefined
-      next = Math.min(next, limits.writeStall)
+      // who writes all the time is looked at in time, and not woken by each write
+      if (this.progress === undefined && this.wrote) next = Math.min(next, limits.writeStall)
     }
     // progress inside a write is only seen by looking: a stall is found up to a quarter of the limit late
     this.watching = this.progress !== undefined && (busy || this.wrote)
@@ -258,7 +275,7 @@ export class Deadlines {
       }
       next = Math.min(next, this.asked ? grace : this.leaveAt - now)
     }
-    return { _tag: "Wait", millis: next }
+    return { _tag: "Wait", millis: next === Infinity ? next : Math.min(next, longestWait) }
   }
 
   private resumedAt = -Infinity

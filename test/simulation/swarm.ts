@@ -110,11 +110,15 @@ interface Swarm {
   readonly totals: Totals
   readonly draw: Draw
   readonly sabotage: Sabotage.Sabotage | undefined
+  readonly pace: number
 }
+
+/** Long storms are slower ones: a fault a minute instead of three, and limits that need fewer pings. */
+const paceOf = (options: Options): number => (options.minutes ?? 60) >= 30 ? 3 : 1
 
 const serve = (swarm: Swarm) => {
   const { draw, ledgers, totals, world } = swarm
-  const policy = Policies.server(draw)
+  const policy = Policies.server(draw, swarm.pace)
   const oldest = Policies.pick(draw, 0, 0, 900_000)
   const restarts = draw() < 0.5
   let broadcast = 0
@@ -178,7 +182,7 @@ const serve = (swarm: Swarm) => {
 
     const talk = Effect.gen(function*() {
       while (true) {
-        yield* rest(draw, 120_000)
+        yield* rest(draw, 120_000 * swarm.pace)
         yield* registry.broadcast(`b ${++broadcast}`)
         // now is when an outbox is full
         for (const { connection } of yield* registry.entries) {
@@ -241,7 +245,7 @@ const live = (swarm: Swarm, member: Member, draw: Draw) => {
   const { ledger, way } = member
   const { key } = ledger
   const host = world.network.host(key)
-  const policy = Policies.client(draw)
+  const policy = Policies.client(draw, swarm.pace)
   const open = opening(swarm, way, "client", policy)
   // chatty ones find what is lost or doubled, quiet ones what only heartbeats notice
   const quiet = Policies.pick(draw, 60_000, 300_000, 600_000, 600_000)
@@ -362,6 +366,7 @@ const program = (options: Options) => (world: Simulation.World) =>
       totals,
       draw,
       sabotage: options.sabotage,
+      pace: paceOf(options),
       ledgers: new Map(members.map(({ ledger }) => [ledger.key, ledger]))
     }
     yield* world.process("server", serve(swarm))
@@ -421,7 +426,7 @@ export const swarm = (options: Options): Effect.Effect<Simulation.Outcome, Simul
       storm: (options.minutes ?? 60) * 60_000,
       liveness: "15 minutes",
       // a stall of the machine of both ends for longer than every limit would only test the limits
-      faults: { longestStall: "40 seconds", longest: "3 minutes" },
+      faults: { every: paceOf(options) * 20_000, longestStall: "40 seconds", longest: "3 minutes" },
       network: {
         latency: Policies.pick<TestNetwork.Latency>(draw, 1, 20, { uniform: [5, 50] }, {
           exponential: 30,

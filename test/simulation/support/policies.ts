@@ -7,22 +7,22 @@ export const pick = <A>(draw: Draw, ...items: ReadonlyArray<A>): A => items[Math
 
 const overflow = (draw: Draw) => pick(draw, "wait", "fail", "drop-newest", "drop-oldest", "close" as const)
 
-/** What both ends have limits for. */
-const common = (draw: Draw) => {
+/** What both ends have limits for. `pace`: how much longer they are than in production. */
+const common = (draw: Draw, pace: number) => {
   // most are as patient as in production, and a few want to know at once. A connection looks at its limits about once in
   // the shortest of them, so that the few cost as much as all the others
   const isHasty = draw() < 0.1
-  const silence = isHasty ? 15_000 : pick(draw, 30_000, 60_000, 60_000, 120_000, 120_000)
+  const silence = pace * (isHasty ? 15_000 : pick(draw, 30_000, 60_000, 60_000, 120_000, 120_000))
   return {
     silence,
     // two pings fit into the silence
     pingEvery: silence / 2.5,
     pingWhen: pick(draw, "quiet", "quiet", "always"),
     pingJitter: pick(draw, 0, 0.1, 1),
-    pong: isHasty ? 3_000 : pick(draw, 0, 0, 10_000, 20_000),
+    pong: pace * (isHasty ? 3_000 : pick(draw, 0, 0, 10_000, 20_000)),
     misses: pick(draw, 0, 0, 2),
-    writeStall: isHasty ? 3_000 : pick(draw, 10_000, 30_000, 30_000),
-    frame: pick(draw, 0, 20_000, 60_000),
+    writeStall: pace * (isHasty ? 3_000 : pick(draw, 10_000, 30_000, 30_000)),
+    frame: pace * pick(draw, 0, 20_000, 60_000),
     open: pick(draw, 5_000, 10_000),
     handshake: pick(draw, 5_000, 10_000),
     halfClose: pick(draw, 0, 1_000, 5_000),
@@ -36,13 +36,13 @@ const common = (draw: Draw) => {
   } as const
 }
 
-export const server = (draw: Draw): Policy.Policy =>
+export const server = (draw: Draw, pace: number): Policy.Policy =>
   Policy.make({
-    ...common(draw),
+    ...common(draw, pace),
     overflow: pick(draw, "wait", "fail", "drop-newest", "drop-oldest", "close"),
-    maxAge: pick(draw, 0, 0, 120_000, 600_000),
+    maxAge: pace * pick(draw, 0, 0, 120_000, 600_000),
     maxAgeGrace: pick(draw, 0, 5_000, 30_000),
-    idle: pick(draw, 0, 0, 300_000),
+    idle: pace * pick(draw, 0, 0, 300_000),
     maxConnections: pick(draw, 0, 0, 24),
     maxConnectionsPerAddress: pick(draw, 0, 0, 0, 4),
     acceptRate: pick(draw, 0, 0, 0, 5),
@@ -50,9 +50,9 @@ export const server = (draw: Draw): Policy.Policy =>
     maxWaiting: pick(draw, 4, 1024)
   })
 
-export const client = (draw: Draw): Policy.Policy =>
+export const client = (draw: Draw, pace: number): Policy.Policy =>
   Policy.make({
-    ...common(draw),
+    ...common(draw, pace),
     whenOffline: pick(draw, "wait", "fail"),
     offlineMessages: pick(draw, 0, 4, 1024),
     offlineBytes: pick(draw, 4_096, 1024 * 1024),
