@@ -777,6 +777,19 @@ const resetCodes = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"])
 const broken = (operation: "read" | "write", cause: unknown): Reason =>
   resetCodes.has(causeCode(cause) ?? "") ? new Reset({ cause }) : new TransportFailed({ operation, cause })
 
+/** A stack here would be that of an event, and cost more than anything else when a connection ends. */
+const withoutStack = <A>(make: () => A): A => {
+  const errors = Error as { stackTraceLimit?: number | undefined }
+  const limit = errors.stackTraceLimit
+  // not an assignment, which throws where intrinsics are frozen
+  Reflect.set(errors, "stackTraceLimit", 0)
+  try {
+    return make()
+  } finally {
+    Reflect.set(errors, "stackTraceLimit", limit)
+  }
+}
+
 /**
  * Translates the vocabulary of `effect/socket` into ours.
  *
@@ -785,8 +798,9 @@ const broken = (operation: "read" | "write", cause: unknown): Reason =>
  * @category constructors
  * @since 0.1.0
  */
-export const fromSocketError = (error: Socket.SocketError): ConnectionError => {
-  const reason = error.reason
+export const fromSocketError = (error: Socket.SocketError): ConnectionError => withoutStack(() => translate(error))
+
+const translate = ({ reason }: Socket.SocketError): ConnectionError => {
   switch (reason._tag) {
     case "SocketCloseError":
       if (reason.code === 1006) return make(new Reset({ cause: "the transport closed without an end of stream" }))
