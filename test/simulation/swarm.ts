@@ -113,8 +113,8 @@ interface Swarm {
   readonly pace: number
 }
 
-/** Long storms are slower ones: a fault a minute instead of three, and limits that need fewer pings. */
-const paceOf = (options: Options): number => (options.minutes ?? 60) >= 30 ? 3 : 1
+/** Long storms are slower ones: a fault every 100 s instead of every 20 s, limits that need fewer pings, less traffic. */
+const paceOf = (options: Options): number => (options.minutes ?? 60) >= 30 ? 5 : 1
 
 const serve = (swarm: Swarm) => {
   const { draw, ledgers, totals, world } = swarm
@@ -248,7 +248,7 @@ const live = (swarm: Swarm, member: Member, draw: Draw) => {
   const policy = Policies.client(draw, swarm.pace)
   const open = opening(swarm, way, "client", policy)
   // chatty ones find what is lost or doubled, quiet ones what only heartbeats notice
-  const quiet = Policies.pick(draw, 60_000, 300_000, 600_000, 600_000)
+  const quiet = Policies.pick(draw, 60_000, 300_000, 600_000, 600_000) * (swarm.pace === 1 ? 1 : 2)
 
   /** Sends one or more numbers, each settled at once or much later. */
   const say = (client: Client.Client<string>, count: number) =>
@@ -424,7 +424,7 @@ export const swarm = (options: Options): Effect.Effect<Simulation.Outcome, Simul
     {
       seed: options.seed,
       storm: (options.minutes ?? 60) * 60_000,
-      liveness: "15 minutes",
+      liveness: "25 minutes",
       // a stall of the machine of both ends for longer than every limit would only test the limits
       faults: { every: paceOf(options) * 20_000, longestStall: "40 seconds", longest: "3 minutes" },
       network: {
