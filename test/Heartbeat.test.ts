@@ -565,6 +565,17 @@ describe("Heartbeat", () => {
         assert.strictEqual(yield* endsAfter(c, 30_000), "SilenceTimeout")
       }))
 
+    it.effect("B35 after a stall every limit has half of itself left, and not what another one was given", () =>
+      Effect.gen(function*() {
+        const { open, stall } = yield* stoppable
+        // 34 s without an answer to the ping of second 24
+        const c = yield* open({ pingEvery: "24 seconds", pong: "10 seconds", misses: 1, silence: "60 seconds" })
+        yield* TestClock.adjust("47 seconds")
+        yield* stall(23_000)
+        assert.isUndefined(yield* reasonOf(c))
+        assert.strictEqual(yield* endsAfter(c, 17_000), "PongTimeout")
+      }))
+
     it.effect("B35 a peer that stays silent after the stall is found dead in bounded time", () =>
       Effect.gen(function*() {
         const { open, stall } = yield* stoppable

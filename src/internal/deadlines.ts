@@ -88,8 +88,8 @@ export class Deadlines {
   private leaveAt: number
   private asked = false
   private force: { readonly at: number; readonly error: Failure } | undefined
-  // reading limits count from here at the earliest, after we stalled ourselves
-  private forgivenTo = -Infinity
+  // when we came back from a stall of our own: whatever was nearly over then, the peer gets half of each limit from here
+  private forgivenAt = -Infinity
   // for how long we were not there to ask since the peer was last heard, and when we came back
   private away = 0
   private backAt = -Infinity
@@ -166,7 +166,7 @@ export class Deadlines {
   }
 
   private ripe(base: number, limit: number, now: number): number {
-    return Math.max(base, this.forgivenTo) + limit - now
+    return Math.max(base, this.forgivenAt - limit / 2) + limit - now
   }
 
   /**
@@ -198,7 +198,7 @@ export class Deadlines {
         }
         // we were away ourselves: the peer gets half its limit, and a ping to answer
         if (late > limit / 2) {
-          this.forgivenTo = now - limit / 2
+          this.forgivenAt = now
           return { _tag: "Probe" }
         }
         return confirmed ? end(reason()) : { _tag: "Confirm" }

@@ -30,6 +30,16 @@ describe("the swarm", () => {
     assert.isAbove(acknowledged, 0.5 * sent)
   }, 240_000)
 
+  it.each([
+    ["200291", "a packet overtook another that was due in the same moment"],
+    ["200934", "the same"],
+    ["206055", "the same"],
+    ["207688", "a stall that touched the pong limit gave the silence limit all of its time again"]
+  ])("seed %s, which once found that %s", async (seed) => {
+    const { failure } = await runJob({ seed, minutes: 0.0834 * 60, clients: 6 })
+    assert.isUndefined(failure, failure?.message)
+  }, 60_000)
+
   for (const sabotage of kinds) {
     it(`finds a runtime that is broken on purpose: ${sabotage}`, async () => {
       const found: Array<string> = []

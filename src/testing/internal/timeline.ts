@@ -81,7 +81,10 @@ export class Timeline {
   /** Does something at a time, or in a turn of its own where that has come. `run` must not run anybody's code inline. */
   at(time: number, run: () => void): Timer {
     const timer: Timer = { at: time, order: this.order++, run }
-    if (time <= this.now()) this.post(() => this.fire(timer))
+    const now = this.now()
+    const first = this.timers.first
+    // an earlier one may be due in this very moment and not have been rung yet: it comes first
+    if (time <= now && !(first !== undefined && first.at <= now)) this.post(() => this.fire(timer))
     else {
       this.timers.push(timer)
       this.arm()
