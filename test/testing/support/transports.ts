@@ -104,7 +104,7 @@ export const kernel = real(
 export const simulated = (
   name: string,
   options: TestNetwork.Options,
-  { dialler, messages = false }: { readonly dialler?: TestNetwork.DialOptions; readonly messages?: boolean } = {}
+  { messages = false }: { readonly messages?: boolean } = {}
 ): Transport => {
   let network: TestNetwork.Network | undefined
   return {
@@ -115,7 +115,7 @@ export const simulated = (
       // it outlives the listener: a dial after that has to be refused by the network
       network = yield* Scope.provide(TestNetwork.make({ seed: 1, ...options }), yield* Scope.make())
       const server = yield* network.host("server").listen(7000, { messages })
-      return { server, dial: Effect.succeed(network.host("client").dial("server:7000", { messages, ...dialler })) }
+      return { server, dial: Effect.succeed(network.host("client").dial("server:7000", { messages })) }
     }),
     capacity: 4 * 1024 * 1024,
     bulk: 256 * 1024,
