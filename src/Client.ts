@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import * as Schedule from "effect/Schedule"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
@@ -22,6 +23,7 @@ import * as ConnectionError from "./ConnectionError.ts"
 import { sizeOf } from "./internal/outbox.ts"
 import { pause } from "./internal/pause.ts"
 import { Signal } from "./internal/signal.ts"
+import { turnsOf } from "./internal/turns.ts"
 import * as Policy from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -210,7 +212,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
 ): Effect.fn.Return<Client<In, Out>, never, Exclude<R | RC, Scope.Scope> | Scope.Scope> {
   const clock = yield* Clock.Clock
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
+  const turns = turnsOf(yield* Scheduler.Scheduler)
   const policy = Policy.make(options?.policy)
   const reconnect = options?.reconnect ?? backoffOf(policy)
   const handshake = Duration.toMillis(limitOf(policy.handshake))
@@ -224,7 +226,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   // owned by the loop below and by synchronous code
   let state: State<In, Out>
   // opens with the next state, and is replaced: whoever has looked cannot miss it
-  let changed = new Signal(dispatcher, false)
+  let changed = new Signal(turns, false)
   // the connection in use, until its end
   let connected: Connection<In, Out> | undefined
   // the same, until the first sign of its end
@@ -244,7 +246,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   const publish = (next: State<In, Out>): void => {
     state = next
     const woken = changed
-    changed = new Signal(dispatcher, false)
+    changed = new Signal(turns, false)
     woken.open()
     PubSub.publishUnsafe(states, next)
   }

@@ -42,7 +42,7 @@ import type * as Schema from "effect/Schema"
 import type { CodecReason } from "./ConnectionError.ts"
 import { FrameTooLong } from "./ConnectionError.ts"
 import type { Decoded, Decoder } from "./internal/decoder.ts"
-import { makeDecoder, sizeOver } from "./internal/decoder.ts"
+import { Appender, sizeOver } from "./internal/decoder.ts"
 import type { FrameDecoder, Framing, FramingOptions } from "./internal/framing.ts"
 import { integer } from "./internal/framing.ts"
 import * as Bytes from "./internal/framings/bytes.ts"
@@ -408,8 +408,15 @@ const limitOf = (codec: Codec<unknown, never>, options: Options): number => {
  * @category running
  * @since 0.1.0
  */
-export const decoder = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Decoder<In> =>
-  makeDecoder(codec.framing, codec.payload, limitOf(codec, options), options.transport === "messages")
+export const decoder = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Decoder<In> => appender(codec, options)
+
+/**
+ * The same, for a connection.
+ *
+ * @internal
+ */
+export const appender = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Appender<In> =>
+  new Appender(codec.framing, codec.payload, limitOf(codec, options), options.transport === "messages")
 
 /**
  * Makes the function that writes messages of a codec: wire bytes on a stream; on a transport that keeps messages apart,

@@ -1,11 +1,15 @@
 /**
  * One live conversation with one peer, owned by a scope.
  *
- * Four fibers make a connection: one reads, one writes, one pings, one watches the deadlines. They run as a race: the
- * first to end decides why the connection ended, and the others are interrupted before anything is released.
+ * A fiber of its own reads and decides why the conversation ended: whatever else finds an end, its pings, its deadlines,
+ * its writer, its owner, stops that fiber with a reason, and everything is stopped and released on the way out of it. A
+ * second fiber writes, while somebody has to wait for the transport. Pings and deadlines of all connections share one
+ * sleep of the `Clock`, and a transport may hand over reads and take writes without waking anybody: a connection that does
+ * nothing costs one fiber.
  *
  * @since 0.1.0
  */
+import * as Arr from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -23,15 +27,18 @@ import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
-import type { Heartbeat } from "./Heartbeat.ts"
+import type { Heartbeat, Signal } from "./Heartbeat.ts"
+import { Clockwork, type Host } from "./internal/clockwork.ts"
+import { closeEvent, failed } from "./internal/closeEvent.ts"
 import { Deadlines, type Limits, limitsOf } from "./internal/deadlines.ts"
+import type { Appender } from "./internal/decoder.ts"
 import { Inbox } from "./internal/inbox.ts"
-import { type Frame, Outbox, sizeOf } from "./internal/outbox.ts"
-import type { Packer } from "./internal/packer.ts"
-import { pause } from "./internal/pause.ts"
+import { type Bounds, type Frame, Outbox, type Owner, sizeOf } from "./internal/outbox.ts"
+import { detach, type Packer } from "./internal/packer.ts"
 import { Pings } from "./internal/pings.ts"
-import { transportOf } from "./internal/transport.ts"
-import { turnsOf } from "./internal/turns.ts"
+import { type Timer, type Timers, timersOf } from "./internal/timers.ts"
+import { type Transport, transportOf } from "./internal/transport.ts"
+import { type Turns, turnsOf } from "./internal/turns.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -102,6 +109,11 @@ export interface Snapshot {
  * - The peer finishes sending (FIN): what it sent can be received, answers still leave for `Policy.halfClose`.
  * - `close`, or the scope closing with success: what was accepted is flushed within `Policy.drain`, then FIN.
  * - Anything else, or the scope closing with a failure or an interruption: the connection ends at once.
+ *
+ * **Gotchas**
+ *
+ * It is an instance with a prototype, to be small: its operations can be taken off (`const { send } = connection`), but
+ * `{ ...connection }` is not a connection. What wraps one passes on what it needs.
  *
  * @category models
  * @since 0.1.0
@@ -212,46 +224,12 @@ const takenPoll = Duration.millis(20)
 
 const localClose = new ConnectionError.Closed({ by: "local" })
 
-const utf8 = new TextEncoder()
-
-/** Cuts a text to the 123 bytes that a close frame can carry, between two characters. */
-const closeNote = (text: string): string => text.slice(0, utf8.encodeInto(text, new Uint8Array(123)).read)
-
-/** RFC 6455, 7.4.1. */
-const closeEvent = (reason: ConnectionError.Reason): Socket.CloseEvent => {
-  const note = reason._tag === "Closed" ? undefined : closeNote(reason.message)
-  switch (reason._tag) {
-    case "Closed":
-      return reason.code === failed ? new Socket.CloseEvent(failed) : new Socket.CloseEvent(1000)
-    case "FrameTooLong":
-      return new Socket.CloseEvent(1009, note)
-    case "InvalidLength":
-    case "InvalidMessage":
-    case "Truncated":
-      return new Socket.CloseEvent(1007, note)
-    case "Refused":
-      return new Socket.CloseEvent(1013, note)
-    case "GoingAway":
-    case "MaxAge":
-    case "IdleTimeout":
-    case "Swept":
-    case "SilenceTimeout":
-    case "PongTimeout":
-    case "WriteStalled":
-      return new Socket.CloseEvent(1001, note)
-    default:
-      return new Socket.CloseEvent(1008, note)
-  }
-}
-
-// WebSocket's close code for an end that met something unexpected (RFC 6455, 7.4.1)
-const failed = 1011
-
 /** What `make` computes once, for all connections of the same options. */
 interface Shared<In, Out> {
   readonly options: Options<In, Out>
   readonly policy: Policy.Policy
   readonly limits: Limits
+  readonly bounds: Bounds
   readonly stream: Way<Out>
   readonly messages: Way<Out>
 }
@@ -279,7 +257,14 @@ const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
     if (Result.isFailure(encoded)) throw ConnectionError.make(encoded.failure)
     return { wire, packer, goodbye: () => encoded.success }
   }
-  return { options, policy, limits: limitsOf(policy), stream: way("stream"), messages: way("messages") }
+  return {
+    options,
+    policy,
+    limits: limitsOf(policy),
+    bounds: boundsOf(policy),
+    stream: way("stream"),
+    messages: way("messages")
+  }
 }
 
 const transportFor = <In, Out>(socket: Socket.Socket, options: Options<In, Out>, context: Context.Context<never>) => {
@@ -342,16 +327,13 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   shared: Shared<In, Out>,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Effect.fn.Return<Connection<In, Out>, Failure, Scope.Scope> {
-  const { options, limits } = shared
+  const { limits, options, policy } = shared
   const context = yield* Effect.context<Scope.Scope>()
   const scope = Context.get(context, Scope.Scope)
-  const clock = yield* Clock.Clock
-  const random = yield* Random.Random
   const transport = transportFor(socket, options, context)
-  const { goodbye, packer, wire } = transport.messages ? shared.messages : shared.stream
   // before anything is open: the framing of a codec is anybody's code
-  const decoder = Codec.decoder(options.codec, {
-    maxFrame: shared.policy.maxFrame,
+  const decoder = Codec.appender(options.codec, {
+    maxFrame: policy.maxFrame,
     transport: transport.messages ? "messages" : "stream"
   })
   // released when the conversation ends, which may be long before the user's scope closes
@@ -369,49 +351,124 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   )
 
   // in the transport's scope: releasing it half-closes, and the last words come after the writing fiber has ended
-  const { write, writeAll } = yield* Scope.provide(socket.writer, transportScope)
+  const writer = yield* Scope.provide(socket.writer, transportScope)
+  const live = new Live(shared, context, transport, decoder, transportScope, writer)
+  live.start(pull)
+  // runs before the transport is released: finalizers run last in, first out
+  yield* Scope.addFinalizerExit(scope, (exit) => live.release(exit))
+  return live
+})
 
-  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
-  const id = takeId()
-  const openedAt = clock.currentTimeMillisUnsafe()
-  const opened = now()
-  const unsent = transport.unsent ?? (() => 0)
-  const dispatcher = turnsOf(yield* Scheduler.Scheduler)
-  const split = !transport.messages && transport.unsent === undefined
-  const outbox = yield* Outbox.make(dispatcher, boundsOf(shared.policy), split)
-  const inbox = new Inbox<In>(dispatcher, shared.policy.inboxMessages, shared.policy.inboxBytes)
-  const pings = new Pings(opened)
-  const deadlines = new Deadlines(
-    shared.limits,
-    opened,
-    0.9 + 0.2 * random.nextDoubleUnsafe(),
-    transport.unsent === undefined ? undefined : () => outbox.written - unsent()
-  )
-  const closed = Deferred.makeUnsafe<never, Failure>()
-  const leaving = Deferred.makeUnsafe<void>()
-  const ending = Deferred.makeUnsafe<never, Failure>()
-  const goneWatchers = new Set<() => void>()
-
-  // owned by this connection's fibers, and by whoever closes it; every change is synchronous
-  let policy = shared.policy
-  let phase: Snapshot["state"] = "open"
-  // why it ends: decided once, reported by everything afterwards
-  let sticky: Failure | undefined
+/**
+ * A connection from the moment its transport is open. Everything is changed synchronously, by its own fibers, by the
+ * transport's events, and by whoever sends and closes.
+ *
+ * A class with its operations on the prototype, because there may be a hundred thousand of them.
+ */
+class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
+  readonly id = takeId()
+  readonly clock: Clock.Clock
+  readonly random: (typeof Random.Random)["Service"]
+  readonly turns: Turns
+  readonly timers: Timers
+  readonly deadlines: Deadlines
+  readonly pings: Pings
+  readonly receive: Effect.Effect<In, Failure>
+  private readonly shared: Shared<In, Out>
+  private readonly context: Context.Context<Scope.Scope>
+  private readonly transport: Transport
+  private readonly way: Way<Out>
+  private readonly decoder: Appender<In>
+  private readonly transportScope: Scope.Closeable
+  private readonly writer: Socket.Writer
+  private readonly inbox: Inbox<In>
+  private readonly outbox: Outbox
+  private readonly clockwork: Clockwork
+  private readonly openedAt: number
+  private readonly opened: number
+  private readonly whenClosed = Deferred.makeUnsafe<never, Failure>()
+  private readonly whenLeaving = Deferred.makeUnsafe<void>()
+  private readonly whenEnding = Deferred.makeUnsafe<never, Failure>()
+  private readonly readSignal: ((message: In) => Signal<Out> | undefined) | undefined
+  /** Reads, and ends the conversation: it is interrupted for every end that reading does not find by itself. */
+  private reading: Fiber.Fiber<void> | undefined
+  /** Writes, while somebody has to wait for the transport. */
+  private writing: Fiber.Fiber<void, Failure> | undefined
+  // begun without the fiber, and more than the transport takes at once
+  private left: NonEmptyReadonlyArray<Frame> | undefined
+  /** The policy as it is now. */
+  current: Policy.Policy
+  private phase: Snapshot["state"] = "open"
+  /** Why it ends: decided once, reported by everything afterwards. */
+  reason: Failure | undefined
   // what the peer last asked of those it loses
-  let advice: ConnectionError.Advice | undefined
-  let endedAt: number | undefined
-  let gone = false
-  let bytesIn = 0
-  let messagesIn = 0
-  let skipped = 0
-  let lost = 0
-  let wakeHeartbeat: (() => void) | undefined
-  let wakeDeadline: (() => void) | undefined
-  /** Something began to count: the deadlines are looked at by then, if they would not be. In a task of its own. */
-  const lookBy = (at: number): void => {
-    if (deadlines.plannedAt <= at) return
-    deadlines.plannedAt = at
-    dispatcher.scheduleTask(() => wakeDeadline?.(), 0)
+  private advice: ConnectionError.Advice | undefined
+  // what a message showed to be wrong, or the peer's own word that it is over
+  private broken: ConnectionError.Reason | undefined
+  private peerEnded = false
+  private said = false
+  private endedAt: number | undefined
+  private gone = false
+  private goneTimer: Timer | undefined
+  private goneWatchers: Array<() => void> | undefined
+  private bytesIn = 0
+  private messagesIn = 0
+  // bytes of the unfinished frame
+  private held = 0
+  private skipped = 0
+  private lost = 0
+
+  constructor(
+    shared: Shared<In, Out>,
+    context: Context.Context<Scope.Scope>,
+    transport: Transport,
+    decoder: Appender<In>,
+    transportScope: Scope.Closeable,
+    writer: Socket.Writer
+  ) {
+    const scheduler = Context.get(context, Scheduler.Scheduler)
+    this.shared = shared
+    this.context = context
+    this.transport = transport
+    this.way = transport.messages ? shared.messages : shared.stream
+    this.decoder = decoder
+    this.transportScope = transportScope
+    this.writer = writer
+    this.current = shared.policy
+    this.clock = Context.get(context, Clock.Clock)
+    this.random = Context.get(context, Random.Random)
+    this.turns = turnsOf(scheduler)
+    this.timers = timersOf(this.clock, scheduler)
+    this.openedAt = this.clock.currentTimeMillisUnsafe()
+    this.opened = this.timers.now()
+    const split = !transport.messages && transport.unsent === undefined
+    this.outbox = new Outbox(this.turns, shared.bounds, split, this)
+    this.inbox = new Inbox<In>(this.turns, shared.policy.inboxMessages, shared.policy.inboxBytes)
+    this.receive = this.inbox.receive
+    this.pings = new Pings(this.opened)
+    this.deadlines = new Deadlines(
+      shared.limits,
+      this.opened,
+      0.9 + 0.2 * this.random.nextDoubleUnsafe(),
+      transport.unsent === undefined ? undefined : () => this.outbox.written - this.unsent
+    )
+    this.readSignal = shared.options.heartbeat?.reader()
+    this.clockwork = new Clockwork(this, this.opened, shared.options.heartbeat !== undefined)
+  }
+
+  start(pull: Socket.Reader["pull"]): void {
+    this.clockwork.start()
+    const conversation = Effect.ignoreCause(Effect.onExit(this.read(pull), (exit) => this.finish(exit)))
+    this.reading = Effect.runForkWith(this.context)(conversation)
+    this.transport.onRead?.((chunk) => this.take(chunk))
+  }
+
+  get unsent(): number {
+    return this.transport.unsent?.() ?? 0
+  }
+
+  get pending(): number {
+    return this.held
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -419,118 +476,136 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   // -------------------------------------------------------------------------------------------------------------------
 
   /** The first reason is the one that is reported. */
-  const decide = (error: Failure): Failure => {
-    if (sticky !== undefined) return sticky
-    const decided = advice === undefined ? error : ConnectionError.make(error.reason, advice)
-    sticky = decided
+  private decide(error: Failure): Failure {
+    if (this.reason !== undefined) return this.reason
+    const decided = this.advice === undefined ? error : ConnectionError.make(error.reason, this.advice)
+    this.reason = decided
     // in a task of its own: whoever waits for it must not run in the middle of this
-    dispatcher.scheduleTask(() => Deferred.doneUnsafe(ending, Exit.fail(decided)), 0)
+    this.turns.scheduleTask(() => Deferred.doneUnsafe(this.whenEnding, Exit.fail(decided)))
     return decided
   }
 
   /** Nothing more is received; answers still leave, until `limit` has passed. */
-  const finishReceiving = (error: Failure, limit: number): void => {
-    if (sticky !== undefined) return
-    const reason = decide(error)
-    phase = "draining"
-    inbox.end(reason)
-    deadlines.finishReading()
-    deadlines.forceAt(now() + limit, reason)
-    wakeDeadline?.()
+  private finishReceiving(error: Failure, limit: number): void {
+    if (this.reason !== undefined) return
+    const reason = this.decide(error)
+    this.phase = "draining"
+    this.inbox.end(reason)
+    this.endBy(limit, reason)
   }
 
   /** Nothing more is sent either; what was accepted is flushed, until `drain` has passed. */
-  const finishSending = (error: Failure): void => {
-    if (phase === "closing" || phase === "ended") return
-    const reason = decide(error)
-    phase = "closing"
-    inbox.end(reason)
-    outbox.close(reason)
-    deadlines.finishReading()
-    deadlines.forceAt(now() + deadlines.limits.drain, reason)
-    wakeDeadline?.()
+  private finishSending(error: Failure): void {
+    if (this.phase === "closing" || this.phase === "ended") return
+    const reason = this.decide(error)
+    this.phase = "closing"
+    this.inbox.end(reason)
+    this.outbox.close(reason)
+    this.endBy(this.deadlines.limits.drain, reason)
   }
 
-  /** The one place that settles the end. */
-  const settle = (error: Failure): Failure => {
-    const reason = decide(error)
-    phase = "ended"
-    endedAt = now()
-    inbox.end(reason)
-    lost = outbox.end(reason)
-    Deferred.doneUnsafe(leaving, Exit.void)
-    return reason
+  private endBy(limit: number, reason: Failure): void {
+    const at = this.timers.now() + limit
+    this.deadlines.finishReading()
+    this.deadlines.forceAt(at, reason)
+    this.clockwork.lookBy(at)
   }
 
-  const leave = (reason: ConnectionError.Reason): void => {
-    if (!Deferred.doneUnsafe(leaving, Exit.void)) return
-    const frame = goodbye(reason)
-    if (frame !== undefined) outbox.offerControl(frame)
+  /** Ends it now, for this reason. */
+  endWith(error: Failure): void {
+    this.decide(error)
+    this.reading?.interruptUnsafe()
   }
 
-  const drain = (reason: ConnectionError.Reason): void => {
-    leave(reason)
-    finishReceiving(ConnectionError.make(reason), deadlines.limits.drain)
+  failWith(defect: unknown): void {
+    this.endWith(defectOf(defect))
+  }
+
+  leave(reason: ConnectionError.Reason): void {
+    if (!Deferred.doneUnsafe(this.whenLeaving, Exit.void)) return
+    const frame = this.way.goodbye(reason)
+    if (frame !== undefined) this.outbox.offerControl(frame)
+  }
+
+  drain(reason: ConnectionError.Reason): void {
+    this.leave(reason)
+    this.finishReceiving(ConnectionError.make(reason), this.deadlines.limits.drain)
+  }
+
+  /** The user's scope closes. */
+  release(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    if (Exit.isSuccess(exit)) return Effect.andThen(this.close, Effect.sync(() => this.goneTimer?.cancel()))
+    if (!Cause.hasInterruptsOnly(exit.cause)) {
+      this.decide(ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed })))
+    }
+    return Effect.andThen(Fiber.interrupt(this.reading!), Effect.sync(() => this.goneTimer?.cancel()))
   }
 
   // -------------------------------------------------------------------------------------------------------------------
-  // the reader
+  // reading
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Never waits: the control lane passes a full outbox. A heartbeat that cannot be encoded ends the connection. */
-  const sendControl = (message: Out): ConnectionError.Reason | undefined => {
-    const encoded = wire.encode(message)
+  /** Never waits: the control lane passes a full outbox. */
+  private sendControl(message: Out): ConnectionError.Reason | undefined {
+    const encoded = this.way.wire.encode(message)
     if (Result.isFailure(encoded)) return encoded.failure
-    outbox.offerControl(encoded.success)
+    this.outbox.offerControl(encoded.success)
     return undefined
   }
 
-  // what a message showed to be wrong, or the peer's own word that it is over
-  let broken: ConnectionError.Reason | undefined
-  let peerEnded = false
-  const read = options.heartbeat?.reader()
+  /** A heartbeat that cannot be encoded ends the connection. */
+  ping(at: number): void {
+    if (this.phase !== "open") return
+    const failure = this.sendControl(this.shared.options.heartbeat!.ping(this.pings.send(at)))
+    if (failure !== undefined) return this.endWith(ConnectionError.make(failure))
+    this.clockwork.lookBy(at + this.deadlines.pongLimit)
+  }
+
   /** Whether a message is for the application; answers pings and matches pongs on the way. */
-  const isData = read === undefined ? undefined : (message: In, at: number): boolean => {
+  private isData(read: (message: In) => Signal<Out> | undefined, message: In, at: number): boolean {
     const signal = read(message)
     if (signal === undefined) return true
+    const { deadlines, pings } = this
     if (signal._tag === "Pong") {
       if (pings.answered(signal.token, at)) deadlines.provenAt = at
       return false
     }
     deadlines.provenAt = at
-    if (signal.advice !== undefined) advice = signal.advice
+    if (signal.advice !== undefined) this.advice = signal.advice
     switch (signal._tag) {
       case "Ping":
-        broken = pings.peerPinged(at, deadlines.limits.minPingEvery)
+        this.broken = pings.peerPinged(at, deadlines.limits.minPingEvery)
           ? new ConnectionError.TooManyPings({ minimum: deadlines.limits.minPingEvery })
-          : sendControl(signal.answer)
+          : this.sendControl(signal.answer)
         return false
       case "Leave":
-        Deferred.doneUnsafe(leaving, Exit.void)
+        Deferred.doneUnsafe(this.whenLeaving, Exit.void)
         return false
       case "Data":
         return true
       case "End":
-        broken = signal.reason
-        peerEnded = true
+        this.broken = signal.reason
+        this.peerEnded = true
         return false
       case "Violation":
-        broken = signal.reason
+        this.broken = signal.reason
         return false
     }
   }
 
-  const applicationMessages = (messages: ReadonlyArray<In>, at: number): ReadonlyArray<In> => {
-    if (isData === undefined) {
+  /** What of these messages is for the application: mostly all of them. */
+  private applicationMessages(messages: ReadonlyArray<In>, at: number): ReadonlyArray<In> {
+    const { deadlines, readSignal } = this
+    if (readSignal === undefined) {
       deadlines.provenAt = at
       return messages
     }
     let kept: Array<In> | undefined
     for (let i = 0; i < messages.length; i++) {
-      if (isData(messages[i]!, at)) kept?.push(messages[i]!)
+      if (this.isData(readSignal, messages[i]!, at)) kept?.push(messages[i]!)
       else {
         kept ??= messages.slice(0, i)
-        if (broken !== undefined) break
+        if (this.broken !== undefined) break
       }
     }
     const data = kept ?? messages
@@ -538,287 +613,267 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     return data
   }
 
-  /** Decodes what one read brought, and hands it over at once: one wake-up a read, not one a chunk or a message. */
-  const receiveChunks = (
-    chunks: ReadonlyArray<Uint8Array | string>,
+  /**
+   * Hands over what one read brought, at once: one wake-up a read, not one a chunk or a message. `messages` are those that
+   * it completed, `size` its bytes, `error` what the stream cannot go on after.
+   */
+  private received(
+    messages: ReadonlyArray<In>,
+    size: number,
+    error: ConnectionError.CodecReason | undefined,
     at: number
-  ): ConnectionError.Reason | undefined => {
-    let batch: ReadonlyArray<In> = []
-    let size = 0
-    let failure: ConnectionError.Reason | undefined
+  ): void {
+    const { deadlines, decoder } = this
+    const data = this.applicationMessages(messages, at)
+    // what a message said came before what cannot be read
+    this.broken ??= error
+    const skipped = decoder.skipped.length
+    if (skipped > 0) {
+      this.skipped += skipped
+      decoder.skipped = []
+    }
     // what an earlier read left unfinished belongs to the messages that it is part of
-    const held = decoder.pending
-    for (let i = 0; i < chunks.length && failure === undefined; i++) {
-      const chunk = chunks[i]!
-      size += sizeOf(chunk)
-      const decoded = decoder.write(chunk)
-      const data = applicationMessages(decoded.messages, at)
-      skipped += decoded.skipped.length
-      if (decoder.pending === 0) deadlines.frameSince = undefined
-      else if (deadlines.frameSince === undefined || decoded.messages.length + decoded.skipped.length > 0) {
-        deadlines.frameSince = at
-        lookBy(at + deadlines.limits.frame)
-      }
-      batch = batch.length === 0 ? data : data.length === 0 ? batch : batch.concat(data)
-      failure = decoded.error ?? broken
+    const bytes = this.held + size
+    this.held = decoder.pending
+    if (this.held === 0) deadlines.frameSince = undefined
+    else if (deadlines.frameSince === undefined || messages.length + skipped > 0) {
+      deadlines.frameSince = at
+      this.clockwork.lookBy(at + deadlines.limits.frame)
     }
-    bytesIn += size
-    if (batch.length > 0) {
-      messagesIn += batch.length
-      deadlines.received(at)
-      inbox.offer(batch, held + size - decoder.pending)
-    }
-    return failure
+    this.bytesIn += size
+    if (data.length === 0) return
+    this.messagesIn += data.length
+    deadlines.received(at)
+    this.inbox.offer(data, bytes - this.held)
   }
 
-  const reader: Effect.Effect<never, Failure> = Effect.gen(function*() {
-    while (true) {
-      const chunks = yield* pull
-      let at = now()
-      deadlines.heardAt = at
-      // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
-      if (phase !== "open") continue
-      // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
-      if (inbox.isFull) {
-        deadlines.pause()
-        yield* inbox.awaitRoom
-        if (phase !== "open") continue
-        at = now()
-        deadlines.resume(at)
-      }
-      const failure = receiveChunks(chunks, at)
-      if (failure !== undefined) return yield* ConnectionError.make(failure)
+  /** A read in the turn that brought it; false when the reader has to wait for room first. */
+  private take(chunk: Uint8Array | string): boolean {
+    const { deadlines, inbox, turns } = this
+    const at = this.timers.now()
+    deadlines.heardAt = at
+    // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
+    if (this.phase !== "open") return true
+    if (inbox.isFull) return false
+    const outermost = turns.begin()
+    try {
+      const messages: Array<In> = []
+      const error = this.decoder.append(chunk, messages)
+      this.received(messages, sizeOf(chunk), error, at)
+      if (this.broken !== undefined) this.endWith(ConnectionError.make(this.broken))
+    } catch (defect) {
+      this.failWith(defect)
     }
-  }).pipe(
-    Effect.catchTag("SocketError", (cause) => {
+    if (outermost) turns.finish()
+    return true
+  }
+
+  private read(pull: Socket.Reader["pull"]): Effect.Effect<never, Failure> {
+    return Effect.gen({ self: this }, function*() {
+      while (true) {
+        const chunks = yield* pull
+        let at = this.timers.now()
+        this.deadlines.heardAt = at
+        // see `take`
+        if (this.phase !== "open") continue
+        // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
+        if (this.inbox.isFull) {
+          this.deadlines.pause()
+          yield* this.inbox.awaitRoom()
+          if (this.phase !== "open") continue
+          at = this.timers.now()
+          this.deadlines.resume(at)
+        }
+        const messages: Array<In> = []
+        let size = 0
+        let error: ConnectionError.CodecReason | undefined
+        for (let i = 0; i < chunks.length && error === undefined; i++) {
+          size += sizeOf(chunks[i]!)
+          error = this.decoder.append(chunks[i]!, messages)
+        }
+        this.received(messages, size, error, at)
+        if (this.broken !== undefined) return yield* ConnectionError.make(this.broken)
+      }
+    }).pipe(Effect.catchTag("SocketError", (cause) => {
       const error = ConnectionError.fromSocketError(cause)
-      const isEnd = error.reason._tag === "Closed" && !transport.messages
-      const leftover = isEnd && phase === "open" ? decoder.end() : undefined
+      const isEnd = error.reason._tag === "Closed" && !this.transport.messages
+      const leftover = isEnd && this.phase === "open" ? this.decoder.end() : undefined
       const reason = leftover === undefined ? error : ConnectionError.make(leftover)
       if (!isEnd) return Effect.fail(reason)
       // end of stream: the peer said all it has to say, and may still be listening
-      finishReceiving(reason, deadlines.limits.halfClose)
+      this.finishReceiving(reason, this.deadlines.limits.halfClose)
       return Effect.never
+    }))
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // writing
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** There is something to write, or the end is near: at once where the transport takes it, else in a fiber that waits. */
+  onWork(): void {
+    if (this.writing !== undefined || this.phase === "ended" || this.writeNow() || !this.outbox.hasWork) return
+    const fiber = Effect.runForkWith(this.context)(this.write)
+    if (fiber.pollUnsafe() === undefined) this.writing = fiber
+    fiber.addObserver((exit) => {
+      this.writing = undefined
+      if (this.phase === "ended") return
+      if (Exit.isFailure(exit)) this.endWith(reasonOf(exit))
+      else if (this.outbox.hasWork) this.onWork()
     })
-  )
-
-  // -------------------------------------------------------------------------------------------------------------------
-  // the writer
-  // -------------------------------------------------------------------------------------------------------------------
-
-  let said = false
-  /** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. */
-  const lastWords = Effect.fnUntraced(function*(reason: ConnectionError.Reason) {
-    said = true
-    const farewell = peerEnded ? undefined : options.farewell?.(reason)
-    const encoded = farewell === undefined ? undefined : wire.encode(farewell)
-    if (encoded !== undefined && Result.isSuccess(encoded)) yield* write(encoded.success)
-    if (transport.messages) yield* write(closeEvent(reason))
-  })
-
-  const watchWrite = (): void => lookBy(deadlines.watchWrite(now(), unsent()))
-  const beginWrite = (at: number): void => {
-    if (deadlines.beginWrite(at) < deadlines.plannedAt) dispatcher.scheduleTask(watchWrite, 0)
-  }
-  const endWrite = (at: number, data: boolean): void => {
-    deadlines.endWrite(at, data)
-    outbox.wrote()
   }
 
-  // begun without the fiber, and more than the transport takes at once
-  let left: NonEmptyReadonlyArray<Frame> | undefined
-  const { writeNow } = transport
-  if (writeNow !== undefined) {
-    outbox.serve = () => {
-      while (left === undefined) {
-        const batch = outbox.next()
-        if (batch === undefined) return true
-        const data = outbox.writingData
-        const at = now()
-        if (!writeNow(batch)) left = batch
-        else {
-          // what the kernel has taken as well needs no watching
-          if (unsent() > 0) beginWrite(at)
-          endWrite(at, data)
-        }
-      }
-      return false
-    }
-  }
-
-  const writer: Effect.Effect<never, Failure> = Effect.gen(function*() {
-    while (true) {
-      const batch = left ?? outbox.next()
-      left = undefined
-      if (batch === undefined) {
-        const done = outbox.isDrained
-        if (done === undefined) {
-          yield* outbox.awaitWork
-          continue
-        }
-        // a transport that is released drops what it holds: first the peer takes it, for as long as the drain lasts
-        while (unsent() > 0) yield* clock.sleep(takenPoll)
-        yield* lastWords(done.reason)
-        return yield* done
-      }
+  /** True when there is nothing left to do. */
+  private writeNow(): boolean {
+    const { deadlines, outbox, timers, transport } = this
+    if (transport.writeNow === undefined || outbox.isClosed) return false
+    while (this.left === undefined) {
+      const batch = outbox.next()
+      if (batch === undefined) return true
       const data = outbox.writingData
-      beginWrite(now())
-      yield* writeAll(batch)
-      endWrite(now(), data)
-    }
-  }).pipe(Effect.catchTag("SocketError", (cause) => Effect.fail(ConnectionError.fromSocketError(cause))))
-
-  // -------------------------------------------------------------------------------------------------------------------
-  // the clockwork
-  // -------------------------------------------------------------------------------------------------------------------
-
-  const runFork = Effect.runForkWith(context)
-  const ping: Effect.Effect<void, Failure> = options.heartbeat === undefined ? Effect.void : Effect.suspend(() => {
-    if (phase !== "open") return Effect.void
-    const at = now()
-    const failure = sendControl(options.heartbeat!.ping(pings.send(at)))
-    lookBy(at + deadlines.pongLimit)
-    return failure === undefined ? Effect.void : Effect.fail(ConnectionError.make(failure))
-  })
-
-  const heartbeat: Effect.Effect<never, Failure> = Effect.gen(function*() {
-    if (options.heartbeat === undefined) return yield* Effect.never
-    let every = deadlines.limits.pingEvery
-    const first = (): number => Math.round(every * (1 - policy.pingJitter * random.nextDoubleUnsafe()))
-    let next = opened + first()
-    while (true) {
-      const limit = deadlines.limits.pingEvery
-      if (limit !== every) {
-        every = limit
-        // the first one is jittered, however late pings are turned on
-        next = Math.max(now(), pings.lastAt + (pings.lastAt === opened ? first() : every))
-      }
-      const at = now()
-      if (at < next) {
-        yield* pause(runFork, clock, next - at, (wake) => {
-          wakeHeartbeat = wake
-        })
-        continue
-      }
-      // both directions carried bytes since the last ping: each side knows the other is alive
-      const quietSince = Math.min(deadlines.heardAt, deadlines.sentAt)
-      if (policy.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + every > at) {
-        next = quietSince + every
-        continue
-      }
-      deadlines.pingedLate(at - next, at)
-      yield* ping
-      // the cadence is the interval, whatever the round trip takes; after a stall it starts over
-      next = next + every > at ? next + every : at + every
-    }
-  })
-
-  const deadline: Effect.Effect<never, Failure> = Effect.gen(function*() {
-    let planned = now()
-    let wallOffset = clock.currentTimeMillisUnsafe() - planned
-    let confirmed = false
-    while (true) {
-      const at = now()
-      const offset = clock.currentTimeMillisUnsafe() - at
-      // the wall clock jumped: this machine slept, or somebody set it. Ask at once, condemn nobody
-      if (Math.abs(offset - wallOffset) > 5_000) yield* ping
-      wallOffset = offset
-      const verdict = deadlines.look(at, at - planned, unsent(), pings, decoder.pending, confirmed)
-      confirmed = false
-      switch (verdict._tag) {
-        case "End":
-          // it ends in any case: what the transport takes at once still leaves
-          if (verdict.error === sticky) yield* Effect.yieldNow
-          return yield* verdict.error
-        case "Leave":
-          leave(new ConnectionError.MaxAge({ limit: deadlines.limits.maxAge }))
-          continue
-        case "Drain":
-          drain(verdict.reason)
-          continue
-        case "Probe":
-          yield* ping
-          planned = at
-          continue
-        case "Confirm":
-          // a timer runs before the input that is waiting: let the event loop deliver that first
-          for (let i = 0; i < 3; i++) yield* Effect.yieldNow
-          confirmed = true
-          continue
-        case "Wait":
-          planned = at + verdict.millis
-          deadlines.plannedAt = planned
-          yield* pause(runFork, clock, verdict.millis, (wake) => {
-            // waking early is not coming late
-            wakeDeadline = wake === undefined ? undefined : () => {
-              planned = Infinity
-              wake()
-            }
-          })
+      const at = timers.now()
+      if (!transport.writeNow(batch)) this.left = batch
+      else {
+        // what the kernel has taken as well needs no watching
+        if (this.unsent > 0) this.beginWrite(at)
+        deadlines.endWrite(at, data)
+        outbox.wrote()
       }
     }
-  })
-
-  // -------------------------------------------------------------------------------------------------------------------
-  // the race
-  // -------------------------------------------------------------------------------------------------------------------
-
-  const notifyGone = (): void => {
-    gone = true
-    for (const watcher of goneWatchers) watcher()
-    goneWatchers.clear()
+    return false
   }
 
-  /** A defect in a codec or a socket ends its connection like any other failure, and nothing else. */
-  const reasonOf = (exit: Exit.Exit<never, Failure>): Failure => {
-    if (Exit.isSuccess(exit)) return ConnectionError.make(localClose)
-    for (const reason of exit.cause.reasons) if (reason._tag === "Fail") return reason.error
-    for (const reason of exit.cause.reasons) {
-      if (reason._tag === "Die") {
-        return ConnectionError.make(new ConnectionError.TransportFailed({ operation: "read", cause: reason.defect }))
-      }
+  private beginWrite(at: number): void {
+    const { clockwork, deadlines, timers, turns } = this
+    if (deadlines.beginWrite(at) < deadlines.plannedAt) {
+      turns.scheduleTask(() => clockwork.lookBy(deadlines.watchWrite(timers.now(), this.unsent)))
     }
-    return ConnectionError.make(localClose)
   }
 
-  const finish = Effect.fnUntraced(function*(exit: Exit.Exit<never, Failure>) {
-    const { midFrame } = outbox
-    const error = settle(reasonOf(exit))
-    if (!said && !midFrame) {
-      // a write suspends while its socket is not connected, and this one may find it so
-      yield* Effect.ignoreCause(Effect.raceFirst(lastWords(error.reason), Effect.yieldNow))
-    }
-    yield* Effect.ignoreCause(Scope.close(transportScope, Exit.void))
-    Deferred.doneUnsafe(closed, Exit.fail(error))
-    // a handler that still has something to receive finishes with it, but not for ever
-    if (inbox.messages === 0 || deadlines.limits.drain === 0) return notifyGone()
-    yield* Effect.forkIn(Effect.andThen(Effect.sleep(deadlines.limits.drain), Effect.sync(notifyGone)), scope)
-  })
+  /** Writes what there is, and says goodbye when that was all. */
+  private get write(): Effect.Effect<void, Failure> {
+    const { deadlines, outbox, timers, writer } = this
+    return Effect.gen({ self: this }, function*() {
+      while (true) {
+        const batch = this.left ?? outbox.next()
+        this.left = undefined
+        if (batch === undefined) {
+          const done = outbox.isDrained
+          if (done === undefined) return
+          // a transport that is released drops what it holds: first the peer takes it, for as long as the drain lasts
+          while (this.unsent > 0) yield* this.clock.sleep(takenPoll)
+          yield* this.lastWords(done.reason)
+          return yield* done
+        }
+        const data = outbox.writingData
+        this.beginWrite(timers.now())
+        yield* writer.writeAll(Arr.map(batch, detach))
+        deadlines.endWrite(timers.now(), data)
+        outbox.wrote()
+      }
+    }).pipe(Effect.catchTag("SocketError", (cause) => Effect.fail(ConnectionError.fromSocketError(cause))))
+  }
 
-  const race = yield* Effect.raceAllFirst([reader, writer, heartbeat, deadline]).pipe(
-    Effect.onExit(finish),
-    Effect.ignoreCause,
-    Effect.forkIn(scope, { startImmediately: true })
-  )
+  /** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. */
+  private lastWords(reason: ConnectionError.Reason): Effect.Effect<void, Socket.SocketError> {
+    this.said = true
+    const { options } = this.shared
+    const farewell = this.peerEnded ? undefined : options.farewell?.(reason)
+    const encoded = farewell === undefined ? undefined : this.way.wire.encode(farewell)
+    const { write } = this.writer
+    const said = encoded !== undefined && Result.isSuccess(encoded) ? write(encoded.success) : Effect.void
+    return this.transport.messages ? Effect.andThen(said, write(closeEvent(reason))) : said
+  }
 
-  const awaitEnd = Effect.ignore(Deferred.await(closed))
-  const closeWith = (reason: ConnectionError.Reason): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      finishSending(ConnectionError.make(reason))
-      return awaitEnd
+  // -------------------------------------------------------------------------------------------------------------------
+  // the end
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** The one place that settles the end. */
+  private settle(): Failure {
+    const reason = this.reason!
+    this.phase = "ended"
+    this.endedAt = this.timers.now()
+    this.clockwork.stop()
+    this.inbox.end(reason)
+    this.lost = this.outbox.end(reason)
+    Deferred.doneUnsafe(this.whenLeaving, Exit.void)
+    return reason
+  }
+
+  private finish(exit: Exit.Exit<never, Failure>): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      // first of all: what is stopped from here on gives no reasons
+      this.decide(reasonOf(exit))
+      this.clockwork.stop()
+      if (this.writing !== undefined) yield* Fiber.interrupt(this.writing)
+      const { midFrame } = this.outbox
+      const error = this.settle()
+      if (!this.said && !midFrame) {
+        // a write suspends while its socket is not connected, and this one may find it so
+        const words = Effect.suspend(() => this.lastWords(error.reason))
+        yield* Effect.ignoreCause(Effect.raceFirst(words, Effect.yieldNow))
+      }
+      yield* Effect.ignoreCause(Scope.close(this.transportScope, Exit.void))
+      Deferred.doneUnsafe(this.whenClosed, Exit.fail(error))
+      // a handler that still has something to receive finishes with it, but not for ever
+      const { drain } = this.deadlines.limits
+      if (this.inbox.messages === 0 || drain === 0) this.notifyGone()
+      else this.goneTimer = this.timers.at(this.timers.now() + drain, () => this.notifyGone())
     })
-  const close = closeWith(localClose)
-  // runs before the race is stopped and before the transport is released: finalizers run last in, first out
-  yield* Scope.addFinalizerExit(scope, (exit) => {
-    if (Exit.isSuccess(exit)) return close
-    if (!Cause.hasInterruptsOnly(exit.cause)) {
-      decide(ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed })))
+  }
+
+  private notifyGone(): void {
+    this.gone = true
+    const watchers = this.goneWatchers ?? []
+    this.goneWatchers = undefined
+    for (const watcher of watchers) watcher()
+  }
+
+  /** See `onGone`. */
+  watchGone(watcher: () => void): void {
+    if (this.gone) watcher()
+    else if (this.goneWatchers === undefined) this.goneWatchers = [watcher]
+    else this.goneWatchers.push(watcher)
+  }
+
+  /** See `isResting`. */
+  get isResting(): boolean {
+    return this.phase === "open" && this.reason === undefined && this.inbox.messages === 0 && this.held === 0
+  }
+
+  /** See `untouched`. */
+  get untouched(): number {
+    return this.outbox.untouched
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what others do with it
+  // -------------------------------------------------------------------------------------------------------------------
+
+  get receiveAll(): Effect.Effect<NonEmptyReadonlyArray<In>, Failure> {
+    return this.inbox.receiveAll
+  }
+
+  private sendNow(message: Out): Effect.Effect<void, Failure> {
+    const { packer, wire } = this.way
+    if (packer === undefined) {
+      const encoded = wire.encode(message)
+      return Result.isFailure(encoded)
+        ? Effect.fail(ConnectionError.make(encoded.failure))
+        : this.outbox.send([encoded.success])
     }
-    return Fiber.interrupt(race)
-  })
+    const failure = packer.prepare(message)
+    if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
+    return this.outbox.pack(packer) ? Effect.void : this.outbox.send([packer.frame()])
+  }
+
+  readonly send = (message: Out): Effect.Effect<void, Failure> => Effect.suspend(() => this.sendNow(message))
 
   /** All of them can be encoded, or none is sent. */
-  const sendAll = (messages: Iterable<Out>): Effect.Effect<void, Failure> => {
+  private sendAllNow(messages: Iterable<Out>): Effect.Effect<void, Failure> {
+    const { outbox } = this
+    const { packer, wire } = this.way
     const frames: Array<Frame> = []
     let packed = 0
     let packedBytes = 0
@@ -847,89 +902,120 @@ const opening = Effect.fnUntraced(function*<In, Out>(
       if (!complete) outbox.unpack(packed, packedBytes)
     }
     if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
-    return frames.length === 0 && packed > 0 ? Effect.void : outbox.send(frames, slowConsumer)
-  }
-  const slowConsumer = (error: Failure): void => {
-    decide(error)
-    race.interruptUnsafe()
+    return frames.length === 0 && packed > 0 ? Effect.void : outbox.send(frames)
   }
 
-  const self: Connection<In, Out> & Watched & Resting & Untouched = {
-    id,
-    receive: inbox.receive,
-    receiveAll: inbox.receiveAll,
-    send: (message) =>
+  get sendAll(): (messages: Iterable<Out>) => Effect.Effect<void, Failure> {
+    return (messages) => Effect.suspend(() => this.sendAllNow(messages))
+  }
+
+  get flush(): Effect.Effect<void, Failure> {
+    return this.outbox.flush
+  }
+
+  get isWritable(): Effect.Effect<boolean> {
+    return Effect.sync(() => this.outbox.isWritable)
+  }
+
+  get awaitWritable(): Effect.Effect<void> {
+    return this.outbox.awaitWritable()
+  }
+
+  get close(): Effect.Effect<void> {
+    return this.closeWith(localClose)
+  }
+
+  get closeWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
+    return (reason) =>
       Effect.suspend(() => {
-        if (packer === undefined) {
-          const encoded = wire.encode(message)
-          return Result.isFailure(encoded)
-            ? Effect.fail(ConnectionError.make(encoded.failure))
-            : outbox.send([encoded.success], slowConsumer)
-        }
-        const failure = packer.prepare(message)
-        if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
-        return outbox.pack(packer) ? Effect.void : outbox.send([packer.frame()], slowConsumer)
-      }),
-    sendAll: (messages) => Effect.suspend(() => sendAll(messages)),
-    flush: outbox.flush,
-    isWritable: Effect.sync(() => outbox.isWritable),
-    awaitWritable: outbox.awaitWritable,
-    close,
-    closeWith,
-    drainWith: (reason) => Effect.sync(() => drain(reason)),
-    leaving: Deferred.await(leaving),
-    ending: Deferred.await(ending),
-    closed: Deferred.await(closed),
-    patch: (changes) =>
-      Effect.map(Effect.suspend(() => Policy.patch(policy, changes)), (patched) => {
-        policy = patched
-        deadlines.setLimits(limitsOf(patched))
-        outbox.setBounds(boundsOf(patched))
-        inbox.setBounds(patched.inboxMessages, patched.inboxBytes)
-        wakeHeartbeat?.()
-        wakeDeadline?.()
-      }),
-    policy: Effect.sync(() => policy),
-    snapshot: Effect.sync(() => {
-      const at = endedAt ?? now()
+        this.finishSending(ConnectionError.make(reason))
+        return Effect.ignore(Deferred.await(this.whenClosed))
+      })
+  }
+
+  get drainWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
+    return (reason) => Effect.sync(() => this.drain(reason))
+  }
+
+  get leaving(): Effect.Effect<void> {
+    return Deferred.await(this.whenLeaving)
+  }
+
+  get ending(): Effect.Effect<never, Failure> {
+    return Deferred.await(this.whenEnding)
+  }
+
+  get closed(): Effect.Effect<never, Failure> {
+    return Deferred.await(this.whenClosed)
+  }
+
+  get patch(): (changes: Policy.Patch) => Effect.Effect<void, Policy.InvalidPolicy> {
+    return (changes) =>
+      Effect.map(Effect.suspend(() => Policy.patch(this.current, changes)), (patched) => {
+        this.current = patched
+        this.deadlines.setLimits(limitsOf(patched))
+        this.outbox.setBounds(boundsOf(patched))
+        this.inbox.setBounds(patched.inboxMessages, patched.inboxBytes)
+        this.clockwork.changed()
+      })
+  }
+
+  get policy(): Effect.Effect<Policy.Policy> {
+    return Effect.sync(() => this.current)
+  }
+
+  get snapshot(): Effect.Effect<Snapshot> {
+    return Effect.sync(() => {
+      const { deadlines, inbox, outbox, phase, transport } = this
+      const at = this.endedAt ?? this.timers.now()
       return {
-        id,
+        id: this.id,
         state: phase,
         local: transport.local,
         remote: transport.remote,
-        openedAt,
-        age: at - opened,
+        openedAt: this.openedAt,
+        age: at - this.opened,
         quietFor: at - deadlines.heardAt,
-        bytesIn,
+        bytesIn: this.bytesIn,
         bytesOut: outbox.written,
-        messagesIn,
+        messagesIn: this.messagesIn,
         messagesOut: outbox.accepted,
         inbox: { messages: inbox.messages, bytes: inbox.bytes },
         outbox: { messages: outbox.messages, bytes: outbox.bytes },
         dropped: outbox.dropped,
-        skipped,
-        lost,
+        skipped: this.skipped,
+        lost: this.lost,
         paused: phase === "open" && deadlines.readingSince === undefined,
-        rtt: pings.rtt,
-        reason: sticky?.reason
+        rtt: this.pings.rtt,
+        reason: this.reason?.reason
       }
-    }),
-    wire,
-    offerFrame: (frame) =>
-      Effect.sync(() => {
-        const result = outbox.offer(frame)
-        if (typeof result === "object" && result.reason._tag === "SlowConsumer") slowConsumer(result)
-        return result === "accepted"
-      }),
-    [Watched]: (watcher) => {
-      if (gone) watcher()
-      else goneWatchers.add(watcher)
-    },
-    [Untouched]: () => outbox.untouched,
-    [Resting]: () => phase === "open" && sticky === undefined && inbox.messages === 0 && decoder.pending === 0
+    })
   }
-  return self as Connection<In, Out>
-})
+
+  get wire(): Wire<Out> {
+    return this.way.wire
+  }
+
+  /** Puts a frame into the outbox without waiting; false for one that was dropped or refused. */
+  offerNow(frame: Frame): boolean {
+    return this.outbox.offer(frame) === "accepted"
+  }
+
+  get offerFrame(): (frame: Frame) => Effect.Effect<boolean> {
+    return (frame) => Effect.sync(() => this.offerNow(frame))
+  }
+}
+
+const defectOf = (cause: unknown): Failure =>
+  ConnectionError.make(new ConnectionError.TransportFailed({ operation: "read", cause }))
+
+/** A defect in a codec or a socket ends its connection like any other failure, and nothing else. */
+const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
+  const reasons = Exit.isSuccess(exit) ? [] : exit.cause.reasons
+  for (const reason of reasons) if (reason._tag === "Fail") return reason.error
+  for (const reason of reasons) if (reason._tag === "Die") return defectOf(reason.defect)
+  return ConnectionError.make(localClose)
+}
 
 const boundsOf = (policy: Policy.Policy) => ({
   messages: policy.outboxMessages,
@@ -938,11 +1024,6 @@ const boundsOf = (policy: Policy.Policy) => ({
   lowWater: policy.lowWater
 })
 
-const Watched = "~holdfast/Connection/Watched"
-interface Watched {
-  readonly [Watched]: (watcher: () => void) => void
-}
-
 /**
  * Calls back once the connection has ended; where messages still wait to be received then, `Policy.drain` later. A server
  * stops its handler with it; one callback costs less than the fibers of a race.
@@ -950,12 +1031,7 @@ interface Watched {
  * @internal
  */
 export const onGone = <In, Out>(self: Connection<In, Out>, watcher: () => void): void =>
-  (self as Connection<In, Out> & Watched)[Watched](watcher)
-
-const Resting = "~holdfast/Connection/Resting"
-interface Resting {
-  readonly [Resting]: () => boolean
-}
+  (self as Live<In, Out>).watchGone(watcher)
 
 /**
  * Whether the connection is open and nothing lies between two messages: none is waiting to be received, and none has
@@ -964,13 +1040,7 @@ interface Resting {
  *
  * @internal
  */
-export const isResting = <In, Out>(self: Connection<In, Out>): boolean =>
-  (self as Connection<In, Out> & Partial<Resting>)[Resting]?.() ?? true
-
-const Untouched = "~holdfast/Connection/Untouched"
-interface Untouched {
-  readonly [Untouched]: () => number
-}
+export const isResting = <In, Out>(self: Connection<In, Out>): boolean => !(self instanceof Live) || self.isResting
 
 /**
  * Of a connection that has ended: how many of the messages it had accepted last no write had begun with, so that the
@@ -979,8 +1049,7 @@ interface Untouched {
  *
  * @internal
  */
-export const untouched = <In, Out>(self: Connection<In, Out>): number =>
-  (self as Connection<In, Out> & Partial<Untouched>)[Untouched]?.() ?? 0
+export const untouched = <In, Out>(self: Connection<In, Out>): number => self instanceof Live ? self.untouched : 0
 
 /**
  * Every message until the connection ends, then its failure, in the batches they came in.

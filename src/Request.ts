@@ -7,10 +7,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { type Connection, untouched } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
-import { Lane, Later, makeEntry, type Outcome } from "./internal/lane.ts"
+import { Lane, makeEntry, type Outcome } from "./internal/lane.ts"
+import { turnsOf } from "./internal/turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -147,8 +149,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   const limit = limitOf(options?.deadline)
   const { correlate, idempotent = false } = options ?? {}
   const context = yield* Effect.context<Exclude<R, Scope.Scope> | Scope.Scope>()
-  const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
-  const later = new Later(dispatcher)
+  const turns = turnsOf(yield* Scheduler.Scheduler)
   const runFork = Effect.runForkWith(context)
   const open = (Effect.isEffect(source) ? source : Effect.succeed(source)) as Effect.Effect<
     Connection<In, Out>,
@@ -198,7 +199,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   const wake = (asker: Asker<In, Out>, outcome: Effect.Effect<void, Failure>): void => {
     askers.delete(asker)
     asker.outcome = outcome
-    later.run(() => asker.resume?.(outcome))
+    turns.scheduleTask(() => asker.resume?.(outcome))
   }
 
   /** Gives places to those who wait, first come, first served. */
@@ -270,7 +271,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
       scope,
       untouched: () => untouched(connection),
       idOf: correlate?.response,
-      later,
+      turns,
       onEnd: () => retire(lane, lane.end)
     })
     lanes.add(lane)
@@ -288,7 +289,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
 
   /** A connection that nobody needs goes back, in a task of its own: whoever had the last answer may ask again. */
   const rest = (lane: Lane<In, Out>): void => {
-    if (lane.live === 0) later.run(() => giveBack(lane))
+    if (lane.live === 0) turns.scheduleTask(() => giveBack(lane))
   }
 
   const giveBack = (lane: Lane<In, Out>): void => {

@@ -767,9 +767,9 @@ describe("interrupted at every yield point", () => {
             assert.strictEqual(sleeping(), 0)
             assert.strictEqual(owned, 0)
           } else {
-            assert.strictEqual(sleeping(), 2)
-            // the transport, the race, the close
-            assert.strictEqual(owned, 3)
+            assert.strictEqual(sleeping(), 1)
+            // the transport, the close
+            assert.strictEqual(owned, 2)
           }
           yield* Scope.close(scope, Exit.interrupt())
           assert.strictEqual(held, 0)

@@ -810,8 +810,8 @@ describe("draining and closing", () => {
           Effect.provideService(Clock.Clock, clock)
         )
         yield* settle
-        // the heartbeat and the deadline fiber
-        assert.strictEqual(sleeping(), 2)
+        // pings and deadlines share a sleep
+        assert.strictEqual(sleeping(), 1)
         yield* end(c, peer)
         yield* settle
         assert.strictEqual(yield* stateOf(c), "ended", `way ${i}`)

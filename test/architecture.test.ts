@@ -50,7 +50,8 @@ const mayImportAreas: Record<Area, ReadonlyArray<Area>> = {
   index: ["noun"],
   noun: ["noun", "internal"],
   internal: ["noun", "internal"],
-  testing: ["testing"],
+  // of the internals only what knows nothing of connections: the network that tests them is not made of them
+  testing: ["testing", "internal"],
   vitest: ["testing"],
   node: ["noun", "internal", "node"],
   cli: ["noun", "internal", "testing", "node", "cli"]
@@ -229,6 +230,9 @@ const downward = (sources: ReadonlyArray<Source>): Array<string> => {
         return [`${path}:${line} imports ${target}, not a file of src`]
       }
       if (!mayImportAreas[area].includes(targetArea)) return [`${path}:${line} may not import ${target}`]
+      if (area === "testing" && targetArea === "internal" && nounsBehind(target, new Set()).length > 0) {
+        return [`${path}:${line} may not import ${target}, which knows connections`]
+      }
       if (area === "internal" && targetArea === "noun") {
         return internalMayImport.includes(nounOf(target)) ? [] : [`${path}:${line} may not import ${target}`]
       }
@@ -429,7 +433,9 @@ describe("architecture", () => {
           "internal/a.ts": "import \"./b.ts\"",
           "internal/b.ts": "import \"../Codec.ts\"",
           "internal/c.ts": "import \"../Connection.ts\"",
-          "testing/t.ts": "import \"../Codec.ts\"\nimport \"./u.ts\"",
+          "testing/t.ts":
+            "import \"../Codec.ts\"\nimport \"./u.ts\"\nimport \"../internal/a.ts\"\nimport \"../internal/d.ts\"",
+          "internal/d.ts": "",
           "testing/u.ts": "",
           "node/n.ts": "import \"../Server.ts\"\nimport \"../cli/main.ts\"",
           "cli/main.ts": "import \"../node/n.ts\"\nimport \"../../test/x.ts\"\nimport \"./gone.ts\""
@@ -443,6 +449,7 @@ describe("architecture", () => {
           "src/Server.ts:3 may not import src/testing/t.ts",
           "src/internal/c.ts:1 may not import src/Connection.ts",
           "src/testing/t.ts:1 may not import src/Codec.ts",
+          "src/testing/t.ts:3 may not import src/internal/a.ts, which knows connections",
           "src/node/n.ts:2 may not import src/cli/main.ts",
           "src/cli/main.ts:2 imports test/x.ts, not a file of src",
           "src/cli/main.ts:3 imports src/cli/gone.ts, not a file of src"

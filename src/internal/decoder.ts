@@ -2,7 +2,7 @@
 import * as Result from "effect/Result"
 import type { CodecReason, FrameTooLong } from "../ConnectionError.ts"
 import { Truncated } from "../ConnectionError.ts"
-import type { Framing } from "./framing.ts"
+import type { FrameDecoder, Framing } from "./framing.ts"
 import { tooLong } from "./framing.ts"
 import * as Payloads from "./payload.ts"
 import { utf8, utf8Size } from "./utf8.ts"
@@ -50,8 +50,6 @@ export const sizeOver = (frame: Uint8Array | string, limit: number): number => {
   return size > limit ? size : 0
 }
 
-const nothing: Decoded<never> = { messages: [], skipped: [], error: undefined }
-
 /** Reads chunks and adds the frames they complete. */
 type Read = (
   chunk: Uint8Array | string,
@@ -68,56 +66,72 @@ const whole = (skips: boolean, limit: number): Read => (chunk, frames, skipped) 
   return undefined
 }
 
-export const makeDecoder = <In, Out>(
-  framing: Framing,
-  payload: Payloads.Payload<In, Out>,
-  limit: number,
-  messagesApart: boolean
-): Decoder<In> => {
-  const stream = messagesApart ? undefined : framing.decoder(limit)
-  const texts = payload.form === "text" ? stream?.writeText : undefined
-  const write = texts ?? stream?.write
-  const read: Read = write === undefined
-    ? whole(framing.skips, limit)
-    : (chunk, found, skipped) => write(typeof chunk === "string" ? utf8(chunk) : chunk, found as Array<never>, skipped)
+/** The decoder of a connection: one object, which adds to what its owner has. */
+export class Appender<In> implements Decoder<In> {
+  private readonly stream: FrameDecoder | undefined
+  // without a framing
+  private readonly whole: Read | undefined
+  // the framing gives text
+  private readonly texts: boolean
+  private readonly payload: Payloads.Payload<In, never>
   // frames of bytes, and lines of text, are the messages themselves: nothing is allocated for each
-  const known: unknown = payload
-  const direct = (known === Payloads.bytes && stream !== undefined) || (known === Payloads.text && texts !== undefined)
-  // plain `let`s: one connection owns them
-  let dead: Decoded<In> | undefined
-  let frames: Array<unknown> = []
-  let skipped: Array<FrameTooLong> = []
+  private readonly direct: boolean
+  private dead: CodecReason | undefined
+  /** The over-long frames that were passed over since somebody emptied this. */
+  skipped: Array<FrameTooLong> = []
 
-  const decodeAll = (messages: Array<In>): CodecReason | undefined => {
+  constructor(framing: Framing, payload: Payloads.Payload<In, never>, limit: number, messagesApart: boolean) {
+    const stream = messagesApart ? undefined : framing.decoder(limit)
+    const texts = payload.form === "text" && stream?.writeText !== undefined
+    const known: unknown = payload
+    this.stream = stream
+    this.payload = payload
+    this.texts = texts
+    this.whole = stream === undefined ? whole(framing.skips, limit) : undefined
+    this.direct = (known === Payloads.bytes && stream !== undefined) || (known === Payloads.text && texts)
+  }
+
+  private read(chunk: Uint8Array | string, frames: Array<unknown>): CodecReason | undefined {
+    const { skipped, stream } = this
+    if (stream === undefined) return this.whole!(chunk, frames, skipped)
+    const bytes = typeof chunk === "string" ? utf8(chunk) : chunk
+    return this.texts
+      ? stream.writeText!(bytes, frames as Array<string>, skipped)
+      : stream.write(bytes, frames as Array<Uint8Array>, skipped)
+  }
+
+  /** Adds the messages that a chunk completes, and says what the stream cannot go on after. */
+  append(chunk: Uint8Array | string, messages: Array<In>): CodecReason | undefined {
+    if (this.dead !== undefined) return this.dead
+    return this.dead = this.direct ? this.read(chunk, messages) : this.appendDecoded(chunk, messages)
+  }
+
+  private appendDecoded(chunk: Uint8Array | string, messages: Array<In>): CodecReason | undefined {
+    const frames: Array<Uint8Array | string> = []
+    const failure = this.read(chunk, frames)
     for (const frame of frames) {
-      const message = payload.decode(frame as Uint8Array | string)
+      const message = this.payload.decode(frame)
       if (Result.isFailure(message)) return message.failure
       messages.push(message.success)
     }
-    return undefined
+    return failure
   }
 
-  const pending = () => dead === undefined && stream !== undefined ? stream.pending : 0
+  get pending(): number {
+    return this.dead === undefined && this.stream !== undefined ? this.stream.pending : 0
+  }
 
-  return {
-    get pending() {
-      return pending()
-    },
-    end() {
-      if (dead !== undefined) return dead.error
-      return pending() > 0 ? new Truncated({ leftover: pending() }) : undefined
-    },
-    write(chunk) {
-      if (dead !== undefined) return dead
-      const failure = read(chunk, frames, skipped)
-      if (frames.length === 0 && skipped.length === 0 && failure === undefined) return nothing
-      const messages: Array<In> = direct ? (frames as Array<In>) : []
-      const error = (direct ? undefined : decodeAll(messages)) ?? failure
-      const decoded: Decoded<In> = { messages, skipped, error }
-      if (error !== undefined) dead = { messages: [], skipped: [], error }
-      frames = []
-      skipped = []
-      return decoded
+  end(): CodecReason | undefined {
+    return this.dead ?? (this.pending > 0 ? new Truncated({ leftover: this.pending }) : undefined)
+  }
+
+  get write(): (chunk: Uint8Array | string) => Decoded<In> {
+    return (chunk) => {
+      const messages: Array<In> = []
+      const error = this.append(chunk, messages)
+      const { skipped } = this
+      this.skipped = []
+      return { messages, skipped, error }
     }
   }
 }

@@ -1,115 +1,182 @@
 /** Messages that were read and not received yet, kept in the batches they came in. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
-import type * as Scheduler from "effect/Scheduler"
 import type { ConnectionError } from "../ConnectionError.ts"
 import { Signal } from "./signal.ts"
+import type { Turns } from "./turns.ts"
 
 interface Batch<In> {
   readonly messages: ReadonlyArray<In>
   readonly bytes: number
 }
 
+type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
+
 /**
  * Owned by one connection. Bounds are checked by the reader (`isFull`), which stops after one more read: the batch that
  * crosses a bound is kept whole, so what is held is at most the bound plus two reads of the transport.
+ *
+ * Whoever waits is woken in a task of its own, and given what came: the first receiver and the first receiver of batches
+ * have a place here, any others share a signal.
  */
 export class Inbox<In> {
-  private batches: Array<Batch<In>> = []
-  // index of the next message in batches[0]
+  private first: ReadonlyArray<In> = []
+  private firstBytes = 0
+  // index of the next message in `first`
   private offset = 0
+  private readonly more: Array<Batch<In>> = []
   private error: ConnectionError | undefined
-  private readonly filled: Signal
-  private readonly room: Signal
+  private readonly turns: Turns
+  private waking = false
+  private one: Resume<In> | undefined
+  private all: Resume<NonEmptyReadonlyArray<In>> | undefined
+  private others: Signal | undefined
+  private room: Signal | undefined
   // made once: a receiver that waits costs no more than the wait
-  private readonly filledThenOne: Effect.Effect<In, ConnectionError>
-  private readonly filledThenAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError>
+  private readonly waitForOne: Effect.Effect<In, ConnectionError>
+  private waitForAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> | undefined
   messages = 0
   bytes = 0
   private maxMessages: number
   private maxBytes: number
 
-  constructor(dispatcher: Scheduler.SchedulerDispatcher, maxMessages: number, maxBytes: number) {
-    this.filled = new Signal(dispatcher, false)
-    this.room = new Signal(dispatcher, true)
+  constructor(turns: Turns, maxMessages: number, maxBytes: number) {
+    this.turns = turns
     this.maxMessages = maxMessages
     this.maxBytes = maxBytes
-    this.filledThenOne = this.filled.andThen(this.receive)
-    this.filledThenAll = this.filled.andThen(this.receiveAll)
+    const gone = Effect.sync(() => {
+      this.one = undefined
+    })
+    this.waitForOne = Effect.callback((resume) => {
+      if (this.isReady) return resume(this.receive)
+      if (this.one !== undefined) return resume(this.wait(this.receive))
+      this.one = resume
+      return gone
+    })
   }
 
   get isFull(): boolean {
     return this.messages >= this.maxMessages || this.bytes >= this.maxBytes
   }
 
+  private get isReady(): boolean {
+    return this.messages > 0 || this.error !== undefined
+  }
+
   offer(messages: ReadonlyArray<In>, bytes: number): void {
     // after the end nobody waits for more
     if (messages.length === 0 || this.error !== undefined) return
-    this.batches.push({ messages, bytes })
+    if (this.messages === 0) {
+      this.first = messages
+      this.firstBytes = bytes
+      this.offset = 0
+    } else this.more.push({ messages, bytes })
     this.messages += messages.length
     this.bytes += bytes
-    if (this.isFull) this.room.close()
-    this.filled.open()
+    if (this.room !== undefined && this.isFull) this.room.close()
+    this.wake()
   }
 
   /** What is buffered can still be taken; then every take fails with `error`. */
   end(error: ConnectionError): void {
     if (this.error !== undefined) return
     this.error = error
-    this.filled.open()
-    this.room.open()
+    this.wake()
+    this.room?.open()
+  }
+
+  private wake(): void {
+    if (this.waking || (this.one === undefined && this.all === undefined && this.others === undefined)) return
+    this.waking = true
+    this.turns.scheduleTask(this)
+  }
+
+  /** @internal */
+  run(): void {
+    this.waking = false
+    const { all, one } = this
+    if (one !== undefined && this.isReady) {
+      this.one = undefined
+      one(this.takeOne())
+    }
+    if (all !== undefined && this.isReady) {
+      this.all = undefined
+      all(this.takeAll())
+    }
+    if (this.others !== undefined && this.isReady) this.others.open()
+  }
+
+  /** Waits, and looks again. */
+  private wait<A>(then: Effect.Effect<A, ConnectionError>): Effect.Effect<A, ConnectionError> {
+    return Effect.suspend(() => {
+      if (this.isReady) return then
+      this.others ??= new Signal(this.turns, false)
+      this.others.close()
+      return this.others.andThen(then)
+    })
   }
 
   /** Waits until there is room, or nobody needs any. */
-  readonly awaitRoom: Effect.Effect<void> = Effect.suspend(() =>
-    this.room.isOpen ? Effect.void : Effect.andThen(this.room.await, this.awaitRoom)
-  )
+  awaitRoom(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.isFull || this.error !== undefined) return Effect.void
+      this.room ??= new Signal(this.turns, false)
+      return Effect.andThen(this.room.await, this.awaitRoom())
+    })
+  }
 
   setBounds(maxMessages: number, maxBytes: number): void {
     this.maxMessages = maxMessages
     this.maxBytes = maxBytes
-    if (this.isFull && this.error === undefined) this.room.close()
-    else this.room.open()
+    if (this.isFull && this.error === undefined) this.room?.close()
+    else this.room?.open()
   }
 
   private took(messages: number, bytes: number): void {
     this.messages -= messages
     this.bytes -= bytes
-    if (this.messages === 0 && this.error === undefined) this.filled.close()
-    if (!this.room.isOpen && !this.isFull) this.room.open()
+    if (this.room !== undefined && !this.isFull) this.room.open()
   }
 
-  private takeAllUnsafe(): NonEmptyReadonlyArray<In> | undefined {
-    if (this.messages === 0) return undefined
-    const batches = this.batches
-    const first = batches[0]!.messages
-    let all = this.offset === 0 ? first : first.slice(this.offset)
-    for (let i = 1; i < batches.length; i++) all = all.concat(batches[i]!.messages)
-    this.batches = []
-    this.offset = 0
+  private takeAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    if (this.messages === 0) return this.error !== undefined ? Effect.fail(this.error) : this.awaitAll
+    let all = this.offset === 0 ? this.first : this.first.slice(this.offset)
+    for (const { messages } of this.more) all = all.concat(messages)
+    this.first = []
+    if (this.more.length > 0) this.more.length = 0
     this.took(this.messages, this.bytes)
-    return all as unknown as NonEmptyReadonlyArray<In>
+    return Effect.succeed(all as unknown as NonEmptyReadonlyArray<In>)
   }
 
-  readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> = Effect.suspend(() => {
-    const batch = this.takeAllUnsafe()
-    if (batch !== undefined) return Effect.succeed(batch)
-    return this.error !== undefined ? Effect.fail(this.error) : this.filledThenAll
-  })
+  private get awaitAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    if (this.waitForAll !== undefined) return this.waitForAll
+    const gone = Effect.sync(() => {
+      this.all = undefined
+    })
+    return this.waitForAll = Effect.callback((resume) => {
+      if (this.isReady) return resume(this.receiveAll)
+      if (this.all !== undefined) return resume(this.wait(this.receiveAll))
+      this.all = resume
+      return gone
+    })
+  }
 
-  readonly receive: Effect.Effect<In, ConnectionError> = Effect.suspend(() => {
-    if (this.messages === 0) {
-      return this.error !== undefined ? Effect.fail(this.error) : this.filledThenOne
-    }
-    const { bytes, messages } = this.batches[0]!
-    const message = messages[this.offset++]!
-    if (this.offset === messages.length) {
-      this.batches.shift()
+  readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> = Effect.suspend(() => this.takeAll())
+
+  private takeOne(): Effect.Effect<In, ConnectionError> {
+    if (this.messages === 0) return this.error !== undefined ? Effect.fail(this.error) : this.waitForOne
+    const message = this.first[this.offset++]!
+    if (this.offset < this.first.length) this.took(1, 0)
+    else {
+      const bytes = this.firstBytes
+      const next = this.more.length > 0 ? this.more.shift() : undefined
+      this.first = next === undefined ? [] : next.messages
+      this.firstBytes = next === undefined ? 0 : next.bytes
       this.offset = 0
       this.took(1, bytes)
-    } else {
-      this.took(1, 0)
     }
     return Effect.succeed(message)
-  })
+  }
+
+  readonly receive: Effect.Effect<In, ConnectionError> = Effect.suspend(() => this.takeOne())
 }

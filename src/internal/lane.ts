@@ -3,10 +3,10 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as ConnectionError from "../ConnectionError.ts"
+import type { Turns } from "./turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -50,26 +50,6 @@ export const makeEntry = <In>(id: number): Entry<In> => ({
   resume: undefined
 })
 
-/** Runs what was put off in one task: whoever is woken must not run in the middle of what woke it. */
-export class Later {
-  private tasks: Array<() => void> = []
-  private readonly dispatcher: Scheduler.SchedulerDispatcher
-
-  constructor(dispatcher: Scheduler.SchedulerDispatcher) {
-    this.dispatcher = dispatcher
-  }
-
-  run(task: () => void): void {
-    if (this.tasks.push(task) === 1) this.dispatcher.scheduleTask(this.flush, 0)
-  }
-
-  private readonly flush = (): void => {
-    const { tasks } = this
-    this.tasks = []
-    for (const task of tasks) task()
-  }
-}
-
 export interface LaneOptions<in out In, in out Out> {
   readonly connection: Conversation<In, Out>
   readonly scope: Scope.Closeable
@@ -77,7 +57,7 @@ export interface LaneOptions<in out In, in out Out> {
   readonly untouched: () => number
   /** The id that a response carries; without it responses come in the order of their requests. */
   readonly idOf: ((message: In) => number | undefined) | undefined
-  readonly later: Later
+  readonly turns: Turns
   /** The conversation is over: once, and before anything else of the lane runs. */
   readonly onEnd: () => void
 }
@@ -114,7 +94,7 @@ export class Lane<in out In, in out Out> {
 
   private settle(entry: Entry<In>, outcome: Outcome<In>): void {
     entry.outcome = outcome
-    if (!entry.abandoned) this.options.later.run(() => entry.resume?.(Effect.succeed(outcome)))
+    if (!entry.abandoned) this.options.turns.scheduleTask(() => entry.resume?.(Effect.succeed(outcome)))
   }
 
   /** Sends a request, and waits for what becomes of it. Has to run where only `restore` can be interrupted. */

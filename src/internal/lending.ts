@@ -7,10 +7,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../ConnectionError.ts"
 import { Pool } from "./pool.ts"
 import type { Environment, Happening, Item, PoolLimits, Waiter } from "./poolModel.ts"
+import { turnsOf } from "./turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -93,7 +95,7 @@ export const make = Effect.fnUntraced(function*<A, R>(
   const context = yield* Effect.context<R>()
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
-  const dispatcher = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
+  const turns = turnsOf(yield* Scheduler.Scheduler)
   const runFork = Effect.runForkWith(context) as Environment<A>["runFork"]
   const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
   const { ended, isReusable, isUsable, refill, retry } = options
@@ -140,7 +142,7 @@ export const make = Effect.fnUntraced(function*<A, R>(
             schedule: retry,
             while: (error) => error.isRetryable && needed()
           })
-      }, { limits, now, random: () => random.nextDoubleUnsafe(), dispatcher, runFork, ...extra })
+      }, { limits, now, random: () => random.nextDoubleUnsafe(), turns, runFork, ...extra })
       core.balance()
       return { core, sweeper: runFork(sweeping(core, refill, clock, now)) }
     },

@@ -3,7 +3,6 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
-import type * as Scheduler from "effect/Scheduler"
 import {
   type ConnectionError,
   make as makeError,
@@ -14,6 +13,7 @@ import {
 import type { Overflow } from "../Policy.ts"
 import { Pack, packable, type Packer } from "./packer.ts"
 import { Signal } from "./signal.ts"
+import type { Turns } from "./turns.ts"
 
 /** Bytes for a stream; a whole message, binary or text, for a message transport. */
 export type Frame = Uint8Array | string
@@ -39,12 +39,28 @@ interface Waiter {
   readonly resume: (effect: Effect.Effect<void, ConnectionError>) => void
 }
 
+interface Flusher {
+  readonly target: number
+  readonly resume: (effect: Effect.Effect<void, ConnectionError>) => void
+}
+
+// most connections never have anybody waiting
+const none: Set<never> = new Set()
+
 export interface Bounds {
   readonly messages: number
   readonly bytes: number
   readonly overflow: Overflow
   /** Fraction of a bound at or below which a full outbox is writable again. */
   readonly lowWater: number
+}
+
+/** The connection, as far as its outbox sees it. */
+export interface Owner {
+  /** There is something to write, or the end is near. */
+  readonly onWork: () => void
+  /** The policy is to end the connection: the peer is too slow. */
+  readonly endWith: (error: ConnectionError) => void
 }
 
 /**
@@ -54,16 +70,15 @@ export interface Bounds {
 export class Outbox {
   // accepted since the last write began, and then what waits behind a write in progress
   private fresh: Array<Frame | Pack> = []
-  private readonly data: Queue.Queue<Frame>
+  // made when something waits behind a write for the first time
+  private behind: Queue.Queue<Frame> | undefined
   private queued = 0
   private packSize = minPack
   private control: Array<Frame> = []
-  private readonly waiters = new Set<Waiter>()
-  private readonly flushers = new Set<
-    { target: number; resume: (effect: Effect.Effect<void, ConnectionError>) => void }
-  >()
-  private readonly work: Signal
+  private waiters: Set<Waiter> = none
+  private flushers: Set<Flusher> = none
   private readonly writable: Signal
+  private notified = false
   // the rest of a frame too large for one write
   private rest: Uint8Array | undefined
   private readonly split: boolean
@@ -83,30 +98,36 @@ export class Outbox {
   /** After the end: how many accepted messages no write had begun with. */
   untouched = 0
 
-  private readonly dispatcher: Scheduler.SchedulerDispatcher
+  private readonly turns: Turns
+  private readonly owner: Owner
 
-  private constructor(
-    data: Queue.Queue<Frame>,
-    dispatcher: Scheduler.SchedulerDispatcher,
-    bounds: Bounds,
-    split: boolean
-  ) {
-    this.data = data
-    this.dispatcher = dispatcher
-    this.work = new Signal(dispatcher, false)
-    this.writable = new Signal(dispatcher, true)
+  /**
+   * The owner is told, in a task of its own, that there is something to write or that the end is near; not while a write
+   * is in progress. `split`: large frames may be written in slices, so that progress inside them can be seen.
+   */
+  constructor(turns: Turns, bounds: Bounds, split: boolean, owner: Owner) {
+    this.turns = turns
+    this.writable = new Signal(turns, true)
     this.bounds = bounds
     this.split = split
+    this.owner = owner
   }
 
-  /** `split`: large frames may be written in slices, so that progress inside them can be seen. */
-  static make(dispatcher: Scheduler.SchedulerDispatcher, bounds: Bounds, split: boolean): Effect.Effect<Outbox> {
-    return Effect.map(Queue.unbounded<Frame>(), (data) => new Outbox(data, dispatcher, bounds, split))
+  private notify(): void {
+    if (this.notified || this.writing) return
+    this.notified = true
+    this.turns.scheduleTask(this)
+  }
+
+  /** @internal */
+  run(): void {
+    this.notified = false
+    this.owner.onWork()
   }
 
   /** Settles somebody who waits, in a task of its own: a sender must not run in the middle of the writer's turn. */
   private settle(waiter: Pick<Waiter, "resume">, effect: Effect.Effect<void, ConnectionError>): void {
-    this.dispatcher.scheduleTask(() => waiter.resume(effect), 0)
+    this.turns.scheduleTask(() => waiter.resume(effect))
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -119,7 +140,7 @@ export class Outbox {
 
   private accept(frame: Frame, size: number): void {
     if (this.mustQueue) {
-      Queue.offerUnsafe(this.data, frame)
+      Queue.offerUnsafe(this.behind ??= Effect.runSync(Queue.unbounded<Frame>()), frame)
       this.queued++
     } else this.fresh.push(frame)
     this.count(size)
@@ -134,7 +155,7 @@ export class Outbox {
     this.messages++
     this.bytes += size
     if (this.isFull) this.writable.close()
-    this.work.open()
+    this.notify()
   }
 
   private get isFull(): boolean {
@@ -155,7 +176,7 @@ export class Outbox {
   }
 
   private takeFresh(): Frame | undefined {
-    const first = this.fresh[0]
+    const first = this.fresh.length > 0 ? this.fresh[0] : undefined
     if (!(first instanceof Pack)) return this.fresh.shift() as Frame | undefined
     const frame = first.takeFirst()
     if (first.count === 0) this.fresh.shift()
@@ -163,7 +184,7 @@ export class Outbox {
   }
 
   private takeQueued(): Frame | undefined {
-    const exit = Queue.takeUnsafe(this.data)
+    const exit = this.behind === undefined ? undefined : Queue.takeUnsafe(this.behind)
     if (exit === undefined || Exit.isFailure(exit)) return undefined
     this.queued--
     return exit.value
@@ -194,8 +215,11 @@ export class Outbox {
         }
         this.accept(frame, size)
         return "accepted"
-      case "close":
-        return makeError(new SlowConsumer({ messages: this.messages, bytes: this.bytes }))
+      case "close": {
+        const error = makeError(new SlowConsumer({ messages: this.messages, bytes: this.bytes }))
+        this.owner.endWith(error)
+        return error
+      }
     }
   }
 
@@ -207,13 +231,11 @@ export class Outbox {
     const { size } = packer
     if (size >= packable || this.closedWith !== undefined || this.mustQueue) return false
     if (this.waiters.size > 0 || !this.fits(size)) return false
-    const last = this.fresh[this.fresh.length - 1]
-    if (last instanceof Pack && last.hasRoom(size)) last.add(packer)
-    else {
+    const { length } = this.fresh
+    const last = length > 0 ? this.fresh[length - 1] : undefined
+    if (!(last instanceof Pack && last.add(packer))) {
       if (last instanceof Pack) this.packSize = Math.min(maxPack, this.packSize * 2)
-      const pack = new Pack(Math.max(this.packSize, size))
-      pack.add(packer)
-      this.fresh.push(pack)
+      this.fresh.push(Pack.begin(packer, this.packSize))
     }
     this.count(size)
     return true
@@ -234,25 +256,18 @@ export class Outbox {
     this.relax()
   }
 
-  /** Takes all frames in order, waiting for room under `wait`. `onSlow` is told when the policy is to close. */
-  send(
-    frames: ReadonlyArray<Frame>,
-    onSlow: (error: ConnectionError) => void,
-    from = 0
-  ): Effect.Effect<void, ConnectionError> {
+  /** Takes all frames in order, waiting for room under `wait`. */
+  send(frames: ReadonlyArray<Frame>, from = 0): Effect.Effect<void, ConnectionError> {
     if (this.closedWith !== undefined) return Effect.fail(this.closedWith)
     for (let i = from; i < frames.length; i++) {
       const size = sizeOf(frames[i]!)
       // a burst of ours is no slowness of the peer's: the writer has its turn before the policy is applied
       if (this.messages > 0 && !this.writing && !this.fits(size)) {
-        return Effect.andThen(Effect.yieldNow, Effect.suspend(() => this.send(frames, onSlow, i)))
+        return Effect.andThen(Effect.yieldNow, Effect.suspend(() => this.send(frames, i)))
       }
       const result = this.offer(frames[i]!, size)
       if (result === "full") return this.wait(i === 0 ? frames : frames.slice(i))
-      if (typeof result === "object") {
-        if (result.reason._tag === "SlowConsumer") onSlow(result)
-        return Effect.fail(result)
-      }
+      if (typeof result === "object") return Effect.fail(result)
     }
     return Effect.void
   }
@@ -261,6 +276,7 @@ export class Outbox {
     return Effect.callback((resume) => {
       if (this.closedWith !== undefined) return resume(Effect.fail(this.closedWith))
       const waiter: Waiter = { frames, next: 0, resume }
+      if (this.waiters === none) this.waiters = new Set()
       this.waiters.add(waiter)
       this.admit()
       return Effect.sync(() => {
@@ -297,27 +313,32 @@ export class Outbox {
   offerControl(frame: Frame): void {
     if (this.closedWith !== undefined || this.control.length >= maxControl) return
     this.control.push(frame)
-    this.work.open()
+    this.notify()
   }
 
   get isWritable(): boolean {
     return this.closedWith === undefined && this.writable.isOpen
   }
 
-  readonly awaitWritable: Effect.Effect<void> = Effect.suspend(() =>
-    this.writable.isOpen ? Effect.void : Effect.andThen(this.writable.await, this.awaitWritable)
-  )
+  awaitWritable(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.writable.isOpen ? Effect.void : Effect.andThen(this.writable.await, this.awaitWritable())
+    )
+  }
 
   /** Waits until what was accepted before is handed to the transport. */
-  readonly flush: Effect.Effect<void, ConnectionError> = Effect.callback((resume) => {
-    if (this.ended) return resume(Effect.fail(this.closedWith!))
-    if (this.gone === this.accepted) return resume(Effect.void)
-    const flusher = { target: this.accepted, resume }
-    this.flushers.add(flusher)
-    return Effect.sync(() => {
-      this.flushers.delete(flusher)
+  get flush(): Effect.Effect<void, ConnectionError> {
+    return Effect.callback((resume) => {
+      if (this.ended) return resume(Effect.fail(this.closedWith!))
+      if (this.gone === this.accepted) return resume(Effect.void)
+      const flusher = { target: this.accepted, resume }
+      if (this.flushers === none) this.flushers = new Set()
+      this.flushers.add(flusher)
+      return Effect.sync(() => {
+        this.flushers.delete(flusher)
+      })
     })
-  })
+  }
 
   setBounds(bounds: Bounds): void {
     this.bounds = bounds
@@ -350,14 +371,13 @@ export class Outbox {
     return this.isEmpty ? this.closedWith : undefined
   }
 
-  /** Waits until there may be something to write. */
-  get awaitWork(): Effect.Effect<void> {
-    return this.work.await
+  get isClosed(): boolean {
+    return this.closedWith !== undefined
   }
 
-  /** Work is given to `serve` first; what it leaves, and the end, is the work of whoever waits. */
-  set serve(serve: () => boolean) {
-    this.work.serve = () => this.closedWith === undefined && !this.writing && serve()
+  /** Whether there is something to write, or nothing ever will be again. */
+  get hasWork(): boolean {
+    return this.closedWith !== undefined || !this.isEmpty
   }
 
   /** The next write: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
@@ -379,11 +399,12 @@ export class Outbox {
     }
     let packed = 0
     while (this.messages > 0 && size < writeBytes) {
-      const pack = this.fresh[0]
+      const pack = this.fresh.length > 0 ? this.fresh[0] : undefined
       if (pack instanceof Pack) {
         const { bytes, count } = pack
         if (size > 0 && size + bytes > writeBytes) break
-        this.fresh.shift()
+        if (this.fresh.length === 1) this.fresh.pop()
+        else this.fresh.shift()
         this.messages -= count
         this.bytes -= bytes
         this.taken += count
@@ -400,10 +421,7 @@ export class Outbox {
     }
     // the next buffer is as large as what was packed this time
     if (packed > 0) this.packSize = Math.max(minPack, Math.min(maxPack, packed))
-    if (batch.length === 0) {
-      if (this.closedWith === undefined) this.work.close()
-      return undefined
-    }
+    if (batch.length === 0) return undefined
     this.relax()
     if (this.waiters.size > 0) this.admit()
     return this.begin(batch, size)
@@ -451,7 +469,7 @@ export class Outbox {
     this.waiters.clear()
     for (const waiter of waiters) this.settle(waiter, Effect.fail(error))
     this.writable.open()
-    this.work.open()
+    this.notify()
   }
 
   /** Nothing more is written: waiting flushes fail. Returns how many accepted messages never left. */

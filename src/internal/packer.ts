@@ -4,7 +4,7 @@ import type { CodecReason } from "../ConnectionError.ts"
 import { FrameTooLong } from "../ConnectionError.ts"
 import { sizeOver } from "./decoder.ts"
 import type { Framing } from "./framing.ts"
-import type { Payload } from "./payload.ts"
+import * as Payloads from "./payload.ts"
 import { utf8 } from "./utf8.ts"
 
 /** A larger frame is a buffer of its own: copying it would cost more than it saves. */
@@ -25,17 +25,28 @@ export interface Packer<in Out> {
   readonly frame: () => Uint8Array
 }
 
-export const makePacker = <In, Out>(framing: Framing, payload: Payload<In, Out>, limit: number): Packer<Out> => {
+export const makePacker = <In, Out>(
+  framing: Framing,
+  payload: Payloads.Payload<In, Out>,
+  limit: number
+): Packer<Out> => {
   const { encodeInto, encodeText, encodedSize } = framing
   let size = 0
   // a payload that is framed as it is written, or a frame
   let body: Uint8Array = new Uint8Array(0)
   let framed = false
 
+  const known: unknown = payload
+  const isBytes = known === Payloads.bytes
+
   const prepare = (message: Out): CodecReason | undefined => {
-    const encoded = payload.encode(message)
-    if (Result.isFailure(encoded)) return encoded.failure
-    const content = encoded.success
+    let content: Uint8Array | string
+    if (isBytes && message instanceof Uint8Array) content = message
+    else {
+      const encoded = payload.encode(message)
+      if (Result.isFailure(encoded)) return encoded.failure
+      content = encoded.success
+    }
     const over = sizeOver(content, limit)
     if (over > 0) return new FrameTooLong({ direction: "encode", size: over, limit })
     if (typeof content === "string" && encodeText !== undefined) return finish(encodeText(content))
@@ -75,53 +86,91 @@ export const makePacker = <In, Out>(framing: Framing, payload: Payload<In, Out>,
   }
 }
 
-/** Frames behind each other, waiting for one write. */
+// what is written into at the moment, and how far; the buffers of small frames are cut from it
+const slabSize = 64 * 1024
+let slab = new Uint8Array(0)
+let used = 0
+
+/** What has to wait for the peer: a copy, where it is a small piece of a large buffer, which it would keep alive. */
+export const detach = <A extends Uint8Array | string>(frame: A): A | Uint8Array =>
+  typeof frame !== "string" && frame.buffer.byteLength > 2 * frame.byteLength + packable ? new Uint8Array(frame) : frame
+
+// written ones, to be used again: nearly every turn of every connection needs one for a moment
+const spare: Array<Pack> = []
+const mostSpare = 16
+
+/** Frames behind each other, waiting for one write. Their bytes are a piece of a buffer that others have pieces of. */
 export class Pack {
-  private readonly buffer: Uint8Array
-  private readonly ends: Array<number> = []
+  private buffer = slab
   private start = 0
+  private end = 0
+  // where the buffer goes on with something else
+  private limit = 0
+  // of these as many as `added`: an array that is emptied would be a new one each time
+  private readonly ends: Array<number> = []
+  private added = 0
   private taken = 0
 
-  constructor(capacity: number) {
-    this.buffer = new Uint8Array(capacity)
-  }
-
-  private get end(): number {
-    return this.ends.length === this.taken ? this.start : this.ends[this.ends.length - 1]!
+  /** Begins with the frame that was prepared last. At least `reserve` bytes are kept for what follows. */
+  static begin(packer: Packer<never>, reserve: number): Pack {
+    const pack = spare.length > 0 ? spare.pop()! : new Pack()
+    const size = Math.max(packer.size, reserve)
+    if (slab.length - used < size) {
+      slab = new Uint8Array(Math.max(slabSize, size))
+      used = 0
+    }
+    pack.buffer = slab
+    pack.start = used
+    pack.end = used + packer.size
+    used += size
+    pack.limit = used
+    pack.ends[0] = pack.end
+    pack.added = 1
+    pack.taken = 0
+    packer.write(slab, pack.start)
+    return pack
   }
 
   get count(): number {
-    return this.ends.length - this.taken
+    return this.added - this.taken
   }
 
   get bytes(): number {
     return this.end - this.start
   }
 
-  hasRoom(size: number): boolean {
-    return this.buffer.byteLength - this.end >= size
+  /** Adds the frame that was prepared last; false when there is no room. */
+  add(packer: Packer<never>): boolean {
+    const end = this.end + packer.size
+    if (end > this.limit) {
+      // the last one of its buffer grows
+      if (this.buffer !== slab || this.limit !== used || end > slab.length) return false
+      this.limit = used = end
+    }
+    packer.write(this.buffer, this.end)
+    this.end = end
+    this.ends[this.added++] = end
+    return true
   }
 
-  add(packer: Packer<never>): void {
-    const at = this.end
-    packer.write(this.buffer, at)
-    this.ends.push(at + packer.size)
-  }
-
-  /** All frames as one. */
+  /** All frames as one. This must not be used any more afterwards. */
   all(): Uint8Array {
-    return this.buffer.subarray(this.start, this.end)
+    if (this.buffer === slab && this.limit === used) used = this.end
+    const all = this.buffer.subarray(this.start, this.end)
+    if (spare.length < mostSpare) spare.push(this)
+    return all
   }
 
   takeFirst(): Uint8Array {
     const end = this.ends[this.taken++]!
-    const frame = this.buffer.subarray(this.start, end)
+    const frame = this.buffer.slice(this.start, end)
     this.start = end
     return frame
   }
 
   /** Takes back the frames added last. */
   dropLast(count: number): void {
-    this.ends.length -= count
+    this.added -= count
+    this.end = this.added > this.taken ? this.ends[this.added - 1]! : this.start
   }
 }

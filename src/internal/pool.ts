@@ -82,8 +82,8 @@ export class Pool<A> {
     this.resource = resource
     this.env = env
     this.limits = env.limits
-    this.wake = new Signal(env.dispatcher, false)
-    this.emptied = new Signal(env.dispatcher, false)
+    this.wake = new Signal(env.turns, false)
+    this.emptied = new Signal(env.turns, false)
   }
 
   /** Open or about to be. */
@@ -247,7 +247,7 @@ export class Pool<A> {
     this.waiters.delete(waiter)
     waiter.outcome = outcome
     if (this.settled.push(waiter) === 1 && !this.returning && !this.flushing) {
-      this.env.dispatcher.scheduleTask(this.flush, 0)
+      this.env.turns.scheduleTask(this.flush)
     }
   }
 

@@ -1,11 +1,11 @@
 /** What a pool is made of, and what it is told. */
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { ConnectionError } from "../ConnectionError.ts"
 import type { Place } from "./line.ts"
+import type { Turns } from "./turns.ts"
 
 type Failure = ConnectionError
 
@@ -144,7 +144,7 @@ export interface Environment<A> {
   readonly limits: PoolLimits
   readonly now: () => number
   readonly random: () => number
-  readonly dispatcher: Scheduler.SchedulerDispatcher
+  readonly turns: Turns
   readonly runFork: <B, E>(effect: Effect.Effect<B, E>) => Fiber.Fiber<B, E>
   readonly shared?: Shared<A> | undefined
   /** Nothing is open, and nobody waits. */

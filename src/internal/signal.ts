@@ -1,43 +1,41 @@
 /** A latch that wakes its waiters in a task of their own. */
 import * as Effect from "effect/Effect"
-import type * as Scheduler from "effect/Scheduler"
+import type { Turns } from "./turns.ts"
 
 /**
- * `Latch.openUnsafe` runs whoever waits inside the call: a writer woken by the first of 32 messages would write just that
- * one, in the middle of the sender's turn. Here everything done in one turn is seen by one wake-up.
+ * `Latch.openUnsafe` runs whoever waits inside the call: a receiver woken by the first of 32 messages would take just that
+ * one, in the middle of the reader's turn. Here everything done in one turn is seen by one wake-up.
  */
 export class Signal {
-  private waiters: Array<() => void> = []
+  private waiters: Array<() => void> | undefined
   private scheduled = false
-  private readonly dispatcher: Scheduler.SchedulerDispatcher
-  /** Runs before waiters are woken; true when there is nothing left to wake them for. */
-  serve: (() => boolean) | undefined
+  private readonly turns: Turns
   isOpen: boolean
 
-  constructor(dispatcher: Scheduler.SchedulerDispatcher, isOpen: boolean) {
-    this.dispatcher = dispatcher
+  constructor(turns: Turns, isOpen: boolean) {
+    this.turns = turns
     this.isOpen = isOpen
   }
 
   open(): void {
     if (this.isOpen) return
     this.isOpen = true
-    if (this.waiters.length === 0 || this.scheduled) return
+    if (this.waiters === undefined || this.scheduled) return
     this.scheduled = true
-    this.dispatcher.scheduleTask(this.flush, 0)
+    this.turns.scheduleTask(this)
   }
 
   close(): void {
     this.isOpen = false
   }
 
-  private readonly flush = (): void => {
+  /** @internal */
+  run(): void {
     this.scheduled = false
-    if (this.serve?.() === true) return
     // closed again meanwhile: they look again, and wait again
-    const waiters = this.waiters
-    this.waiters = []
-    for (const waiter of waiters) waiter()
+    const { waiters } = this
+    this.waiters = undefined
+    if (waiters !== undefined) { for (const waiter of waiters) waiter() }
   }
 
   /** Waits until it is opened, and goes on with an effect. It may be closed again by then: look before relying on it. */
@@ -45,13 +43,17 @@ export class Signal {
     return Effect.callback<A, E>((resume) => {
       if (this.isOpen) return resume(next)
       const waiter = (): void => resume(next)
-      this.waiters.push(waiter)
+      if (this.waiters === undefined) this.waiters = [waiter]
+      else this.waiters.push(waiter)
       return Effect.sync(() => {
-        const index = this.waiters.indexOf(waiter)
-        if (index !== -1) this.waiters.splice(index, 1)
+        const { waiters } = this
+        const index = waiters === undefined ? -1 : waiters.indexOf(waiter)
+        if (index !== -1) waiters!.splice(index, 1)
       })
     })
   }
 
-  readonly await: Effect.Effect<void> = this.andThen(Effect.void)
+  get await(): Effect.Effect<void> {
+    return this.andThen(Effect.void)
+  }
 }

@@ -27,6 +27,11 @@ export interface Transport {
    * socket's writer has to do it, or to say why it cannot. A write without a fiber is what makes small messages cheap.
    */
   readonly writeNow?: ((chunks: NonEmptyReadonlyArray<Uint8Array | string>) => boolean) | undefined
+  /**
+   * Offers everything that is read to `take` as it comes, while a pull waits for it. True: it was taken, and the pull waits
+   * on. False: the pull gets it. A read without a fiber, as `writeNow` is a write without one.
+   */
+  readonly onRead?: ((take: (chunk: Uint8Array | string) => boolean) => void) | undefined
 }
 
 const stream: Transport = { messages: false }

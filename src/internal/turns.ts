@@ -4,44 +4,89 @@ import type * as Scheduler from "effect/Scheduler"
 // what a task wakes is done in the same turn, but the event loop is not kept from its sockets
 const mostRounds = 4
 
+/** Something to do; what is done again and again is one object, and no closure each time. */
+export interface Task {
+  readonly run: () => void
+}
+
 /**
  * A fiber has a dispatcher of its own, and each dispatcher asks the event loop for a turn of its own. With a thousand
  * connections that are woken by one poll, the turns cost more than what is done in them.
  */
-class Turns implements Scheduler.SchedulerDispatcher {
+export class Turns implements Scheduler.SchedulerDispatcher {
   private readonly dispatcher: Scheduler.SchedulerDispatcher
-  private tasks: Array<() => void> = []
+  private tasks: Array<Task | (() => void)> = []
   private scheduled = false
+  private running = false
 
   constructor(dispatcher: Scheduler.SchedulerDispatcher) {
     this.dispatcher = dispatcher
   }
 
-  scheduleTask(task: () => void): void {
+  scheduleTask(task: Task | (() => void)): void {
     this.tasks.push(task)
-    if (this.scheduled) return
+    this.schedule()
+  }
+
+  /** Does something after so many turns of the event loop, in which it delivers what waits. */
+  after(turns: number, task: () => void): void {
+    this.dispatcher.scheduleTask(turns > 1 ? () => this.after(turns - 1, task) : () => this.turn(task), 0)
+  }
+
+  private schedule(): void {
+    if (this.scheduled || this.running) return
     this.scheduled = true
-    this.dispatcher.scheduleTask(this.run, 0)
+    this.dispatcher.scheduleTask(this.onScheduled, 0)
+  }
+
+  /**
+   * Does at once what the event loop brought, such as a read, and then all that it made due: it is in a turn of the event
+   * loop already, and needs no other.
+   */
+  turn(task: () => void): void {
+    const outermost = this.begin()
+    try {
+      task()
+    } finally {
+      if (outermost) this.finish()
+    }
+  }
+
+  /** The same for whoever has no function to give, and throws nothing: `finish` if this is true. */
+  begin(): boolean {
+    if (this.running) return false
+    return this.running = true
   }
 
   flush(): void {
     this.dispatcher.flush()
   }
 
-  private readonly run = (): void => {
-    let tasks: Array<() => void> = []
+  private readonly onScheduled = (): void => {
+    this.scheduled = false
+    this.finish()
+  }
+
+  /** Ends a turn: does all that is due. */
+  finish(): void {
+    this.running = true
+    let tasks: typeof this.tasks = []
     let at = 0
     try {
       for (let round = 0; round < mostRounds && this.tasks.length > 0; round++) {
         tasks = this.tasks
         this.tasks = []
-        for (at = 0; at < tasks.length;) tasks[at++]!()
+        for (at = 0; at < tasks.length;) {
+          const task = tasks[at++]!
+          if (typeof task === "function") task()
+          else task.run()
+        }
       }
     } finally {
+      this.running = false
       // a task that throws takes no other with it
       if (at < tasks.length) this.tasks = tasks.slice(at).concat(this.tasks)
-      this.scheduled = this.tasks.length > 0
-      if (this.scheduled) this.dispatcher.scheduleTask(this.run, 0)
+      if (this.tasks.length > 0) this.schedule()
     }
   }
 }
@@ -49,7 +94,7 @@ class Turns implements Scheduler.SchedulerDispatcher {
 const all = new WeakMap<Scheduler.Scheduler, Turns>()
 
 /** The turns of a scheduler. */
-export const turnsOf = (scheduler: Scheduler.Scheduler): Scheduler.SchedulerDispatcher => {
+export const turnsOf = (scheduler: Scheduler.Scheduler): Turns => {
   const known = all.get(scheduler)
   if (known !== undefined) return known
   const turns = new Turns(scheduler.makeDispatcher())

@@ -17,8 +17,9 @@ import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import * as Address from "./internal/address.ts"
+import { makeSocket } from "./internal/duplex.ts"
 import * as Options from "./internal/options.ts"
-import { linger, makeSocket, noop, setTcpOptions, tcpOptions, unsent, writeNow } from "./internal/stream.ts"
+import { linger, noop, setTcpOptions, tcpOptions, unsent, writeNow } from "./internal/stream.ts"
 import * as WebSocket from "./internal/webSocket.ts"
 
 /**
@@ -105,7 +106,7 @@ export const make = (url: string, options: DialOptions = {}): Effect.Effect<Sock
     const { address } = settings
     return address.scheme === "ws" || address.scheme === "wss"
       ? makeWebSocket(url, settings)
-      : makeStream(address, settings)
+      : Effect.succeed(makeStream(address, settings))
   })
 
 interface Settings {
@@ -178,7 +179,7 @@ const connect = (address: Address.Address, settings: Settings): readonly [Net.So
   return [Tls.connect(secured), "secureConnect"]
 }
 
-const makeStream = (address: Address.Address, settings: Settings): Effect.Effect<Socket.Socket> => {
+const makeStream = (address: Address.Address, settings: Settings): Socket.Socket => {
   let current: Net.Socket | undefined
   const unix = address.scheme === "unix"
   // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
@@ -209,7 +210,7 @@ const makeStream = (address: Address.Address, settings: Settings): Effect.Effect
       }
     })
   })
-  return makeSocket(open, () => current, {
+  return makeSocket(open, {
     messages: false,
     get local() {
       return current === undefined ? undefined : unix ? `unix:${address.path}` : Address.localOf(current)
@@ -217,7 +218,7 @@ const makeStream = (address: Address.Address, settings: Settings): Effect.Effect
     remote: unix ? address.path : Address.formatInet(address.host, address.port),
     unsent: () => current === undefined ? 0 : unsent(current),
     writeNow: (chunks) => current !== undefined && writeNow(current, chunks)
-  }, { openTimeout: settings.openTimeout })
+  }, settings.openTimeout)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

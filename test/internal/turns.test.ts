@@ -20,9 +20,9 @@ describe("turns", () => {
     const order: Array<string> = []
     turns.scheduleTask(() => {
       order.push("a")
-      turns.scheduleTask(() => order.push("woken by a"), 0)
-    }, 0)
-    turns.scheduleTask(() => order.push("b"), 0)
+      turns.scheduleTask(() => order.push("woken by a"))
+    })
+    turns.scheduleTask(() => order.push("b"))
     assert.strictEqual(due.length, 1)
     turn()
     assert.deepStrictEqual(order, ["a", "b", "woken by a"])
@@ -35,9 +35,9 @@ describe("turns", () => {
     let rounds = 0
     const again = () => {
       rounds++
-      turns.scheduleTask(again, 0)
+      turns.scheduleTask(again)
     }
-    turns.scheduleTask(again, 0)
+    turns.scheduleTask(again)
     turn()
     assert.strictEqual(rounds, 4)
     assert.strictEqual(due.length, 1)
@@ -49,15 +49,54 @@ describe("turns", () => {
     const { due, scheduler, turn } = make()
     const turns = turnsOf(scheduler)
     const order: Array<string> = []
-    turns.scheduleTask(() => turns.scheduleTask(() => order.push("c"), 0), 0)
+    turns.scheduleTask(() => turns.scheduleTask(() => order.push("c")))
     turns.scheduleTask(() => {
       throw new Error("no")
-    }, 0)
-    turns.scheduleTask(() => order.push("b"), 0)
+    })
+    turns.scheduleTask(() => order.push("b"))
     assert.throws(turn, "no")
     assert.strictEqual(due.length, 1)
     turn()
     assert.deepStrictEqual(order, ["b", "c"])
+  })
+
+  it("what the event loop brings is done at once with all that it makes due, also within another", () => {
+    const { due, scheduler, turn } = make()
+    const turns = turnsOf(scheduler)
+    const order: Array<string> = []
+    const later = (name: string) => turns.scheduleTask(() => order.push(name))
+    turns.turn(() => {
+      later("due")
+      turns.turn(() => {
+        order.push("inner")
+        later("due of inner")
+      })
+      order.push("outer")
+    })
+    assert.deepStrictEqual(order, ["inner", "outer", "due", "due of inner"])
+    assert.strictEqual(due.length, 0)
+    // what waits for the event loop already goes first, and is not done twice
+    later("before")
+    turns.turn(() => later("after"))
+    assert.deepStrictEqual(order.slice(4), ["before", "after"])
+    turn()
+    assert.strictEqual(order.length, 6)
+  })
+
+  it("what throws in a turn is thrown, and what it made due is done", () => {
+    const { scheduler } = make()
+    const turns = turnsOf(scheduler)
+    let done = false
+    assert.throws(() =>
+      turns.turn(() => {
+        turns.scheduleTask(() => done = true)
+        throw new Error("no")
+      }), "no")
+    assert.isTrue(done)
+    // and the next one is no inner one
+    let next = false
+    turns.turn(() => turns.scheduleTask(() => next = true))
+    assert.isTrue(next)
   })
 
   it("a scheduler has one, another scheduler another", () => {

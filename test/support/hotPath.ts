@@ -55,11 +55,13 @@ const chunk = Buffer.concat(Array.from({ length: messages }, () => {
 
 type Handler = (connection: Connection.Connection<Uint8Array>) => Effect.Effect<never, unknown>
 
-const cost = (handle: Handler): Cost => {
+/** `direct`: on a transport as TCP is, which reads and writes without a fiber. */
+const cost = (handle: Handler, direct: boolean): Cost => {
   const scheduler = new CountingScheduler()
   let written = 0
   let resume: (effect: Effect.Effect<[Uint8Array]>) => void = () => {}
-  const socket = Socket.make({
+  let take: (chunk: Uint8Array) => boolean = () => false
+  const plain = Socket.make({
     reader: Effect.succeed({
       pull: Effect.callback<[Uint8Array]>((waiting) => {
         resume = waiting
@@ -73,6 +75,14 @@ const cost = (handle: Handler): Cost => {
           for (const chunk of chunks) written += chunk.length
         })
     })
+  })
+  const socket = !direct ? plain : Connection.describe(plain, {
+    messages: false,
+    writeNow: (chunks) => {
+      for (const chunk of chunks) written += chunk.length
+      return true
+    },
+    onRead: (taker) => take = taker
   })
   const isPing = (message: Uint8Array): boolean => message.length === 8
   const heartbeat = Heartbeat.make<Uint8Array, Uint8Array>({
@@ -88,7 +98,7 @@ const cost = (handle: Handler): Cost => {
 
   const echo = (): void => {
     const before = written
-    resume(Effect.succeed([chunk]))
+    if (!take(chunk)) resume(Effect.succeed([chunk]))
     scheduler.run()
     if (written - before !== chunk.length) throw new Error(`${written - before} of ${chunk.length} bytes came back`)
   }
@@ -104,15 +114,19 @@ const cost = (handle: Handler): Cost => {
   return { bytes: bytes / (batches * messages), tasks: (scheduler.tasks - tasks) / batches }
 }
 
-const perMessage = cost((connection) =>
+const message: Handler = (connection) =>
   Effect.gen(function*() {
     while (true) yield* connection.send(yield* connection.receive)
   })
-)
-const perBatch = cost((connection) =>
+const batch: Handler = (connection) =>
   Effect.gen(function*() {
     while (true) yield* connection.sendAll(yield* connection.receiveAll)
   })
-)
 
-process.stdout.write(JSON.stringify({ perMessage, perBatch }), () => process.exit(0))
+const costs = {
+  perMessage: cost(message, true),
+  perBatch: cost(batch, true),
+  perMessageInFibers: cost(message, false),
+  perBatchInFibers: cost(batch, false)
+}
+process.stdout.write(JSON.stringify(costs), () => process.exit(0))

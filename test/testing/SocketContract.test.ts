@@ -18,13 +18,8 @@ interface Deviation {
 const deviations: ReadonlyArray<Deviation> = [
   {
     of: /^tls$/,
-    checks: /^a peer that closed before the reader was acquired/,
-    reason: "Node has read the FIN and emitted `end` before NodeSocket listens for it, so the first pull waits for ever"
-  },
-  {
-    of: /^tls$/,
     checks: /^an interrupted dial/,
-    reason: "the same, for a client that is gone before the server gets to it",
+    reason: "a client that is gone before the server gets to it",
     sometimes: true
   }
 ]

@@ -27,6 +27,48 @@ export interface LengthPrefixOptions extends FramingOptions {
   readonly strip?: number | undefined
 }
 
+/** Where the length is, and what of the frame is payload. */
+interface Layout {
+  readonly width: number
+  readonly big: boolean
+  readonly offset: number
+  readonly adjustment: number
+  readonly size: number
+  readonly strip: number
+}
+
+class LengthHeader implements Header {
+  private readonly layout: Layout
+  readonly most: number
+  size: number
+  body = 0
+  strip: number
+  invalid: string | undefined
+
+  constructor(layout: Layout) {
+    this.layout = layout
+    this.most = layout.size
+    this.size = layout.size
+    this.strip = layout.strip
+  }
+
+  read(bytes: Uint8Array, pos: number, end: number): boolean {
+    const { adjustment, big, offset, size, strip, width } = this.layout
+    if (end - pos < size) return false
+    const at = pos + offset
+    let length = 0
+    // not by shifts: they are 32 bits wide and signed
+    for (let i = 0; i < width; i++) length = length * 256 + bytes[big ? at + i : at + width - 1 - i]
+    this.body = length + adjustment
+    if (this.body < 0) {
+      this.invalid = `length ${length} with adjustment ${adjustment} ends before its header`
+    } else if (size + this.body < strip) {
+      this.invalid = `a frame of ${size + this.body} bytes has no ${strip} bytes to strip`
+    }
+    return true
+  }
+}
+
 export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
   const width: number = oneOf("bytes", options.bytes ?? 4, [1, 2, 3, 4, 8])
   const big = oneOf("endian", options.endian ?? "big", ["big", "little"]) === "big"
@@ -35,6 +77,7 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
   const size = offset + width
   const strip = integer("strip", options.strip ?? size, 0)
   const policy = tooLongOf(options)
+  const layout: Layout = { width, big, offset, adjustment, size, strip }
   const most = 2 ** (8 * width) - 1
   // the usual one is written without a loop
   const plain = width === 4 && big && offset === 0
@@ -61,28 +104,7 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
     name: "lengthPrefix",
     skips: policy.skips,
     decoder(limit) {
-      const header: Header = {
-        most: size,
-        size,
-        body: 0,
-        strip,
-        invalid: undefined,
-        read(bytes, pos, end) {
-          if (end - pos < size) return false
-          const at = pos + offset
-          let length = 0
-          // not by shifts: they are 32 bits wide and signed
-          for (let i = 0; i < width; i++) length = length * 256 + bytes[big ? at + i : at + width - 1 - i]
-          header.body = length + adjustment
-          if (header.body < 0) {
-            header.invalid = `length ${length} with adjustment ${adjustment} ends before its header`
-          } else if (size + header.body < strip) {
-            header.invalid = `a frame of ${size + header.body} bytes has no ${strip} bytes to strip`
-          }
-          return true
-        }
-      }
-      return sized(header, limit, policy)
+      return sized(new LengthHeader(layout), limit, policy)
     },
     encode(payload) {
       const total = strip + payload.length

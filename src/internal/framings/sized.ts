@@ -26,85 +26,101 @@ export const refuse = (detail: string) => Result.fail(new InvalidLength({ direct
 
 const empty = new Uint8Array(0)
 
-export const sized = (header: Header, limit: number, policy: TooLong): FrameDecoder => {
-  const queue = new ByteQueue()
+/** A class with its accessor on the prototype: there is one for each connection, and it is asked for each read. */
+class Sized implements FrameDecoder {
+  private readonly header: Header
+  private readonly limit: number
+  private readonly policy: TooLong
+  private readonly queue = new ByteQueue()
   // the bytes of a header that is split; made when that happens for the first time
-  let head = empty
+  private head = empty
   // bytes that have come of the unfinished frame, and whether its header is complete
-  let come = 0
-  let inside = false
+  private come = 0
+  private inside = false
+
+  constructor(header: Header, limit: number, policy: TooLong) {
+    this.header = header
+    this.limit = limit
+    this.policy = policy
+  }
+
+  get pending(): number {
+    return this.come
+  }
 
   /** Takes note of a complete header, which ends at `end` in `bytes`, of a frame that is not. */
-  const begin = (bytes: Uint8Array, end: number, skipped: Array<FrameTooLong>): CodecReason | undefined => {
+  private begin(bytes: Uint8Array, end: number, skipped: Array<FrameTooLong>): CodecReason | undefined {
+    const { header } = this
     const size = header.size + header.body - header.strip
-    inside = true
-    come = header.size
-    if (size <= limit) {
+    this.inside = true
+    this.come = header.size
+    if (size <= this.limit) {
       // what of the header is payload
-      if (header.strip < header.size) queue.copy(bytes.subarray(end - header.size + header.strip, end))
+      if (header.strip < header.size) this.queue.copy(bytes.subarray(end - header.size + header.strip, end))
       return undefined
     }
-    const error = tooLong(size, limit)
-    if (!policy.skips) return error
-    if (policy.atHeader) skipped.push(error)
+    const error = tooLong(size, this.limit)
+    if (!this.policy.skips) return error
+    if (this.policy.atHeader) skipped.push(error)
     return undefined
   }
 
   /** Goes on with the body and returns where it ends in the chunk. */
-  const advance = (chunk: Uint8Array, pos: number, frames: Array<Uint8Array>, skipped: Array<FrameTooLong>): number => {
+  private advance(chunk: Uint8Array, pos: number, frames: Array<Uint8Array>, skipped: Array<FrameTooLong>): number {
+    const { come, header, queue } = this
     const total = header.size + header.body
     const left = total - come
     const end = pos + Math.min(left, chunk.length - pos)
-    inside = end - pos < left
-    if (total - header.strip > limit) {
-      if (!inside && !policy.atHeader) skipped.push(tooLong(total - header.strip, limit))
+    const inside = end - pos < left
+    this.inside = inside
+    if (total - header.strip > this.limit) {
+      if (!inside && !this.policy.atHeader) skipped.push(tooLong(total - header.strip, this.limit))
     } else {
       const piece = chunk.subarray(Math.min(end, pos + Math.max(0, header.strip - come)), end)
       if (inside) queue.push(piece, chunk.length)
       else frames.push(queue.take(queue.size, piece))
     }
-    come = inside ? come + end - pos : 0
+    this.come = inside ? come + end - pos : 0
     return end
   }
 
-  return {
-    get pending() {
-      return come
-    },
-    write(chunk, frames, skipped) {
-      const end = chunk.length
-      let pos = 0
-      for (;;) {
-        if (inside) pos = advance(chunk, pos, frames, skipped)
-        if (inside || pos === end) return undefined
-        // a header that was split goes on in `head`
-        const split = come > 0
-        const bytes = split ? head : chunk
-        const start = split ? 0 : pos
-        let to = end
-        if (split) {
-          to = Math.min(header.most, come + end - pos)
-          head.set(chunk.subarray(pos, pos + to - come), come)
+  write(chunk: Uint8Array, frames: Array<Uint8Array>, skipped: Array<FrameTooLong>): CodecReason | undefined {
+    const { header, limit } = this
+    const end = chunk.length
+    let pos = 0
+    for (;;) {
+      if (this.inside) pos = this.advance(chunk, pos, frames, skipped)
+      if (this.inside || pos === end) return undefined
+      // a header that was split goes on in `head`
+      const { come } = this
+      const split = come > 0
+      const bytes = split ? this.head : chunk
+      const start = split ? 0 : pos
+      let to = end
+      if (split) {
+        to = Math.min(header.most, come + end - pos)
+        bytes.set(chunk.subarray(pos, pos + to - come), come)
+      }
+      if (!header.read(bytes, start, to)) {
+        if (!split) {
+          if (this.head.length === 0) this.head = new Uint8Array(header.most)
+          this.head.set(chunk.subarray(pos))
         }
-        if (!header.read(bytes, start, to)) {
-          if (!split) {
-            if (head.length === 0) head = new Uint8Array(header.most)
-            head.set(chunk.subarray(pos))
-          }
-          come = to - start
-          return undefined
-        }
-        if (header.invalid !== undefined) return new InvalidLength({ direction: "decode", detail: header.invalid })
-        const total = header.size + header.body
-        if (!split && total <= end - pos && total - header.strip <= limit) {
-          frames.push(chunk.subarray(pos + header.strip, pos + total))
-          pos += total
-        } else {
-          pos += header.size - come
-          const error = begin(bytes, start + header.size, skipped)
-          if (error !== undefined) return error
-        }
+        this.come = to - start
+        return undefined
+      }
+      if (header.invalid !== undefined) return new InvalidLength({ direction: "decode", detail: header.invalid })
+      const total = header.size + header.body
+      if (!split && total <= end - pos && total - header.strip <= limit) {
+        frames.push(chunk.subarray(pos + header.strip, pos + total))
+        pos += total
+      } else {
+        pos += header.size - come
+        const error = this.begin(bytes, start + header.size, skipped)
+        if (error !== undefined) return error
       }
     }
   }
 }
+
+export const sized = (header: Header, limit: number, policy: TooLong): FrameDecoder => new Sized(header, limit, policy)

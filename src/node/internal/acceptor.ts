@@ -14,9 +14,10 @@ import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import type { Transport } from "../../internal/transport.ts"
 import * as Address from "./address.ts"
+import { makeSocket } from "./duplex.ts"
 import * as Handshakes from "./handshakes.ts"
 import type * as Options from "./options.ts"
-import { linger, makeSocket, noop, type tcpOptions, unsent, writeNow } from "./stream.ts"
+import { linger, noop, type tcpOptions, unsent, writeNow } from "./stream.ts"
 import * as WebSocket from "./webSocket.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
@@ -187,20 +188,18 @@ export const make = (settings: Settings) => {
 
   function openStream(arrival: Arrival, conn: Net.Socket): Opened {
     return {
-      socket: makeSocket(
+      socket: Effect.succeed(makeSocket(
         Effect.acquireRelease(
           Effect.as(claim(arrival, conn), conn),
           (conn) => Effect.sync(() => linger(conn, settings.linger))
         ),
-        () => conn,
         {
           messages: false,
           ...arrival.addresses,
           unsent: () => unsent(conn),
           writeNow: (chunks) => writeNow(conn, chunks)
-        },
-        { tlsServer: true }
-      ),
+        }
+      )),
       services: Context.make(NodeSocket.NetSocket, conn)
     }
   }

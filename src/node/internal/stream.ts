@@ -1,11 +1,6 @@
 /** What both ends do to a Node stream that `effect/socket` leaves out. */
-import * as NodeSocket from "@effect/platform-node/NodeSocket"
-import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { describe, type Transport } from "../../internal/transport.ts"
 
 export const noop = (): void => {}
 
@@ -37,6 +32,7 @@ interface Internals {
  * that buffer: more than 1 MiB on Linux loopback, tens to hundreds of KiB between machines.
  */
 export const unsent = (conn: Duplex): number => {
+  if (conn.writableLength === 0) return 0
   const { _handle: handle, _writableState: state } = conn as Duplex & Internals
   const queued = handle?._parent?.writeQueueSize ?? handle?.writeQueueSize
   return queued === undefined || state?.writelen === undefined
@@ -56,39 +52,6 @@ export const writeNow = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string
   // what failed at once is told to whoever writes to it again
   return conn.errored === null
 }
-
-/** Fails when the stream is gone, which NodeSocket would wait for: a destroyed stream emits nothing any more. */
-const unlessGone = (
-  current: () => Duplex | undefined,
-  write: Effect.Effect<void, Socket.SocketError>
-): Effect.Effect<void, Socket.SocketError> =>
-  Effect.suspend(() => {
-    const conn = current()
-    if (conn?.destroyed !== true) return write
-    const cause = conn.errored ?? new Error("the connection is closed")
-    return Effect.fail(new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) }))
-  })
-
-/**
- * A socket over a stream: that of Effect, with what is known of the stream, and with writes that fail once the stream is
- * gone.
- */
-export const makeSocket = (
-  open: Effect.Effect<Duplex, Socket.SocketError, Scope.Scope>,
-  current: () => Duplex | undefined,
-  transport: Transport,
-  options: Parameters<typeof NodeSocket.fromDuplex>[1]
-): Effect.Effect<Socket.Socket> =>
-  Effect.map(NodeSocket.fromDuplex(open, options), ({ reader, writer }) => {
-    const socket = Socket.make({
-      reader,
-      writer: Effect.map(writer, ({ write, writeAll }) => ({
-        write: (chunk) => unlessGone(current, write(chunk)),
-        writeAll: (chunks) => unlessGone(current, writeAll(chunks))
-      }))
-    })
-    return describe(socket, transport)
-  })
 
 // Linux takes at most this many seconds for TCP_KEEPIDLE and refuses the option beyond
 const longestKeepAlive = 32_767_000

@@ -334,7 +334,7 @@ export class Core {
       client.sendBare("syn", knock)
       const timer = timeline.at(Math.min(now + pause, deadline), () => knockAgain(2 * pause))
       client.onOver = () => {
-        timer.run = undefined
+        timer.cancel()
       }
     }
     knockAgain(synRetry)

@@ -470,7 +470,7 @@ export class End implements Resident, Traveller, Sender {
       this.phase = "over"
       this.outgoing.stop()
     }
-    if (this.lastTimer !== undefined) this.lastTimer.run = undefined
+    this.lastTimer?.cancel()
     this.machine.residents.delete(this)
     this.path.travellers.delete(this)
     const { onOver } = this

@@ -58,7 +58,7 @@ export class Machine {
     const until = this.timeline.now() + millis
     if (millis === 0 || until <= this.stalledUntil) return
     this.stalledUntil = until
-    if (this.stallTimer !== undefined) this.stallTimer.run = undefined
+    this.stallTimer?.cancel()
     this.stallTimer = this.timeline.at(until, () => this.resume())
   }
 
@@ -96,7 +96,7 @@ export class Machine {
     this.isUp = false
     this.stalledUntil = 0
     if (this.stallTimer?.run !== undefined) {
-      this.stallTimer.run = undefined
+      this.stallTimer.cancel()
       this.resume()
     }
     for (const resident of this.residents) resident.crash()

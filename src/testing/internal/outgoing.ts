@@ -164,7 +164,7 @@ export class Outgoing {
     this.acks = []
     this.writers = []
     this.accepted = this.written = this.sent = this.acked
-    for (const timer of [this.ackTimer, this.retransmitTimer]) if (timer !== undefined) timer.run = undefined
+    for (const timer of [this.ackTimer, this.retransmitTimer]) timer?.cancel()
   }
 
   pump(): void {

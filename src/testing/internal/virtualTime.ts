@@ -14,20 +14,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
-import { type Due, Heap } from "./heap.ts"
+import { type Due, Heap } from "../../internal/heap.ts"
+import { Alarm, type Alarmed } from "../../internal/timers.ts"
 
 interface Sleep extends Due {
   /** Undefined once it was interrupted. */
   wake: (() => void) | undefined
-}
-
-/**
- * A clock that can do something at a time without a fiber that sleeps: most of what a simulated network waits for is the
- * next packet. What it gives back calls it off.
- */
-export const Alarm = "~holdfast/testing/Alarm"
-export interface Alarmed extends Clock.Clock {
-  readonly [Alarm]?: (millis: number, run: () => void) => () => void
 }
 
 /** Why `until` stopped. */

@@ -87,7 +87,7 @@ scenario("F17 traffic from the server alone does not suppress the pings of a cli
     }),
   broken: {
     "inbound traffic counts as ours": {
-      file: "src/Connection.ts",
+      file: "src/internal/clockwork.ts",
       find: "Math.min(deadlines.heardAt, deadlines.sentAt)",
       replace: "deadlines.heardAt",
       caughtBy: "a client that only listens"

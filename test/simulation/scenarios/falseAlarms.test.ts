@@ -64,8 +64,8 @@ scenario("F4 closing over a dead link ends", {
   broken: {
     "close waits for the peer": {
       file: "src/Connection.ts",
-      find: "deadlines.forceAt(now() + deadlines.limits.drain, reason)",
-      replace: "",
+      find: "this.endBy(this.deadlines.limits.drain, reason)",
+      replace: "this.deadlines.finishReading()",
       caughtBy: "close ends with the drain"
     }
   }
@@ -92,8 +92,8 @@ scenario("F5 a huge frame that comes slowly is no silence", {
   broken: {
     "only whole messages are signs of life": {
       file: "src/Connection.ts",
-      find: "deadlines.heardAt = at",
-      replace: "if (decoder.pending === 0) deadlines.heardAt = at",
+      find: "this.deadlines.heardAt = at",
+      replace: "if (this.held === 0) this.deadlines.heardAt = at",
       caughtBy: "the huge frame"
     }
   }

@@ -33,8 +33,8 @@ scenario("F6 a heartbeat of the previous connection leaves the next one alone", 
   broken: {
     "the connections of a client share their pings": {
       file: "src/Connection.ts",
-      find: "new Pings(opened)",
-      replace: "((shared as { pings?: Pings }).pings ??= new Pings(opened))",
+      find: "new Pings(this.opened)",
+      replace: "((shared as { pings?: Pings }).pings ??= new Pings(this.opened))",
       caughtBy: "the states of the client"
     }
   }

@@ -30,13 +30,19 @@ export const policyOf = (kind: Sabotage | undefined, policy: Policy.Policy): Pol
 // one message in this many
 const rare = 0.02
 
+/** A connection is no record: what stands in for one passes everything else on. */
+const instead = (self: Live, other: Partial<Live>): Live =>
+  new Proxy(self, { get: (_, key) => Reflect.get(key in other ? other : self, key) })
+
 /** A connection that is broken in this way, and says that its policy is this one. */
 export const connection = <R>(kind: Sabotage | undefined, policy: Policy.Policy, draw: Draw, open: Open<R>): Open<R> =>
   kind === undefined ? open : Effect.flatMap(open, (self) => {
-    const claims: Live = { ...self, policy: Effect.succeed(policy) }
+    const claims = { policy: Effect.succeed(policy) }
     switch (kind) {
       case "order":
-        return Effect.succeed({ ...claims, sendAll: (messages) => self.sendAll(Array.from(messages).toReversed()) })
+        return Effect.succeed(
+          instead(self, { ...claims, sendAll: (messages) => self.sendAll(Array.from(messages).toReversed()) })
+        )
       case "twice": {
         let last: string | undefined
         const receive = Effect.suspend(() =>
@@ -44,14 +50,16 @@ export const connection = <R>(kind: Sabotage | undefined, policy: Policy.Policy,
             ? Effect.succeed(last)
             : Effect.map(self.receive, (message) => last = message)
         )
-        return Effect.succeed({ ...claims, receive })
+        return Effect.succeed(instead(self, { ...claims, receive }))
       }
       case "lost":
-        return Effect.succeed({ ...claims, send: (message) => draw() < rare ? Effect.never : self.send(message) })
+        return Effect.succeed(
+          instead(self, { ...claims, send: (message) => draw() < rare ? Effect.never : self.send(message) })
+        )
       case "fiber":
-        return Effect.as(Effect.forkDetach(Effect.never), claims)
+        return Effect.as(Effect.forkDetach(Effect.never), instead(self, claims))
       default:
-        return Effect.succeed(claims)
+        return Effect.succeed(instead(self, claims))
     }
   })
 

@@ -12,6 +12,10 @@ const before = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.o
 export class Heap<A extends Due> {
   private readonly items: Array<A> = []
 
+  get size(): number {
+    return this.items.length
+  }
+
   get first(): A | undefined {
     return this.items[0]
   }
@@ -26,6 +30,13 @@ export class Heap<A extends Due> {
       at = parent
     }
     items[at] = item
+  }
+
+  /** Those of its items that are still wanted. */
+  filter(isWanted: (item: A) => boolean): Heap<A> {
+    const kept = new Heap<A>()
+    for (const item of this.items) if (isWanted(item)) kept.push(item)
+    return kept
   }
 
   pop(): void {

@@ -1,0 +1,184 @@
+/** When a connection pings, and when it looks at its deadlines. */
+import type * as Clock from "effect/Clock"
+import type * as Random from "effect/Random"
+import * as ConnectionError from "../ConnectionError.ts"
+import type { Policy } from "../Policy.ts"
+import type { Deadlines } from "./deadlines.ts"
+import type { Pings } from "./pings.ts"
+import type { Timer, Timers } from "./timers.ts"
+import type { Turns } from "./turns.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+/** The connection, as far as its clockwork sees it. */
+export interface Host {
+  readonly clock: Clock.Clock
+  readonly random: (typeof Random.Random)["Service"]
+  readonly timers: Timers
+  readonly turns: Turns
+  readonly deadlines: Deadlines
+  readonly pings: Pings
+  /** The policy as it is now. */
+  readonly current: Policy
+  /** Why it ends, once that is decided. */
+  readonly reason: Failure | undefined
+  /** Bytes that the transport still holds, and bytes of a frame that is not complete. */
+  readonly unsent: number
+  readonly pending: number
+  readonly ping: (at: number) => void
+  readonly leave: (reason: ConnectionError.Reason) => void
+  readonly drain: (reason: ConnectionError.Reason) => void
+  readonly endWith: (error: Failure) => void
+  /** Ends it because something threw that is not ours: a heartbeat, a goodbye. */
+  readonly failWith: (defect: unknown) => void
+}
+
+// a wall clock that is off by this much all of a sudden, in milliseconds: this machine slept, or somebody set it
+const jump = 5_000
+
+/**
+ * One timer for each connection, and one sleep of the clock for all of them: two fibers for each that sleep most of the
+ * time were a quarter of what an idle connection cost.
+ */
+export class Clockwork {
+  private readonly host: Host
+  private timer: Timer | undefined
+  private readonly opened: number
+  private readonly pings: boolean
+  private every: number
+  private nextPing = Infinity
+  private wallOffset: number
+  private confirming = false
+  private stopped = false
+
+  constructor(host: Host, opened: number, pings: boolean) {
+    this.host = host
+    this.opened = opened
+    this.pings = pings
+    this.wallOffset = host.clock.currentTimeMillisUnsafe() - opened
+    this.every = pings ? host.deadlines.limits.pingEvery : Infinity
+    if (pings) this.nextPing = opened + this.firstPing()
+  }
+
+  start(): void {
+    this.look(false)
+  }
+
+  stop(): void {
+    this.stopped = true
+    this.timer?.cancel()
+  }
+
+  /** Something began to count: the deadlines are looked at by then, if they would not be. */
+  lookBy(at: number): void {
+    const { deadlines } = this.host
+    if (deadlines.plannedAt <= at) return
+    deadlines.plannedAt = at
+    this.arm()
+  }
+
+  /** The limits are other ones. */
+  changed(): void {
+    const { deadlines, pings: sent, timers } = this.host
+    const { pingEvery } = deadlines.limits
+    if (this.pings && pingEvery !== this.every) {
+      this.every = pingEvery
+      // the first one is jittered, however late pings are turned on
+      const rest = sent.lastAt === this.opened ? this.firstPing() : pingEvery
+      this.nextPing = Math.max(timers.now(), sent.lastAt + rest)
+    }
+    if (this.confirming) return
+    deadlines.plannedAt = timers.now()
+    this.arm()
+  }
+
+  private firstPing(): number {
+    const { current, random } = this.host
+    return Math.round(this.every * (1 - current.pingJitter * random.nextDoubleUnsafe()))
+  }
+
+  /** The next thing to do gets a timer; one that is soon enough already stays. */
+  private arm(): void {
+    if (this.stopped) return
+    const at = Math.min(this.nextPing, this.confirming ? Infinity : this.host.deadlines.plannedAt)
+    const { timer } = this
+    if (timer?.at === at && timer.run !== undefined) return
+    this.timer = at === Infinity ? undefined : this.host.timers.at(at, this.tick)
+    timer?.cancel()
+  }
+
+  private readonly tick = (): void => {
+    try {
+      const at = this.host.timers.now()
+      if (at >= this.nextPing) this.beat(at)
+      if (!this.stopped && !this.confirming && at >= this.host.deadlines.plannedAt) this.look(false)
+      else this.arm()
+    } catch (defect) {
+      this.host.failWith(defect)
+    }
+  }
+
+  private beat(at: number): void {
+    const { current, deadlines, pings } = this.host
+    const { every, nextPing } = this
+    // both directions carried bytes since the last ping: each side knows the other is alive
+    const quietSince = Math.min(deadlines.heardAt, deadlines.sentAt)
+    if (current.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + every > at) {
+      this.nextPing = quietSince + every
+      return
+    }
+    deadlines.pingedLate(at - nextPing, at)
+    // the cadence is the interval, whatever the round trip takes; after a stall it starts over
+    this.nextPing = nextPing + every > at ? nextPing + every : at + every
+    this.host.ping(at)
+  }
+
+  private readonly lookAgain = (): void => {
+    try {
+      this.look(true)
+    } catch (defect) {
+      this.host.failWith(defect)
+    }
+  }
+
+  private look(confirmed: boolean): void {
+    const { clock, deadlines, pings, timers, turns } = this.host
+    this.confirming = false
+    for (let sure = confirmed; !this.stopped; sure = false) {
+      const at = timers.now()
+      const offset = clock.currentTimeMillisUnsafe() - at
+      // ask at once, condemn nobody
+      if (Math.abs(offset - this.wallOffset) > jump) this.host.ping(at)
+      this.wallOffset = offset
+      const late = deadlines.plannedAt === -Infinity ? 0 : at - deadlines.plannedAt
+      const verdict = deadlines.look(at, late, this.host.unsent, pings, this.host.pending, sure)
+      switch (verdict._tag) {
+        case "End": {
+          const { error } = verdict
+          // it ends in any case: what the transport takes at once still leaves
+          if (error !== this.host.reason) return this.host.endWith(error)
+          this.confirming = true
+          return turns.after(1, () => this.host.endWith(error))
+        }
+        case "Leave":
+          this.host.leave(new ConnectionError.MaxAge({ limit: deadlines.limits.maxAge }))
+          continue
+        case "Drain":
+          this.host.drain(verdict.reason)
+          continue
+        case "Probe":
+          this.host.ping(at)
+          deadlines.plannedAt = at
+          continue
+        case "Confirm":
+          // a timer runs before the input that is waiting: let the event loop deliver that first
+          this.confirming = true
+          this.arm()
+          return turns.after(3, this.lookAgain)
+        case "Wait":
+          deadlines.plannedAt = at + verdict.millis
+          return this.arm()
+      }
+    }
+  }
+}
