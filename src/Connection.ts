@@ -38,7 +38,7 @@ import { detach, type Packer } from "./internal/packer.ts"
 import { Pings } from "./internal/pings.ts"
 import { type Timer, type Timers, timersOf } from "./internal/timers.ts"
 import { type Transport, transportOf } from "./internal/transport.ts"
-import { type Turns, turnsOf } from "./internal/turns.ts"
+import { type Task, type Turns, turnsOf } from "./internal/turns.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -222,8 +222,6 @@ export const takeId = (): number => ++nextId
 // how often closing looks whether the peer has taken the rest
 const takenPoll = Duration.millis(20)
 
-const localClose = new ConnectionError.Closed({ by: "local" })
-
 /** What `make` computes once, for all connections of the same options. */
 interface Shared<In, Out> {
   readonly options: Options<In, Out>
@@ -365,7 +363,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
  *
  * A class with its operations on the prototype, because there may be a hundred thousand of them.
  */
-class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
+class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, Task {
   readonly id = takeId()
   readonly clock: Clock.Clock
   readonly random: (typeof Random.Random)["Service"]
@@ -413,6 +411,8 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
   private goneWatchers: Array<() => void> | undefined
   private bytesIn = 0
   private messagesIn = 0
+  // read, and not looked at yet
+  private taken: Uint8Array | string | undefined
   // bytes of the unfinished frame
   private held = 0
   private skipped = 0
@@ -613,6 +613,13 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
     return data
   }
 
+  /** Bytes came, whatever they are: before anything is decoded. */
+  private hear(): number {
+    const at = this.timers.now()
+    this.deadlines.heardAt = at
+    return at
+  }
+
   /**
    * Hands over what one read brought, at once: one wake-up a read, not one a chunk or a message. `messages` are those that
    * it completed, `size` its bytes, `error` what the stream cannot go on after.
@@ -647,15 +654,33 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
     this.inbox.offer(data, bytes - this.held)
   }
 
-  /** A read in the turn that brought it; false when the reader has to wait for room first. */
+  /**
+   * Takes a read, to be looked at when the event loop has delivered all others; false when the reader has to wait for room
+   * first. Then what each connection does is done for all of them: reading, their handlers, writing. Their peers are woken
+   * less often, and the code stays in the caches of the processor.
+   */
   private take(chunk: Uint8Array | string): boolean {
-    const { deadlines, inbox, turns } = this
-    const at = this.timers.now()
-    deadlines.heardAt = at
+    // only one is kept: no bound is passed by more than that
+    this.run()
     // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
     if (this.phase !== "open") return true
-    if (inbox.isFull) return false
-    const outermost = turns.begin()
+    if (this.inbox.isFull) return false
+    this.taken = chunk
+    this.turns.scheduleTask(this)
+    return true
+  }
+
+  /**
+   * Looks at what was taken.
+   *
+   * @internal
+   */
+  run(): void {
+    const chunk = this.taken
+    if (chunk === undefined) return
+    this.taken = undefined
+    const at = this.hear()
+    if (this.phase !== "open") return
     try {
       const messages: Array<In> = []
       const error = this.decoder.append(chunk, messages)
@@ -664,16 +689,14 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
     } catch (defect) {
       this.failWith(defect)
     }
-    if (outermost) turns.finish()
-    return true
   }
 
   private read(pull: Socket.Reader["pull"]): Effect.Effect<never, Failure> {
     return Effect.gen({ self: this }, function*() {
       while (true) {
         const chunks = yield* pull
-        let at = this.timers.now()
-        this.deadlines.heardAt = at
+        this.run()
+        let at = this.hear()
         // see `take`
         if (this.phase !== "open") continue
         // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
@@ -695,6 +718,7 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
         if (this.broken !== undefined) return yield* ConnectionError.make(this.broken)
       }
     }).pipe(Effect.catchTag("SocketError", (cause) => {
+      this.run()
       const error = ConnectionError.fromSocketError(cause)
       const isEnd = error.reason._tag === "Closed" && !this.transport.messages
       const leftover = isEnd && this.phase === "open" ? this.decoder.end() : undefined
@@ -805,6 +829,8 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
     return Effect.gen({ self: this }, function*() {
       // first of all: what is stopped from here on gives no reasons
       this.decide(reasonOf(exit))
+      // and what was read before can be received
+      this.run()
       this.clockwork.stop()
       if (this.writing !== undefined) yield* Fiber.interrupt(this.writing)
       const { midFrame } = this.outbox
@@ -922,15 +948,18 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner {
   }
 
   get close(): Effect.Effect<void> {
-    return this.closeWith(localClose)
+    return this.closing(ConnectionError.closedByUs)
   }
 
   get closeWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
-    return (reason) =>
-      Effect.suspend(() => {
-        this.finishSending(ConnectionError.make(reason))
-        return Effect.ignore(Deferred.await(this.whenClosed))
-      })
+    return (reason) => Effect.suspend(() => this.closing(this.reason ?? ConnectionError.make(reason)))
+  }
+
+  private closing(error: Failure): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.finishSending(error)
+      return Effect.ignore(Deferred.await(this.whenClosed))
+    })
   }
 
   get drainWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
@@ -1014,7 +1043,7 @@ const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
   const reasons = Exit.isSuccess(exit) ? [] : exit.cause.reasons
   for (const reason of reasons) if (reason._tag === "Fail") return reason.error
   for (const reason of reasons) if (reason._tag === "Die") return defectOf(reason.defect)
-  return ConnectionError.make(localClose)
+  return ConnectionError.closedByUs
 }
 
 const boundsOf = (policy: Policy.Policy) => ({

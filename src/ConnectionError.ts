@@ -798,7 +798,21 @@ const withoutStack = <A>(make: () => A): A => {
  * @category constructors
  * @since 0.1.0
  */
-export const fromSocketError = (error: Socket.SocketError): ConnectionError => withoutStack(() => translate(error))
+export const fromSocketError = (error: Socket.SocketError): ConnectionError =>
+  error.reason._tag === "SocketCloseError" && error.reason.code === 1000 && !error.reason.closeReason
+    ? closedByPeer
+    : withoutStack(() => translate(error))
+
+// the two most frequent ends have nothing to tell one connection's from another's, and making an error costs more than
+// everything else that happens then
+const closedByPeer = withoutStack(() => make(new Closed({ by: "peer" })))
+
+/**
+ * The end that `close` makes.
+ *
+ * @internal
+ */
+export const closedByUs = withoutStack(() => make(new Closed({ by: "local" })))
 
 const translate = ({ reason }: Socket.SocketError): ConnectionError => {
   switch (reason._tag) {

@@ -13,11 +13,10 @@ export interface Task {
  * A fiber has a dispatcher of its own, and each dispatcher asks the event loop for a turn of its own. With a thousand
  * connections that are woken by one poll, the turns cost more than what is done in them.
  */
-export class Turns implements Scheduler.SchedulerDispatcher {
+export class Turns {
   private readonly dispatcher: Scheduler.SchedulerDispatcher
   private tasks: Array<Task | (() => void)> = []
   private scheduled = false
-  private running = false
 
   constructor(dispatcher: Scheduler.SchedulerDispatcher) {
     this.dispatcher = dispatcher
@@ -25,51 +24,17 @@ export class Turns implements Scheduler.SchedulerDispatcher {
 
   scheduleTask(task: Task | (() => void)): void {
     this.tasks.push(task)
-    this.schedule()
+    if (this.scheduled) return
+    this.scheduled = true
+    this.dispatcher.scheduleTask(this.run, 0)
   }
 
   /** Does something after so many turns of the event loop, in which it delivers what waits. */
   after(turns: number, task: () => void): void {
-    this.dispatcher.scheduleTask(turns > 1 ? () => this.after(turns - 1, task) : () => this.turn(task), 0)
+    this.dispatcher.scheduleTask(turns > 1 ? () => this.after(turns - 1, task) : task, 0)
   }
 
-  private schedule(): void {
-    if (this.scheduled || this.running) return
-    this.scheduled = true
-    this.dispatcher.scheduleTask(this.onScheduled, 0)
-  }
-
-  /**
-   * Does at once what the event loop brought, such as a read, and then all that it made due: it is in a turn of the event
-   * loop already, and needs no other.
-   */
-  turn(task: () => void): void {
-    const outermost = this.begin()
-    try {
-      task()
-    } finally {
-      if (outermost) this.finish()
-    }
-  }
-
-  /** The same for whoever has no function to give, and throws nothing: `finish` if this is true. */
-  begin(): boolean {
-    if (this.running) return false
-    return this.running = true
-  }
-
-  flush(): void {
-    this.dispatcher.flush()
-  }
-
-  private readonly onScheduled = (): void => {
-    this.scheduled = false
-    this.finish()
-  }
-
-  /** Ends a turn: does all that is due. */
-  finish(): void {
-    this.running = true
+  private readonly run = (): void => {
     let tasks: typeof this.tasks = []
     let at = 0
     try {
@@ -83,10 +48,10 @@ export class Turns implements Scheduler.SchedulerDispatcher {
         }
       }
     } finally {
-      this.running = false
       // a task that throws takes no other with it
       if (at < tasks.length) this.tasks = tasks.slice(at).concat(this.tasks)
-      if (this.tasks.length > 0) this.schedule()
+      this.scheduled = this.tasks.length > 0
+      if (this.scheduled) this.dispatcher.scheduleTask(this.run, 0)
     }
   }
 }

@@ -60,45 +60,6 @@ describe("turns", () => {
     assert.deepStrictEqual(order, ["b", "c"])
   })
 
-  it("what the event loop brings is done at once with all that it makes due, also within another", () => {
-    const { due, scheduler, turn } = make()
-    const turns = turnsOf(scheduler)
-    const order: Array<string> = []
-    const later = (name: string) => turns.scheduleTask(() => order.push(name))
-    turns.turn(() => {
-      later("due")
-      turns.turn(() => {
-        order.push("inner")
-        later("due of inner")
-      })
-      order.push("outer")
-    })
-    assert.deepStrictEqual(order, ["inner", "outer", "due", "due of inner"])
-    assert.strictEqual(due.length, 0)
-    // what waits for the event loop already goes first, and is not done twice
-    later("before")
-    turns.turn(() => later("after"))
-    assert.deepStrictEqual(order.slice(4), ["before", "after"])
-    turn()
-    assert.strictEqual(order.length, 6)
-  })
-
-  it("what throws in a turn is thrown, and what it made due is done", () => {
-    const { scheduler } = make()
-    const turns = turnsOf(scheduler)
-    let done = false
-    assert.throws(() =>
-      turns.turn(() => {
-        turns.scheduleTask(() => done = true)
-        throw new Error("no")
-      }), "no")
-    assert.isTrue(done)
-    // and the next one is no inner one
-    let next = false
-    turns.turn(() => turns.scheduleTask(() => next = true))
-    assert.isTrue(next)
-  })
-
   it("a scheduler has one, another scheduler another", () => {
     const one = make().scheduler
     assert.strictEqual(turnsOf(one), turnsOf(one))

@@ -20,6 +20,10 @@ const readAhead = 64 * 1024
 const closed = (code: number): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketCloseError({ code }) })
 
+// the same for every connection: making an error costs more than everything else that happens at the end
+const ended = closed(1000)
+const aborted = closed(1006)
+
 const readError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketReadError({ cause }) })
 
@@ -76,14 +80,14 @@ const read = (conn: Duplex, sink: Sink): Effect.Effect<Pull, never, Scope.Scope>
       chunks = []
       end(error)
     }
-    const onEnd = (): void => end(closed(1000))
+    const onEnd = (): void => end(ended)
     const onError = (cause: unknown): void => abort(readError(cause))
-    const onClose = (): void => conn.errored === null ? end(closed(1000)) : abort(closed(1006))
+    const onClose = (): void => conn.errored === null ? end(ended) : abort(aborted)
 
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         // a pull in another fiber ends
-        abort(closed(1006))
+        abort(aborted)
         sink.take = undefined
         conn.off("data", onData)
         conn.off("end", onEnd)
