@@ -691,33 +691,18 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
     }
   }
 
+  /** Pulls for ever. No generator: it would cost half a kilobyte for each connection. */
   private read(pull: Socket.Reader["pull"]): Effect.Effect<never, Failure> {
-    return Effect.gen({ self: this }, function*() {
-      while (true) {
-        const chunks = yield* pull
-        this.run()
-        let at = this.hear()
-        // see `take`
-        if (this.phase !== "open") continue
-        // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
-        if (this.inbox.isFull) {
-          this.deadlines.pause()
-          yield* this.inbox.awaitRoom()
-          if (this.phase !== "open") continue
-          at = this.timers.now()
-          this.deadlines.resume(at)
-        }
-        const messages: Array<In> = []
-        let size = 0
-        let error: ConnectionError.CodecReason | undefined
-        for (let i = 0; i < chunks.length && error === undefined; i++) {
-          size += sizeOf(chunks[i]!)
-          error = this.decoder.append(chunks[i]!, messages)
-        }
-        this.received(messages, size, error, at)
-        if (this.broken !== undefined) return yield* ConnectionError.make(this.broken)
-      }
-    }).pipe(Effect.catchTag("SocketError", (cause) => {
+    const pulling: Effect.Effect<never, Failure | Socket.SocketError> = Effect.flatMap(pull, (chunks) => {
+      this.run()
+      const at = this.hear()
+      if (this.phase !== "open") return pulling
+      // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
+      if (this.inbox.isFull) return Effect.andThen(this.pause(chunks), pulling)
+      this.decode(chunks, at)
+      return this.broken === undefined ? pulling : Effect.fail(ConnectionError.make(this.broken))
+    })
+    return Effect.catchIf(pulling, Socket.isSocketError, (cause) => {
       this.run()
       const error = ConnectionError.fromSocketError(cause)
       const isEnd = error.reason._tag === "Closed" && !this.transport.messages
@@ -727,7 +712,33 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
       // end of stream: the peer said all it has to say, and may still be listening
       this.finishReceiving(reason, this.deadlines.limits.halfClose)
       return Effect.never
-    }))
+    })
+  }
+
+  private decode(chunks: ReadonlyArray<Uint8Array | string>, at: number): void {
+    const messages: Array<In> = []
+    let size = 0
+    let error: ConnectionError.CodecReason | undefined
+    for (let i = 0; i < chunks.length && error === undefined; i++) {
+      size += sizeOf(chunks[i]!)
+      error = this.decoder.append(chunks[i]!, messages)
+    }
+    this.received(messages, size, error, at)
+  }
+
+  /** Reads nothing while nobody receives. */
+  private pause(chunks: ReadonlyArray<Uint8Array | string>): Effect.Effect<void, Failure> {
+    this.deadlines.pause()
+    return Effect.andThen(
+      this.inbox.awaitRoom(),
+      Effect.suspend(() => {
+        if (this.phase !== "open") return Effect.void
+        const at = this.timers.now()
+        this.deadlines.resume(at)
+        this.decode(chunks, at)
+        return this.broken === undefined ? Effect.void : Effect.fail(ConnectionError.make(this.broken))
+      })
+    )
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -737,6 +748,8 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
   /** There is something to write, or the end is near: at once where the transport takes it, else in a fiber that waits. */
   onWork(): void {
     if (this.writing !== undefined || this.phase === "ended" || this.writeNow() || !this.outbox.hasWork) return
+    const done = this.outbox.isDrained
+    if (done !== undefined && this.unsent === 0 && !this.hasLastWords) return this.endWith(done)
     const fiber = Effect.runForkWith(this.context)(this.write)
     if (fiber.pollUnsafe() === undefined) this.writing = fiber
     fiber.addObserver((exit) => {
@@ -798,11 +811,15 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
     }).pipe(Effect.catchTag("SocketError", (cause) => Effect.fail(ConnectionError.fromSocketError(cause))))
   }
 
+  private get hasLastWords(): boolean {
+    return this.transport.messages || (this.shared.options.farewell !== undefined && !this.peerEnded)
+  }
+
   /** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. */
   private lastWords(reason: ConnectionError.Reason): Effect.Effect<void, Socket.SocketError> {
     this.said = true
-    const { options } = this.shared
-    const farewell = this.peerEnded ? undefined : options.farewell?.(reason)
+    if (!this.hasLastWords) return Effect.void
+    const farewell = this.peerEnded ? undefined : this.shared.options.farewell?.(reason)
     const encoded = farewell === undefined ? undefined : this.way.wire.encode(farewell)
     const { write } = this.writer
     const said = encoded !== undefined && Result.isSuccess(encoded) ? write(encoded.success) : Effect.void
@@ -826,27 +843,31 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
   }
 
   private finish(exit: Exit.Exit<never, Failure>): Effect.Effect<void> {
-    return Effect.gen({ self: this }, function*() {
-      // first of all: what is stopped from here on gives no reasons
-      this.decide(reasonOf(exit))
-      // and what was read before can be received
-      this.run()
-      this.clockwork.stop()
-      if (this.writing !== undefined) yield* Fiber.interrupt(this.writing)
-      const { midFrame } = this.outbox
-      const error = this.settle()
-      if (!this.said && !midFrame) {
-        // a write suspends while its socket is not connected, and this one may find it so
-        const words = Effect.suspend(() => this.lastWords(error.reason))
-        yield* Effect.ignoreCause(Effect.raceFirst(words, Effect.yieldNow))
-      }
-      yield* Effect.ignoreCause(Scope.close(this.transportScope, Exit.void))
-      Deferred.doneUnsafe(this.whenClosed, Exit.fail(error))
-      // a handler that still has something to receive finishes with it, but not for ever
-      const { drain } = this.deadlines.limits
-      if (this.inbox.messages === 0 || drain === 0) this.notifyGone()
-      else this.goneTimer = this.timers.at(this.timers.now() + drain, () => this.notifyGone())
-    })
+    // first of all: what is stopped from here on gives no reasons
+    this.decide(reasonOf(exit))
+    // and what was read before can be received
+    this.run()
+    this.clockwork.stop()
+    const part = Effect.suspend(() => this.part())
+    return this.writing === undefined ? part : Effect.andThen(Fiber.interrupt(this.writing), part)
+  }
+
+  /** Says the last words, where there are any and nobody has, and lets the transport go. */
+  private part(): Effect.Effect<void> {
+    const { midFrame } = this.outbox
+    const error = this.settle()
+    const release = Effect.onExit(Scope.close(this.transportScope, Exit.void), () => Effect.sync(() => this.end(error)))
+    const words = this.said || midFrame ? Effect.void : guarded(() => this.lastWords(error.reason))
+    // a write suspends while its socket is not connected, and this one may find it so
+    return words === Effect.void ? release : Effect.andThen(Effect.raceFirst(words, Effect.yieldNow), release)
+  }
+
+  private end(error: Failure): void {
+    Deferred.doneUnsafe(this.whenClosed, Exit.fail(error))
+    // a handler that still has something to receive finishes with it, but not for ever
+    const { drain } = this.deadlines.limits
+    if (this.inbox.messages === 0 || drain === 0) this.notifyGone()
+    else this.goneTimer = this.timers.at(this.timers.now() + drain, () => this.notifyGone())
   }
 
   private notifyGone(): void {
@@ -1032,6 +1053,16 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
 
   get offerFrame(): (frame: Frame) => Effect.Effect<boolean> {
     return (frame) => Effect.sync(() => this.offerNow(frame))
+  }
+}
+
+/** What may throw as an effect that cannot fail; one that has nothing to do is `Effect.void` itself. */
+const guarded = (make: () => Effect.Effect<void, unknown>): Effect.Effect<void> => {
+  try {
+    const effect = make()
+    return effect === Effect.void ? Effect.void : Effect.ignoreCause(effect)
+  } catch {
+    return Effect.void
   }
 }
 

@@ -128,6 +128,10 @@ interface Guest<In, Out> {
   readonly fiber: Fiber.Fiber<unknown, unknown>
   /** The socket has an owner: its reader is acquired, or nobody will. */
   readonly claimed: Deferred.Deferred<void>
+  /** When it got its permit. */
+  since: number
+  /** Its handshake is done. */
+  opened: boolean
   /** Set while it is served. */
   connection: Connection.Connection<In, Out> | undefined
 }
@@ -309,37 +313,32 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       return whileAlive(connection, agreed)
     }
 
-    /** One connection, from its permit to its end. */
-    const serve = Effect.fnUntraced(function*(guest: Guest<In, Out>) {
-      const since = now()
-      let opened = false
-      const conversation = (registration: Scope.Scope) =>
-        Effect.gen(function*() {
-          const connection = yield* options.open(guest.socket)
-          guest.connection = connection
-          Deferred.doneUnsafe(guest.claimed, Exit.void)
-          // accepted while stopping: it ends before its handshake
-          if (stopping) return yield* connection.closeWith(new ConnectionError.Refused({ limit: "stopping" }))
-          const session = yield* handshake(connection, since)
-          if (options.registry !== undefined) {
-            yield* Scope.provide(options.registry.add(connection, options.names?.(connection, session)), registration)
-          }
-          yield* Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
-            opened = true
+    /** A connection is open: its handshake, its registration, its handler. */
+    const converse = (guest: Guest<In, Out>, connection: Connection.Connection<In, Out>, registration: Scope.Scope) => {
+      guest.connection = connection
+      Deferred.doneUnsafe(guest.claimed, Exit.void)
+      // accepted while stopping: it ends before its handshake
+      if (stopping) return connection.closeWith(new ConnectionError.Refused({ limit: "stopping" }))
+      return Effect.flatMap(handshake(connection, guest.since), (session) => {
+        const { registry } = options
+        const registered = registry === undefined
+          ? Effect.void
+          : Scope.provide(
+            Effect.suspend(() => registry.add(connection, options.names?.(connection, session))),
+            registration
+          )
+        return registered.pipe(
+          Effect.andThen(Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
+            guest.opened = true
             return tell({ _tag: "Opened", snapshot })
-          }))
-          yield* whileAlive(connection, options.handle(connection, session))
-        }).pipe(
-          // the end of the connection is no failure of its handler; any other connection error closes it with that reason
-          Effect.catchIf(
-            (error): error is ConnectionError.ConnectionError =>
-              error instanceof ConnectionError.ConnectionError && guest.connection !== undefined,
-            (error) => guest.connection!.closeWith(error.reason)
-          ),
-          Effect.scoped
+          }))),
+          Effect.andThen(Effect.suspend(() => whileAlive(connection, options.handle(connection, session))))
         )
-      // the registry's scope is the outer one, so that it remembers the connection as it ended
-      const exit = yield* Effect.exit(Effect.interruptible(Effect.scopedWith(conversation)))
+      })
+    }
+
+    /** Tells what became of a connection. */
+    const told = (guest: Guest<In, Out>, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
       const failure = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? exit.cause : undefined
       const { connection, remote } = guest
       if (connection === undefined) {
@@ -349,27 +348,54 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
           : error instanceof ConnectionError.ConnectionError
           ? error.reason
           : new ConnectionError.OpenFailed({ cause: error })
-        return yield* tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
+        return tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
       }
-      const snapshot = yield* connection.snapshot
-      if (opened) return yield* tell({ _tag: "Closed", snapshot, failure })
-      const reason = failure === undefined
-        ? snapshot.reason ?? new ConnectionError.Refused({ limit: "stopping" })
-        : new ConnectionError.HandshakeFailed({ cause: Cause.squash(failure) })
-      yield* tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
-    })
+      return Effect.flatMap(connection.snapshot, (snapshot) => {
+        if (guest.opened) return tell({ _tag: "Closed", snapshot, failure })
+        const reason = failure === undefined
+          ? snapshot.reason ?? new ConnectionError.Refused({ limit: "stopping" })
+          : new ConnectionError.HandshakeFailed({ cause: Cause.squash(failure) })
+        return tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
+      })
+    }
 
-    const attend = Effect.fnUntraced(function*(guest: Guest<In, Out>) {
+    /**
+     * One connection, from its permit to its end. Combinators and no generators: those would stay for as long as it lives.
+     * The registry's scope is the outer one, so that it remembers the connection as it ended.
+     */
+    const serve = (guest: Guest<In, Out>) => {
+      guest.since = now()
+      const conversation = Effect.scopedWith((registration) =>
+        Effect.scoped(
+          Effect.flatMap(options.open(guest.socket), (connection) => converse(guest, connection, registration)).pipe(
+            // the end of the connection is no failure of its handler; any other connection error closes it with that reason
+            Effect.catchIf(
+              (error): error is ConnectionError.ConnectionError =>
+                error instanceof ConnectionError.ConnectionError && guest.connection !== undefined,
+              (error) => guest.connection!.closeWith(error.reason)
+            )
+          )
+        )
+      )
+      return Effect.flatMap(Effect.exit(Effect.interruptible(conversation)), (exit) => told(guest, exit))
+    }
+
+    const attend = (guest: Guest<In, Out>) => {
       guests.add(guest)
       const host = guest.remote === undefined || policy.maxConnectionsPerAddress === 0
         ? undefined
         : hostOf(guest.remote)
       const entered = enter(host)
-      if (typeof entered === "string") return yield* refuse(guest, entered)
-      if (entered.admitted || (yield* wait(entered.delay))) yield* Effect.ensuring(serve(guest), Effect.sync(leave))
-      else yield* refuse(guest, "stopping")
-      leaveHost(host)
-    })
+      if (typeof entered === "string") return refuse(guest, entered)
+      const served = Effect.suspend(() => serve(guest))
+      const attended = entered.admitted
+        ? Effect.ensuring(served, Effect.sync(leave))
+        : Effect.flatMap(
+          wait(entered.delay),
+          (admitted) => admitted ? Effect.ensuring(served, Effect.sync(leave)) : refuse(guest, "stopping")
+        )
+      return host === undefined ? attended : Effect.andThen(attended, Effect.sync(() => leaveHost(host)))
+    }
 
     const accept = (socket: Socket.Socket) =>
       Effect.suspend(() => {
@@ -377,7 +403,15 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
         const { remote } = transportOf(socket)
         // in a scope of ours, so that what ends the accept loop does not end the connections
         return Effect.withFiber((fiber) => {
-          const guest = { socket, remote, fiber, claimed, connection: undefined }
+          const guest: Guest<In, Out> = {
+            socket,
+            remote,
+            fiber,
+            claimed,
+            since: 0,
+            opened: false,
+            connection: undefined
+          }
           return Effect.ensuring(
             attend(guest),
             Effect.sync(() => {
