@@ -34,7 +34,7 @@ import { Deadlines, type Limits, limitsOf } from "./internal/deadlines.ts"
 import type { Appender } from "./internal/decoder.ts"
 import { Inbox } from "./internal/inbox.ts"
 import { type Bounds, type Frame, Outbox, type Owner, sizeOf } from "./internal/outbox.ts"
-import { detach, type Packer } from "./internal/packer.ts"
+import { detach, type Framed, type Packer } from "./internal/packer.ts"
 import { Pings } from "./internal/pings.ts"
 import { type Timer, type Timers, timersOf } from "./internal/timers.ts"
 import { type Transport, transportOf } from "./internal/transport.ts"
@@ -127,7 +127,8 @@ export interface Connection<out In, in Out = In> {
   readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, Failure>
   /**
    * Puts a message into the outbox. Success means accepted, not delivered. Fails with the codec's reason for a message
-   * that cannot be encoded, and with `MessageTooLarge` or `OutboxFull`; the connection survives those.
+   * that cannot be encoded, and with `MessageTooLarge` or `OutboxFull`; the connection survives those. The bytes of a
+   * large message (4 KiB or more; any, on a WebSocket) are not copied: leave them as they are until `flush`.
    */
   readonly send: (message: Out) => Effect.Effect<void, Failure>
   /** Sends several in order. Nothing is sent when one cannot be encoded. Interrupted while waiting, a prefix is sent. */
@@ -921,7 +922,7 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
   private sendAllNow(messages: Iterable<Out>): Effect.Effect<void, Failure> {
     const { outbox } = this
     const { packer, wire } = this.way
-    const frames: Array<Frame> = []
+    const frames: Array<Frame | Framed> = []
     let packed = 0
     let packedBytes = 0
     const add = (message: Out): ConnectionError.CodecReason | undefined => {
@@ -1101,6 +1102,15 @@ export const onGone = <In, Out>(self: Connection<In, Out>, watcher: () => void):
  * @internal
  */
 export const isResting = <In, Out>(self: Connection<In, Out>): boolean => !(self instanceof Live) || self.isResting
+
+/**
+ * `offerFrame` without an effect for each connection of a broadcast; undefined for anything that is no connection of
+ * `make`.
+ *
+ * @internal
+ */
+export const offerNow = <In, Out>(self: Connection<In, Out>, frame: Frame): boolean | undefined =>
+  self instanceof Live ? self.offerNow(frame) : undefined
 
 /**
  * Of a connection that has ended: how many of the messages it had accepted last no write had begun with, so that the

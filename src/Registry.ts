@@ -10,7 +10,7 @@ import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { Connection, Snapshot, Wire } from "./Connection.ts"
+import { type Connection, offerNow, type Snapshot, type Wire } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Frame } from "./internal/outbox.ts"
 
@@ -309,7 +309,7 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
         }
         const frame = frames.get(wire)
         if (frame === undefined) failed++
-        else if (yield* connection.offerFrame(frame)) delivered++
+        else if (offerNow(connection, frame) ?? (yield* connection.offerFrame(frame))) delivered++
         else dropped++
       }
       return { delivered, dropped, failed }

@@ -11,7 +11,7 @@ import {
   SlowConsumer
 } from "../ConnectionError.ts"
 import type { Overflow } from "../Policy.ts"
-import { Pack, packable, type Packer } from "./packer.ts"
+import { Framed, Pack, packable, type Packer } from "./packer.ts"
 import { Signal } from "./signal.ts"
 import type { Turns } from "./turns.ts"
 
@@ -22,7 +22,7 @@ const ascii = /^[\0-\x7f]*$/
 const utf8 = new TextEncoder()
 
 /** The size of a frame on the wire, in bytes. */
-export const sizeOf = (frame: Frame): number =>
+export const sizeOf = (frame: Frame | Framed): number =>
   typeof frame !== "string" ? frame.byteLength : ascii.test(frame) ? frame.length : utf8.encode(frame).byteLength
 
 // one write: large enough to keep the transport busy, small enough that a control frame is never far behind
@@ -34,7 +34,7 @@ const maxPack = 16 * 1024
 const maxControl = 64
 
 interface Waiter {
-  readonly frames: ReadonlyArray<Frame>
+  readonly frames: ReadonlyArray<Frame | Framed>
   next: number
   readonly resume: (effect: Effect.Effect<void, ConnectionError>) => void
 }
@@ -69,9 +69,9 @@ export interface Owner {
  */
 export class Outbox {
   // accepted since the last write began, and then what waits behind a write in progress
-  private fresh: Array<Frame | Pack> = []
+  private fresh: Array<Frame | Framed | Pack> = []
   // made when something waits behind a write for the first time
-  private behind: Queue.Queue<Frame> | undefined
+  private behind: Queue.Queue<Frame | Framed> | undefined
   private queued = 0
   private packSize = minPack
   private control: Array<Frame> = []
@@ -138,9 +138,9 @@ export class Outbox {
     return this.messages < this.bounds.messages && this.bytes + size <= this.bounds.bytes
   }
 
-  private accept(frame: Frame, size: number): void {
+  private accept(frame: Frame | Framed, size: number): void {
     if (this.mustQueue) {
-      Queue.offerUnsafe(this.behind ??= Effect.runSync(Queue.unbounded<Frame>()), frame)
+      Queue.offerUnsafe(this.behind ??= Effect.runSync(Queue.unbounded<Frame | Framed>()), frame)
       this.queued++
     } else this.fresh.push(frame)
     this.count(size)
@@ -167,7 +167,7 @@ export class Outbox {
     return this.accepted - this.messages - this.taken
   }
 
-  private takeOldest(): Frame | undefined {
+  private takeOldest(): Frame | Framed | undefined {
     const frame = this.takeFresh() ?? this.takeQueued()
     if (frame === undefined) return undefined
     this.messages--
@@ -175,15 +175,15 @@ export class Outbox {
     return frame
   }
 
-  private takeFresh(): Frame | undefined {
+  private takeFresh(): Frame | Framed | undefined {
     const first = this.fresh.length > 0 ? this.fresh[0] : undefined
-    if (!(first instanceof Pack)) return this.fresh.shift() as Frame | undefined
+    if (!(first instanceof Pack)) return this.fresh.shift() as Frame | Framed | undefined
     const frame = first.takeFirst()
     if (first.count === 0) this.fresh.shift()
     return frame
   }
 
-  private takeQueued(): Frame | undefined {
+  private takeQueued(): Frame | Framed | undefined {
     const exit = this.behind === undefined ? undefined : Queue.takeUnsafe(this.behind)
     if (exit === undefined || Exit.isFailure(exit)) return undefined
     this.queued--
@@ -191,7 +191,7 @@ export class Outbox {
   }
 
   /** Takes one frame, or says why not; "full" only under `wait`. */
-  offer(frame: Frame, size = sizeOf(frame)): "accepted" | "dropped" | "full" | ConnectionError {
+  offer(frame: Frame | Framed, size = sizeOf(frame)): "accepted" | "dropped" | "full" | ConnectionError {
     if (this.closedWith !== undefined) return this.closedWith
     if (size > this.bounds.bytes) return makeError(new MessageTooLarge({ size, limit: this.bounds.bytes }))
     if (this.waiters.size === 0 && this.fits(size)) {
@@ -257,7 +257,7 @@ export class Outbox {
   }
 
   /** Takes all frames in order, waiting for room under `wait`. */
-  send(frames: ReadonlyArray<Frame>, from = 0): Effect.Effect<void, ConnectionError> {
+  send(frames: ReadonlyArray<Frame | Framed>, from = 0): Effect.Effect<void, ConnectionError> {
     if (this.closedWith !== undefined) return Effect.fail(this.closedWith)
     for (let i = from; i < frames.length; i++) {
       const size = sizeOf(frames[i]!)
@@ -272,7 +272,7 @@ export class Outbox {
     return Effect.void
   }
 
-  private wait(frames: ReadonlyArray<Frame>): Effect.Effect<void, ConnectionError> {
+  private wait(frames: ReadonlyArray<Frame | Framed>): Effect.Effect<void, ConnectionError> {
     return Effect.callback((resume) => {
       if (this.closedWith !== undefined) return resume(Effect.fail(this.closedWith))
       const waiter: Waiter = { frames, next: 0, resume }
@@ -412,9 +412,11 @@ export class Outbox {
         size += this.push(batch, pack.all())
         continue
       }
-      const frame = this.takeOldest()
-      if (frame === undefined) break
+      const oldest = this.takeOldest()
+      if (oldest === undefined) break
       this.taken++
+      if (oldest instanceof Framed) size += this.push(batch, oldest.header)
+      const frame = oldest instanceof Framed ? oldest.payload : oldest
       size += this.split && typeof frame !== "string" && frame.byteLength > writeBytes
         ? this.pushSlice(batch, frame)
         : this.push(batch, frame)

@@ -21,8 +21,23 @@ export interface Packer<in Out> {
   readonly size: number
   /** Writes the frame prepared last. */
   readonly write: (target: Uint8Array, at: number) => void
-  /** The frame prepared last as a buffer of its own. */
-  readonly frame: () => Uint8Array
+  /** The frame prepared last by itself. */
+  readonly frame: () => Uint8Array | Framed
+}
+
+/** A large frame: its header, and its payload as it was given. */
+export class Framed {
+  readonly header: Uint8Array
+  readonly payload: Uint8Array
+
+  constructor(header: Uint8Array, payload: Uint8Array) {
+    this.header = header
+    this.payload = payload
+  }
+
+  get byteLength(): number {
+    return this.header.byteLength + this.payload.byteLength
+  }
 }
 
 export const makePacker = <In, Out>(
@@ -30,7 +45,7 @@ export const makePacker = <In, Out>(
   payload: Payloads.Payload<In, Out>,
   limit: number
 ): Packer<Out> => {
-  const { encodeInto, encodeText, encodedSize } = framing
+  const { encodeHeader, encodeInto, encodeText, encodedSize } = framing
   let size = 0
   // a payload that is framed as it is written, or a frame
   let body: Uint8Array = new Uint8Array(0)
@@ -79,6 +94,7 @@ export const makePacker = <In, Out>(
     write,
     frame() {
       if (framed) return body
+      if (encodeHeader !== undefined && body.byteLength >= packable) return new Framed(encodeHeader(body), body)
       const frame = new Uint8Array(size)
       write(frame, 0)
       return frame

@@ -83,10 +83,15 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
   const plain = width === 4 && big && offset === 0
 
   const encodeInto = (payload: Uint8Array, target: Uint8Array, at: number): void => {
-    let rest = strip + payload.length - size - adjustment
+    const rest = strip + payload.length - size - adjustment
     if (!plain) target.fill(0, at, at + strip)
     // a payload may hold its header, which is written over
     target.set(payload, at + strip)
+    writeLength(rest, target, at)
+  }
+
+  const writeLength = (length: number, target: Uint8Array, at: number): void => {
+    let rest = length
     if (plain) {
       target[at] = rest >>> 24
       target[at + 1] = rest >>> 16
@@ -126,6 +131,11 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
       const length = total - size - adjustment
       return total < size || length < 0 || length > most ? -1 : total
     },
-    encodeInto
+    encodeInto,
+    encodeHeader: strip < size ? undefined : (payload) => {
+      const header = new Uint8Array(strip)
+      writeLength(strip + payload.length - size - adjustment, header, 0)
+      return header
+    }
   }
 }
