@@ -1,4 +1,5 @@
 /** The bytes of one unfinished frame: chunks are kept as they came and joined once. */
+import { uncleared } from "./uncleared.ts"
 
 /** Below this many bytes a piece is copied into a block: a view costs about 100 bytes and retains its chunk. */
 const smallest = 512
@@ -74,7 +75,7 @@ export class ByteQueue {
     if (n === 0) frame = last
     else if (this.pieces.length === 1 && last.length === 0) frame = this.pieces[0].subarray(0, n)
     else {
-      frame = new Uint8Array(n + last.length)
+      frame = uncleared(n + last.length)
       let at = 0
       for (const piece of this.pieces) {
         if (at === n) break

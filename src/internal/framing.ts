@@ -53,10 +53,10 @@ export interface Framing {
   /** Writes what `encode` gives into `target` from `at`, where there is room for it. */
   readonly encodeInto?: (payload: Uint8Array, target: Uint8Array, at: number) => void
   /**
-   * What a frame has in front of its payload, where it is just these two: a large payload is then written as it is. Goes
-   * with `encodedSize`.
+   * Writes what a frame has in front of its payload, where it is just these two: a large payload is then left where it is.
+   * The rest of `encodedSize` is its size.
    */
-  readonly encodeHeader?: ((payload: Uint8Array) => Uint8Array) | undefined
+  readonly encodeHeader?: ((payload: Uint8Array, target: Uint8Array, at: number) => void) | undefined
   /** The same for text, when that is faster than going through bytes. */
   readonly encodeText?: (payload: string) => Result.Result<Uint8Array, CodecReason>
 }

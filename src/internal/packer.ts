@@ -5,6 +5,7 @@ import { FrameTooLong } from "../ConnectionError.ts"
 import { sizeOver } from "./decoder.ts"
 import type { Framing } from "./framing.ts"
 import * as Payloads from "./payload.ts"
+import { uncleared } from "./uncleared.ts"
 import { utf8 } from "./utf8.ts"
 
 /** A larger frame is a buffer of its own: copying it would cost more than it saves. */
@@ -23,6 +24,25 @@ export interface Packer<in Out> {
   readonly write: (target: Uint8Array, at: number) => void
   /** The frame prepared last by itself. */
   readonly frame: () => Uint8Array | Framed
+}
+
+// what is written into at the moment, and how far; the buffers of small frames are cut from it
+const slabSize = 64 * 1024
+let slab = new Uint8Array(0)
+let used = 0
+
+/** What has to wait for the peer: a copy, where it is a small piece of a large buffer, which it would keep alive. */
+export const detach = <A extends Uint8Array | string>(frame: A): A | Uint8Array =>
+  typeof frame !== "string" && frame.buffer.byteLength > 2 * frame.byteLength + packable ? new Uint8Array(frame) : frame
+
+/** Finds room for so many bytes, and says where in `slab`. */
+const reserve = (size: number): number => {
+  if (slab.length - used < size) {
+    slab = new Uint8Array(Math.max(slabSize, size))
+    used = 0
+  }
+  used += size
+  return used - size
 }
 
 /** A large frame: its header, and its payload as it was given. */
@@ -94,22 +114,18 @@ export const makePacker = <In, Out>(
     write,
     frame() {
       if (framed) return body
-      if (encodeHeader !== undefined && body.byteLength >= packable) return new Framed(encodeHeader(body), body)
-      const frame = new Uint8Array(size)
+      if (encodeHeader !== undefined && body.byteLength >= packable) {
+        const length = size - body.byteLength
+        const at = reserve(length)
+        encodeHeader(body, slab, at)
+        return new Framed(slab.subarray(at, at + length), body)
+      }
+      const frame = uncleared(size)
       write(frame, 0)
       return frame
     }
   }
 }
-
-// what is written into at the moment, and how far; the buffers of small frames are cut from it
-const slabSize = 64 * 1024
-let slab = new Uint8Array(0)
-let used = 0
-
-/** What has to wait for the peer: a copy, where it is a small piece of a large buffer, which it would keep alive. */
-export const detach = <A extends Uint8Array | string>(frame: A): A | Uint8Array =>
-  typeof frame !== "string" && frame.buffer.byteLength > 2 * frame.byteLength + packable ? new Uint8Array(frame) : frame
 
 // written ones, to be used again: nearly every turn of every connection needs one for a moment
 const spare: Array<Pack> = []
@@ -127,18 +143,12 @@ export class Pack {
   private added = 0
   private taken = 0
 
-  /** Begins with the frame that was prepared last. At least `reserve` bytes are kept for what follows. */
-  static begin(packer: Packer<never>, reserve: number): Pack {
+  /** Begins with the frame that was prepared last. At least so many bytes are kept for it and what follows. */
+  static begin(packer: Packer<never>, atLeast: number): Pack {
     const pack = spare.length > 0 ? spare.pop()! : new Pack()
-    const size = Math.max(packer.size, reserve)
-    if (slab.length - used < size) {
-      slab = new Uint8Array(Math.max(slabSize, size))
-      used = 0
-    }
+    pack.start = reserve(Math.max(packer.size, atLeast))
     pack.buffer = slab
-    pack.start = used
-    pack.end = used + packer.size
-    used += size
+    pack.end = pack.start + packer.size
     pack.limit = used
     pack.ends[0] = pack.end
     pack.added = 1

@@ -132,10 +132,7 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
       return total < size || length < 0 || length > most ? -1 : total
     },
     encodeInto,
-    encodeHeader: strip < size ? undefined : (payload) => {
-      const header = new Uint8Array(strip)
-      writeLength(strip + payload.length - size - adjustment, header, 0)
-      return header
-    }
+    encodeHeader: strip < size ? undefined : (payload, target, at) =>
+      writeLength(strip + payload.length - size - adjustment, target, at)
   }
 }
