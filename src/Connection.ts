@@ -412,6 +412,8 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
   private goneWatchers: Array<() => void> | undefined
   private bytesIn = 0
   private messagesIn = 0
+  // the reader waits for more, and nothing was read that it has not got
+  private pulling = false
   // read, and not looked at yet
   private taken: Uint8Array | string | undefined
   // bytes of the unfinished frame
@@ -661,6 +663,8 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
    * less often, and the code stays in the caches of the processor.
    */
   private take(chunk: Uint8Array | string): boolean {
+    // what came before, and was not taken, goes first
+    if (!this.pulling) return false
     // only one is kept: no bound is passed by more than that
     this.run()
     // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
@@ -694,7 +698,12 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
 
   /** Pulls for ever. No generator: it would cost half a kilobyte for each connection. */
   private read(pull: Socket.Reader["pull"]): Effect.Effect<never, Failure> {
-    const pulling: Effect.Effect<never, Failure | Socket.SocketError> = Effect.flatMap(pull, (chunks) => {
+    const waiting = Effect.suspend(() => {
+      this.pulling = true
+      return pull
+    })
+    const pulling: Effect.Effect<never, Failure | Socket.SocketError> = Effect.flatMap(waiting, (chunks) => {
+      this.pulling = false
       this.run()
       const at = this.hear()
       if (this.phase !== "open") return pulling

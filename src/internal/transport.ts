@@ -28,8 +28,8 @@ export interface Transport {
    */
   readonly writeNow?: ((chunks: NonEmptyReadonlyArray<Uint8Array | string>) => boolean) | undefined
   /**
-   * Offers everything that is read to `take` as it comes, while a pull waits for it. True: it was taken, and the pull waits
-   * on. False: the pull gets it. A read without a fiber, as `writeNow` is a write without one.
+   * Offers everything that is read to `take` as it comes. True: it was taken. False, as always while no pull waits: the next
+   * pull gets it. A read without a fiber, as `writeNow` is a write without one.
    */
   readonly onRead?: ((take: (chunk: Uint8Array | string) => boolean) => void) | undefined
 }

@@ -132,7 +132,8 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
       return total < size || length < 0 || length > most ? -1 : total
     },
     encodeInto,
-    encodeHeader: strip < size ? undefined : (payload, target, at) =>
-      writeLength(strip + payload.length - size - adjustment, target, at)
+    encodeHeader: strip < size ?
+      undefined :
+      (payload, target, at) => writeLength(strip + payload.length - size - adjustment, target, at)
   }
 }

@@ -64,8 +64,7 @@ const read = (conn: Duplex, sink: Sink): Effect.Effect<Pull, never, Scope.Scope>
       resume(result)
     }
     const onData = (chunk: Chunk): void => {
-      // only whoever waits is served: what came before, and was not taken, goes first
-      if (waiter !== undefined && sink.take?.(chunk) === true) return
+      if (sink.take?.(chunk) === true) return
       chunks.push(chunk)
       if (waiter !== undefined) return settle()
       ahead += chunk.length

@@ -40,12 +40,17 @@ export const unsent = (conn: Duplex): number => {
     : conn.writableLength - state.writelen + queued
 }
 
-/** `Transport.writeNow` of a stream: as long as what it holds stays below the mark above which it wants to be waited for. */
-export const writeNow = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string>): boolean => {
+/** Whether a stream takes all of it and is still below the mark above which it wants to be waited for. */
+export const hasRoom = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string>): boolean => {
   if (!conn.writable) return false
   let size = conn.writableLength
   for (const chunk of chunks) size += typeof chunk === "string" ? chunk.length * 3 : chunk.byteLength
-  if (size >= conn.writableHighWaterMark) return false
+  return size < conn.writableHighWaterMark
+}
+
+/** `Transport.writeNow` of a stream: as long as what it holds stays below the mark above which it wants to be waited for. */
+export const writeNow = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string>): boolean => {
+  if (!hasRoom(conn, chunks)) return false
   if (chunks.length > 1) conn.cork()
   for (const chunk of chunks) conn.write(chunk)
   if (chunks.length > 1) conn.uncork()

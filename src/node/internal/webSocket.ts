@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
 import { describe, type Transport } from "../../internal/transport.ts"
-import { noop, unsent } from "./stream.ts"
+import { hasRoom, noop, unsent } from "./stream.ts"
 
 /** A WebSocket and the stream below it, which the client only has once it is connected. */
 export interface Carrier {
@@ -122,6 +122,63 @@ export const closeTimeout = (limit: number): object => ({ closeTimeout: limit })
 const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
   Exit.isSuccess(exit) ? 1000 : Cause.hasInterruptsOnly(exit.cause) ? 1001 : 1011
 
+type Chunk = Uint8Array | string
+
+/** Who takes what is read as it comes. */
+interface Sink {
+  take: ((chunk: Chunk) => boolean) | undefined
+}
+
+/**
+ * A WebSocket as Effect's reader sees it: each message is offered to the sink first. `ws` gives its own buffers here, where
+ * a listener of `addEventListener` would get an event made for it, and a copy.
+ */
+const offering = (
+  ws: NodeWS.WebSocket,
+  sink: Sink
+): Socket.WebSocketLike & Pick<NodeWS.WebSocket, "isPaused" | "pause" | "resume"> => {
+  let onMessage: ((data: Buffer, isBinary: boolean) => void) | undefined
+  return {
+    get readyState() {
+      return ws.readyState
+    },
+    get isPaused() {
+      return ws.isPaused
+    },
+    pause: () => ws.pause(),
+    resume: () => ws.resume(),
+    send: (data: Chunk) => ws.send(data),
+    close: (code, reason) => ws.close(code, reason),
+    addEventListener(
+      name: string,
+      listener: (event: Socket.WebSocketEvent) => void,
+      options?: { readonly once?: boolean }
+    ) {
+      if (name !== "message") return ws.addEventListener(name as "close", listener as () => void, options)
+      onMessage = (data, isBinary) => {
+        const chunk = isBinary ? data : data.toString()
+        if (sink.take?.(chunk) !== true) listener({ data: chunk } as Socket.WebSocketEvent)
+      }
+      ws.on("message", onMessage)
+    },
+    removeEventListener(name: string, listener: (event: Socket.WebSocketEvent) => void) {
+      if (name !== "message") return ws.removeEventListener(name as "close", listener as () => void)
+      sink.take = undefined
+      if (onMessage !== undefined) ws.off("message", onMessage)
+    }
+  }
+}
+
+/** `Transport.writeNow` of a WebSocket, as that of a stream. */
+const writeNow = ({ stream, ws }: Carrier, chunks: ReadonlyArray<Chunk>): boolean => {
+  if (ws.readyState !== NodeWS.WebSocket.OPEN || stream === undefined || !hasRoom(stream, chunks)) return false
+  if (chunks.length > 1) stream.cork()
+  for (const chunk of chunks) ws.send(chunk)
+  if (chunks.length > 1) stream.uncork()
+  // what failed at once is told to whoever writes to it again
+  return stream.errored === null
+}
+
 /**
  * Makes the socket.
  *
@@ -137,6 +194,7 @@ export const make = (options: {
 }): Effect.Effect<Socket.Socket> =>
   Effect.gen(function*() {
     const latch = Latch.makeUnsafe(false)
+    const sink: Sink = { take: undefined }
     let acquired: Carrier | undefined
     let live: Carrier | undefined
     const inner = yield* Socket.fromWebSocket(
@@ -144,9 +202,9 @@ export const make = (options: {
         Effect.map(options.acquire, (carrier) => {
           acquired = carrier
           carrier.ws.on("error", noop)
-          return carrier.ws
+          return offering(carrier.ws, sink)
         }),
-        (ws, exit) => Effect.sync(() => close(ws, options.linger, codeOf(exit)))
+        (_, exit) => Effect.sync(() => close(acquired!.ws, options.linger, codeOf(exit)))
       ),
       options.openTimeout === undefined ? {} : { openTimeout: options.openTimeout }
     )
@@ -187,6 +245,10 @@ export const make = (options: {
         return options.addresses.remote
       },
       // not `bufferedAmount`: it stands still during one large frame (see `unsent`)
-      unsent: () => acquired?.stream === undefined ? 0 : unsent(acquired.stream)
+      unsent: () => acquired?.stream === undefined ? 0 : unsent(acquired.stream),
+      writeNow: (chunks) => live !== undefined && writeNow(live, chunks),
+      onRead(take) {
+        sink.take = take
+      }
     })
   })
