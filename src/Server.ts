@@ -128,8 +128,14 @@ interface Guest<In, Out> {
   readonly fiber: Fiber.Fiber<unknown, unknown>
   /** The socket has an owner: its reader is acquired, or nobody will. */
   readonly claimed: Deferred.Deferred<void>
+  /** By which it is counted, where there is a limit for each address. */
+  host: string | undefined
+  /** Whether it has a permit. */
+  admitted: boolean
   /** When it got its permit. */
   since: number
+  /** From its permit to the end of its handler. */
+  running: boolean
   /** Its handshake is done. */
   opened: boolean
   /** Set while it is served. */
@@ -286,16 +292,6 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       )
     }
 
-    /** Interrupts an effect when the connection is gone, and nothing that comes after it. */
-    const whileAlive = <A, E2, R2>(connection: Connection.Connection<In, Out>, effect: Effect.Effect<A, E2, R2>) =>
-      Effect.withFiber<A, E2, R2>((fiber) => {
-        let running = true
-        Connection.onGone(connection, () => {
-          if (running) fiber.interruptUnsafe()
-        })
-        return Effect.ensuring(effect, Effect.sync(() => running = false))
-      })
-
     const handshake = (connection: Connection.Connection<In, Out>, since: number) => {
       if (options.handshake === undefined) return Effect.succeed(undefined as Session)
       const agreed = options.handshake(connection).pipe(
@@ -310,15 +306,18 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
             : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
         )
       )
-      return whileAlive(connection, agreed)
+      return agreed
     }
 
-    /** A connection is open: its handshake, its registration, its handler. */
+    /** A connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
     const converse = (guest: Guest<In, Out>, connection: Connection.Connection<In, Out>, registration: Scope.Scope) => {
       guest.connection = connection
       Deferred.doneUnsafe(guest.claimed, Exit.void)
       // accepted while stopping: it ends before its handshake
       if (stopping) return connection.closeWith(new ConnectionError.Refused({ limit: "stopping" }))
+      Connection.onGone(connection, () => {
+        if (guest.running) guest.fiber.interruptUnsafe()
+      })
       return Effect.flatMap(handshake(connection, guest.since), (session) => {
         const { registry } = options
         const registered = registry === undefined
@@ -327,12 +326,13 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
             Effect.suspend(() => registry.add(connection, options.names?.(connection, session))),
             registration
           )
-        return registered.pipe(
-          Effect.andThen(Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
-            guest.opened = true
-            return tell({ _tag: "Opened", snapshot })
-          }))),
-          Effect.andThen(Effect.suspend(() => whileAlive(connection, options.handle(connection, session))))
+        const announced = Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
+          guest.opened = true
+          return tell({ _tag: "Opened", snapshot })
+        }))
+        return Effect.andThen(
+          Effect.andThen(registered, announced),
+          Effect.suspend(() => options.handle(connection, session))
         )
       })
     }
@@ -359,42 +359,60 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       })
     }
 
-    /**
-     * One connection, from its permit to its end. Combinators and no generators: those would stay for as long as it lives.
-     * The registry's scope is the outer one, so that it remembers the connection as it ended.
-     */
+    /** The conversation is over: what is left of it goes. */
+    const conclude = Effect.fnUntraced(function*(
+      guest: Guest<In, Out>,
+      scope: Scope.Closeable,
+      registration: Scope.Closeable,
+      ended: Exit.Exit<unknown, unknown>
+    ) {
+      guest.running = false
+      const { connection } = guest
+      const error = Exit.isFailure(ended) ? Cause.squash(ended.cause) : undefined
+      // the end of the connection is no failure of its handler; any other connection error closes it with that reason
+      const exit = error instanceof ConnectionError.ConnectionError && connection !== undefined
+        ? yield* Effect.exit(Effect.interruptible(connection.closeWith(error.reason)))
+        : ended
+      // the registry's scope is the outer one, so that it remembers the connection as it ended
+      const closed = yield* Effect.exit(Effect.andThen(Scope.close(scope, exit), Scope.close(registration, exit)))
+      yield* told(guest, Exit.isSuccess(exit) ? closed : exit)
+    })
+
+    /** One connection, from its permit to its end. No generators: those would stay for as long as it lives. */
     const serve = (guest: Guest<In, Out>) => {
       guest.since = now()
-      const conversation = Effect.scopedWith((registration) =>
-        Effect.scoped(
-          Effect.flatMap(options.open(guest.socket), (connection) => converse(guest, connection, registration)).pipe(
-            // the end of the connection is no failure of its handler; any other connection error closes it with that reason
-            Effect.catchIf(
-              (error): error is ConnectionError.ConnectionError =>
-                error instanceof ConnectionError.ConnectionError && guest.connection !== undefined,
-              (error) => guest.connection!.closeWith(error.reason)
-            )
-          )
-        )
+      guest.running = true
+      const registration = Scope.makeUnsafe()
+      const scope = Scope.makeUnsafe()
+      const opened = Effect.suspend(() => options.open(guest.socket))
+      const conversation = Effect.flatMap(opened, (connection) => converse(guest, connection, registration))
+      return Effect.flatMap(
+        Effect.exit(Effect.interruptible(Scope.provide(conversation, scope))),
+        (exit) => conclude(guest, scope, registration, exit)
       )
-      return Effect.flatMap(Effect.exit(Effect.interruptible(conversation)), (exit) => told(guest, exit))
     }
 
     const attend = (guest: Guest<In, Out>) => {
       guests.add(guest)
-      const host = guest.remote === undefined || policy.maxConnectionsPerAddress === 0
-        ? undefined
-        : hostOf(guest.remote)
-      const entered = enter(host)
-      if (typeof entered === "string") return refuse(guest, entered)
-      const served = Effect.suspend(() => serve(guest))
-      const attended = entered.admitted
-        ? Effect.ensuring(served, Effect.sync(leave))
-        : Effect.flatMap(
-          wait(entered.delay),
-          (admitted) => admitted ? Effect.ensuring(served, Effect.sync(leave)) : refuse(guest, "stopping")
-        )
-      return host === undefined ? attended : Effect.andThen(attended, Effect.sync(() => leaveHost(host)))
+      if (guest.remote !== undefined && policy.maxConnectionsPerAddress > 0) guest.host = hostOf(guest.remote)
+      const entered = enter(guest.host)
+      if (typeof entered === "string") {
+        guest.host = undefined
+        return refuse(guest, entered)
+      }
+      guest.admitted = entered.admitted
+      if (entered.admitted) return serve(guest)
+      return Effect.flatMap(wait(entered.delay), (admitted) => {
+        guest.admitted = admitted
+        return admitted ? serve(guest) : refuse(guest, "stopping")
+      })
+    }
+
+    const forget = (guest: Guest<In, Out>): void => {
+      guests.delete(guest)
+      if (guest.admitted) leave()
+      leaveHost(guest.host)
+      Deferred.doneUnsafe(guest.claimed, Exit.void)
     }
 
     const accept = (socket: Socket.Socket) =>
@@ -408,17 +426,14 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
             remote,
             fiber,
             claimed,
+            host: undefined,
+            admitted: false,
             since: 0,
+            running: false,
             opened: false,
             connection: undefined
           }
-          return Effect.ensuring(
-            attend(guest),
-            Effect.sync(() => {
-              guests.delete(guest)
-              Deferred.doneUnsafe(claimed, Exit.void)
-            })
-          )
+          return Effect.ensuring(attend(guest), Effect.sync(() => forget(guest)))
         }).pipe(
           Effect.forkIn(connections, { startImmediately: true, uninterruptible: true }),
           Effect.andThen(Deferred.await(claimed))
