@@ -335,8 +335,8 @@ const opening = Effect.fnUntraced(function*<In, Out>(
     maxFrame: policy.maxFrame,
     transport: transport.messages ? "messages" : "stream"
   })
-  // released when the conversation ends, which may be long before the user's scope closes
-  const transportScope = yield* Scope.fork(scope)
+  // closed when the conversation ends, which may be long before the user's scope closes
+  const transportScope = Scope.makeUnsafe()
 
   const { pull } = yield* Scope.provide(socket.reader, transportScope).pipe(
     Effect.mapError(ConnectionError.fromSocketError),
@@ -409,7 +409,8 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
   private endedAt: number | undefined
   private gone = false
   private goneTimer: Timer | undefined
-  private goneWatchers: Array<() => void> | undefined
+  // nearly always one
+  private goneWatchers: (() => void) | Array<() => void> | undefined
   private bytesIn = 0
   private messagesIn = 0
   // the reader waits for more, and nothing was read that it has not got
@@ -884,13 +885,14 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
     this.gone = true
     const watchers = this.goneWatchers ?? []
     this.goneWatchers = undefined
-    for (const watcher of watchers) watcher()
+    for (const watcher of typeof watchers === "function" ? [watchers] : watchers) watcher()
   }
 
   /** See `onGone`. */
   watchGone(watcher: () => void): void {
     if (this.gone) watcher()
-    else if (this.goneWatchers === undefined) this.goneWatchers = [watcher]
+    else if (this.goneWatchers === undefined) this.goneWatchers = watcher
+    else if (typeof this.goneWatchers === "function") this.goneWatchers = [this.goneWatchers, watcher]
     else this.goneWatchers.push(watcher)
   }
 

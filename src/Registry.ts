@@ -135,6 +135,8 @@ interface State<In, Out> {
   readonly byTag: Map<string, Set<number>>
 }
 
+const noTags: ReadonlySet<string> = new Set()
+
 /** Closing and ended ones only wait for their scope to close. */
 const isLiving = ({ state }: Snapshot): boolean => state === "open" || state === "draining"
 
@@ -270,7 +272,7 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
     add: (connection, names) =>
       Effect.suspend(() => {
         const registration = {}
-        const tags = new Set(names?.tags ?? [])
+        const tags = names?.tags === undefined ? noTags : new Set(names.tags)
         return Effect.acquireRelease(
           register({ connection, key: names?.key, tags, registration }),
           () =>

@@ -415,6 +415,8 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       Deferred.doneUnsafe(guest.claimed, Exit.void)
     }
 
+    const inServer = Effect.forkIn(connections, { startImmediately: true, uninterruptible: true })
+
     const accept = (socket: Socket.Socket) =>
       Effect.suspend(() => {
         const claimed = Deferred.makeUnsafe<void>()
@@ -435,7 +437,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
           }
           return Effect.ensuring(attend(guest), Effect.sync(() => forget(guest)))
         }).pipe(
-          Effect.forkIn(connections, { startImmediately: true, uninterruptible: true }),
+          inServer,
           Effect.andThen(Deferred.await(claimed))
         )
       })

@@ -133,7 +133,7 @@ export class Clockwork {
     this.host.ping(at)
   }
 
-  private readonly lookAgain = (): void => {
+  private lookAgain(): void {
     try {
       this.look(true)
     } catch (defect) {
@@ -174,7 +174,7 @@ export class Clockwork {
           // a timer runs before the input that is waiting: let the event loop deliver that first
           this.confirming = true
           this.arm()
-          return turns.after(3, this.lookAgain)
+          return turns.after(3, () => this.lookAgain())
         case "Wait":
           deadlines.plannedAt = at + verdict.millis
           return this.arm()

@@ -10,6 +10,8 @@ interface Batch<In> {
   readonly bytes: number
 }
 
+const nothing: ReadonlyArray<never> = []
+
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
 
 /**
@@ -20,11 +22,11 @@ type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
  * have a place here, any others share a signal.
  */
 export class Inbox<In> {
-  private first: ReadonlyArray<In> = []
+  private first: ReadonlyArray<In> = nothing
   private firstBytes = 0
   // index of the next message in `first`
   private offset = 0
-  private readonly more: Array<Batch<In>> = []
+  private more: Array<Batch<In>> | undefined
   private error: ConnectionError | undefined
   private readonly turns: Turns
   private waking = false
@@ -34,6 +36,7 @@ export class Inbox<In> {
   private room: Signal | undefined
   // made once: a receiver that waits costs no more than the wait
   private readonly waitForOne: Effect.Effect<In, ConnectionError>
+  private takingAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> | undefined
   private waitForAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> | undefined
   messages = 0
   bytes = 0
@@ -70,7 +73,8 @@ export class Inbox<In> {
       this.first = messages
       this.firstBytes = bytes
       this.offset = 0
-    } else this.more.push({ messages, bytes })
+    } else if (this.more === undefined) this.more = [{ messages, bytes }]
+    else this.more.push({ messages, bytes })
     this.messages += messages.length
     this.bytes += bytes
     if (this.room !== undefined && this.isFull) this.room.close()
@@ -141,9 +145,9 @@ export class Inbox<In> {
   private takeAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
     if (this.messages === 0) return this.error !== undefined ? Effect.fail(this.error) : this.awaitAll
     let all = this.offset === 0 ? this.first : this.first.slice(this.offset)
-    for (const { messages } of this.more) all = all.concat(messages)
-    this.first = []
-    if (this.more.length > 0) this.more.length = 0
+    for (const { messages } of this.more ?? nothing) all = all.concat(messages)
+    this.first = nothing
+    this.more = undefined
     this.took(this.messages, this.bytes)
     return Effect.succeed(all as unknown as NonEmptyReadonlyArray<In>)
   }
@@ -161,7 +165,10 @@ export class Inbox<In> {
     })
   }
 
-  readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> = Effect.suspend(() => this.takeAll())
+  /** Made when somebody wants it: most receive one at a time, or all that there is, and not both. */
+  get receiveAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    return this.takingAll ??= Effect.suspend(() => this.takeAll())
+  }
 
   private takeOne(): Effect.Effect<In, ConnectionError> {
     if (this.messages === 0) return this.error !== undefined ? Effect.fail(this.error) : this.waitForOne
@@ -169,8 +176,8 @@ export class Inbox<In> {
     if (this.offset < this.first.length) this.took(1, 0)
     else {
       const bytes = this.firstBytes
-      const next = this.more.length > 0 ? this.more.shift() : undefined
-      this.first = next === undefined ? [] : next.messages
+      const next = this.more?.shift()
+      this.first = next === undefined ? nothing : next.messages
       this.firstBytes = next === undefined ? 0 : next.bytes
       this.offset = 0
       this.took(1, bytes)

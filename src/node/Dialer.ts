@@ -210,7 +210,7 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
       }
     })
   })
-  return makeSocket(open, {
+  return makeSocket({ open, openTimeout: settings.openTimeout }, {
     messages: false,
     get local() {
       return current === undefined ? undefined : unix ? `unix:${address.path}` : Address.localOf(current)
@@ -218,7 +218,7 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
     remote: unix ? address.path : Address.formatInet(address.host, address.port),
     unsent: () => current === undefined ? 0 : unsent(current),
     writeNow: (chunks) => current !== undefined && writeNow(current, chunks)
-  }, settings.openTimeout)
+  })
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

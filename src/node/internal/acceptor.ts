@@ -162,37 +162,39 @@ export const make = (settings: Settings) => {
   }
 
   /** Passes the ownership to whoever acquires the reader. */
-  function claim(arrival: Arrival, stream: Duplex): Effect.Effect<void, Socket.SocketError, Scope.Scope> {
-    return Effect.acquireRelease(
-      Effect.suspend(() => {
-        if (arrival.raw.destroyed || stream.destroyed) {
-          return Effect.fail(
-            openError(stream.errored ?? arrival.raw.errored ?? new Error("the connection ended before it was read"))
-          )
-        }
-        if (!unclaimed.has(arrival)) return Effect.fail(openError(new Error("the connection was read before")))
-        forget(arrival)
-        return Effect.void
-      }),
-      () =>
-        Effect.sync(() => {
-          if (arrival.raw.destroyed) return
-          lingering.add(arrival.raw)
-          arrival.raw.once("close", () => {
-            lingering.delete(arrival.raw)
-            if (lingering.size === 0) whenQuiet?.()
-          })
-        })
-    )
+  function claim(arrival: Arrival, stream: Duplex): Effect.Effect<void, Socket.SocketError> {
+    return Effect.suspend(() => {
+      if (arrival.raw.destroyed || stream.destroyed) {
+        return Effect.fail(
+          openError(stream.errored ?? arrival.raw.errored ?? new Error("the connection ended before it was read"))
+        )
+      }
+      if (!unclaimed.has(arrival)) return Effect.fail(openError(new Error("the connection was read before")))
+      forget(arrival)
+      return Effect.void
+    })
+  }
+
+  /** The owner has let go: closing the listener waits until the rest has gone too. */
+  function release(arrival: Arrival): void {
+    if (arrival.raw.destroyed) return
+    lingering.add(arrival.raw)
+    arrival.raw.once("close", () => {
+      lingering.delete(arrival.raw)
+      if (lingering.size === 0) whenQuiet?.()
+    })
   }
 
   function openStream(arrival: Arrival, conn: Net.Socket): Opened {
     return {
       socket: Effect.succeed(makeSocket(
-        Effect.acquireRelease(
-          Effect.as(claim(arrival, conn), conn),
-          (conn) => Effect.sync(() => linger(conn, settings.linger))
-        ),
+        {
+          open: Effect.as(claim(arrival, conn), conn),
+          release() {
+            linger(conn, settings.linger)
+            release(arrival)
+          }
+        },
         {
           messages: false,
           ...arrival.addresses,
@@ -212,7 +214,10 @@ export const make = (settings: Settings) => {
   ): Opened {
     return {
       socket: WebSocket.make({
-        acquire: Effect.as(claim(arrival, stream), { ws, stream }),
+        acquire: Effect.as(
+          Effect.acquireRelease(claim(arrival, stream), () => Effect.sync(() => release(arrival))),
+          { ws, stream }
+        ),
         linger: settings.linger,
         addresses: arrival.addresses
       }),

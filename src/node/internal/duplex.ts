@@ -39,78 +39,77 @@ interface Sink {
 
 type Pull = Effect.Effect<NonEmptyReadonlyArray<Chunk>, Socket.SocketError>
 
-/** Reads a stream until the scope closes. */
-const read = (conn: Duplex, sink: Sink): Effect.Effect<Pull, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    let chunks: Array<Chunk> = []
-    let ahead = 0
-    let failure: Socket.SocketError | undefined
-    let waiter: ((result: Pull) => void) | undefined
+/** Reads a stream until `stop`. */
+const read = (conn: Duplex, sink: Sink): { readonly pull: Pull; readonly stop: () => void } => {
+  let chunks: Array<Chunk> = []
+  let ahead = 0
+  let failure: Socket.SocketError | undefined
+  let waiter: ((result: Pull) => void) | undefined
 
-    const settle = (): void => {
-      if (waiter === undefined) return
-      const result: Pull | undefined = chunks.length > 0
-        ? Effect.succeed(chunks as unknown as NonEmptyReadonlyArray<Chunk>)
-        : failure === undefined
-        ? undefined
-        : Effect.fail(failure)
-      if (result === undefined) return
-      if (chunks.length > 0) chunks = []
-      const resume = waiter
-      waiter = undefined
-      // before what it wakes: that may pull again, and pause
-      if (ahead >= readAhead) conn.resume()
-      ahead = 0
-      resume(result)
-    }
-    const onData = (chunk: Chunk): void => {
-      if (sink.take?.(chunk) === true) return
-      chunks.push(chunk)
-      if (waiter !== undefined) return settle()
-      ahead += chunk.length
-      if (ahead >= readAhead) conn.pause()
-    }
-    const end = (error: Socket.SocketError): void => {
-      failure ??= error
-      settle()
-    }
-    /** What was read and not pulled is lost. */
-    const abort = (error: Socket.SocketError): void => {
-      chunks = []
-      end(error)
-    }
-    const onEnd = (): void => end(ended)
-    const onError = (cause: unknown): void => abort(readError(cause))
-    const onClose = (): void => conn.errored === null ? end(ended) : abort(aborted)
+  const settle = (): void => {
+    if (waiter === undefined) return
+    const result: Pull | undefined = chunks.length > 0
+      ? Effect.succeed(chunks as unknown as NonEmptyReadonlyArray<Chunk>)
+      : failure === undefined
+      ? undefined
+      : Effect.fail(failure)
+    if (result === undefined) return
+    if (chunks.length > 0) chunks = []
+    const resume = waiter
+    waiter = undefined
+    // before what it wakes: that may pull again, and pause
+    if (ahead >= readAhead) conn.resume()
+    ahead = 0
+    resume(result)
+  }
+  const onData = (chunk: Chunk): void => {
+    if (sink.take?.(chunk) === true) return
+    chunks.push(chunk)
+    if (waiter !== undefined) return settle()
+    ahead += chunk.length
+    if (ahead >= readAhead) conn.pause()
+  }
+  const end = (error: Socket.SocketError): void => {
+    failure ??= error
+    settle()
+  }
+  /** What was read and not pulled is lost. */
+  const abort = (error: Socket.SocketError): void => {
+    chunks = []
+    end(error)
+  }
+  const onEnd = (): void => end(ended)
+  const onError = (cause: unknown): void => abort(readError(cause))
+  const onClose = (): void => conn.errored === null ? end(ended) : abort(aborted)
 
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        // a pull in another fiber ends
-        abort(aborted)
-        sink.take = undefined
-        conn.off("data", onData)
-        conn.off("end", onEnd)
-        conn.off("error", onError)
-        conn.off("close", onClose)
-      })
-    )
-    // what has happened already is not told again
-    if (conn.errored !== null) onError(conn.errored)
-    else if (conn.destroyed || conn.readableEnded) onEnd()
-    conn.on("data", onData)
-    conn.on("end", onEnd)
-    conn.on("error", onError)
-    conn.on("close", onClose)
-    conn.resume()
-    return Effect.callback((resume) => {
+  // what has happened already is not told again
+  if (conn.errored !== null) onError(conn.errored)
+  else if (conn.destroyed || conn.readableEnded) onEnd()
+  conn.on("data", onData)
+  conn.on("end", onEnd)
+  conn.on("error", onError)
+  conn.on("close", onClose)
+  conn.resume()
+  const gone = Effect.sync(() => {
+    waiter = undefined
+  })
+  return {
+    pull: Effect.callback((resume) => {
       waiter = resume
       settle()
-      if (waiter !== resume) return
-      return Effect.sync(() => {
-        if (waiter === resume) waiter = undefined
-      })
-    })
-  })
+      return waiter === resume ? gone : undefined
+    }),
+    stop() {
+      // a pull in another fiber ends
+      abort(aborted)
+      sink.take = undefined
+      conn.off("data", onData)
+      conn.off("end", onEnd)
+      conn.off("error", onError)
+      conn.off("close", onClose)
+    }
+  }
+}
 
 /** Waits until a stream that is full has room again. */
 const drained = (conn: Duplex): Effect.Effect<void, Socket.SocketError> =>
@@ -153,34 +152,44 @@ const timedOut = (): Effect.Effect<never, Socket.SocketError> => {
 }
 
 /**
- * Makes the socket. `open` is run when its reader is acquired, and releases the stream when the scope closes. `openTimeout`
- * is in milliseconds.
+ * Makes the socket. `open` is run when its reader is acquired. With an `openTimeout`, in milliseconds, it may take its time,
+ * can be interrupted, and releases its stream itself when the scope closes; without one it has the stream already, which is
+ * for `release`.
  */
 export const makeSocket = <R extends Duplex>(
-  open: Effect.Effect<R, Socket.SocketError, Scope.Scope>,
-  transport: Transport,
-  openTimeout: number = Infinity
+  options: {
+    readonly open: Effect.Effect<R, Socket.SocketError, Scope.Scope>
+    readonly openTimeout?: number
+    readonly release?: (conn: R) => void
+  },
+  transport: Transport
 ): Socket.Socket => {
   let current: R | undefined
   const sink: Sink = { take: undefined }
   const connected = Latch.makeUnsafe(false)
-  const reader = Effect.gen(function*() {
-    const scope = yield* Effect.scope
-    const opening = Scope.provide(open, scope)
-    const conn = yield* openTimeout === Infinity
-      ? opening
-      : Effect.timeoutOrElse(opening, { duration: openTimeout, orElse: timedOut })
-    const pull = yield* read(conn, sink)
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        connected.closeUnsafe()
-        current = undefined
-      })
-    )
+  const take = (conn: R, scope: Scope.Scope): Effect.Effect<Socket.Reader> => {
+    const { pull, stop } = read(conn, sink)
+    const stopped = Effect.sync(() => {
+      stop()
+      connected.closeUnsafe()
+      current = undefined
+      options.release?.(conn)
+    })
     current = conn
     connected.openUnsafe()
-    return { pull, upgrade: Socket.SocketUpgradeError.unsupported }
-  })
+    return Effect.as(Scope.addFinalizer(scope, stopped), { pull, upgrade: Socket.SocketUpgradeError.unsupported })
+  }
+  // only dialling can be interrupted: nothing comes between having a stream and owning it
+  const { open, openTimeout } = options
+  const dialled = openTimeout === undefined || openTimeout === Infinity
+    ? open
+    : Effect.timeoutOrElse(open, { duration: openTimeout, orElse: timedOut })
+  const reader = Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.scope,
+      (scope) => Effect.flatMap(openTimeout === undefined ? dialled : restore(dialled), (conn) => take(conn, scope))
+    )
+  )
   const writeAll = (chunks: NonEmptyReadonlyArray<Chunk>): Effect.Effect<void, Socket.SocketError> =>
     Effect.suspend(() => current === undefined ? connected.whenOpen(writeAll(chunks)) : write(current, chunks))
   const writeOne = (chunk: Chunk | Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> =>
