@@ -384,10 +384,12 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
   private readonly outbox: Outbox
   private readonly clockwork: Clockwork
   private readonly openedAt: number
-  private readonly opened: number
+  readonly opened: number
   private readonly whenClosed = Deferred.makeUnsafe<never, Failure>()
-  private readonly whenLeaving = Deferred.makeUnsafe<void>()
-  private readonly whenEnding = Deferred.makeUnsafe<never, Failure>()
+  private isLeaving = false
+  // made when somebody waits for it
+  private whenLeaving: Deferred.Deferred<void> | undefined
+  private whenEnding: Deferred.Deferred<never, Failure> | undefined
   private readonly readSignal: ((message: In) => Signal<Out> | undefined) | undefined
   /** Reads, and ends the conversation: it is interrupted for every end that reading does not find by itself. */
   private reading: Fiber.Fiber<void> | undefined
@@ -457,7 +459,7 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
       transport.unsent === undefined ? undefined : () => this.outbox.written - this.unsent
     )
     this.readSignal = shared.options.heartbeat?.reader()
-    this.clockwork = new Clockwork(this, this.opened, shared.options.heartbeat !== undefined)
+    this.clockwork = new Clockwork(this, shared.options.heartbeat !== undefined)
   }
 
   start(pull: Socket.Reader["pull"]): void {
@@ -485,7 +487,8 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
     const decided = this.advice === undefined ? error : ConnectionError.make(error.reason, this.advice)
     this.reason = decided
     // in a task of its own: whoever waits for it must not run in the middle of this
-    this.turns.scheduleTask(() => Deferred.doneUnsafe(this.whenEnding, Exit.fail(decided)))
+    const { whenEnding } = this
+    if (whenEnding !== undefined) this.turns.scheduleTask(() => Deferred.doneUnsafe(whenEnding, Exit.fail(decided)))
     return decided
   }
 
@@ -525,8 +528,16 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
     this.endWith(defectOf(defect))
   }
 
+  /** False when it is leaving already. */
+  private startLeaving(): boolean {
+    if (this.isLeaving) return false
+    this.isLeaving = true
+    if (this.whenLeaving !== undefined) Deferred.doneUnsafe(this.whenLeaving, Exit.void)
+    return true
+  }
+
   leave(reason: ConnectionError.Reason): void {
-    if (!Deferred.doneUnsafe(this.whenLeaving, Exit.void)) return
+    if (!this.startLeaving()) return
     const frame = this.way.goodbye(reason)
     if (frame !== undefined) this.outbox.offerControl(frame)
   }
@@ -583,7 +594,7 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
           : this.sendControl(signal.answer)
         return false
       case "Leave":
-        Deferred.doneUnsafe(this.whenLeaving, Exit.void)
+        this.startLeaving()
         return false
       case "Data":
         return true
@@ -849,7 +860,7 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
     this.clockwork.stop()
     this.inbox.end(reason)
     this.lost = this.outbox.end(reason)
-    Deferred.doneUnsafe(this.whenLeaving, Exit.void)
+    this.startLeaving()
     return reason
   }
 
@@ -1000,11 +1011,17 @@ class Live<in out In, in out Out> implements Connection<In, Out>, Host, Owner, T
   }
 
   get leaving(): Effect.Effect<void> {
-    return Deferred.await(this.whenLeaving)
+    return Effect.suspend(() =>
+      this.isLeaving ? Effect.void : Deferred.await(this.whenLeaving ??= Deferred.makeUnsafe<void>())
+    )
   }
 
   get ending(): Effect.Effect<never, Failure> {
-    return Deferred.await(this.whenEnding)
+    return Effect.suspend(() =>
+      this.reason === undefined
+        ? Deferred.await(this.whenEnding ??= Deferred.makeUnsafe<never, Failure>())
+        : Effect.fail(this.reason)
+    )
   }
 
   get closed(): Effect.Effect<never, Failure> {

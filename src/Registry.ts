@@ -122,7 +122,7 @@ export interface Options {
 
 /** An entry is removed by the `add` that it came from, and by no earlier one. */
 interface Registered<in out In, in out Out> extends Entry<In, Out> {
-  readonly registration: object
+  readonly registration: number
 }
 
 /**
@@ -180,6 +180,7 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
   // only ever appended to, and cut when it is twice as long as what is kept
   const ended: Array<Ended> = []
   const scope = yield* Effect.scope
+  let registrations = 0
 
   const entries = Effect.map(Ref.get(ref), ({ byId }) => Array.from(byId.values()))
 
@@ -210,7 +211,7 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
       return [holder, state]
     })
 
-  const remove = (id: number, registration: object) =>
+  const remove = (id: number, registration: number) =>
     Ref.modify(ref, (state): [Entry<In, Out> | undefined, State<In, Out>] => {
       const found = state.byId.get(id)
       if (found?.registration !== registration) return [undefined, state]
@@ -271,7 +272,7 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
   return {
     add: (connection, names) =>
       Effect.suspend(() => {
-        const registration = {}
+        const registration = ++registrations
         const tags = names?.tags === undefined ? noTags : new Set(names.tags)
         return Effect.acquireRelease(
           register({ connection, key: names?.key, tags, registration }),

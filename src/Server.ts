@@ -127,7 +127,7 @@ interface Guest<In, Out> {
   readonly remote: string | undefined
   readonly fiber: Fiber.Fiber<unknown, unknown>
   /** The socket has an owner: its reader is acquired, or nobody will. */
-  readonly claimed: Deferred.Deferred<void>
+  claimed: Deferred.Deferred<void> | undefined
   /** By which it is counted, where there is a limit for each address. */
   host: string | undefined
   /** Whether it has a permit. */
@@ -140,6 +140,11 @@ interface Guest<In, Out> {
   opened: boolean
   /** Set while it is served. */
   connection: Connection.Connection<In, Out> | undefined
+}
+
+const claim = <In, Out>(guest: Guest<In, Out>): void => {
+  if (guest.claimed !== undefined) Deferred.doneUnsafe(guest.claimed, Exit.void)
+  guest.claimed = undefined
 }
 
 /**
@@ -273,7 +278,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       // a protocol may wait for its peer to speak first, and that one is not worth waiting for
       const open = Effect.timeoutOption(options.open(guest.socket), refusalLimit)
       return Effect.flatMap(open, (opened) => {
-        Deferred.doneUnsafe(guest.claimed, Exit.void)
+        claim(guest)
         if (Option.isNone(opened)) return Effect.void
         const connection = opened.value
         const refusal = options.refusal
@@ -312,7 +317,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
     /** A connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
     const converse = (guest: Guest<In, Out>, connection: Connection.Connection<In, Out>, registration: Scope.Scope) => {
       guest.connection = connection
-      Deferred.doneUnsafe(guest.claimed, Exit.void)
+      claim(guest)
       // accepted while stopping: it ends before its handshake
       if (stopping) return connection.closeWith(new ConnectionError.Refused({ limit: "stopping" }))
       Connection.onGone(connection, () => {
@@ -412,7 +417,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       guests.delete(guest)
       if (guest.admitted) leave()
       leaveHost(guest.host)
-      Deferred.doneUnsafe(guest.claimed, Exit.void)
+      claim(guest)
     }
 
     const inServer = Effect.forkIn(connections, { startImmediately: true, uninterruptible: true })

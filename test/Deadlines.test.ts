@@ -818,7 +818,8 @@ describe("draining and closing", () => {
         yield* peer.released
         assert.strictEqual(sleeping(), 0, `way ${i}`)
         // the scope is still open, and what it holds of a connection that has ended is its close, which does nothing
-        assert.strictEqual(scope.state._tag === "Open" ? scope.state.finalizers?.size : -1, i + 1)
+        const { state } = scope
+        assert.strictEqual(state._tag === "Open" ? state.finalizers?.size ?? 1 : -1, i + 1)
         const before = yield* c.snapshot
         yield* TestClock.adjust("2 days")
         assert.deepStrictEqual(yield* c.snapshot, before)

@@ -6,7 +6,7 @@ import type { Policy } from "../Policy.ts"
 import type { Deadlines } from "./deadlines.ts"
 import type { Pings } from "./pings.ts"
 import type { Timer, Timers } from "./timers.ts"
-import type { Turns } from "./turns.ts"
+import type { Task, Turns } from "./turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -18,6 +18,7 @@ export interface Host {
   readonly turns: Turns
   readonly deadlines: Deadlines
   readonly pings: Pings
+  readonly opened: number
   /** The policy as it is now. */
   readonly current: Policy
   /** Why it ends, once that is decided. */
@@ -40,10 +41,9 @@ const jump = 5_000
  * One timer for each connection, and one sleep of the clock for all of them: two fibers for each that sleep most of the
  * time were a quarter of what an idle connection cost.
  */
-export class Clockwork {
+export class Clockwork implements Task {
   private readonly host: Host
   private timer: Timer | undefined
-  private readonly opened: number
   private readonly pings: boolean
   private every: number
   private nextPing = Infinity
@@ -51,13 +51,12 @@ export class Clockwork {
   private confirming = false
   private stopped = false
 
-  constructor(host: Host, opened: number, pings: boolean) {
+  constructor(host: Host, pings: boolean) {
     this.host = host
-    this.opened = opened
     this.pings = pings
-    this.wallOffset = host.clock.currentTimeMillisUnsafe() - opened
+    this.wallOffset = host.clock.currentTimeMillisUnsafe() - host.opened
     this.every = pings ? host.deadlines.limits.pingEvery : Infinity
-    if (pings) this.nextPing = opened + this.firstPing()
+    if (pings) this.nextPing = host.opened + this.firstPing()
   }
 
   start(): void {
@@ -79,12 +78,12 @@ export class Clockwork {
 
   /** The limits are other ones. */
   changed(): void {
-    const { deadlines, pings: sent, timers } = this.host
+    const { deadlines, opened, pings: sent, timers } = this.host
     const { pingEvery } = deadlines.limits
     if (this.pings && pingEvery !== this.every) {
       this.every = pingEvery
       // the first one is jittered, however late pings are turned on
-      const rest = sent.lastAt === this.opened ? this.firstPing() : pingEvery
+      const rest = sent.lastAt === opened ? this.firstPing() : pingEvery
       this.nextPing = Math.max(timers.now(), sent.lastAt + rest)
     }
     if (this.confirming) return
@@ -103,11 +102,12 @@ export class Clockwork {
     const at = Math.min(this.nextPing, this.confirming ? Infinity : this.host.deadlines.plannedAt)
     const { timer } = this
     if (timer?.at === at && timer.run !== undefined) return
-    this.timer = at === Infinity ? undefined : this.host.timers.at(at, this.tick)
+    this.timer = at === Infinity ? undefined : this.host.timers.at(at, this)
     timer?.cancel()
   }
 
-  private readonly tick = (): void => {
+  /** @internal */
+  run(): void {
     try {
       const at = this.host.timers.now()
       if (at >= this.nextPing) this.beat(at)

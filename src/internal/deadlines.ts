@@ -64,6 +64,9 @@ const end = (reason: ConnectionError.Reason): Verdict => ({ _tag: "End", error: 
 // a jump of the wall clock, which tells that the machine slept, is seen by looking, or by the heartbeat before
 const longestWait = 30_000
 
+// before any clock began, whatever is added to it; unlike -Infinity it needs no box of its own in every connection
+const longAgo = -1_000_000_000
+
 /** All times are milliseconds of the monotonic clock. Plain fields, touched synchronously by the connection's fibers. */
 export class Deadlines {
   limits: Limits
@@ -89,10 +92,10 @@ export class Deadlines {
   private asked = false
   private force: { readonly at: number; readonly error: Failure } | undefined
   // when we came back from a stall of our own: whatever was nearly over then, the peer gets half of each limit from here
-  private forgivenAt = -Infinity
+  private forgivenAt = longAgo
   // for how long we were not there to ask since the peer was last heard, and when we came back
   private away = 0
-  private backAt = -Infinity
+  private backAt = longAgo
   private readonly openedAt: number
   private readonly ageFactor: number
   private readonly progress: (() => number) | undefined
@@ -278,7 +281,7 @@ export class Deadlines {
     return { _tag: "Wait", millis: next === Infinity ? next : Math.min(next, longestWait) }
   }
 
-  private resumedAt = -Infinity
+  private resumedAt = longAgo
 
   /** Our own inbox is full: nothing the peer does or does not do is seen. */
   pause(): void {

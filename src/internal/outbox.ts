@@ -46,6 +46,7 @@ interface Flusher {
 
 // most connections never have anybody waiting
 const none: Set<never> = new Set()
+const noFrames: Array<Frame> = []
 
 export interface Bounds {
   readonly messages: number
@@ -74,10 +75,11 @@ export class Outbox {
   private behind: Queue.Queue<Frame | Framed> | undefined
   private queued = 0
   private packSize = minPack
-  private control: Array<Frame> = []
+  private control: Array<Frame> = noFrames
   private waiters: Set<Waiter> = none
   private flushers: Set<Flusher> = none
-  private readonly writable: Signal
+  private deterring = false
+  private writable: Signal | undefined
   private notified = false
   // the rest of a frame too large for one write
   private rest: Uint8Array | undefined
@@ -107,7 +109,6 @@ export class Outbox {
    */
   constructor(turns: Turns, bounds: Bounds, split: boolean, owner: Owner) {
     this.turns = turns
-    this.writable = new Signal(turns, true)
     this.bounds = bounds
     this.split = split
     this.owner = owner
@@ -154,7 +155,7 @@ export class Outbox {
     this.accepted++
     this.messages++
     this.bytes += size
-    if (this.isFull) this.writable.close()
+    if (this.isFull) this.deter()
     this.notify()
   }
 
@@ -199,7 +200,7 @@ export class Outbox {
       return "accepted"
     }
     // a sender that is turned away can wait until it is worth trying again
-    this.writable.close()
+    this.deter()
     switch (this.bounds.overflow) {
       case "wait":
         return "full"
@@ -312,18 +313,17 @@ export class Outbox {
   /** Passes all data, and its bounds. Dropped when the peer reads nothing and enough control frames wait already. */
   offerControl(frame: Frame): void {
     if (this.closedWith !== undefined || this.control.length >= maxControl) return
-    this.control.push(frame)
+    if (this.control === noFrames) this.control = [frame]
+    else this.control.push(frame)
     this.notify()
   }
 
   get isWritable(): boolean {
-    return this.closedWith === undefined && this.writable.isOpen
+    return this.closedWith === undefined && !this.deterring
   }
 
   awaitWritable(): Effect.Effect<void> {
-    return Effect.suspend(() =>
-      this.writable.isOpen ? Effect.void : Effect.andThen(this.writable.await, this.awaitWritable())
-    )
+    return Effect.suspend(() => this.deterring ? Effect.andThen(this.invited.await, this.awaitWritable()) : Effect.void)
   }
 
   /** Waits until what was accepted before is handed to the transport. */
@@ -342,14 +342,29 @@ export class Outbox {
 
   setBounds(bounds: Bounds): void {
     this.bounds = bounds
-    if (this.isFull) this.writable.close()
+    if (this.isFull) this.deter()
     this.relax()
     this.admit()
   }
 
   private relax(): void {
     const { bytes, lowWater, messages } = this.bounds
-    if (this.messages <= messages * lowWater && this.bytes <= bytes * lowWater) this.writable.open()
+    if (this.messages <= messages * lowWater && this.bytes <= bytes * lowWater) this.invite()
+  }
+
+  /** Senders that ask had better wait: not made for a connection that nobody asks about. */
+  private deter(): void {
+    this.deterring = true
+    this.writable?.close()
+  }
+
+  private invite(): void {
+    this.deterring = false
+    this.writable?.open()
+  }
+
+  private get invited(): Signal {
+    return this.writable ??= new Signal(this.turns, !this.deterring)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -395,7 +410,7 @@ export class Outbox {
         batch.push(frame)
         size += sizeOf(frame)
       }
-      this.control = []
+      this.control = noFrames
     }
     let packed = 0
     while (this.messages > 0 && size < writeBytes) {
@@ -470,7 +485,7 @@ export class Outbox {
     const waiters = [...this.waiters]
     this.waiters.clear()
     for (const waiter of waiters) this.settle(waiter, Effect.fail(error))
-    this.writable.open()
+    this.invite()
     this.notify()
   }
 
@@ -485,7 +500,7 @@ export class Outbox {
     this.untouched = this.messages
     const lost = this.messages + this.taken
     while (this.takeOldest() !== undefined);
-    this.control = []
+    this.control = noFrames
     this.rest = undefined
     return lost
   }

@@ -9,9 +9,16 @@ const heldUp = 8
 // a token travels in 32 bits, and 0 is none
 const lastToken = 0xffff_ffff
 
+interface Sent {
+  readonly token: number
+  readonly at: number
+}
+
+const none: Array<Sent> = []
+
 /** Times are milliseconds of the monotonic clock. */
 export class Pings {
-  private readonly waiting: Array<{ readonly token: number; readonly at: number }> = []
+  private waiting: Array<Sent> = none
   private nextToken = 1
   /** When the peer's next ping is in good time. */
   private peerPingDue: number
@@ -32,6 +39,7 @@ export class Pings {
   send(now: number): number {
     const token = this.nextToken
     this.nextToken = token === lastToken ? 1 : token + 1
+    if (this.waiting === none) this.waiting = []
     if (this.waiting.length === remembered) this.waiting.shift()
     this.waiting.push({ token, at: now })
     this.oldestAt ??= now

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scheduler from "effect/Scheduler"
 import { type Due, Heap } from "./heap.ts"
-import { turnsOf } from "./turns.ts"
+import { type Task, turnsOf } from "./turns.ts"
 
 /** A clock that can do something at a time without a fiber that sleeps. What it gives back calls it off. */
 export const Alarm = "~holdfast/Alarm"
@@ -26,9 +26,9 @@ export class Timer implements Due {
   readonly order: number
   private readonly timers: Timers
   /** Undefined once it was done or called off. */
-  run: (() => void) | undefined
+  run: Task | (() => void) | undefined
 
-  constructor(timers: Timers, at: number, order: number, run: () => void) {
+  constructor(timers: Timers, at: number, order: number, run: Task | (() => void)) {
     this.timers = timers
     this.at = at
     this.order = order
@@ -82,7 +82,7 @@ export class Timers {
   }
 
   /** Does something at a time; where that has come, in a task of its own. */
-  at(time: number, run: () => void): Timer {
+  at(time: number, run: Task | (() => void)): Timer {
     const timer = new Timer(this, time, this.order++, run)
     this.heap.push(timer)
     this.arm()
@@ -136,7 +136,8 @@ export class Timers {
       this.heap.pop()
       next.run = undefined
       if (run === undefined) this.dead--
-      else run()
+      else if (typeof run === "function") run()
+      else run.run()
     }
     this.ringing = false
     if (this.heap.size === 0) this.clear()

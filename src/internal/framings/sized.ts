@@ -31,7 +31,8 @@ class Sized implements FrameDecoder {
   private readonly header: Header
   private readonly limit: number
   private readonly policy: TooLong
-  private readonly queue = new ByteQueue()
+  // made for the first frame that comes in pieces
+  private queue: ByteQueue | undefined
   // the bytes of a header that is split; made when that happens for the first time
   private head = empty
   // bytes that have come of the unfinished frame, and whether its header is complete
@@ -55,6 +56,7 @@ class Sized implements FrameDecoder {
     this.inside = true
     this.come = header.size
     if (size <= this.limit) {
+      this.queue ??= new ByteQueue()
       // what of the header is payload
       if (header.strip < header.size) this.queue.copy(bytes.subarray(end - header.size + header.strip, end))
       return undefined
@@ -77,8 +79,8 @@ class Sized implements FrameDecoder {
       if (!inside && !this.policy.atHeader) skipped.push(tooLong(total - header.strip, this.limit))
     } else {
       const piece = chunk.subarray(Math.min(end, pos + Math.max(0, header.strip - come)), end)
-      if (inside) queue.push(piece, chunk.length)
-      else frames.push(queue.take(queue.size, piece))
+      if (inside) queue!.push(piece, chunk.length)
+      else frames.push(queue!.take(queue!.size, piece))
     }
     this.come = inside ? come + end - pos : 0
     return end
