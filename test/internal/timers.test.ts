@@ -1,0 +1,119 @@
+import { assert, describe, it } from "@effect/vitest"
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Scheduler from "effect/Scheduler"
+import { TestClock } from "effect/testing"
+import { timersOf } from "../../src/internal/timers.ts"
+
+const settle = Effect.gen(function*() {
+  for (let i = 0; i < 10; i++) yield* Effect.yieldNow
+})
+
+/** The timers of the clock of this test, and how many sleeps of it are in progress. */
+const make = Effect.gen(function*() {
+  const clock = yield* Effect.clockWith(Effect.succeed)
+  let sleeping = 0
+  const counted: Clock.Clock = {
+    ...clock,
+    currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+    monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+    sleep: (duration) =>
+      Effect.suspend(() => {
+        sleeping++
+        return Effect.ensuring(clock.sleep(duration), Effect.sync(() => sleeping--))
+      })
+  }
+  const timers = timersOf(counted, yield* Scheduler.Scheduler)
+  assert.strictEqual(timersOf(counted, yield* Scheduler.Scheduler), timers)
+  const done: Array<string> = []
+  const at = (millis: number, name: string) => timers.at(millis, () => done.push(`${name} at ${timers.now() - start}`))
+  const start = timers.now()
+  return {
+    at: (millis: number, name: string) => at(start + millis, name),
+    done,
+    sleeping: () => sleeping,
+    start,
+    timers
+  }
+})
+
+describe("timers", () => {
+  it.effect("run in the order of their times, and of one time in the order they were set, on one sleep", () =>
+    Effect.gen(function*() {
+      const { at, done, sleeping } = yield* make
+      at(100, "a")
+      at(300, "c")
+      at(200, "b")
+      at(200, "b again")
+      yield* settle
+      assert.strictEqual(sleeping(), 1)
+      yield* TestClock.adjust("250 millis")
+      assert.deepStrictEqual(done, ["a at 100", "b at 200", "b again at 200"])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(done.slice(3), ["c at 300"])
+      assert.strictEqual(sleeping(), 0)
+    }))
+
+  it.effect("an earlier one is in time, and what it sets too", () =>
+    Effect.gen(function*() {
+      const { at, done, start, timers } = yield* make
+      at(1000, "late")
+      yield* settle
+      timers.at(start + 10, () => at(20, "set by the early one"))
+      yield* TestClock.adjust("30 millis")
+      assert.deepStrictEqual(done, ["set by the early one at 20"])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(done.slice(1), ["late at 1000"])
+    }))
+
+  it.effect("one that is due runs in a task of its own, not in the middle of whoever sets it", () =>
+    Effect.gen(function*() {
+      const { at, done } = yield* make
+      at(0, "now")
+      at(-5, "before")
+      assert.deepStrictEqual(done, [])
+      yield* settle
+      assert.deepStrictEqual(done, ["before at 0", "now at 0"])
+    }))
+
+  it.effect("called off, one does not run, and when all are, nothing sleeps", () =>
+    Effect.gen(function*() {
+      const { at, done, sleeping } = yield* make
+      const timers = [at(10, "a"), at(20, "b"), at(30, "c")]
+      timers[1]!.cancel()
+      timers[1]!.cancel()
+      yield* TestClock.adjust("25 millis")
+      assert.deepStrictEqual(done, ["a at 10"])
+      yield* settle
+      assert.strictEqual(sleeping(), 1)
+      timers[2]!.cancel()
+      // one that has run already
+      timers[0]!.cancel()
+      yield* settle
+      assert.strictEqual(sleeping(), 0)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(done, ["a at 10"])
+    }))
+
+  it.effect("when the last one has run nothing sleeps, whatever was called off behind it", () =>
+    Effect.gen(function*() {
+      const { at, sleeping } = yield* make
+      const late = at(30_000, "late")
+      yield* settle
+      at(10, "early")
+      late.cancel()
+      yield* TestClock.adjust("10 millis")
+      yield* settle
+      assert.strictEqual(sleeping(), 0)
+    }))
+
+  it.effect("thousands that come and go leave those that stay", () =>
+    Effect.gen(function*() {
+      const { at, done } = yield* make
+      const stay = Array.from({ length: 10 }, (_, i) => at(60_000 + i, `${i}`))
+      for (let i = 0; i < 20_000; i++) at(1 + i, "gone").cancel()
+      for (const [i, timer] of stay.entries()) if (i % 2 === 1) timer.cancel()
+      yield* TestClock.adjust("2 minutes")
+      assert.deepStrictEqual(done, [0, 2, 4, 6, 8].map((i) => `${i} at ${60_000 + i}`))
+    }))
+})
