@@ -104,6 +104,19 @@ describe("a transport that offers its reads", () => {
       assert.strictEqual(peer.state.pulled, before)
     }))
 
+  it.effect("what waits to be pulled is not overtaken when there is room again", () =>
+    Effect.gen(function*() {
+      const peer = make()
+      const connection = yield* Connection.make(peer.socket, { codec: lines, policy: { inboxMessages: 2 } })
+      for (let i = 0; i < 5; i++) peer.give(`${i}\n`)
+      yield* settle
+      // room, and the reader has not had its turn
+      const received = [yield* connection.receive, yield* connection.receive]
+      peer.give("5\n")
+      while (received.length < 6) received.push(yield* connection.receive)
+      assert.deepStrictEqual(received, ["0", "1", "2", "3", "4", "5"])
+    }))
+
   it.effect("a bound of the inbox holds: one read more is kept, the rest is left to the transport", () =>
     Effect.gen(function*() {
       const peer = make()
