@@ -1,4 +1,4 @@
-/** When a connection has to end, worked out from what is being waited for. No timers here: the deadline fiber asks. */
+/** When a connection has to end, worked out from what is being waited for. No timers here: the clockwork asks. */
 import * as Duration from "effect/Duration"
 import * as ConnectionError from "../ConnectionError.ts"
 import type { Policy } from "../Policy.ts"
@@ -48,7 +48,7 @@ export const limitsOf = (policy: Policy): Limits => {
 }
 
 /**
- * What the deadline fiber should do: end the connection, ask it to leave or drain it because of its age, look once more
+ * What the clockwork should do: end the connection, ask it to leave or drain it because of its age, look once more
  * after pending input was processed, send a probe, or wait.
  */
 export type Verdict =
@@ -67,7 +67,7 @@ const longestWait = 30_000
 // before any clock began, whatever is added to it; unlike -Infinity it needs no box of its own in every connection
 const longAgo = -1_000_000_000
 
-/** All times are milliseconds of the monotonic clock. Plain fields, touched synchronously by the connection's fibers. */
+/** All times are milliseconds of the monotonic clock. Plain fields, changed synchronously by the connection. */
 export class Deadlines {
   limits: Limits
   /** When the last byte came, stamped before decoding. */

@@ -4,7 +4,7 @@ import { GridComponent, LegendComponent, TitleComponent } from "echarts/componen
 import { init, use } from "echarts/core"
 import { SVGRenderer } from "echarts/renderers"
 import type { Load, Measured } from "./loads.ts"
-import { echo } from "./loads.ts"
+import { alone, echo } from "./loads.ts"
 import { spread } from "./support/figures.ts"
 
 const sizes = [50, 200, 1000, 5000, 10_000, 19_000]
@@ -15,15 +15,23 @@ const share = 5000
 const nameOf = (size: number): string => `growth ${size}`
 
 /** 64 B, one in flight, on more and more connections. 19,000 is what 20,000 descriptors allow. */
-export const growth: ReadonlyArray<Load> = sizes.map((size) =>
-  echo(
-    nameOf(size),
-    servers,
-    { connections: size, inFlight: 1, size: 64 },
-    `64 B, ${size} connections, 1 in flight`,
-    Math.ceil(size / share)
+export const growth: ReadonlyArray<Load> = [
+  ...sizes.map((size) =>
+    echo(
+      nameOf(size),
+      servers,
+      { connections: size, inFlight: 1, size: 64 },
+      `64 B, ${size} connections, 1 in flight`,
+      Math.ceil(size / share)
+    )
+  ),
+  alone(
+    "growth in memory",
+    "memory",
+    ["served 10000", "served 100000", "served 1000000"],
+    "10,000 to a million connections without a network, heap for each; a million need 12 GB"
   )
-)
+]
 
 /** Echoes in a second over connections, a line for each server, as an SVG document. */
 export const draw = (measured: ReadonlyArray<Measured>): string => {

@@ -242,7 +242,7 @@ const latency: Load = {
 }
 
 /** A load without a network: a process of its own for each part of it. */
-const alone = (name: string, script: string, parts: ReadonlyArray<string>, about: string): Load => ({
+export const alone = (name: string, script: string, parts: ReadonlyArray<string>, about: string): Load => ({
   name,
   about,
   descriptors: spareDescriptors,

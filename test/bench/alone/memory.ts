@@ -12,8 +12,7 @@ import type { Measured } from "../loads.ts"
 import { heartbeat } from "../servers/heartbeat.ts"
 import { onCommand } from "../support/commands.ts"
 
-const connections = 100_000
-const policy = { maxConnections: connections }
+const policy = { maxConnections: 1_000_000 }
 
 /** The least that a socket can be: it opens, says nothing and takes everything. */
 const silent = (): Socket.Socket =>
@@ -28,8 +27,8 @@ const heap = (): number => {
   return process.memoryUsage().heapUsed
 }
 
-/** A listener to which everybody comes at once. */
-const crowd: SocketServer.SocketServer["Service"] = {
+/** A listener to which so many come at once. */
+const crowd = (connections: number): SocketServer.SocketServer["Service"] => ({
   address: NetAddress.inetAddressFromIpStringUnsafe("127.0.0.1", 7),
   run: (handler) =>
     Effect.gen(function*() {
@@ -39,12 +38,12 @@ const crowd: SocketServer.SocketServer["Service"] = {
       }
       return yield* Effect.never
     }).pipe(Effect.scoped)
-}
+})
 
 const open = Connection.make({ codec: Codec.lengthPrefix(), heartbeat, policy })
 
 // the scope is never closed: this process ends instead, which is faster than ending 100,000 conversations
-const perConnection = <A, E>(start: (scope: Scope.Scope) => Effect.Effect<A, E>) =>
+const perConnection = <A, E>(connections: number, start: (scope: Scope.Scope) => Effect.Effect<A, E>) =>
   Effect.gen(function*() {
     const scope = yield* Scope.make()
     const before = heap()
@@ -53,42 +52,45 @@ const perConnection = <A, E>(start: (scope: Scope.Scope) => Effect.Effect<A, E>)
     return (heap() - before) / connections
   })
 
-const served = perConnection((scope) =>
-  Effect.gen(function*() {
-    const registry = yield* Scope.provide(Registry.make<Uint8Array>({ expired: Registry.quietFor("2 minutes") }), scope)
-    const server = Server.run({
-      open,
-      handle: (connection) =>
-        Effect.gen(function*() {
-          while (true) yield* connection.send(yield* connection.receive)
-        }),
-      registry,
-      policy: { ...policy, drain: 0 }
-    })
-    yield* Effect.forkIn(Effect.provideService(server, SocketServer.SocketServer, crowd), scope, {
-      startImmediately: true
-    })
-    while ((yield* registry.size) < connections) yield* Effect.sleep("100 millis")
-  })
-)
+const served = (connections: number) =>
+  perConnection(connections, (scope) =>
+    Effect.gen(function*() {
+      const registry = yield* Scope.provide(
+        Registry.make<Uint8Array>({ expired: Registry.quietFor("2 minutes") }),
+        scope
+      )
+      const server = Server.run({
+        open,
+        handle: (connection) =>
+          Effect.gen(function*() {
+            while (true) yield* connection.send(yield* connection.receive)
+          }),
+        registry,
+        policy: { ...policy, drain: 0 }
+      })
+      yield* Effect.forkIn(Effect.provideService(server, SocketServer.SocketServer, crowd(connections)), scope, {
+        startImmediately: true
+      })
+      while ((yield* registry.size) < connections) yield* Effect.sleep("100 millis")
+    }))
 
-const bare = perConnection((scope) =>
-  Scope.provide(
-    Effect.forEach(Array.from({ length: connections }), () => open(silent()), { discard: true }),
-    scope
-  )
-)
+const bare = (connections: number) =>
+  perConnection(connections, (scope) =>
+    Scope.provide(
+      Effect.forEach(Array.from({ length: connections }), () => open(silent()), { discard: true }),
+      scope
+    ))
 
 // the heap is exact: more rounds would show the same
-onCommand("served", async (): Promise<Measured> => ({
-  load: "in-memory served",
-  server: "holdfast",
-  unit: "B/conn",
-  rounds: [await Effect.runPromise(served)]
-}))
-onCommand("bare", async (): Promise<Measured> => ({
-  load: "in-memory connection",
-  server: "holdfast",
-  unit: "B/conn",
-  rounds: [await Effect.runPromise(bare)]
-}))
+const report = (part: string, load: string, heapOf: Effect.Effect<number, unknown>): void =>
+  onCommand(part, async (): Promise<Measured> => ({
+    load,
+    server: "holdfast",
+    unit: "B/conn",
+    rounds: [await Effect.runPromise(heapOf)]
+  }))
+report("served", "in-memory served", served(100_000))
+report("bare", "in-memory connection", bare(100_000))
+for (const connections of [10_000, 100_000, 1_000_000]) {
+  report(`served ${connections}`, `growth in memory ${connections}`, served(connections))
+}

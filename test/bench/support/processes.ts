@@ -82,10 +82,10 @@ export const startNode = (
     ]
   return start(
     process.execPath,
-    // 100,000 connections and more have to fit
+    // a million connections have to fit
     [
       "--expose-gc",
-      "--max-old-space-size=8192",
+      "--max-old-space-size=20480",
       "--disable-warning=ExperimentalWarning",
       ...profile,
       "--import",
