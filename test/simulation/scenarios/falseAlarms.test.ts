@@ -63,7 +63,7 @@ scenario("F4 closing over a dead link ends", {
     }),
   broken: {
     "close waits for the peer": {
-      file: "src/Connection.ts",
+      file: "src/internal/live.ts",
       find: "this.endBy(this.deadlines.limits.drain, reason)",
       replace: "this.deadlines.finishReading()",
       caughtBy: "close ends with the drain"
@@ -91,7 +91,7 @@ scenario("F5 a huge frame that comes slowly is no silence", {
     }),
   broken: {
     "only whole messages are signs of life": {
-      file: "src/Connection.ts",
+      file: "src/internal/live.ts",
       find: "this.deadlines.heardAt = at",
       replace: "if (this.held === 0) this.deadlines.heardAt = at",
       caughtBy: "the huge frame"

@@ -32,7 +32,7 @@ scenario("F6 a heartbeat of the previous connection leaves the next one alone", 
     }),
   broken: {
     "the connections of a client share their pings": {
-      file: "src/Connection.ts",
+      file: "src/internal/live.ts",
       find: "new Pings(this.opened)",
       replace: "((shared as { pings?: Pings }).pings ??= new Pings(this.opened))",
       caughtBy: "the states of the client"
