@@ -80,7 +80,7 @@ export interface Connection<out In, in Out = In> {
   /**
    * Puts a message into the outbox. Success means accepted, not delivered. Fails with the codec's reason for a message
    * that cannot be encoded, and with `MessageTooLarge` or `OutboxFull`; the connection survives those. The bytes of a
-   * large message (4 KiB or more; any, on a WebSocket) are not copied: leave them as they are until `flush`.
+   * large message (4 KiB or more; any, on a WebSocket) are not copied: do not change them any more.
    */
   readonly send: (message: Out) => Effect.Effect<void, Failure>
   /** Sends several in order. Nothing is sent when one cannot be encoded. Interrupted while waiting, a prefix is sent. */
@@ -274,10 +274,13 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   // in the transport's scope: releasing it half-closes, and the last words come after the writing fiber has ended
   const live = yield* Scope.provide(socket.writer, transportScope).pipe(
     // a heartbeat that throws when its reader is made is anybody's code, too
-    Effect.map((writer) => new Live(shared, context, transport, decoder, transportScope, writer)),
+    Effect.map((writer) => {
+      const made = new Live(shared, context, transport, decoder, transportScope, writer)
+      made.start(pull)
+      return made
+    }),
     orRelease
   )
-  live.start(pull)
   // runs before the transport is released: finalizers run last in, first out
   yield* Scope.addFinalizerExit(scope, (exit) => live.release(exit))
   return live

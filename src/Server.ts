@@ -379,7 +379,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
         ? yield* Effect.exit(Effect.interruptible(connection.closeWith(error.reason)))
         : ended
       // the registry's scope is the outer one, so that it remembers the connection as it ended
-      const closed = yield* Effect.exit(Effect.andThen(Scope.close(scope, exit), Scope.close(registration, exit)))
+      const closed = yield* Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit)))
       yield* told(guest, Exit.isSuccess(exit) ? closed : exit)
     })
 
@@ -440,7 +440,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
             opened: false,
             connection: undefined
           }
-          return Effect.ensuring(attend(guest), Effect.sync(() => forget(guest)))
+          return Effect.ensuring(Effect.suspend(() => attend(guest)), Effect.sync(() => forget(guest)))
         }).pipe(
           inServer,
           Effect.andThen(Deferred.await(claimed))

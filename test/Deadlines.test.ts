@@ -541,7 +541,7 @@ describe("a peer that takes our bytes slowly", () => {
   it.effect("B44 a write that begins where an earlier one ended has the whole limit", () =>
     Effect.gen(function*() {
       const { c, peer } = yield* openTelling({ writeStall: "10 seconds" })
-      // one that is taken at once, just after the deadline fiber looked; nobody looks before the next one stalls
+      // one that is taken at once, just after the deadlines were looked at; nobody looks before the next one stalls
       yield* c.send("first")
       yield* settle
       yield* TestClock.adjust("9 seconds")

@@ -675,7 +675,7 @@ describe("Heartbeat", () => {
         yield* TestClock.adjust("5 seconds")
         set(8 * 3_600_000)
         assert.strictEqual(yield* peer.text, "")
-        // the deadline fiber looks at least every 30 seconds
+        // the deadlines are looked at at least every 30 seconds
         yield* TestClock.adjust("25 seconds")
         assert.strictEqual(yield* peer.text, "ping\n")
         yield* TestClock.adjust("29999 millis")

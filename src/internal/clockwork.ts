@@ -96,7 +96,7 @@ export class Clockwork implements Task {
     return Math.round(this.every * (1 - current.pingJitter * random.nextDoubleUnsafe()))
   }
 
-  /** The next thing to do gets a timer; one that is soon enough already stays. */
+  /** The next thing to do gets a timer, if it has not got it already. */
   private arm(): void {
     if (this.stopped) return
     const at = Math.min(this.nextPing, this.confirming ? Infinity : this.host.deadlines.plannedAt)

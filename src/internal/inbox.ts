@@ -98,11 +98,13 @@ export class Inbox<In> {
   /** @internal */
   run(): void {
     this.waking = false
-    const { all, one } = this
+    const { one } = this
     if (one !== undefined && this.isReady) {
       this.one = undefined
       one(this.takeOne())
     }
+    // not before: the first may have sent the second away
+    const { all } = this
     if (all !== undefined && this.isReady) {
       this.all = undefined
       all(this.takeAll())
@@ -116,7 +118,7 @@ export class Inbox<In> {
       if (this.isReady) return then
       this.others ??= new Signal(this.turns, false)
       this.others.close()
-      return this.others.andThen(then)
+      return Effect.flatMap(this.others.await, () => then)
     })
   }
 

@@ -316,14 +316,20 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   private startLeaving(): boolean {
     if (this.isLeaving) return false
     this.isLeaving = true
-    if (this.whenLeaving !== undefined) Deferred.doneUnsafe(this.whenLeaving, Exit.void)
+    const { whenLeaving } = this
+    // in a task of its own, as `ending`
+    if (whenLeaving !== undefined) this.turns.scheduleTask(() => Deferred.doneUnsafe(whenLeaving, Exit.void))
     return true
   }
 
   leave(reason: ConnectionError.Reason): void {
     if (!this.startLeaving()) return
-    const frame = this.way.goodbye(reason)
-    if (frame !== undefined) this.outbox.offerControl(frame)
+    try {
+      const frame = this.way.goodbye(reason)
+      if (frame !== undefined) this.outbox.offerControl(frame)
+    } catch (defect) {
+      this.failWith(defect)
+    }
   }
 
   drain(reason: ConnectionError.Reason): void {
@@ -354,8 +360,9 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
 
   /** A heartbeat that cannot be encoded ends the connection. */
   ping(at: number): void {
-    if (this.phase !== "open") return
-    const failure = this.sendControl(this.shared.heartbeat!.ping(this.pings.send(at)))
+    const { heartbeat } = this.shared
+    if (heartbeat === undefined || this.phase !== "open") return
+    const failure = this.sendControl(heartbeat.ping(this.pings.send(at)))
     if (failure !== undefined) return this.endWith(ConnectionError.make(failure))
     this.clockwork.lookBy(at + this.deadlines.pongLimit)
   }
@@ -464,8 +471,14 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     // only one is kept: no bound is passed by more than that
     this.run()
     // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
-    if (this.phase !== "open") return true
-    if (this.inbox.isFull) return false
+    if (this.phase !== "open") {
+      this.hear()
+      return true
+    }
+    if (this.inbox.isFull) {
+      this.pulling = false
+      return false
+    }
     this.taken = chunk
     this.turns.scheduleTask(this)
     return true
@@ -553,17 +566,30 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
 
   /** There is something to write, or the end is near: at once where the transport takes it, else in a fiber that waits. */
   onWork(): void {
-    if (this.writing !== undefined || this.phase === "ended" || this.writeNow() || !this.outbox.hasWork) return
-    const done = this.outbox.isDrained
-    if (done !== undefined && this.unsent === 0 && !this.hasLastWords) return this.endWith(done)
+    if (this.writing !== undefined || this.phase === "ended") return
+    try {
+      if (this.writeNow() || !this.outbox.hasWork) return
+      const done = this.outbox.isDrained
+      if (done !== undefined && this.unsent === 0 && !this.hasLastWords) return this.endWith(done)
+    } catch (defect) {
+      return this.failWith(defect)
+    }
     const fiber = Effect.runForkWith(this.context)(this.write)
-    if (fiber.pollUnsafe() === undefined) this.writing = fiber
+    if (fiber.pollUnsafe() === undefined) {
+      this.writing = fiber
+      // what it wrote first may have ended it all
+      if (this.isOver) fiber.interruptUnsafe()
+    }
     fiber.addObserver((exit) => {
       this.writing = undefined
-      if (this.phase === "ended") return
+      if (this.isOver) return
       if (Exit.isFailure(exit)) this.endWith(reasonOf(exit))
       else if (this.outbox.hasWork) this.onWork()
     })
+  }
+
+  private get isOver(): boolean {
+    return this.phase === "ended"
   }
 
   /** True when there is nothing left to do. */
@@ -669,11 +695,13 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   }
 
   private end(error: Failure): void {
-    Deferred.doneUnsafe(this.whenClosed, Exit.fail(error))
     // a handler that still has something to receive finishes with it, but not for ever
     const { drain } = this.deadlines.limits
-    if (this.inbox.messages === 0 || drain === 0) this.notifyGone()
-    else this.goneTimer = this.timers.at(this.timers.now() + drain, () => this.notifyGone())
+    const waits = this.inbox.messages > 0 && drain > 0
+    // before anybody is told, who may call it off
+    if (waits) this.goneTimer = this.timers.at(this.timers.now() + drain, () => this.notifyGone())
+    Deferred.doneUnsafe(this.whenClosed, Exit.fail(error))
+    if (!waits) this.notifyGone()
   }
 
   private notifyGone(): void {
@@ -693,7 +721,8 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
 
   /** See `isResting`. */
   get isResting(): boolean {
-    return this.phase === "open" && this.reason === undefined && this.inbox.messages === 0 && this.held === 0
+    return this.phase === "open" && this.reason === undefined && this.inbox.messages === 0 && this.held === 0 &&
+      this.taken === undefined
   }
 
   /** See `untouched`. */

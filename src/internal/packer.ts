@@ -8,7 +8,7 @@ import * as Payloads from "./payload.ts"
 import { uncleared } from "./uncleared.ts"
 import { utf8 } from "./utf8.ts"
 
-/** A larger frame is a buffer of its own: copying it would cost more than it saves. */
+/** A larger frame is by itself: copying it would cost more than it saves. */
 export const packable = 4096
 
 /**

@@ -81,7 +81,7 @@ export class Timers {
     })
   }
 
-  /** Does something at a time; where that has come, in a task of its own. */
+  /** Does something at a time; where that has come, in a task of its own, or after those that are running. */
   at(time: number, run: Task | (() => void)): Timer {
     const timer = new Timer(this, time, this.order++, run)
     this.heap.push(timer)
@@ -130,18 +130,22 @@ export class Timers {
   private ring(): void {
     const now = this.now()
     this.ringing = true
-    for (let next = this.heap.first; next !== undefined; next = this.heap.first) {
-      const { run } = next
-      if (run !== undefined && next.at > now) break
-      this.heap.pop()
-      next.run = undefined
-      if (run === undefined) this.dead--
-      else if (typeof run === "function") run()
-      else run.run()
+    try {
+      for (let next = this.heap.first; next !== undefined; next = this.heap.first) {
+        const { run } = next
+        if (run !== undefined && next.at > now) break
+        this.heap.pop()
+        next.run = undefined
+        if (run === undefined) this.dead--
+        else if (typeof run === "function") run()
+        else run.run()
+      }
+    } finally {
+      // one that throws after all takes no other with it
+      this.ringing = false
+      if (this.heap.size === 0) this.clear()
+      else this.arm()
     }
-    this.ringing = false
-    if (this.heap.size === 0) this.clear()
-    else this.arm()
   }
 
   /** Calls all of them off. */

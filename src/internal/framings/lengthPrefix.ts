@@ -80,7 +80,7 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
   const layout: Layout = { width, big, offset, adjustment, size, strip }
   const most = 2 ** (8 * width) - 1
   // the usual one is written without a loop
-  const plain = width === 4 && big && offset === 0
+  const plain = width === 4 && big && offset === 0 && strip <= size
 
   const encodeInto = (payload: Uint8Array, target: Uint8Array, at: number): void => {
     const rest = strip + payload.length - size - adjustment
@@ -132,8 +132,12 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
       return total < size || length < 0 || length > most ? -1 : total
     },
     encodeInto,
-    encodeHeader: strip < size ?
-      undefined :
-      (payload, target, at) => writeLength(strip + payload.length - size - adjustment, target, at)
+    encodeHeader: strip < size
+      ? undefined
+      : (payload, target, at) => {
+        // what is written into may have been somebody else's
+        if (!plain) target.fill(0, at, at + strip)
+        writeLength(strip + payload.length - size - adjustment, target, at)
+      }
   }
 }

@@ -52,8 +52,11 @@ export const hasRoom = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string>
 export const writeNow = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string>): boolean => {
   if (!hasRoom(conn, chunks)) return false
   if (chunks.length > 1) conn.cork()
-  for (const chunk of chunks) conn.write(chunk)
-  if (chunks.length > 1) conn.uncork()
+  try {
+    for (const chunk of chunks) conn.write(chunk)
+  } finally {
+    if (chunks.length > 1) conn.uncork()
+  }
   // what failed at once is told to whoever writes to it again
   return conn.errored === null
 }

@@ -173,8 +173,11 @@ const offering = (
 const writeNow = ({ stream, ws }: Carrier, chunks: ReadonlyArray<Chunk>): boolean => {
   if (ws.readyState !== NodeWS.WebSocket.OPEN || stream === undefined || !hasRoom(stream, chunks)) return false
   if (chunks.length > 1) stream.cork()
-  for (const chunk of chunks) ws.send(chunk)
-  if (chunks.length > 1) stream.uncork()
+  try {
+    for (const chunk of chunks) ws.send(chunk)
+  } finally {
+    if (chunks.length > 1) stream.uncork()
+  }
   // what failed at once is told to whoever writes to it again
   return stream.errored === null
 }
