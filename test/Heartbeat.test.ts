@@ -661,6 +661,7 @@ describe("Heartbeat", () => {
         currentTimeNanos: Effect.sync(() => clock.currentTimeNanosUnsafe() + BigInt(offset) * 1_000_000n)
       }
       return {
+        clock: wrapped,
         open: (policy: Policy.Patch) => Effect.provideService(open(policy), Clock.Clock, wrapped),
         set: (to: number) => {
           offset = to
@@ -684,6 +685,22 @@ describe("Heartbeat", () => {
         assert.strictEqual(yield* peer.text, "ping\n")
         yield* TestClock.adjust(1)
         assert.strictEqual(yield* reasonOf(c), "SilenceTimeout")
+      }))
+
+    it.effect("B36 the wall clock jumps, and there is no heartbeat: nothing to ask, nobody condemned", () =>
+      Effect.gen(function*() {
+        const { clock, set } = yield* settable
+        const peer = yield* TestSocket.make()
+        const c = yield* Connection.make(peer.socket, { codec: Codec.lines(), policy: { silence: "60 seconds" } }).pipe(
+          Effect.provideService(Clock.Clock, clock)
+        )
+        yield* TestClock.adjust("5 seconds")
+        set(8 * 3_600_000)
+        yield* TestClock.adjust("54999 millis")
+        assert.strictEqual((yield* c.snapshot).state, "open")
+        assert.strictEqual(yield* peer.text, "")
+        yield* TestClock.adjust(1)
+        assert.strictEqual((yield* c.snapshot).reason?._tag, "SilenceTimeout")
       }))
 
     it.effect("B36 the wall clock goes back: deadlines are those of the monotonic clock", () =>

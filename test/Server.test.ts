@@ -847,6 +847,59 @@ describe("handlers", () => {
       assert.isTrue(Cause.hasDies(failure))
     }))
 
+  it.effect("a finalizer of a handler that dies keeps nothing: the name is free again", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry.make<string>()
+      const { closings, connect } = yield* start({
+        open: lines({ halfClose: 0 }),
+        registry,
+        names: () => ({ key: "ada" }),
+        // in the scope that the server gives it
+        handle: ((connection: Line) =>
+          Effect.andThen(Effect.addFinalizer(() => Effect.die("in a finalizer")), echo(connection))) as typeof echo
+      })
+      const peer = yield* connect
+      assert.strictEqual(yield* registry.size, 1)
+      yield* peer.end
+      yield* settle
+      assert.strictEqual(yield* registry.size, 0)
+      const { failure } = closings()[0]
+      assert.isTrue(failure !== undefined && Cause.hasDies(failure))
+    }))
+
+  it.effect("an open that throws when it refuses keeps nobody waiting", () =>
+    Effect.gen(function*() {
+      let opened = 0
+      let attended = 0
+      const { server } = yield* TestSocket.makeServer()
+      const running = yield* Server.run({
+        policy: { maxConnectionsPerAddress: 1, drain: 0 },
+        open: (socket) => {
+          if (opened++ > 0) throw new Error("no")
+          return lines()(socket)
+        },
+        handle: echo
+      }).pipe(
+        Effect.provideService(SocketServer.SocketServer, {
+          ...server,
+          run: (handler) =>
+            Effect.gen(function*() {
+              for (let port = 1; port <= 2; port++) {
+                const { socket } = yield* TestSocket.make()
+                const attend = handler(Connection.describe(socket, { messages: false, remote: `1.2.3.4:${port}` }))
+                yield* Effect.forkChild(Effect.ensuring(attend, Effect.sync(() => attended++)))
+              }
+              return yield* Effect.never
+            })
+        }),
+        Effect.forkChild({ startImmediately: true })
+      )
+      yield* long
+      // the first is claimed, the second given up
+      assert.deepStrictEqual([opened, attended], [2, 2])
+      yield* Fiber.interrupt(running)
+    }))
+
   it.effect("the end of a connection is no failure of its handler", () =>
     Effect.gen(function*() {
       const { closings, connect } = yield* start({ open: lines({ halfClose: 0 }) })

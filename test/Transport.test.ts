@@ -1,7 +1,9 @@
 /** Transports that hand over reads and take writes without a fiber, as those of `holdfast/node` do. */
 import { assert, describe, it } from "@effect/vitest"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Socket from "effect/socket/Socket"
 import { Codec, Connection } from "../src/index.ts"
@@ -80,6 +82,74 @@ const make = () => {
 const lines = Codec.lines()
 
 describe("a transport that offers its reads", () => {
+  it.effect("a heartbeat that throws when its reader is made leaves nothing open", () =>
+    Effect.gen(function*() {
+      let held = 0
+      const peer = make()
+      const socket = Socket.make({
+        reader: Effect.andThen(
+          Effect.acquireRelease(Effect.sync(() => held++), () => Effect.sync(() => held--)),
+          peer.socket.reader
+        ),
+        writer: peer.socket.writer
+      })
+      const heartbeat = {
+        ping: () => "ping",
+        reader: () => {
+          throw new Error("no")
+        }
+      }
+      const exit = yield* Effect.exit(Effect.suspend(() => Connection.make(socket, { codec: lines, heartbeat })))
+      assert.isTrue(Exit.isFailure(exit))
+      assert.strictEqual(held, 0)
+    }))
+
+  it.effect("two that wait differently: what wakes one may send the other away, and nothing is lost", () =>
+    Effect.gen(function*() {
+      const peer = make()
+      const connection = yield* Connection.make(peer.socket, { codec: lines })
+      const all = yield* Effect.forkChild(connection.receiveAll, { startImmediately: true })
+      const received: Array<string> = []
+      const one = yield* Effect.forkChild(
+        Effect.tap(connection.receive, (text) =>
+          Effect.sync(() => {
+            received.push(text)
+            all.interruptUnsafe()
+          })),
+        { startImmediately: true }
+      )
+      peer.give("a\nb\n")
+      yield* Fiber.join(one)
+      received.push(yield* connection.receive)
+      assert.deepStrictEqual(received, ["a", "b"])
+    }))
+
+  it.effect("closed with messages that nobody receives, nothing waits for anybody", () =>
+    Effect.gen(function*() {
+      const clock = yield* Effect.clockWith(Effect.succeed)
+      let sleeping = 0
+      const counted: Clock.Clock = {
+        ...clock,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+        sleep: (duration) =>
+          Effect.suspend(() => {
+            sleeping++
+            return Effect.ensuring(clock.sleep(duration), Effect.sync(() => sleeping--))
+          })
+      }
+      const peer = make()
+      yield* Effect.scoped(Effect.andThen(
+        Connection.make(peer.socket, { codec: lines }),
+        Effect.suspend(() => {
+          peer.give("a\n")
+          return settle
+        })
+      )).pipe(Effect.provideService(Clock.Clock, counted))
+      yield* settle
+      assert.strictEqual(sleeping, 0)
+    }))
+
   it.effect("messages come in order, also those that had to be pulled", () =>
     Effect.gen(function*() {
       const peer = make()
@@ -185,6 +255,41 @@ describe("a transport that offers its reads", () => {
 })
 
 describe("a transport that takes writes", () => {
+  it.effect("one that throws ends its connection with that reason, and nothing else", () =>
+    Effect.gen(function*() {
+      const thrown = new Error("no")
+      const peer = make()
+      const socket = Connection.describe(peer.socket, {
+        messages: false,
+        writeNow: () => {
+          throw thrown
+        }
+      })
+      const connection = yield* Connection.make(socket, { codec: lines })
+      yield* connection.send("a")
+      const { reason } = yield* Effect.flip(connection.closed)
+      assert.deepInclude(reason, { _tag: "TransportFailed", cause: thrown })
+      assert.strictEqual((yield* Effect.flip(connection.flush)).reason, reason)
+    }))
+
+  it.effect("what a header has no use for is zero, whatever was written there before", () =>
+    Effect.gen(function*() {
+      const dirty = make()
+      const wide = make()
+      const one = yield* Connection.make(dirty.socket, { codec: Codec.lengthPrefix() })
+      const other = yield* Connection.make(wide.socket, { codec: Codec.lengthPrefix({ bytes: 4, strip: 12 }) })
+      const secret = new Uint8Array(100).fill(255)
+      // taken back because one of them cannot be encoded
+      const broken = Array.from({ length: 3 }, () => secret).concat(new Uint8Array(2_000_000))
+      for (const size of [10, 4090, 5000]) {
+        assert.isDefined(yield* Effect.flip(one.sendAll(broken)))
+        yield* other.send(new Uint8Array(size))
+        yield* other.flush
+        const header = (wide.written.splice(0)[0] as Uint8Array).slice(0, 12)
+        assert.deepStrictEqual(Array.from(header.subarray(4)), Array.from({ length: 8 }, () => 0), `${size}`)
+      }
+    }))
+
   it.effect("what is sent in one turn is one write", () =>
     Effect.gen(function*() {
       const peer = make()
