@@ -37,6 +37,9 @@ export interface Host {
 // a wall clock that is off by this much all of a sudden, in milliseconds: this machine slept, or somebody set it
 const jump = 5_000
 
+// a ping may come early by one part in so many of its interval, together with those of others
+const pingSlack = 100
+
 /**
  * One timer for each connection, and one sleep of the clock for all of them: two fibers for each that sleep most of the
  * time were a quarter of what an idle connection cost.
@@ -102,7 +105,9 @@ export class Clockwork implements Task {
     const at = Math.min(this.nextPing, this.confirming ? Infinity : this.host.deadlines.plannedAt)
     const { timer } = this
     if (timer?.at === at && timer.run !== undefined) return
-    this.timer = at === Infinity ? undefined : this.host.timers.at(at, this)
+    this.timer = at === Infinity
+      ? undefined
+      : this.host.timers.at(at, this, at === this.nextPing ? this.every / pingSlack : 0)
     timer?.cancel()
   }
 
@@ -110,7 +115,7 @@ export class Clockwork implements Task {
   run(): void {
     try {
       const at = this.host.timers.now()
-      if (at >= this.nextPing) this.beat(at)
+      if (at >= this.nextPing || this.timer?.at === this.nextPing) this.beat(at)
       if (!this.stopped && !this.confirming && at >= this.host.deadlines.plannedAt) this.look(false)
       else this.arm()
     } catch (defect) {
@@ -127,7 +132,7 @@ export class Clockwork implements Task {
       this.nextPing = quietSince + every
       return
     }
-    deadlines.pingedLate(at - nextPing, at)
+    deadlines.pingedLate(Math.max(0, at - nextPing), at)
     // the cadence is the interval, whatever the round trip takes; after a stall it starts over
     this.nextPing = nextPing + every > at ? nextPing + every : at + every
     this.host.ping(at)

@@ -25,12 +25,15 @@ export class Timer implements Due {
   readonly at: number
   readonly order: number
   private readonly timers: Timers
+  /** By how many milliseconds it may come early, in a crowd. */
+  readonly slack: number
   /** Undefined once it was done or called off. */
   run: Task | (() => void) | undefined
 
-  constructor(timers: Timers, at: number, order: number, run: Task | (() => void)) {
+  constructor(timers: Timers, at: number, slack: number, order: number, run: Task | (() => void)) {
     this.timers = timers
     this.at = at
+    this.slack = slack
     this.order = order
     this.run = run
   }
@@ -41,6 +44,9 @@ export class Timer implements Due {
     this.timers.cancelled()
   }
 }
+
+// from so many timers on, a wake-up for each costs more than its work
+const crowd = 256
 
 // so many timers that were called off are not worth looking at
 const fewCancelled = 1000
@@ -82,8 +88,8 @@ export class Timers {
   }
 
   /** Does something at a time; where that has come, in a task of its own, or after those that are running. */
-  at(time: number, run: Task | (() => void)): Timer {
-    const timer = new Timer(this, time, this.order++, run)
+  at(time: number, run: Task | (() => void), slack = 0): Timer {
+    const timer = new Timer(this, time, slack, this.order++, run)
     this.heap.push(timer)
     this.arm()
     return timer
@@ -130,10 +136,12 @@ export class Timers {
   private ring(): void {
     const now = this.now()
     this.ringing = true
+    // what may come early is done with what is due: thousands of pings in a few wake-ups
+    const crowded = this.heap.size >= crowd
     try {
       for (let next = this.heap.first; next !== undefined; next = this.heap.first) {
         const { run } = next
-        if (run !== undefined && next.at > now) break
+        if (run !== undefined && next.at - (crowded ? next.slack : 0) > now) break
         this.heap.pop()
         next.run = undefined
         if (run === undefined) this.dead--

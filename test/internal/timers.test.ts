@@ -107,6 +107,19 @@ describe("timers", () => {
       assert.strictEqual(sleeping(), 0)
     }))
 
+  it.effect("in a crowd, one that may come early comes with one that is due; among few each is exact", () =>
+    Effect.gen(function*() {
+      for (const many of [10, 1000]) {
+        const { start, timers } = yield* make
+        let done = 0
+        for (let i = 0; i < many; i++) timers.at(start + 1000 + i, () => done++, 5)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(done, many === 10 ? 1 : 6)
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(done, many)
+      }
+    }))
+
   it.effect("thousands that come and go leave those that stay", () =>
     Effect.gen(function*() {
       const { at, done } = yield* make
