@@ -481,6 +481,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     }
     this.taken = chunk
     this.turns.scheduleTask(this)
+    this.turns.relieve()
     return true
   }
 

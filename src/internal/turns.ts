@@ -4,6 +4,9 @@ import type * as Scheduler from "effect/Scheduler"
 // what a task wakes is done in the same turn, but the event loop is not kept from its sockets
 const mostRounds = 4
 
+// so many are enough to be quick together, and few enough to be soon: a millisecond or two
+const lot = 64
+
 /** Something to do; what is done again and again is one object, and no closure each time. */
 export interface Task {
   readonly run: () => void
@@ -17,6 +20,7 @@ export class Turns {
   private readonly dispatcher: Scheduler.SchedulerDispatcher
   private tasks: Array<Task | (() => void)> = []
   private scheduled = false
+  private running = false
 
   constructor(dispatcher: Scheduler.SchedulerDispatcher) {
     this.dispatcher = dispatcher
@@ -29,6 +33,14 @@ export class Turns {
     this.dispatcher.scheduleTask(this.run, 0)
   }
 
+  /**
+   * Does what is due now, if that is a lot: whoever was first must not wait until the event loop has delivered everything.
+   * For callers that nobody called but the event loop.
+   */
+  relieve(): void {
+    if (this.tasks.length >= lot && !this.running) this.run()
+  }
+
   /** Does something after so many turns of the event loop, in which it delivers what waits. */
   after(turns: number, task: () => void): void {
     this.dispatcher.scheduleTask(turns > 1 ? () => this.after(turns - 1, task) : task, 0)
@@ -37,6 +49,7 @@ export class Turns {
   private readonly run = (): void => {
     let tasks: typeof this.tasks = []
     let at = 0
+    this.running = true
     try {
       for (let round = 0; round < mostRounds && this.tasks.length > 0; round++) {
         tasks = this.tasks
@@ -48,6 +61,7 @@ export class Turns {
         }
       }
     } finally {
+      this.running = false
       // a task that throws takes no other with it
       if (at < tasks.length) this.tasks = tasks.slice(at).concat(this.tasks)
       this.scheduled = this.tasks.length > 0

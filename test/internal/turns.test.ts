@@ -60,6 +60,29 @@ describe("turns", () => {
     assert.deepStrictEqual(order, ["b", "c"])
   })
 
+  it("many that are due need not wait for the event loop, and are done once", () => {
+    const { due, scheduler, turn } = make()
+    const turns = turnsOf(scheduler)
+    let done = 0
+    for (let i = 1; i <= 63; i++) turns.scheduleTask(() => done++)
+    turns.relieve()
+    assert.strictEqual(done, 0)
+    // asked from within, it does not begin again
+    turns.scheduleTask(() => {
+      for (let i = 0; i < 100; i++) turns.scheduleTask(() => done++)
+      turns.relieve()
+      assert.strictEqual(done, 63)
+    })
+    turns.relieve()
+    assert.strictEqual(done, 163)
+    while (due.length > 0) turn()
+    assert.strictEqual(done, 163)
+    turns.scheduleTask(() => done++)
+    assert.strictEqual(due.length, 1)
+    turn()
+    assert.strictEqual(done, 164)
+  })
+
   it("a scheduler has one, another scheduler another", () => {
     const one = make().scheduler
     assert.strictEqual(turnsOf(one), turnsOf(one))
