@@ -299,7 +299,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
 
     const handshake = (connection: Connection.Connection<In, Out>, since: number) => {
       if (options.handshake === undefined) return Effect.succeed(undefined as Session)
-      const agreed = options.handshake(connection).pipe(
+      return options.handshake(connection).pipe(
         Effect.timeoutOrElse({
           duration: Math.max(0, since + handshakeLimit - now()),
           orElse: () =>
@@ -311,7 +311,6 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
             : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
         )
       )
-      return agreed
     }
 
     /** A connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */

@@ -668,7 +668,6 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     const reason = this.reason!
     this.phase = "ended"
     this.endedAt = this.timers.now()
-    this.clockwork.stop()
     this.inbox.end(reason)
     this.lost = this.outbox.end(reason)
     this.startLeaving()
@@ -806,16 +805,16 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   }
 
   get close(): Effect.Effect<void> {
-    return this.closing(ConnectionError.closedByUs)
+    return this.closing(() => ConnectionError.closedByUs)
   }
 
   get closeWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
-    return (reason) => Effect.suspend(() => this.closing(this.reason ?? ConnectionError.make(reason)))
+    return (reason) => this.closing(() => this.reason ?? ConnectionError.make(reason))
   }
 
-  private closing(error: Failure): Effect.Effect<void> {
+  private closing(error: () => Failure): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.finishSending(error)
+      this.finishSending(error())
       return Effect.ignore(Deferred.await(this.whenClosed))
     })
   }

@@ -323,7 +323,12 @@ export class Outbox {
   }
 
   awaitWritable(): Effect.Effect<void> {
-    return Effect.suspend(() => this.deterring ? Effect.andThen(this.invited.await, this.awaitWritable()) : Effect.void)
+    return Effect.suspend(() => {
+      if (!this.deterring) return Effect.void
+      // not made for a connection that nobody asks about
+      this.writable ??= new Signal(this.turns, false)
+      return Effect.andThen(this.writable.await, this.awaitWritable())
+    })
   }
 
   /** Waits until what was accepted before is handed to the transport. */
@@ -352,7 +357,7 @@ export class Outbox {
     if (this.messages <= messages * lowWater && this.bytes <= bytes * lowWater) this.invite()
   }
 
-  /** Senders that ask had better wait: not made for a connection that nobody asks about. */
+  /** Senders that ask had better wait. */
   private deter(): void {
     this.deterring = true
     this.writable?.close()
@@ -361,10 +366,6 @@ export class Outbox {
   private invite(): void {
     this.deterring = false
     this.writable?.open()
-  }
-
-  private get invited(): Signal {
-    return this.writable ??= new Signal(this.turns, !this.deterring)
   }
 
   // -------------------------------------------------------------------------------------------------------------------

@@ -35,14 +35,14 @@ export class Signal {
     // closed again meanwhile: they look again, and wait again
     const { waiters } = this
     this.waiters = undefined
-    if (waiters !== undefined) { for (const waiter of waiters) waiter() }
+    for (const waiter of waiters ?? []) waiter()
   }
 
-  /** Waits until it is opened, and goes on with an effect. It may be closed again by then: look before relying on it. */
-  andThen<A, E>(next: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    return Effect.callback<A, E>((resume) => {
-      if (this.isOpen) return resume(next)
-      const waiter = (): void => resume(next)
+  /** Waits until it is opened. It may be closed again by then: look before relying on it. */
+  get await(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      if (this.isOpen) return resume(Effect.void)
+      const waiter = (): void => resume(Effect.void)
       if (this.waiters === undefined) this.waiters = [waiter]
       else this.waiters.push(waiter)
       return Effect.sync(() => {
@@ -51,9 +51,5 @@ export class Signal {
         if (index !== -1) waiters!.splice(index, 1)
       })
     })
-  }
-
-  get await(): Effect.Effect<void> {
-    return this.andThen(Effect.void)
   }
 }

@@ -13,6 +13,7 @@ import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
 import { describe, type Transport } from "../../internal/transport.ts"
+import { type Chunk, type Sink, writeError } from "./stream.ts"
 
 // what is read ahead of whoever pulls: the mark of Node's own streams
 const readAhead = 64 * 1024
@@ -26,16 +27,6 @@ const aborted = closed(1006)
 
 const readError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketReadError({ cause }) })
-
-const writeError = (cause: unknown): Socket.SocketError =>
-  new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
-
-type Chunk = Uint8Array | string
-
-/** Who takes what is read as it comes. */
-interface Sink {
-  take: ((chunk: Chunk) => boolean) | undefined
-}
 
 type Pull = Effect.Effect<NonEmptyReadonlyArray<Chunk>, Socket.SocketError>
 

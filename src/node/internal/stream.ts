@@ -1,8 +1,19 @@
 /** What both ends do to a Node stream that `effect/socket` leaves out. */
+import * as Socket from "effect/socket/Socket"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
 
 export const noop = (): void => {}
+
+export type Chunk = Uint8Array | string
+
+/** Who takes what is read as it comes. */
+export interface Sink {
+  take: ((chunk: Chunk) => boolean) | undefined
+}
+
+export const writeError = (cause: unknown): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
 
 interface Handle {
   readonly writeQueueSize?: number
@@ -41,19 +52,26 @@ export const unsent = (conn: Duplex): number => {
 }
 
 /** Whether a stream takes all of it and is still below the mark above which it wants to be waited for. */
-export const hasRoom = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string>): boolean => {
+const hasRoom = (conn: Duplex, chunks: ReadonlyArray<Chunk>): boolean => {
   if (!conn.writable) return false
   let size = conn.writableLength
   for (const chunk of chunks) size += typeof chunk === "string" ? chunk.length * 3 : chunk.byteLength
   return size < conn.writableHighWaterMark
 }
 
-/** `Transport.writeNow` of a stream: as long as what it holds stays below the mark above which it wants to be waited for. */
-export const writeNow = (conn: Duplex, chunks: ReadonlyArray<Uint8Array | string>): boolean => {
+/**
+ * `Transport.writeNow` of a stream, or of what writes to it: as long as what the stream holds stays below the mark above
+ * which it wants to be waited for.
+ */
+export const writeNow = (
+  conn: Duplex,
+  chunks: ReadonlyArray<Chunk>,
+  write: (chunk: Chunk) => void = (chunk) => conn.write(chunk)
+): boolean => {
   if (!hasRoom(conn, chunks)) return false
   if (chunks.length > 1) conn.cork()
   try {
-    for (const chunk of chunks) conn.write(chunk)
+    for (const chunk of chunks) write(chunk)
   } finally {
     if (chunks.length > 1) conn.uncork()
   }

@@ -9,16 +9,13 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
 import { describe, type Transport } from "../../internal/transport.ts"
-import { hasRoom, noop, unsent } from "./stream.ts"
+import { type Chunk, noop, type Sink, unsent, writeError, writeNow } from "./stream.ts"
 
 /** A WebSocket and the stream below it, which the client only has once it is connected. */
 export interface Carrier {
   readonly ws: NodeWS.WebSocket
   stream: Duplex | undefined
 }
-
-const writeError = (cause: unknown): Socket.SocketError =>
-  new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
 
 /**
  * Fails once the WebSocket has closed, which the reader is told first: a write that meets the peer's close frame must not
@@ -122,13 +119,6 @@ export const closeTimeout = (limit: number): object => ({ closeTimeout: limit })
 const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
   Exit.isSuccess(exit) ? 1000 : Cause.hasInterruptsOnly(exit.cause) ? 1001 : 1011
 
-type Chunk = Uint8Array | string
-
-/** Who takes what is read as it comes. */
-interface Sink {
-  take: ((chunk: Chunk) => boolean) | undefined
-}
-
 /**
  * A WebSocket as Effect's reader sees it: each message is offered to the sink first. `ws` gives its own buffers here, where
  * a listener of `addEventListener` would get an event made for it, and a copy.
@@ -167,19 +157,6 @@ const offering = (
       if (onMessage !== undefined) ws.off("message", onMessage)
     }
   }
-}
-
-/** `Transport.writeNow` of a WebSocket, as that of a stream. */
-const writeNow = ({ stream, ws }: Carrier, chunks: ReadonlyArray<Chunk>): boolean => {
-  if (ws.readyState !== NodeWS.WebSocket.OPEN || stream === undefined || !hasRoom(stream, chunks)) return false
-  if (chunks.length > 1) stream.cork()
-  try {
-    for (const chunk of chunks) ws.send(chunk)
-  } finally {
-    if (chunks.length > 1) stream.uncork()
-  }
-  // what failed at once is told to whoever writes to it again
-  return stream.errored === null
 }
 
 /**
@@ -249,7 +226,11 @@ export const make = (options: {
       },
       // not `bufferedAmount`: it stands still during one large frame (see `unsent`)
       unsent: () => acquired?.stream === undefined ? 0 : unsent(acquired.stream),
-      writeNow: (chunks) => live !== undefined && writeNow(live, chunks),
+      writeNow(chunks) {
+        if (live?.stream === undefined) return false
+        const { stream, ws } = live
+        return ws.readyState === NodeWS.WebSocket.OPEN && writeNow(stream, chunks, (chunk) => ws.send(chunk))
+      },
       onRead(take) {
         sink.take = take
       }
