@@ -13,6 +13,7 @@ import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import { countingClock } from "./support/countingClock.ts"
 
 type Chat = Connection.Connection<string, string>
 
@@ -678,26 +679,6 @@ describe("a WebSocket", () => {
 })
 
 describe("interrupted at every yield point", () => {
-  /** A clock that counts who sleeps on it. */
-  const counting = Effect.gen(function*() {
-    const clock = yield* Clock.Clock
-    let sleeping = 0
-    const counted: Clock.Clock = {
-      ...clock,
-      sleep: (duration) =>
-        Effect.suspend(() => {
-          sleeping++
-          return Effect.ensuring(
-            clock.sleep(duration),
-            Effect.sync(() => {
-              sleeping--
-            })
-          )
-        })
-    }
-    return { clock: counted, sleeping: () => sleeping }
-  })
-
   /**
    * Runs `f` with every budget of operations from 3 to 64, interrupting what it gets after 0 to 8 turns: wherever a
    * fiber can yield, it is interrupted there.
@@ -732,7 +713,7 @@ describe("interrupted at every yield point", () => {
       yield* sweep((interrupted) =>
         Effect.gen(function*() {
           const peer = yield* TestSocket.make()
-          const { clock, sleeping } = yield* counting
+          const { clock, sleeping } = yield* countingClock
           const scope = yield* Scope.make()
           let held = 0
           const socket = Socket.make({
@@ -868,7 +849,7 @@ describe("interrupted at every yield point", () => {
       sweep((interrupted) =>
         Effect.gen(function*() {
           const peer = yield* TestSocket.make()
-          const { clock, sleeping } = yield* counting
+          const { clock, sleeping } = yield* countingClock
           const gate = yield* Deferred.make<void>()
           yield* interrupted(
             Effect.gen(function*() {

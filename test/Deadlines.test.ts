@@ -10,6 +10,7 @@ import * as Socket from "effect/socket/Socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import { countingClock } from "./support/countingClock.ts"
 
 type Chat = Connection.Connection<string, string>
 
@@ -68,26 +69,6 @@ const settle = Effect.repeat(Effect.yieldNow, { times: 10 })
 
 const stateOf = (c: Chat) => Effect.map(c.snapshot, ({ state }) => state)
 
-/** A clock that counts who sleeps on it. */
-const counting = Effect.gen(function*() {
-  const clock = yield* Clock.Clock
-  let sleeping = 0
-  const counted: Clock.Clock = {
-    ...clock,
-    sleep: (duration) =>
-      Effect.suspend(() => {
-        sleeping++
-        return Effect.ensuring(
-          clock.sleep(duration),
-          Effect.sync(() => {
-            sleeping--
-          })
-        )
-      })
-  }
-  return { clock: counted, sleeping: () => sleeping }
-})
-
 const random = (value: number): typeof Random.Random["Service"] => ({
   nextDoubleUnsafe: () => value,
   nextIntUnsafe: () => Math.floor(value * Number.MAX_SAFE_INTEGER)
@@ -117,7 +98,7 @@ describe("opening", () => {
   it.effect("ends with OpenTimeout at exactly the limit, and nothing stays behind", () =>
     Effect.gen(function*() {
       const { held, socket } = yield* dialling
-      const { clock, sleeping } = yield* counting
+      const { clock, sleeping } = yield* countingClock
       const scope = yield* Scope.make()
       const opening = yield* chat({ open: "10 seconds" })(socket).pipe(
         Effect.flip,
@@ -182,7 +163,7 @@ describe("opening", () => {
   it.effect("interrupted, lets go of the transport although its scope lives on", () =>
     Effect.gen(function*() {
       const { held, socket } = yield* dialling
-      const { clock, sleeping } = yield* counting
+      const { clock, sleeping } = yield* countingClock
       const scope = yield* Scope.make()
       const opening = yield* chat()(socket).pipe(
         Scope.provide(scope),
@@ -783,7 +764,7 @@ describe("draining and closing", () => {
 
   it.effect("B40 nothing fires after close: no timer and no finalizer is left", () =>
     Effect.gen(function*() {
-      const { clock, sleeping } = yield* counting
+      const { clock, sleeping } = yield* countingClock
       const scope = yield* Scope.make()
       const ways: ReadonlyArray<(c: Chat, peer: TestSocket.Peer) => Effect.Effect<unknown>> = [
         (c) => c.close,

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Socket from "effect/socket/Socket"
 import { Codec, Connection } from "../src/index.ts"
+import { countingClock } from "./support/countingClock.ts"
 
 type Chunk = Uint8Array | string
 type Read = Effect.Effect<NonEmptyReadonlyArray<Chunk>, Socket.SocketError>
@@ -126,18 +127,7 @@ describe("a transport that offers its reads", () => {
 
   it.effect("closed with messages that nobody receives, nothing waits for anybody", () =>
     Effect.gen(function*() {
-      const clock = yield* Effect.clockWith(Effect.succeed)
-      let sleeping = 0
-      const counted: Clock.Clock = {
-        ...clock,
-        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
-        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
-        sleep: (duration) =>
-          Effect.suspend(() => {
-            sleeping++
-            return Effect.ensuring(clock.sleep(duration), Effect.sync(() => sleeping--))
-          })
-      }
+      const { clock, sleeping } = yield* countingClock
       const peer = make()
       yield* Effect.scoped(Effect.andThen(
         Connection.make(peer.socket, { codec: lines }),
@@ -145,9 +135,9 @@ describe("a transport that offers its reads", () => {
           peer.give("a\n")
           return settle
         })
-      )).pipe(Effect.provideService(Clock.Clock, counted))
+      )).pipe(Effect.provideService(Clock.Clock, clock))
       yield* settle
-      assert.strictEqual(sleeping, 0)
+      assert.strictEqual(sleeping(), 0)
     }))
 
   it.effect("messages come in order, also those that had to be pulled", () =>

@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { timersOf } from "../../src/internal/timers.ts"
+import { countingClock } from "../support/countingClock.ts"
 
 const settle = Effect.gen(function*() {
   for (let i = 0; i < 10; i++) yield* Effect.yieldNow
@@ -11,27 +11,16 @@ const settle = Effect.gen(function*() {
 
 /** The timers of the clock of this test, and how many sleeps of it are in progress. */
 const make = Effect.gen(function*() {
-  const clock = yield* Effect.clockWith(Effect.succeed)
-  let sleeping = 0
-  const counted: Clock.Clock = {
-    ...clock,
-    currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
-    monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
-    sleep: (duration) =>
-      Effect.suspend(() => {
-        sleeping++
-        return Effect.ensuring(clock.sleep(duration), Effect.sync(() => sleeping--))
-      })
-  }
-  const timers = timersOf(counted, yield* Scheduler.Scheduler)
-  assert.strictEqual(timersOf(counted, yield* Scheduler.Scheduler), timers)
+  const { clock, sleeping } = yield* countingClock
+  const timers = timersOf(clock, yield* Scheduler.Scheduler)
+  assert.strictEqual(timersOf(clock, yield* Scheduler.Scheduler), timers)
   const done: Array<string> = []
   const at = (millis: number, name: string) => timers.at(millis, () => done.push(`${name} at ${timers.now() - start}`))
   const start = timers.now()
   return {
     at: (millis: number, name: string) => at(start + millis, name),
     done,
-    sleeping: () => sleeping,
+    sleeping,
     start,
     timers
   }
