@@ -23,7 +23,7 @@ import type { Heartbeat } from "./Heartbeat.ts"
 import { limitsOf } from "./internal/deadlines.ts"
 import { boundsOf, Live, type Shared, type Snapshot, type Way, type Wire } from "./internal/live.ts"
 import type { Frame } from "./internal/outbox.ts"
-import { type Transport, transportOf } from "./internal/transport.ts"
+import { type Attachable, isAttachable, type Transport, transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -181,17 +181,14 @@ const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
   }
 }
 
-const transportFor = (
-  socket: Socket.Socket,
+const hasMessages = (
+  transport: Transport,
   named: "stream" | "messages" | undefined,
   context: Context.Context<never>
-): Transport => {
-  const described = transportOf(socket)
-  const messages = named === undefined
-    ? described.messages || Context.getOption(context, Socket.WebSocket)._tag === "Some"
+): boolean =>
+  named === undefined
+    ? transport.messages || Context.getOption(context, Socket.WebSocket)._tag === "Some"
     : named === "messages"
-  return messages === described.messages ? described : { ...described, messages }
-}
 
 /**
  * Opens a connection over a socket.
@@ -236,24 +233,56 @@ export const make: {
   return open(args[0] as Socket.Socket, share(args[1] as Options<unknown, unknown>)) as never
 }
 
-// only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
-const open = <In, Out>(socket: Socket.Socket, shared: Shared<In, Out>) =>
-  Effect.uninterruptibleMask((restore) => opening(socket, shared, restore))
+const open = <In, Out>(
+  socket: Socket.Socket,
+  shared: Shared<In, Out>
+): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope> => {
+  const transport = transportOf(socket)
+  return isAttachable(transport)
+    ? Effect.uninterruptible(Effect.contextWith((context) => attach(transport, shared, context)))
+    // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
+    : Effect.uninterruptibleMask((restore) => opening(socket, transport, shared, restore))
+}
+
+const decoderFor = <In, Out>(shared: Shared<In, Out>, messages: boolean) =>
+  Codec.appender(shared.codec, {
+    maxFrame: shared.policy.maxFrame,
+    transport: messages ? "messages" : "stream"
+  })
+
+/** One that is connected already: there is nothing to wait for, and nothing for a scope to own but the connection. */
+const attach = <In, Out>(
+  transport: Attachable,
+  shared: Shared<In, Out>,
+  context: Context.Context<Scope.Scope>
+): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope> => {
+  const messages = hasMessages(transport, shared.transport, context)
+  // before anything is open: the framing of a codec is anybody's code
+  const decoder = decoderFor(shared, messages)
+  const failure = transport.attach()
+  if (failure !== undefined) return Effect.fail(ConnectionError.fromSocketError(failure))
+  try {
+    const live = new Live(shared, context, transport, messages, decoder, undefined, transport)
+    live.start(transport.pull)
+    return Effect.as(Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => live.release(exit)), live)
+  } catch (defect) {
+    transport.detach()
+    throw defect
+  }
+}
 
 const opening = Effect.fnUntraced(function*<In, Out>(
   socket: Socket.Socket,
+  transport: Transport,
   shared: Shared<In, Out>,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Effect.fn.Return<Connection<In, Out>, Failure, Scope.Scope> {
-  const { limits, policy } = shared
+  const { limits } = shared
   const context = yield* Effect.context<Scope.Scope>()
   const scope = Context.get(context, Scope.Scope)
-  const transport = transportFor(socket, shared.transport, context)
+  const messages = hasMessages(transport, shared.transport, context)
   // before anything is open: the framing of a codec is anybody's code
-  const decoder = Codec.appender(shared.codec, {
-    maxFrame: policy.maxFrame,
-    transport: transport.messages ? "messages" : "stream"
-  })
+  const decoder = decoderFor(shared, messages)
   // closed when the conversation ends, which may be long before the user's scope closes
   const transportScope = Scope.makeUnsafe()
 
@@ -275,7 +304,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   const live = yield* Scope.provide(socket.writer, transportScope).pipe(
     // a heartbeat that throws when its reader is made is anybody's code, too
     Effect.map((writer) => {
-      const made = new Live(shared, context, transport, decoder, transportScope, writer)
+      const made = new Live(shared, context, transport, messages, decoder, transportScope, writer)
       made.start(pull)
       return made
     }),

@@ -5,7 +5,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -18,7 +18,7 @@ import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Connection from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
-import { transportOf } from "./internal/transport.ts"
+import { Direct, transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
 import type { Registry } from "./Registry.ts"
 
@@ -125,9 +125,9 @@ const hostOf = (remote: string): string => remote.replace(/:\d+$/, "")
 interface Guest<In, Out> {
   readonly socket: Socket.Socket
   readonly remote: string | undefined
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-  /** The socket has an owner: its reader is acquired, or nobody will. */
-  claimed: Deferred.Deferred<void> | undefined
+  /** Told, once, that the socket has an owner: its reader is acquired, or nobody will. */
+  whenClaimed: (() => void) | undefined
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
   /** By which it is counted, where there is a limit for each address. */
   host: string | undefined
   /** Whether it has a permit. */
@@ -142,9 +142,16 @@ interface Guest<In, Out> {
   connection: Connection.Connection<In, Out> | undefined
 }
 
+const fibersOf = <In, Out>(guests: Iterable<Guest<In, Out>>): Array<Fiber.Fiber<unknown, unknown>> => {
+  const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+  for (const { fiber } of guests) if (fiber !== undefined) fibers.push(fiber)
+  return fibers
+}
+
 const claim = <In, Out>(guest: Guest<In, Out>): void => {
-  if (guest.claimed !== undefined) Deferred.doneUnsafe(guest.claimed, Exit.void)
-  guest.claimed = undefined
+  const { whenClaimed } = guest
+  guest.whenClaimed = undefined
+  whenClaimed?.()
 }
 
 /**
@@ -196,7 +203,6 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
     const server = yield* SocketServer.SocketServer
     const clock = yield* Clock.Clock
     const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
-    const connections = yield* Scope.make("parallel")
     const accepting = yield* Scope.make()
     const guests = new Set<Guest<In, Out>>()
     const perAddress = new Map<string, number>()
@@ -297,9 +303,8 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       )
     }
 
-    const handshake = (connection: Connection.Connection<In, Out>, since: number) => {
-      if (options.handshake === undefined) return Effect.succeed(undefined as Session)
-      return options.handshake(connection).pipe(
+    const handshake = (shaking: Effect.Effect<Session, EH, RH>, since: number) =>
+      shaking.pipe(
         Effect.timeoutOrElse({
           duration: Math.max(0, since + handshakeLimit - now()),
           orElse: () =>
@@ -311,7 +316,6 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
             : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
         )
       )
-    }
 
     /** A connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
     const converse = (guest: Guest<In, Out>, connection: Connection.Connection<In, Out>, registration: Scope.Scope) => {
@@ -320,25 +324,35 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       // accepted while stopping: it ends before its handshake
       if (stopping) return connection.closeWith(new ConnectionError.Refused({ limit: "stopping" }))
       Connection.onGone(connection, () => {
-        if (guest.running) guest.fiber.interruptUnsafe()
+        if (guest.running) guest.fiber?.interruptUnsafe()
       })
-      return Effect.flatMap(handshake(connection, guest.since), (session) => {
-        const { registry } = options
-        const registered = registry === undefined
-          ? Effect.void
-          : Scope.provide(
-            Effect.suspend(() => registry.add(connection, options.names?.(connection, session))),
-            registration
-          )
-        const announced = Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
-          guest.opened = true
-          return tell({ _tag: "Opened", snapshot })
-        }))
-        return Effect.andThen(
-          Effect.andThen(registered, announced),
-          Effect.suspend(() => options.handle(connection, session))
+      return options.handshake === undefined
+        ? admitted(guest, connection, undefined as Session, registration)
+        : Effect.flatMap(
+          handshake(options.handshake(connection), guest.since),
+          (session) => admitted(guest, connection, session, registration)
         )
+    }
+
+    /** It may talk: its registration, its handler. */
+    const admitted = (
+      guest: Guest<In, Out>,
+      connection: Connection.Connection<In, Out>,
+      session: Session,
+      registration: Scope.Scope
+    ) => {
+      const { registry } = options
+      const announced = Effect.suspend(() => {
+        guest.opened = true
+        if (options.onEvent === undefined) return options.handle(connection, session)
+        const told = Effect.uninterruptible(
+          Effect.flatMap(connection.snapshot, (snapshot) => tell({ _tag: "Opened", snapshot }))
+        )
+        return Effect.andThen(told, Effect.suspend(() => options.handle(connection, session)))
       })
+      if (registry === undefined) return announced
+      const registered = Effect.suspend(() => registry.add(connection, options.names?.(connection, session)))
+      return Effect.andThen(Scope.provide(registered, registration), announced)
     }
 
     /** Tells what became of a connection. */
@@ -354,6 +368,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
           : new ConnectionError.OpenFailed({ cause: error })
         return tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
       }
+      if (guest.opened && failure === undefined && options.onEvent === undefined) return Effect.void
       return Effect.flatMap(connection.snapshot, (snapshot) => {
         if (guest.opened) return tell({ _tag: "Closed", snapshot, failure })
         const reason = failure === undefined
@@ -364,23 +379,26 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
     }
 
     /** The conversation is over: what is left of it goes. */
-    const conclude = Effect.fnUntraced(function*(
+    const conclude = (
       guest: Guest<In, Out>,
       scope: Scope.Closeable,
       registration: Scope.Closeable,
       ended: Exit.Exit<unknown, unknown>
-    ) {
+    ): Effect.Effect<void> => {
       guest.running = false
       const { connection } = guest
       const error = Exit.isFailure(ended) ? Cause.squash(ended.cause) : undefined
-      // the end of the connection is no failure of its handler; any other connection error closes it with that reason
-      const exit = error instanceof ConnectionError.ConnectionError && connection !== undefined
-        ? yield* Effect.exit(Effect.interruptible(connection.closeWith(error.reason)))
-        : ended
       // the registry's scope is the outer one, so that it remembers the connection as it ended
-      const closed = yield* Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit)))
-      yield* told(guest, Exit.isSuccess(exit) ? closed : exit)
-    })
+      const leave = (exit: Exit.Exit<unknown, unknown>) =>
+        Effect.flatMap(
+          Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit))),
+          (closed) => told(guest, Exit.isSuccess(exit) ? closed : exit)
+        )
+      // the end of the connection is no failure of its handler; any other connection error closes it with that reason
+      return error instanceof ConnectionError.ConnectionError && connection !== undefined
+        ? Effect.flatMap(Effect.exit(Effect.interruptible(connection.closeWith(error.reason))), leave)
+        : leave(ended)
+    }
 
     /** One connection, from its permit to its end. No generators: those would stay for as long as it lives. */
     const serve = (guest: Guest<In, Out>) => {
@@ -397,7 +415,6 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
     }
 
     const attend = (guest: Guest<In, Out>) => {
-      guests.add(guest)
       if (guest.remote !== undefined && policy.maxConnectionsPerAddress > 0) guest.host = hostOf(guest.remote)
       const entered = enter(guest.host)
       if (typeof entered === "string") {
@@ -419,32 +436,40 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       claim(guest)
     }
 
-    const inServer = Effect.forkIn(connections, { startImmediately: true, uninterruptible: true })
-
-    const accept = (socket: Socket.Socket) =>
-      Effect.suspend(() => {
-        const claimed = Deferred.makeUnsafe<void>()
-        const { remote } = transportOf(socket)
-        // in a scope of ours, so that what ends the accept loop does not end the connections
-        return Effect.withFiber((fiber) => {
-          const guest: Guest<In, Out> = {
-            socket,
-            remote,
-            fiber,
-            claimed,
-            host: undefined,
-            admitted: false,
-            since: 0,
-            running: false,
-            opened: false,
-            connection: undefined
-          }
-          return Effect.ensuring(Effect.suspend(() => attend(guest)), Effect.sync(() => forget(guest)))
-        }).pipe(
-          inServer,
-          Effect.andThen(Deferred.await(claimed))
-        )
+    // in a fiber of ours, so that what ends the accept loop does not end the connections
+    const receive = (
+      socket: Socket.Socket,
+      context: Context.Context<R | RH | RO>,
+      whenClaimed: () => void
+    ): void => {
+      const guest: Guest<In, Out> = {
+        socket,
+        remote: transportOf(socket).remote,
+        whenClaimed,
+        fiber: undefined,
+        host: undefined,
+        admitted: false,
+        since: 0,
+        running: false,
+        opened: false,
+        connection: undefined
+      }
+      guests.add(guest)
+      const life = Effect.withFiber((fiber) => {
+        guest.fiber = fiber
+        return attend(guest)
       })
+      Effect.runForkWith(context)(life as Effect.Effect<void, never, R | RH | RO>, { uninterruptible: true })
+        .addObserver(() => forget(guest))
+    }
+
+    const accept = Object.assign(
+      (socket: Socket.Socket) =>
+        Effect.contextWith((context: Context.Context<R | RH | RO>) =>
+          Effect.callback<void>((resume) => receive(socket, context, () => resume(Effect.void)))
+        ),
+      { [Direct]: receive }
+    )
 
     // -----------------------------------------------------------------------------------------------------------------
     // the server
@@ -461,9 +486,9 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
         for (const { connection } of present) {
           if (connection !== undefined) yield* connection.drainWith(new ConnectionError.GoingAway({}))
         }
-        if (drain > 0) yield* Effect.timeoutOption(Fiber.awaitAll(present.map((guest) => guest.fiber)), drain)
+        if (drain > 0) yield* Effect.timeoutOption(Fiber.awaitAll(fibersOf(present)), drain)
         yield* Scope.close(accepting, Exit.void)
-        yield* Scope.close(connections, Exit.void)
+        yield* Fiber.interruptAll(fibersOf(guests))
       })
     )
 

@@ -27,7 +27,7 @@ import { type Bounds, type Frame, Outbox, type Owner, sizeOf } from "./outbox.ts
 import { detach, type Framed, type Packer } from "./packer.ts"
 import { Pings } from "./pings.ts"
 import { type Timer, type Timers, timersOf } from "./timers.ts"
-import type { Transport } from "./transport.ts"
+import { isAttachable, type Transport } from "./transport.ts"
 import { type Task, type Turns, turnsOf } from "./turns.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -162,7 +162,9 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   private readonly transport: Transport
   private readonly way: Way<Out>
   private readonly decoder: Appender<In>
-  private readonly transportScope: Scope.Closeable
+  private readonly messages: boolean
+  /** Owns the transport, unless that was attached. */
+  private readonly transportScope: Scope.Closeable | undefined
   private readonly writer: Socket.Writer
   private readonly inbox: Inbox<In>
   private readonly outbox: Outbox
@@ -212,15 +214,17 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     shared: Shared<In, Out>,
     context: Context.Context<Scope.Scope>,
     transport: Transport,
+    messages: boolean,
     decoder: Appender<In>,
-    transportScope: Scope.Closeable,
+    transportScope: Scope.Closeable | undefined,
     writer: Socket.Writer
   ) {
     const scheduler = Context.get(context, Scheduler.Scheduler)
     this.shared = shared
     this.context = context
     this.transport = transport
-    this.way = transport.messages ? shared.messages : shared.stream
+    this.messages = messages
+    this.way = messages ? shared.messages : shared.stream
     this.decoder = decoder
     this.transportScope = transportScope
     this.writer = writer
@@ -231,7 +235,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     this.timers = timersOf(this.clock, scheduler)
     this.openedAt = this.clock.currentTimeMillisUnsafe()
     this.opened = this.timers.now()
-    const split = !transport.messages && transport.unsent === undefined
+    const split = !messages && transport.unsent === undefined
     this.outbox = new Outbox(this.turns, shared.bounds, split, this)
     this.inbox = new Inbox<In>(this.turns, shared.policy.inboxMessages, shared.policy.inboxBytes)
     this.receive = this.inbox.receive
@@ -525,7 +529,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     return Effect.catchIf(pulling, Socket.isSocketError, (cause) => {
       this.run()
       const error = ConnectionError.fromSocketError(cause)
-      const isEnd = error.reason._tag === "Closed" && !this.transport.messages
+      const isEnd = error.reason._tag === "Closed" && !this.messages
       const leftover = isEnd && this.phase === "open" ? this.decoder.end() : undefined
       const reason = leftover === undefined ? error : ConnectionError.make(leftover)
       if (!isEnd) return Effect.fail(reason)
@@ -645,7 +649,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   }
 
   private get hasLastWords(): boolean {
-    return this.transport.messages || (this.shared.farewell !== undefined && !this.peerEnded)
+    return this.messages || (this.shared.farewell !== undefined && !this.peerEnded)
   }
 
   /** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. */
@@ -654,9 +658,9 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     if (!this.hasLastWords) return Effect.void
     const farewell = this.peerEnded ? undefined : this.shared.farewell?.(reason)
     const encoded = farewell === undefined ? undefined : this.way.wire.encode(farewell)
-    const { write } = this.writer
-    const said = encoded !== undefined && Result.isSuccess(encoded) ? write(encoded.success) : Effect.void
-    return this.transport.messages ? Effect.andThen(said, write(closeEvent(reason))) : said
+    const { writer } = this
+    const said = encoded !== undefined && Result.isSuccess(encoded) ? writer.write(encoded.success) : Effect.void
+    return this.messages ? Effect.andThen(said, writer.write(closeEvent(reason))) : said
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -680,18 +684,32 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     // and what was read before can be received
     this.run()
     this.clockwork.stop()
-    const part = Effect.suspend(() => this.part())
-    return this.writing === undefined ? part : Effect.andThen(Fiber.interrupt(this.writing), part)
+    return this.writing === undefined
+      ? this.part()
+      : Effect.andThen(Fiber.interrupt(this.writing), Effect.suspend(() => this.part()))
   }
 
   /** Says the last words, where there are any and nobody has, and lets the transport go. */
   private part(): Effect.Effect<void> {
     const { midFrame } = this.outbox
     const error = this.settle()
-    const release = Effect.onExit(Scope.close(this.transportScope, Exit.void), () => Effect.sync(() => this.end(error)))
     const words = this.said || midFrame ? Effect.void : guarded(() => this.lastWords(error.reason))
+    if (words === Effect.void) return this.letGo(error)
     // a write suspends while its socket is not connected, and this one may find it so
-    return words === Effect.void ? release : Effect.andThen(Effect.raceFirst(words, Effect.yieldNow), release)
+    return Effect.andThen(Effect.raceFirst(words, Effect.yieldNow), Effect.suspend(() => this.letGo(error)))
+  }
+
+  private letGo(error: Failure): Effect.Effect<void> {
+    const { transport, transportScope } = this
+    if (transportScope !== undefined) {
+      return Effect.onExit(Scope.close(transportScope, Exit.void), () => Effect.sync(() => this.end(error)))
+    }
+    try {
+      if (isAttachable(transport)) transport.detach()
+    } finally {
+      this.end(error)
+    }
+    return Effect.void
   }
 
   private end(error: Failure): void {

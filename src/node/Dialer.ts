@@ -17,9 +17,9 @@ import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import * as Address from "./internal/address.ts"
-import { makeSocket } from "./internal/duplex.ts"
+import { DialledSocket } from "./internal/duplex.ts"
 import * as Options from "./internal/options.ts"
-import { linger, noop, setTcpOptions, tcpOptions, unsent, writeNow } from "./internal/stream.ts"
+import { linger, noop, setTcpOptions, tcpOptions } from "./internal/stream.ts"
 import * as WebSocket from "./internal/webSocket.ts"
 
 /**
@@ -180,7 +180,6 @@ const connect = (address: Address.Address, settings: Settings): readonly [Net.So
 }
 
 const makeStream = (address: Address.Address, settings: Settings): Socket.Socket => {
-  let current: Net.Socket | undefined
   const unix = address.scheme === "unix"
   // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
   const open: Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> = Effect.gen(function*() {
@@ -201,7 +200,6 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
         dialled.once("close", () => resume(Effect.fail(openError(new Error("the connection closed while it opened")))))
         dialled.once(event, () => {
           opened = true
-          current = dialled
           if (!unix) setTcpOptions(dialled, settings.tcp)
           resume(Effect.succeed(dialled))
         })
@@ -210,14 +208,11 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
       }
     })
   })
-  return makeSocket({ open, openTimeout: settings.openTimeout }, {
-    messages: false,
-    get local() {
-      return current === undefined ? undefined : unix ? `unix:${address.path}` : Address.localOf(current)
-    },
-    remote: unix ? address.path : Address.formatInet(address.host, address.port),
-    unsent: () => current === undefined ? 0 : unsent(current),
-    writeNow: (chunks) => current !== undefined && writeNow(current, chunks)
+  return new DialledSocket({
+    open,
+    openTimeout: settings.openTimeout,
+    localOf: (conn) => unix ? `unix:${address.path}` : Address.localOf(conn),
+    remote: unix ? address.path : Address.formatInet(address.host, address.port)
   })
 }
 

@@ -12,12 +12,12 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import type { Transport } from "../../internal/transport.ts"
+import { Direct, type Directly } from "../../internal/transport.ts"
 import * as Address from "./address.ts"
-import { makeSocket } from "./duplex.ts"
+import { AcceptedSocket } from "./duplex.ts"
 import * as Handshakes from "./handshakes.ts"
 import type * as Options from "./options.ts"
-import { linger, noop, type tcpOptions, unsent, writeNow } from "./stream.ts"
+import { linger, noop, type tcpOptions } from "./stream.ts"
 import * as WebSocket from "./webSocket.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
@@ -32,20 +32,93 @@ export interface Settings {
   readonly tls: Options.TlsOptions | undefined
 }
 
-/** One accepted connection, from `accept` until its reader is acquired. */
-interface Arrival {
+// what came of a raw connection: the listeners are the same functions for all of them
+const arriving = Symbol("holdfast/arriving")
+type Raw = Net.Socket & { [arriving]?: Arrival }
+
+function onRawClose(this: Raw): void {
+  const arrival = this[arriving]!
+  arrival.acceptor.gone(arrival)
+}
+
+/** One accepted connection, from `accept` until nothing is left of it. */
+class Arrival {
+  readonly acceptor: Owner
   /** What was accepted: destroying it destroys whatever runs on top. */
   readonly raw: Net.Socket
-  readonly addresses: Pick<Transport, "local" | "remote">
+  readonly local: string | undefined
+  readonly remote: string | undefined
   timer: NodeJS.Timeout | undefined
   /** Set once the handshakes are done. */
-  open: (() => Opened) | undefined
+  open: ((arrival: Arrival) => Opened) | undefined
+  /** Who got it. */
+  consumer: Consumer | undefined
+
+  constructor(acceptor: Owner, raw: Raw, local: string | undefined, remote: string | undefined) {
+    this.acceptor = acceptor
+    this.raw = raw
+    this.local = local
+    this.remote = remote
+    raw[arriving] = this
+    raw.on("close", onRawClose)
+  }
+}
+
+/** The acceptor, as far as its arrivals see it. */
+interface Owner {
+  readonly linger: number
+  /** Passes the ownership to whoever acquires the reader, or says why not. */
+  readonly claim: (arrival: Arrival, stream: Duplex) => Socket.SocketError | undefined
+  /** The owner has let go: closing the listener waits until the rest has gone too. */
+  readonly release: (arrival: Arrival) => void
+  readonly gone: (arrival: Arrival) => void
 }
 
 /** What a handler gets. */
 interface Opened {
-  readonly socket: Effect.Effect<Socket.Socket>
-  readonly services: Context.Context<never>
+  readonly socket: Socket.Socket | Effect.Effect<Socket.Socket>
+  readonly provide: <R>(context: Context.Context<R>) => Context.Context<R>
+}
+
+/** An accepted byte stream: `conn` is what was accepted, or TLS on top of it. */
+class Accepted extends AcceptedSocket implements Opened {
+  private readonly arrival: Arrival
+  private readonly accepted: Net.Socket
+
+  constructor(arrival: Arrival, conn: Net.Socket) {
+    super()
+    this.arrival = arrival
+    this.accepted = conn
+  }
+
+  get socket(): Socket.Socket {
+    return this
+  }
+
+  get local(): string | undefined {
+    return this.arrival.local
+  }
+
+  get remote(): string | undefined {
+    return this.arrival.remote
+  }
+
+  attach(): Socket.SocketError | undefined {
+    const failure = this.arrival.acceptor.claim(this.arrival, this.accepted)
+    if (failure === undefined) this.start(this.accepted)
+    return failure
+  }
+
+  detach(): void {
+    const { acceptor } = this.arrival
+    this.stop()
+    linger(this.accepted, acceptor.linger)
+    acceptor.release(this.arrival)
+  }
+
+  provide<R>(context: Context.Context<R>): Context.Context<R> {
+    return Context.add(context, NodeSocket.NetSocket, this.accepted)
+  }
 }
 
 /** Somebody's `run`. */
@@ -53,6 +126,8 @@ interface Consumer {
   readonly take: (arrival: Arrival, opened: Opened) => void
   readonly fail: (cause: Error) => void
 }
+
+const openRaw = (arrival: Arrival): Opened => new Accepted(arrival, arrival.raw)
 
 const openError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
@@ -91,23 +166,55 @@ export const make = (settings: Settings) => {
     ? Handshakes.upgrade({ path: address.tail || "/", maxFrame: settings.maxFrame, linger: settings.linger })
     : undefined
 
-  function accept(raw: Net.Socket): void {
-    raw.on("error", noop)
+  // where the address is not that of one interface, each connection has to be asked
+  let bound: string | undefined
+  const localOf = (raw: Net.Socket): string | undefined => {
+    if (bound === undefined) {
+      const at = server.address()
+      bound = at === null || typeof at === "string" || at.address === "::" || at.address === "0.0.0.0"
+        ? ""
+        : Address.formatInet(at.address, at.port)
+    }
+    return bound || Address.localOf(raw)
+  }
+
+  const owner: Owner = {
+    linger: settings.linger,
+    claim(arrival, stream) {
+      if (arrival.raw.destroyed || stream.destroyed) {
+        return openError(stream.errored ?? arrival.raw.errored ?? new Error("the connection ended before it was read"))
+      }
+      if (!unclaimed.has(arrival)) return openError(new Error("the connection was read before"))
+      forget(arrival)
+      return undefined
+    },
+    release({ raw }) {
+      if (!raw.destroyed) lingering.add(raw)
+    },
+    gone(arrival) {
+      forget(arrival)
+      if (lingering.delete(arrival.raw) && lingering.size === 0) whenQuiet?.()
+    }
+  }
+
+  /** One more, unless there are too many. */
+  function admit(raw: Net.Socket): Arrival | undefined {
     if (closed || pending.size >= settings.maxPending) {
       raw.destroy()
-      return
+      return undefined
     }
-    const arrival: Arrival = {
-      raw,
-      addresses: address.scheme === "unix"
-        ? { local: address.path, remote: `unix:${address.path}` }
-        : { local: Address.localOf(raw), remote: Address.remoteOf(raw) },
-      timer: undefined,
-      open: undefined
-    }
+    const arrival = address.scheme === "unix"
+      ? new Arrival(owner, raw, address.path, `unix:${address.path}`)
+      : new Arrival(owner, raw, localOf(raw), Address.remoteOf(raw))
     pending.add(arrival)
-    raw.once("close", () => forget(arrival))
-    if (secure === undefined && upgrade === undefined) return ready(arrival, () => openStream(arrival, raw))
+    return arrival
+  }
+
+  function accept(raw: Net.Socket): void {
+    raw.on("error", noop)
+    const arrival = admit(raw)
+    if (arrival === undefined) return
+    if (secure === undefined && upgrade === undefined) return ready(arrival, openRaw)
     arrival.timer = setTimeout(() => raw.destroy(), settings.handshakeTimeout)
     if (secure === undefined) return secured(arrival, raw)
     secure(raw, (conn) => secured(arrival, conn))
@@ -115,25 +222,14 @@ export const make = (settings: Settings) => {
 
   /** Takes a WebSocket which another server of ours accepted and upgraded. */
   function adopt(raw: Net.Socket, ws: NodeWS.WebSocket, request: Http.IncomingMessage): void {
-    if (closed || pending.size >= settings.maxPending) {
-      raw.destroy()
-      return
-    }
-    const arrival: Arrival = {
-      raw,
-      addresses: { local: Address.localOf(raw), remote: Address.remoteOf(raw) },
-      timer: undefined,
-      open: undefined
-    }
-    pending.add(arrival)
-    raw.once("close", () => forget(arrival))
-    ready(arrival, () => openWebSocket(arrival, ws, raw, request))
+    const arrival = admit(raw)
+    if (arrival !== undefined) ready(arrival, () => openWebSocket(arrival, ws, raw, request))
   }
 
   function secured(arrival: Arrival, conn: Net.Socket): void {
     if (upgrade === undefined) {
       conn.pause()
-      return ready(arrival, () => openStream(arrival, conn))
+      return ready(arrival, () => new Accepted(arrival, conn))
     }
     upgrade(conn, (ws, stream, request) => {
       // ws has switched Nagle off
@@ -158,52 +254,16 @@ export const make = (settings: Settings) => {
   function hand(consumer: Consumer, arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
     pending.delete(arrival)
     unclaimed.add(arrival)
-    consumer.take(arrival, open())
+    arrival.open = undefined
+    arrival.consumer = consumer
+    consumer.take(arrival, open(arrival))
   }
 
-  /** Passes the ownership to whoever acquires the reader. */
-  function claim(arrival: Arrival, stream: Duplex): Effect.Effect<void, Socket.SocketError> {
-    return Effect.suspend(() => {
-      if (arrival.raw.destroyed || stream.destroyed) {
-        return Effect.fail(
-          openError(stream.errored ?? arrival.raw.errored ?? new Error("the connection ended before it was read"))
-        )
-      }
-      if (!unclaimed.has(arrival)) return Effect.fail(openError(new Error("the connection was read before")))
-      forget(arrival)
-      return Effect.void
-    })
-  }
-
-  /** The owner has let go: closing the listener waits until the rest has gone too. */
-  function release(arrival: Arrival): void {
-    if (arrival.raw.destroyed) return
-    lingering.add(arrival.raw)
-    arrival.raw.once("close", () => {
-      lingering.delete(arrival.raw)
-      if (lingering.size === 0) whenQuiet?.()
-    })
-  }
-
-  function openStream(arrival: Arrival, conn: Net.Socket): Opened {
-    return {
-      socket: Effect.succeed(makeSocket(
-        {
-          open: Effect.as(claim(arrival, conn), conn),
-          release() {
-            linger(conn, settings.linger)
-            release(arrival)
-          }
-        },
-        {
-          messages: false,
-          ...arrival.addresses,
-          unsent: () => unsent(conn),
-          writeNow: (chunks) => writeNow(conn, chunks)
-        }
-      )),
-      services: Context.make(NodeSocket.NetSocket, conn)
-    }
+  /** Its handler is done: one that nobody has acquired by then is destroyed, or in a while. */
+  function handled(arrival: Arrival, failed: boolean): void {
+    if (!unclaimed.has(arrival)) return
+    if (failed) arrival.raw.destroy()
+    else arrival.timer = setTimeout(() => arrival.raw.destroy(), settings.handshakeTimeout).unref()
   }
 
   function openWebSocket(
@@ -212,16 +272,21 @@ export const make = (settings: Settings) => {
     stream: Duplex,
     request: Http.IncomingMessage
   ): Opened {
+    const claim = Effect.suspend(() => {
+      const failure = owner.claim(arrival, stream)
+      return failure === undefined ? Effect.void : Effect.fail(failure)
+    })
+    const services = Context.make(NodeSocketServer.IncomingMessage, request).pipe(Context.add(Socket.WebSocket, ws))
     return {
       socket: WebSocket.make({
-        acquire: Effect.as(
-          Effect.acquireRelease(claim(arrival, stream), () => Effect.sync(() => release(arrival))),
-          { ws, stream }
-        ),
+        acquire: Effect.as(Effect.acquireRelease(claim, () => Effect.sync(() => owner.release(arrival))), {
+          ws,
+          stream
+        }),
         linger: settings.linger,
-        addresses: arrival.addresses
+        addresses: arrival
       }),
-      services: Context.make(NodeSocketServer.IncomingMessage, request).pipe(Context.add(Socket.WebSocket, ws))
+      provide: Context.merge(services)
     }
   }
 
@@ -232,9 +297,9 @@ export const make = (settings: Settings) => {
       const context = Context.omit(Scope.Scope)(yield* Effect.context<R>()) as Context.Context<R>
       const scope = yield* Scope.make()
       const track = Fiber.runIn(scope)
-      const take: Consumer["take"] = (arrival, { services, socket }) => {
+      const inFiber: Consumer["take"] = (arrival, opened) => {
         let failed = false
-        const fiber = socket.pipe(
+        const fiber = (Effect.isEffect(opened.socket) ? opened.socket : Effect.succeed(opened.socket)).pipe(
           Effect.flatMap(handler),
           Effect.onError(() =>
             Effect.sync(() => {
@@ -242,14 +307,15 @@ export const make = (settings: Settings) => {
             })
           ),
           Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" }),
-          Effect.runForkWith(Context.merge(context, services))
+          Effect.runForkWith(opened.provide(context))
         )
-        fiber.addObserver((exit) => {
-          if (!unclaimed.has(arrival)) return
-          if (failed || Exit.isFailure(exit)) arrival.raw.destroy()
-          else arrival.timer = setTimeout(() => arrival.raw.destroy(), settings.handshakeTimeout).unref()
-        })
+        fiber.addObserver((exit) => handled(arrival, failed || Exit.isFailure(exit)))
         track(fiber)
+      }
+      const direct = (handler as Directly)[Direct]
+      const take: Consumer["take"] = direct === undefined ? inFiber : (arrival, opened) => {
+        if (Effect.isEffect(opened.socket)) return inFiber(arrival, opened)
+        direct(opened.socket, opened.provide(context as Context.Context<never>), () => handled(arrival, false))
       }
       let consumer: Consumer | undefined
       const leave = () => {
@@ -271,6 +337,9 @@ export const make = (settings: Settings) => {
       }).pipe(
         Effect.ensuring(Effect.suspend(() => {
           leave()
+          for (const arrival of unclaimed) {
+            if (arrival.consumer === consumer && arrival.timer === undefined) arrival.raw.destroy()
+          }
           return Scope.close(scope, Exit.void)
         }))
       )

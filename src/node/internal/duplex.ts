@@ -5,6 +5,8 @@
  * chunk, and stops and starts the kernel's reading around large ones. Here the stream flows, and is paused when nobody
  * reads: what comes can be taken in the event that brings it (`Transport.onRead`), without waking a fiber. And writes to a
  * stream that is gone fail, where NodeSocket waits for events that a destroyed stream has emitted long ago.
+ *
+ * Socket, reader and transport are one object whose operations are on the prototype: there may be ten thousand of them.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -12,8 +14,8 @@ import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
-import { describe, type Transport } from "../../internal/transport.ts"
-import { type Chunk, type Sink, writeError } from "./stream.ts"
+import { type Attachable, type Transport, TypeId } from "../../internal/transport.ts"
+import { type Chunk, unsent, writeError, writeNow } from "./stream.ts"
 
 // what is read ahead of whoever pulls: the mark of Node's own streams
 const readAhead = 64 * 1024
@@ -30,75 +32,177 @@ const readError = (cause: unknown): Socket.SocketError =>
 
 type Pull = Effect.Effect<NonEmptyReadonlyArray<Chunk>, Socket.SocketError>
 
-/** Reads a stream until `stop`. */
-const read = (conn: Duplex, sink: Sink): { readonly pull: Pull; readonly stop: () => void } => {
-  let chunks: Array<Chunk> = []
-  let ahead = 0
-  let failure: Socket.SocketError | undefined
-  let waiter: ((result: Pull) => void) | undefined
+const none: Array<Chunk> = []
 
-  const settle = (): void => {
-    if (waiter === undefined) return
-    const result: Pull | undefined = chunks.length > 0
-      ? Effect.succeed(chunks as unknown as NonEmptyReadonlyArray<Chunk>)
-      : failure === undefined
-      ? undefined
-      : Effect.fail(failure)
-    if (result === undefined) return
-    if (chunks.length > 0) chunks = []
-    const resume = waiter
-    waiter = undefined
+// who reads a stream: the listeners are the same functions for all of them
+const reading = Symbol("holdfast/reading")
+type Read = Duplex & { [reading]?: StreamSocket | undefined }
+
+function onData(this: Read, chunk: Chunk): void {
+  this[reading]?.received(chunk)
+}
+function onEnd(this: Read): void {
+  this[reading]?.end(ended)
+}
+function onError(this: Read, cause: unknown): void {
+  this[reading]?.abort(readError(cause))
+}
+function onClose(this: Read): void {
+  if (this.errored === null) this[reading]?.end(ended)
+  else this[reading]?.abort(aborted)
+}
+
+/** A byte stream, read from `start` to `stop`. */
+export abstract class StreamSocket implements Socket.Socket, Transport {
+  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
+  readonly messages = false
+  abstract readonly local: string | undefined
+  abstract readonly remote: string | undefined
+  abstract readonly reader: Effect.Effect<Socket.Reader, Socket.SocketError, Scope.Scope>
+  private conn: Read | undefined
+  private chunks = none
+  private ahead = 0
+  private failure: Socket.SocketError | undefined
+  private waiter: ((result: Pull) => void) | undefined
+  private take: ((chunk: Chunk) => boolean) | undefined
+  // made when somebody writes before there is a stream
+  private connected: Latch.Latch | undefined
+
+  get [TypeId](): this {
+    return this
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // reading
+  // -------------------------------------------------------------------------------------------------------------------
+
+  protected start(conn: Read): void {
+    this.conn = conn
+    // what has happened already is not told again
+    if (conn.errored !== null) this.abort(readError(conn.errored))
+    else if (conn.destroyed || conn.readableEnded) this.end(ended)
+    conn[reading] = this
+    conn.on("data", onData)
+    conn.on("end", onEnd)
+    conn.on("error", onError)
+    conn.on("close", onClose)
+    conn.resume()
+    this.connected?.openUnsafe()
+  }
+
+  protected stop(): void {
+    const { conn } = this
+    if (conn === undefined) return
+    // a pull in another fiber ends
+    this.abort(aborted)
+    this.take = undefined
+    this.connected = undefined
+    this.conn = undefined
+    conn[reading] = undefined
+    conn.off("data", onData)
+    conn.off("end", onEnd)
+    conn.off("error", onError)
+    conn.off("close", onClose)
+  }
+
+  /** @internal */
+  received(chunk: Chunk): void {
+    if (this.take?.(chunk) === true) return
+    if (this.chunks === none) this.chunks = [chunk]
+    else this.chunks.push(chunk)
+    if (this.waiter !== undefined) return this.settle()
+    this.ahead += chunk.length
+    if (this.ahead >= readAhead) this.conn!.pause()
+  }
+
+  /** @internal */
+  end(error: Socket.SocketError): void {
+    this.failure ??= error
+    this.settle()
+  }
+
+  /**
+   * What was read and not pulled is lost.
+   *
+   * @internal
+   */
+  abort(error: Socket.SocketError): void {
+    this.chunks = none
+    this.end(error)
+  }
+
+  private settle(): void {
+    const { chunks, failure, waiter } = this
+    if (waiter === undefined || (chunks.length === 0 && failure === undefined)) return
+    this.chunks = none
+    this.waiter = undefined
     // before what it wakes: that may pull again, and pause
-    if (ahead >= readAhead) conn.resume()
-    ahead = 0
-    resume(result)
+    if (this.ahead >= readAhead) this.conn?.resume()
+    this.ahead = 0
+    waiter(
+      chunks.length > 0 ? Effect.succeed(chunks as unknown as NonEmptyReadonlyArray<Chunk>) : Effect.fail(failure!)
+    )
   }
-  const onData = (chunk: Chunk): void => {
-    if (sink.take?.(chunk) === true) return
-    chunks.push(chunk)
-    if (waiter !== undefined) return settle()
-    ahead += chunk.length
-    if (ahead >= readAhead) conn.pause()
-  }
-  const end = (error: Socket.SocketError): void => {
-    failure ??= error
-    settle()
-  }
-  /** What was read and not pulled is lost. */
-  const abort = (error: Socket.SocketError): void => {
-    chunks = []
-    end(error)
-  }
-  const onEnd = (): void => end(ended)
-  const onError = (cause: unknown): void => abort(readError(cause))
-  const onClose = (): void => conn.errored === null ? end(ended) : abort(aborted)
 
-  // what has happened already is not told again
-  if (conn.errored !== null) onError(conn.errored)
-  else if (conn.destroyed || conn.readableEnded) onEnd()
-  conn.on("data", onData)
-  conn.on("end", onEnd)
-  conn.on("error", onError)
-  conn.on("close", onClose)
-  conn.resume()
-  const gone = Effect.sync(() => {
-    waiter = undefined
-  })
-  return {
-    pull: Effect.callback((resume) => {
-      waiter = resume
-      settle()
-      return waiter === resume ? gone : undefined
-    }),
-    stop() {
-      // a pull in another fiber ends
-      abort(aborted)
-      sink.take = undefined
-      conn.off("data", onData)
-      conn.off("end", onEnd)
-      conn.off("error", onError)
-      conn.off("close", onClose)
+  get pull(): Pull {
+    return Effect.callback((resume) => {
+      this.waiter = resume
+      this.settle()
+      if (this.waiter !== resume) return
+      return Effect.sync(() => {
+        this.waiter = undefined
+      })
+    })
+  }
+
+  onRead(take: (chunk: Chunk) => boolean): void {
+    this.take = take
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // writing
+  // -------------------------------------------------------------------------------------------------------------------
+
+  unsent(): number {
+    return this.conn === undefined ? 0 : unsent(this.conn)
+  }
+
+  writeNow(chunks: NonEmptyReadonlyArray<Chunk>): boolean {
+    return this.conn !== undefined && writeNow(this.conn, chunks)
+  }
+
+  private whenConnected<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    this.connected ??= Latch.makeUnsafe(false)
+    return this.connected.whenOpen(effect)
+  }
+
+  /** Waits until there is a stream. */
+  writeAll(chunks: NonEmptyReadonlyArray<Chunk>): Effect.Effect<void, Socket.SocketError> {
+    const writing: Effect.Effect<void, Socket.SocketError> = Effect.suspend(() =>
+      this.conn === undefined ? this.whenConnected(writing) : write(this.conn, chunks)
+    )
+    return writing
+  }
+
+  write(chunk: Chunk | Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> {
+    if (!Socket.isCloseEvent(chunk)) return this.writeAll([chunk])
+    const closing: Effect.Effect<void> = Effect.suspend(() => {
+      if (this.conn === undefined) return this.whenConnected(closing)
+      this.conn.destroy(chunk.code > 1000 ? new Error(`closed with code ${chunk.code}`) : undefined)
+      return Effect.void
+    })
+    return closing
+  }
+
+  get writer(): Effect.Effect<Socket.Writer, never, Scope.Scope> {
+    const writer: Socket.Writer = {
+      write: (chunk) => this.write(chunk),
+      writeAll: (chunks) => this.writeAll(chunks)
     }
+    return Effect.acquireRelease(Effect.succeed(writer), () =>
+      Effect.sync(() => {
+        if (this.conn !== undefined && !this.conn.writableEnded) this.conn.end()
+      }))
   }
 }
 
@@ -142,65 +246,64 @@ const timedOut = (): Effect.Effect<never, Socket.SocketError> => {
   return Effect.fail(new Socket.SocketError({ reason }))
 }
 
-/**
- * Makes the socket. `open` is run when its reader is acquired. With an `openTimeout`, in milliseconds, it may take its time,
- * can be interrupted, and releases its stream itself when the scope closes; without one it has the stream already, which is
- * for `release`.
- */
-export const makeSocket = <R extends Duplex>(
-  options: {
-    readonly open: Effect.Effect<R, Socket.SocketError, Scope.Scope>
-    readonly openTimeout?: number
-    readonly release?: (conn: R) => void
-  },
-  transport: Transport
-): Socket.Socket => {
-  let current: R | undefined
-  const sink: Sink = { take: undefined }
-  const connected = Latch.makeUnsafe(false)
-  const take = (conn: R, scope: Scope.Scope): Effect.Effect<Socket.Reader> => {
-    const { pull, stop } = read(conn, sink)
-    const stopped = Effect.sync(() => {
-      stop()
-      connected.closeUnsafe()
-      current = undefined
-      options.release?.(conn)
-    })
-    current = conn
-    connected.openUnsafe()
-    return Effect.as(Scope.addFinalizer(scope, stopped), { pull, upgrade: Socket.SocketUpgradeError.unsupported })
-  }
-  // only dialling can be interrupted: nothing comes between having a stream and owning it
-  const { open, openTimeout } = options
-  const dialled = openTimeout === undefined || openTimeout === Infinity
-    ? open
-    : Effect.timeoutOrElse(open, { duration: openTimeout, orElse: timedOut })
-  const reader = Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(
-      Effect.scope,
-      (scope) => Effect.flatMap(openTimeout === undefined ? dialled : restore(dialled), (conn) => take(conn, scope))
-    )
-  )
-  const writeAll = (chunks: NonEmptyReadonlyArray<Chunk>): Effect.Effect<void, Socket.SocketError> =>
-    Effect.suspend(() => current === undefined ? connected.whenOpen(writeAll(chunks)) : write(current, chunks))
-  const writeOne = (chunk: Chunk | Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> =>
-    Socket.isCloseEvent(chunk)
-      ? Effect.suspend(() => {
-        if (current === undefined) return connected.whenOpen(writeOne(chunk))
-        current.destroy(chunk.code > 1000 ? new Error(`closed with code ${chunk.code}`) : undefined)
-        return Effect.void
-      })
-      : writeAll([chunk])
-  const writer = Effect.acquireRelease(Effect.succeed({ write: writeOne, writeAll }), () =>
-    Effect.sync(() => {
-      if (current !== undefined && !current.writableEnded) current.end()
-    }))
-  return describe(
-    Socket.make({ reader, writer }),
-    Object.assign(transport, {
-      onRead(take: (chunk: Chunk) => boolean) {
-        sink.take = take
-      }
-    })
-  )
+/** What leads to a stream, and takes its time: it is dialled. It can be interrupted, and releases the stream when its scope closes. */
+export interface Dialling<R extends Duplex> {
+  readonly open: Effect.Effect<R, Socket.SocketError, Scope.Scope>
+  /** In milliseconds. */
+  readonly openTimeout: number
+  readonly localOf: (conn: R) => string | undefined
+  readonly remote: string | undefined
 }
+
+/** A stream that is dialled when its reader is acquired. */
+export class DialledSocket<R extends Duplex> extends StreamSocket {
+  private readonly dialling: Dialling<R>
+  private dialled: R | undefined
+
+  constructor(dialling: Dialling<R>) {
+    super()
+    this.dialling = dialling
+  }
+
+  get local(): string | undefined {
+    return this.dialled === undefined ? undefined : this.dialling.localOf(this.dialled)
+  }
+
+  get remote(): string | undefined {
+    return this.dialling.remote
+  }
+
+  get reader(): Effect.Effect<Socket.Reader, Socket.SocketError, Scope.Scope> {
+    const { open, openTimeout } = this.dialling
+    const dialled = openTimeout === Infinity
+      ? open
+      : Effect.timeoutOrElse(open, { duration: openTimeout, orElse: timedOut })
+    // only dialling can be interrupted: nothing comes between having a stream and owning it
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.scope, (scope) =>
+        Effect.flatMap(restore(dialled), (conn) => {
+          this.dialled = conn
+          this.start(conn)
+          return Effect.as(Scope.addFinalizer(scope, Effect.sync(() => this.stop())), readerOf(this))
+        }))
+    )
+  }
+}
+
+/** A stream that is there already. */
+export abstract class AcceptedSocket extends StreamSocket implements Attachable {
+  abstract attach(): Socket.SocketError | undefined
+  abstract detach(): void
+
+  get reader(): Effect.Effect<Socket.Reader, Socket.SocketError, Scope.Scope> {
+    // in one piece: nothing comes between having a stream and owning it
+    return Effect.uninterruptible(Effect.flatMap(Effect.scope, (scope) => {
+      const failure = this.attach()
+      return failure === undefined
+        ? Effect.as(Scope.addFinalizer(scope, Effect.sync(() => this.detach())), readerOf(this))
+        : Effect.fail(failure)
+    }))
+  }
+}
+
+const readerOf = ({ pull }: StreamSocket): Socket.Reader => ({ pull, upgrade: Socket.SocketUpgradeError.unsupported })

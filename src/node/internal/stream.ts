@@ -107,8 +107,10 @@ export const setTcpOptions = (conn: Net.Socket, options: ReturnType<typeof tcpOp
  */
 export const linger = (conn: Duplex, limit: number): void => {
   if (conn.destroyed) return
-  conn.on("error", noop)
+  if (conn.listenerCount("error") === 0) conn.on("error", noop)
   if (!conn.writableEnded) conn.end()
+  // a FIN waits for nobody, and a stream with both sides ended destroys itself; TLS has last words of its own
+  if (conn.readableEnded && conn.writableLength === 0 && !("encrypted" in conn)) return
   const timer = setTimeout(() => conn.destroy(), limit)
   timer.unref()
   conn.once("close", () => clearTimeout(timer))
