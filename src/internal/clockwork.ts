@@ -1,5 +1,4 @@
 /** When a connection pings, and when it looks at its deadlines. */
-import type * as Clock from "effect/Clock"
 import type * as Random from "effect/Random"
 import * as ConnectionError from "../ConnectionError.ts"
 import type { Policy } from "../Policy.ts"
@@ -12,7 +11,6 @@ type Failure = ConnectionError.ConnectionError
 
 /** The connection, as far as its clockwork sees it. */
 export interface Host {
-  readonly clock: Clock.Clock
   readonly random: (typeof Random.Random)["Service"]
   readonly timers: Timers
   readonly turns: Turns
@@ -34,9 +32,6 @@ export interface Host {
   readonly failWith: (defect: unknown) => void
 }
 
-// a wall clock that is off by this much all of a sudden, in milliseconds: this machine slept, or somebody set it
-const jump = 5_000
-
 // a ping may come early by one part in so many of its interval, together with those of others
 const pingSlack = 100
 
@@ -50,14 +45,12 @@ export class Clockwork implements Task {
   private readonly pings: boolean
   private every: number
   private nextPing = Infinity
-  private wallOffset: number
   private confirming = false
   private stopped = false
 
   constructor(host: Host, pings: boolean) {
     this.host = host
     this.pings = pings
-    this.wallOffset = host.clock.currentTimeMillisUnsafe() - host.opened
     this.every = pings ? host.deadlines.limits.pingEvery : Infinity
     if (pings) this.nextPing = host.opened + this.firstPing()
   }
@@ -115,9 +108,23 @@ export class Clockwork implements Task {
   run(): void {
     try {
       const at = this.host.timers.now()
-      if (at >= this.nextPing || this.timer?.at === this.nextPing) this.beat(at)
-      if (!this.stopped && !this.confirming && at >= this.host.deadlines.plannedAt) this.look(false)
+      const beats = at >= this.nextPing || this.timer?.at === this.nextPing
+      if (beats) this.beat(at)
+      const { plannedAt } = this.host.deadlines
+      // who pings looks as well: that moves the look behind the next ping, and one wake-up does for both
+      const looks = !this.stopped && !this.confirming && (at >= plannedAt || (beats && plannedAt < this.nextPing))
+      if (looks) this.look(false)
       else this.arm()
+    } catch (defect) {
+      this.host.failWith(defect)
+    }
+  }
+
+  /** Asks at once, and condemns nobody. */
+  onJump(at: number): void {
+    try {
+      // one that is due in this moment asks as well
+      if (!this.stopped && at < this.nextPing) this.host.ping(at)
     } catch (defect) {
       this.host.failWith(defect)
     }
@@ -147,14 +154,10 @@ export class Clockwork implements Task {
   }
 
   private look(confirmed: boolean): void {
-    const { clock, deadlines, pings, timers, turns } = this.host
+    const { deadlines, pings, timers, turns } = this.host
     this.confirming = false
     for (let sure = confirmed; !this.stopped; sure = false) {
       const at = timers.now()
-      const offset = clock.currentTimeMillisUnsafe() - at
-      // ask at once, condemn nobody
-      if (Math.abs(offset - this.wallOffset) > jump) this.host.ping(at)
-      this.wallOffset = offset
       const late = deadlines.plannedAt === -Infinity ? 0 : at - deadlines.plannedAt
       const verdict = deadlines.look(at, late, this.host.unsent, pings, this.host.pending, sure)
       switch (verdict._tag) {

@@ -61,9 +61,6 @@ export type Verdict =
 
 const end = (reason: ConnectionError.Reason): Verdict => ({ _tag: "End", error: ConnectionError.make(reason) })
 
-// a jump of the wall clock, which tells that the machine slept, is seen by looking, or by the heartbeat before
-const longestWait = 30_000
-
 // before any clock began, whatever is added to it; unlike -Infinity it needs no box of its own in every connection
 const longAgo = -1_000_000_000
 
@@ -278,7 +275,7 @@ export class Deadlines {
       }
       next = Math.min(next, this.asked ? grace : this.leaveAt - now)
     }
-    return { _tag: "Wait", millis: next === Infinity ? next : Math.min(next, longestWait) }
+    return { _tag: "Wait", millis: next }
   }
 
   private resumedAt = longAgo

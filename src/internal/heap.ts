@@ -32,6 +32,11 @@ export class Heap<A extends Due> {
     items[at] = item
   }
 
+  /** In no order. */
+  forEach(see: (item: A) => void): void {
+    this.items.forEach(see)
+  }
+
   /** Those of its items that are still wanted. */
   filter(isWanted: (item: A) => boolean): Heap<A> {
     const kept = new Heap<A>()

@@ -48,6 +48,12 @@ export class Timer implements Due {
 // from so many timers on, a wake-up for each costs more than its work
 const crowd = 256
 
+// a sleep is no longer than that, in milliseconds: a jump of the wall clock is seen when somebody wakes up
+const longestSleep = 30_000
+
+// a wall clock that is off by this much all of a sudden, in milliseconds: this machine slept, or somebody set it
+const jump = 5_000
+
 // so many timers that were called off are not worth looking at
 const fewCancelled = 1000
 
@@ -57,6 +63,7 @@ const fewCancelled = 1000
  */
 export class Timers {
   readonly now: () => number
+  private readonly clock: Clock.Clock
   private readonly post: (task: () => void) => void
   private readonly sleep: (millis: number, wake: () => void) => () => void
   private heap = new Heap<Timer>()
@@ -67,6 +74,7 @@ export class Timers {
   private readonly alarms: Array<Sleeping> = []
   private ringing = false
   private posted = false
+  private wallOffset = 0
 
   /** `post` does something in a task of its own, soon. */
   constructor(
@@ -76,6 +84,7 @@ export class Timers {
     post: (task: () => void) => void
   ) {
     this.now = now
+    this.clock = clock
     this.post = post
     const runFork = Effect.runForkWith(Context.make(Scheduler.Scheduler, scheduler))
     this.sleep = (clock as Alarmed)[Alarm] ?? ((millis, wake) => {
@@ -89,6 +98,7 @@ export class Timers {
 
   /** Does something at a time; where that has come, in a task of its own, or after those that are running. */
   at(time: number, run: Task | (() => void), slack = 0): Timer {
+    if (this.heap.size === 0) this.wallOffset = this.offset(this.now())
     const timer = new Timer(this, time, slack, this.order++, run)
     this.heap.push(timer)
     this.arm()
@@ -111,7 +121,7 @@ export class Timers {
     if (first === undefined || this.ringing) return
     const now = this.now()
     // whole milliseconds: a shorter rest than the clock can tell would end at once
-    const millis = Math.ceil(first.at - now)
+    const millis = Math.min(Math.ceil(first.at - now), longestSleep)
     if (millis <= 0) return this.ringSoon()
     const earliest = this.alarms.at(-1)
     if (earliest !== undefined && earliest.at <= now + millis) return
@@ -133,12 +143,30 @@ export class Timers {
     })
   }
 
+  private offset(now: number): number {
+    return this.clock.currentTimeMillisUnsafe() - now
+  }
+
+  /** Whoever waits for a peer is told: it may have gone while this machine slept. */
+  private tellJump(now: number): void {
+    const offset = this.offset(now)
+    const jumped = Math.abs(offset - this.wallOffset) > jump
+    this.wallOffset = offset
+    if (!jumped) return
+    const tasks: Array<Task> = []
+    this.heap.forEach(({ run }) => {
+      if (typeof run === "object") tasks.push(run)
+    })
+    for (const task of tasks) task.onJump?.(now)
+  }
+
   private ring(): void {
     const now = this.now()
     this.ringing = true
     // what may come early is done with what is due: thousands of pings in a few wake-ups
     const crowded = this.heap.size >= crowd
     try {
+      this.tellJump(now)
       for (let next = this.heap.first; next !== undefined; next = this.heap.first) {
         const { run } = next
         if (run !== undefined && next.at - (crowded ? next.slack : 0) > now) break

@@ -10,6 +10,8 @@ const lot = 64
 /** Something to do; what is done again and again is one object, and no closure each time. */
 export interface Task {
   readonly run: () => void
+  /** Called when the wall clock has jumped while this was waiting for its time. Must not throw. */
+  readonly onJump?: (now: number) => void
 }
 
 /**
