@@ -343,6 +343,14 @@ export const offerNow = <In, Out>(self: Connection<In, Out>, frame: Frame): bool
   self instanceof Live ? self.offerNow(frame) : undefined
 
 /**
+ * The state alone, without the cost of a snapshot; undefined for anything that is no connection of `make`.
+ *
+ * @internal
+ */
+export const stateOf = <In, Out>(self: Connection<In, Out>): Snapshot["state"] | undefined =>
+  self instanceof Live ? self.state : undefined
+
+/**
  * Of a connection that has ended: how many of the messages it had accepted last no write had begun with, so that the
  * peer cannot have seen any of them. `Snapshot.lost` counts also those in the write that was under way. None where that
  * is not known.

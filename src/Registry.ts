@@ -9,8 +9,8 @@ import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
-import { type Connection, offerNow, type Snapshot, type Wire } from "./Connection.ts"
+import * as Scope from "effect/Scope"
+import { type Connection, offerNow, type Snapshot, stateOf, type Wire } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Frame } from "./internal/outbox.ts"
 
@@ -126,7 +126,7 @@ interface Registered<in out In, in out Out> extends Entry<In, Out> {
 }
 
 /**
- * Changed in place, each time within one operation on the `Ref`. Plain maps keep the order of registration, whatever the
+ * Changed in place, and each time in one piece, by whoever takes it from the `Ref`. Plain maps keep the order of registration, whatever the
  * ids are: the same program treats its connections in the same order each time, which a simulation relies on.
  */
 interface State<In, Out> {
@@ -197,54 +197,61 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
   }
 
   /** Returns who has the key; under `reject` nothing else happens, unless that is the one that `mayTakeFrom` names. */
-  const insert = (entry: Registered<In, Out>, mayTakeFrom: number | undefined) =>
-    Ref.modify(ref, (state): [Connection<In, Out> | undefined, State<In, Out>] => {
-      const { connection, key, tags } = entry
-      const found = holderOf(state, key)
-      const holder = found?.id === connection.id ? undefined : found
-      if (holder !== undefined && duplicates === "reject" && holder.id !== mayTakeFrom) return [holder, state]
-      const earlier = state.byId.get(connection.id)
-      if (earlier !== undefined) erase(state, earlier)
-      state.byId.set(connection.id, entry)
-      if (key !== undefined) state.byKey.set(key, connection.id)
-      addTags(state.byTag, tags, connection.id)
-      return [holder, state]
-    })
+  const insert = (entry: Registered<In, Out>, mayTakeFrom: number | undefined): Connection<In, Out> | undefined => {
+    const state = Ref.getUnsafe(ref)
+    const { connection, key, tags } = entry
+    const found = holderOf(state, key)
+    const holder = found?.id === connection.id ? undefined : found
+    if (holder !== undefined && duplicates === "reject" && holder.id !== mayTakeFrom) return holder
+    const earlier = state.byId.get(connection.id)
+    if (earlier !== undefined) erase(state, earlier)
+    state.byId.set(connection.id, entry)
+    if (key !== undefined) state.byKey.set(key, connection.id)
+    addTags(state.byTag, tags, connection.id)
+    return holder
+  }
 
-  const remove = (id: number, registration: number) =>
-    Ref.modify(ref, (state): [Entry<In, Out> | undefined, State<In, Out>] => {
-      const found = state.byId.get(id)
-      if (found?.registration !== registration) return [undefined, state]
-      erase(state, found)
-      return [found, state]
-    })
-
-  const register = Effect.fnUntraced(function*(entry: Registered<In, Out>) {
-    const { connection, key } = entry
-    if ((yield* connection.snapshot).state === "ended") return
-    let mayTakeFrom: number | undefined
-    while (true) {
-      const holder = yield* insert(entry, mayTakeFrom)
-      if (holder === undefined) return
-      if (duplicates === "takeover") {
-        // forked: the old one may be slow to close
-        yield* Effect.forkIn(holder.closeWith(new ConnectionError.Superseded({ key: key! })), scope)
-        return
-      }
-      if (holder.id === mayTakeFrom) return
-      if (isLiving(yield* holder.snapshot)) {
-        return yield* ConnectionError.make(new ConnectionError.DuplicateKey({ key: key! }))
-      }
-      mayTakeFrom = holder.id
+  const enter = (
+    entry: Registered<In, Out>,
+    mayTakeFrom?: number
+  ): Effect.Effect<void, ConnectionError.ConnectionError> => {
+    const { key } = entry
+    const holder = insert(entry, mayTakeFrom)
+    if (holder === undefined) return Effect.void
+    if (duplicates === "takeover") {
+      // forked: the old one may be slow to close
+      return Effect.asVoid(Effect.forkIn(holder.closeWith(new ConnectionError.Superseded({ key: key! })), scope))
     }
-  })
+    if (holder.id === mayTakeFrom) return Effect.void
+    return Effect.flatMap(holder.snapshot, (snapshot) =>
+      isLiving(snapshot)
+        ? ConnectionError.make(new ConnectionError.DuplicateKey({ key: key! }))
+        : Effect.suspend(() => enter(entry, holder.id)))
+  }
 
-  const remember = (entry: Entry<In, Out>) =>
-    Effect.map(entry.connection.snapshot, (snapshot) => {
-      if (keep <= 0) return
+  const register = (
+    entry: Registered<In, Out>
+  ): Effect.Effect<void, ConnectionError.ConnectionError> => {
+    const { connection } = entry
+    const state = stateOf(connection)
+    return state === undefined
+      ? Effect.flatMap(connection.snapshot, (snapshot) => snapshot.state === "ended" ? Effect.void : enter(entry))
+      : state === "ended"
+      ? Effect.void
+      : enter(entry)
+  }
+
+  const remove = ({ connection: { id }, registration }: Registered<In, Out>): Effect.Effect<void> => {
+    const state = Ref.getUnsafe(ref)
+    const entry = state.byId.get(id)
+    if (entry?.registration !== registration) return Effect.void
+    erase(state, entry)
+    if (keep <= 0) return Effect.void
+    return Effect.map(entry.connection.snapshot, (snapshot) => {
       ended.push({ key: entry.key, tags: entry.tags, snapshot })
       if (ended.length >= keep * 2) ended.splice(0, ended.length - keep)
     })
+  }
 
   const targets = (tag: string | undefined): Effect.Effect<ReadonlyArray<Entry<In, Out>>> =>
     tag === undefined
@@ -270,17 +277,14 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
   }
 
   return {
+    // not acquireRelease, which copies the context of each connection for its release
     add: (connection, names) =>
-      Effect.suspend(() => {
+      Effect.uninterruptible(Effect.flatMap(Effect.scope, (owner) => {
         const registration = ++registrations
         const tags = names?.tags === undefined ? noTags : new Set(names.tags)
-        return Effect.acquireRelease(
-          register({ connection, key: names?.key, tags, registration }),
-          () =>
-            Effect.flatMap(remove(connection.id, registration), (removed) =>
-              removed === undefined ? Effect.void : remember(removed))
-        )
-      }),
+        const entry = { connection, key: names?.key, tags, registration }
+        return Effect.andThen(register(entry), Scope.addFinalizer(owner, Effect.suspend(() => remove(entry))))
+      })),
     get: (id) => Effect.map(Ref.get(ref), ({ byId }) => Option.fromUndefinedOr(byId.get(id)?.connection)),
     getKey: (key) => Effect.map(Ref.get(ref), (state) => Option.fromUndefinedOr(holderOf(state, key))),
     getTag: (tag) => Effect.map(targets(tag), (found) => found.map((entry) => entry.connection)),

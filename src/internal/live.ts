@@ -343,6 +343,10 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
 
   /** The user's scope closes. */
   release(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    if (Deferred.isDoneUnsafe(this.whenClosed)) {
+      this.goneTimer?.cancel()
+      return Effect.void
+    }
     if (Exit.isSuccess(exit)) return Effect.andThen(this.close, Effect.sync(() => this.goneTimer?.cancel()))
     if (!Cause.hasInterruptsOnly(exit.cause)) {
       this.decide(ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed })))
@@ -583,18 +587,14 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     if (fiber.pollUnsafe() === undefined) {
       this.writing = fiber
       // what it wrote first may have ended it all
-      if (this.isOver) fiber.interruptUnsafe()
+      if (this.state === "ended") fiber.interruptUnsafe()
     }
     fiber.addObserver((exit) => {
       this.writing = undefined
-      if (this.isOver) return
+      if (this.state === "ended") return
       if (Exit.isFailure(exit)) this.endWith(reasonOf(exit))
       else if (this.outbox.hasWork) this.onWork()
     })
-  }
-
-  private get isOver(): boolean {
-    return this.phase === "ended"
   }
 
   /** True when there is nothing left to do. */
@@ -737,6 +737,10 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
     else this.goneWatchers.push(watcher)
   }
 
+  get state(): Snapshot["state"] {
+    return this.phase
+  }
+
   /** See `isResting`. */
   get isResting(): boolean {
     return this.phase === "open" && this.reason === undefined && this.inbox.messages === 0 && this.held === 0 &&
@@ -833,7 +837,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   private closing(error: () => Failure): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.finishSending(error())
-      return Effect.ignore(Deferred.await(this.whenClosed))
+      return Deferred.isDoneUnsafe(this.whenClosed) ? Effect.void : Effect.ignore(Deferred.await(this.whenClosed))
     })
   }
 
