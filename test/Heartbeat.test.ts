@@ -6,6 +6,7 @@ import * as Socket from "effect/socket/Socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, type ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import { countingClock } from "./support/countingClock.ts"
 
 type Chat = Connection.Connection<string, string>
 
@@ -164,6 +165,47 @@ describe("Heartbeat", () => {
         const { c, peer } = yield* open({ pingEvery: "10 seconds", pingWhen: "always" })
         yield* every(1_000, 100, Effect.andThen(c.send("x"), peer.send("x\n")))
         assert.strictEqual(countOf(yield* peer.text, "ping"), 10)
+      }))
+
+    it.effect("in a crowd pings come together, and whoever was busy is asked an interval after it fell silent", () =>
+      Effect.gen(function*() {
+        const all = yield* Effect.replicateEffect(open({ pingEvery: "10 seconds" }), 300)
+        yield* TestClock.adjust("3 seconds")
+        for (const { c, peer } of all) {
+          yield* TestClock.adjust(1)
+          yield* c.send("x")
+          yield* peer.send("x\n")
+        }
+        const pinged = Effect.map(
+          Effect.forEach(all, ({ peer }) => peer.text),
+          (texts) => texts.map((text) => countOf(text, "ping"))
+        )
+        // their first pings were due, and put off
+        yield* TestClock.adjust("9700 millis")
+        assert.deepStrictEqual(new Set(yield* pinged), new Set([0]))
+        // at most a hundredth of the interval early
+        yield* TestClock.adjust(1)
+        assert.strictEqual((yield* pinged).lastIndexOf(1), 100)
+        yield* TestClock.adjust(300)
+        assert.deepStrictEqual(new Set(yield* pinged), new Set([1]))
+      }))
+
+    it.effect("a connection that is idle wakes up for its pings, and for nothing else", () =>
+      Effect.gen(function*() {
+        const { clock, slept } = yield* countingClock
+        const { c, peer } = yield* open({ pingEvery: "25 seconds", silence: "90 seconds", writeStall: "30 seconds" })
+          .pipe(
+            Effect.provideService(Clock.Clock, clock)
+          )
+        yield* TestClock.adjust("25 seconds")
+        const before = slept()
+        for (let i = 0; i < 20; i++) {
+          yield* peer.send("pong\n")
+          yield* TestClock.adjust("25 seconds")
+        }
+        assert.strictEqual(countOf(yield* peer.text, "ping"), 21)
+        assert.strictEqual(slept() - before, 20)
+        assert.isUndefined(yield* reasonOf(c))
       }))
 
     it.effect("B30 endless inbound traffic does not suppress our pings", () =>

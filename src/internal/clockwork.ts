@@ -135,7 +135,9 @@ export class Clockwork implements Task {
     const { every, nextPing } = this
     // both directions carried bytes since the last ping: each side knows the other is alive
     const quietSince = Math.min(deadlines.heardAt, deadlines.sentAt)
-    if (current.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + every > at) {
+    // one that comes early is due all the same: put off to the time it had, it would come early again, and again
+    const due = Math.max(at, nextPing)
+    if (current.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + every > due) {
       this.nextPing = quietSince + every
       return
     }
