@@ -33,7 +33,7 @@ export interface Host {
 }
 
 // a ping may come early by one part in so many of its interval, together with those of others
-const pingSlack = 100
+const pingSlack = 50
 
 /**
  * One timer for each connection, and one sleep of the clock for all of them: two fibers for each that sleep most of the
