@@ -64,6 +64,11 @@ const end = (reason: ConnectionError.Reason): Verdict => ({ _tag: "End", error: 
 // before any clock began, whatever is added to it; unlike -Infinity it needs no box of its own in every connection
 const longAgo = -1_000_000_000
 
+/** Where the transport knows it: bytes the peer's side has taken so far. */
+export interface Progress {
+  readonly taken: number
+}
+
 /** All times are milliseconds of the monotonic clock. Plain fields, changed synchronously by the connection. */
 export class Deadlines {
   limits: Limits
@@ -95,10 +100,9 @@ export class Deadlines {
   private backAt = longAgo
   private readonly openedAt: number
   private readonly ageFactor: number
-  private readonly progress: (() => number) | undefined
+  private readonly progress: Progress | undefined
 
-  /** `progress`: bytes the peer's side has taken so far, where the transport knows. */
-  constructor(limits: Limits, now: number, ageFactor: number, progress: (() => number) | undefined) {
+  constructor(limits: Limits, now: number, ageFactor: number, progress: Progress | undefined) {
     this.limits = limits
     this.openedAt = now
     this.heardAt = now
@@ -243,7 +247,7 @@ export class Deadlines {
 
     const busy = this.writing || unsent > 0
     if (busy) {
-      const drained = this.progress === undefined ? 0 : this.progress()
+      const drained = this.progress === undefined ? 0 : this.progress.taken
       // any change: what frames cost on the wire is not known here, and may make it fall
       if (this.stalledSince === undefined || drained !== this.drained) this.stalledSince = now
       this.drained = drained

@@ -13,14 +13,14 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
+import type * as Socket from "effect/socket/Socket"
 import type { Codec } from "../Codec.ts"
 import * as ConnectionError from "../ConnectionError.ts"
 import type { Heartbeat, Signal } from "../Heartbeat.ts"
 import * as Policy from "../Policy.ts"
 import { Clockwork, type Host } from "./clockwork.ts"
 import { closeEvent, failed } from "./closeEvent.ts"
-import { Deadlines, type Limits, limitsOf } from "./deadlines.ts"
+import { Deadlines, type Limits, limitsOf, type Progress } from "./deadlines.ts"
 import type { Appender } from "./decoder.ts"
 import { Inbox } from "./inbox.ts"
 import { type Bounds, type Frame, Outbox, type Owner, sizeOf } from "./outbox.ts"
@@ -148,7 +148,7 @@ const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
  *
  * A class with its operations on the prototype, because there may be a hundred thousand of them.
  */
-export class Live<in out In, in out Out> implements Host, Owner, Task {
+export class Live<in out In, in out Out> implements Host, Owner, Progress, Task {
   readonly id = takeId()
   readonly clock: Clock.Clock
   readonly random: (typeof Random.Random)["Service"]
@@ -178,7 +178,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   private whenEnding: Deferred.Deferred<never, Failure> | undefined
   private readonly readSignal: ((message: In) => Signal<Out> | undefined) | undefined
   /** Reads, and ends the conversation: it is interrupted for every end that reading does not find by itself. */
-  private reading: Fiber.Fiber<void> | undefined
+  private reading: Fiber.Fiber<never, Failure> | undefined
   /** Writes, while somebody has to wait for the transport. */
   private writing: Fiber.Fiber<void, Failure> | undefined
   // begun without the fiber, and more than the transport takes at once
@@ -204,7 +204,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   // the reader waits for more, and nothing was read that it has not got
   private pulling = false
   // read, and not looked at yet
-  private taken: Uint8Array | string | undefined
+  private chunk: Uint8Array | string | undefined
   // bytes of the unfinished frame
   private held = 0
   private skipped = 0
@@ -244,7 +244,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
       shared.limits,
       this.opened,
       0.9 + 0.2 * this.random.nextDoubleUnsafe(),
-      transport.unsent === undefined ? undefined : () => this.outbox.written - this.unsent
+      transport.unsent === undefined ? undefined : this
     )
     this.readSignal = shared.heartbeat?.reader()
     this.clockwork = new Clockwork(this, shared.heartbeat !== undefined)
@@ -252,7 +252,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
 
   start(pull: Socket.Reader["pull"]): void {
     this.clockwork.start()
-    const conversation = Effect.ignoreCause(Effect.onExit(this.read(pull), (exit) => this.finish(exit)))
+    const conversation = Effect.onExit(this.read(pull), (exit) => this.finish(exit))
     this.reading = Effect.runForkWith(this.context)(conversation)
     this.transport.onRead?.((chunk) => this.take(chunk))
   }
@@ -263,6 +263,10 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
 
   get pending(): number {
     return this.held
+  }
+
+  get taken(): number {
+    return this.outbox.written - this.unsent
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -487,7 +491,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
       this.pulling = false
       return false
     }
-    this.taken = chunk
+    this.chunk = chunk
     this.turns.scheduleTask(this)
     this.turns.relieve()
     return true
@@ -499,9 +503,9 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
    * @internal
    */
   run(): void {
-    const chunk = this.taken
+    const chunk = this.chunk
     if (chunk === undefined) return
-    this.taken = undefined
+    this.chunk = undefined
     const at = this.hear()
     if (this.phase !== "open") return
     try {
@@ -520,27 +524,32 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
       this.pulling = true
       return pull
     })
-    const pulling: Effect.Effect<never, Failure | Socket.SocketError> = Effect.flatMap(waiting, (chunks) => {
-      this.pulling = false
-      this.run()
-      const at = this.hear()
-      if (this.phase !== "open") return pulling
-      // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
-      if (this.inbox.isFull) return Effect.andThen(this.pause(chunks), pulling)
-      this.decode(chunks, at)
-      return this.broken === undefined ? pulling : Effect.fail(ConnectionError.make(this.broken))
+    const pulling: Effect.Effect<never, Failure> = Effect.matchEffect(waiting, {
+      onSuccess: (chunks) => {
+        this.pulling = false
+        this.run()
+        const at = this.hear()
+        if (this.phase !== "open") return pulling
+        // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
+        if (this.inbox.isFull) return Effect.andThen(this.pause(chunks), pulling)
+        this.decode(chunks, at)
+        return this.broken === undefined ? pulling : Effect.fail(ConnectionError.make(this.broken))
+      },
+      onFailure: (cause) => this.readEnded(cause)
     })
-    return Effect.catchIf(pulling, Socket.isSocketError, (cause) => {
-      this.run()
-      const error = ConnectionError.fromSocketError(cause)
-      const isEnd = error.reason._tag === "Closed" && !this.messages
-      const leftover = isEnd && this.phase === "open" ? this.decoder.end() : undefined
-      const reason = leftover === undefined ? error : ConnectionError.make(leftover)
-      if (!isEnd) return Effect.fail(reason)
-      // end of stream: the peer said all it has to say, and may still be listening
-      this.finishReceiving(reason, this.deadlines.limits.halfClose)
-      return Effect.never
-    })
+    return pulling
+  }
+
+  private readEnded(cause: Socket.SocketError): Effect.Effect<never, Failure> {
+    this.run()
+    const error = ConnectionError.fromSocketError(cause)
+    const isEnd = error.reason._tag === "Closed" && !this.messages
+    const leftover = isEnd && this.phase === "open" ? this.decoder.end() : undefined
+    const reason = leftover === undefined ? error : ConnectionError.make(leftover)
+    if (!isEnd) return Effect.fail(reason)
+    // end of stream: the peer said all it has to say, and may still be listening
+    this.finishReceiving(reason, this.deadlines.limits.halfClose)
+    return Effect.never
   }
 
   private decode(chunks: ReadonlyArray<Uint8Array | string>, at: number): void {
@@ -744,7 +753,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Task {
   /** See `isResting`. */
   get isResting(): boolean {
     return this.phase === "open" && this.reason === undefined && this.inbox.messages === 0 && this.held === 0 &&
-      this.taken === undefined
+      this.chunk === undefined
   }
 
   /** See `untouched`. */

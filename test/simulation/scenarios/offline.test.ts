@@ -67,8 +67,8 @@ scenario("F13 a reconnect that is quicker than the recovery at either end", {
   broken: {
     "a connection that has ended keeps its key": {
       file: "src/Registry.ts",
-      find: "if (isLiving(yield* holder.snapshot))",
-      replace: "if (duplicates === \"reject\")",
+      find: "isLiving(snapshot)\n        ?",
+      replace: "duplicates === \"reject\" ?",
       caughtBy: "the states of the client"
     },
     "others may send before the handshake is done": {
