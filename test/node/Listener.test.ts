@@ -809,7 +809,8 @@ describe("unsent", () => {
         yield* Effect.forkScoped(run(listener, (socket) =>
           Effect.gen(function*() {
             conn = yield* NodeSocket.NetSocket
-            unsent = known(socket).unsent
+            const transport = known(socket)
+            unsent = () => transport.unsent!()
             yield* socket.reader
             const writer = yield* socket.writer
             yield* writer.write(Buffer.alloc(size))

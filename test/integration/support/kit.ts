@@ -77,7 +77,8 @@ export const serve = Effect.fnUntraced(function*<A>(
     policy: options.policy,
     registry,
     open: (socket: Socket.Socket) => {
-      unsent.push(transportOf(socket).unsent ?? (() => 0))
+      const transport = transportOf(socket)
+      unsent.push(() => transport.unsent?.() ?? 0)
       return open(socket)
     },
     handshake: options.handshake,
