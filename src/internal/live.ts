@@ -789,28 +789,28 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     const { outbox } = this
     const { packer, wire } = this.way
     const frames: Array<Frame | Framed> = []
+    if (packer === undefined) {
+      for (const message of messages) {
+        const encoded = wire.encode(message)
+        if (Result.isFailure(encoded)) return Effect.fail(ConnectionError.make(encoded.failure))
+        frames.push(encoded.success)
+      }
+      return outbox.send(frames)
+    }
     let packed = 0
     let packedBytes = 0
-    const add = (message: Out): ConnectionError.CodecReason | undefined => {
-      if (packer === undefined) {
-        const encoded = wire.encode(message)
-        if (Result.isFailure(encoded)) return encoded.failure
-        frames.push(encoded.success)
-        return undefined
-      }
-      const failure = packer.prepare(message)
-      if (failure !== undefined) return failure
-      if (frames.length > 0 || !outbox.pack(packer)) frames.push(packer.frame())
-      else {
-        packed++
-        packedBytes += packer.size
-      }
-      return undefined
-    }
     let failure: ConnectionError.CodecReason | undefined
     let complete = false
     try {
-      for (const message of messages) if ((failure = add(message)) !== undefined) break
+      for (const message of messages) {
+        failure = packer.prepare(message)
+        if (failure !== undefined) break
+        if (frames.length > 0 || !outbox.pack(packer)) frames.push(packer.frame())
+        else {
+          packed++
+          packedBytes += packer.size
+        }
+      }
       complete = failure === undefined
     } finally {
       if (!complete) outbox.unpack(packed, packedBytes)

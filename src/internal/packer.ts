@@ -60,72 +60,79 @@ export class Framed {
   }
 }
 
-export const makePacker = <In, Out>(
-  framing: Framing,
-  payload: Payloads.Payload<In, Out>,
-  limit: number
-): Packer<Out> => {
-  const { encodeHeader, encodeInto, encodeText, encodedSize } = framing
-  let size = 0
+class FramePacker<In, Out> implements Packer<Out> {
+  private readonly framing: Framing
+  private readonly payload: Payloads.Payload<In, Out>
+  private readonly limit: number
+  private readonly isBytes: boolean
+  size = 0
   // a payload that is framed as it is written, or a frame
-  let body: Uint8Array = new Uint8Array(0)
-  let framed = false
+  private body: Uint8Array = new Uint8Array(0)
+  private framed = false
 
-  const known: unknown = payload
-  const isBytes = known === Payloads.bytes
+  constructor(framing: Framing, payload: Payloads.Payload<In, Out>, limit: number) {
+    const known: unknown = payload
+    this.framing = framing
+    this.payload = payload
+    this.limit = limit
+    this.isBytes = known === Payloads.bytes
+  }
 
-  const prepare = (message: Out): CodecReason | undefined => {
+  prepare(message: Out): CodecReason | undefined {
+    const { framing, limit } = this
     let content: Uint8Array | string
-    if (isBytes && message instanceof Uint8Array) content = message
+    if (this.isBytes && message instanceof Uint8Array) content = message
     else {
-      const encoded = payload.encode(message)
+      const encoded = this.payload.encode(message)
       if (Result.isFailure(encoded)) return encoded.failure
       content = encoded.success
     }
     const over = sizeOver(content, limit)
     if (over > 0) return new FrameTooLong({ direction: "encode", size: over, limit })
-    if (typeof content === "string" && encodeText !== undefined) return finish(encodeText(content))
+    if (typeof content === "string" && framing.encodeText !== undefined) return this.finish(framing.encodeText(content))
     const bytes = typeof content === "string" ? utf8(content) : content
-    if (encodeInto === undefined || encodedSize === undefined) return finish(framing.encode(bytes))
-    const total = encodedSize(bytes)
-    // what cannot be framed has its reason from there
-    if (total < 0) return finish(framing.encode(bytes))
-    body = bytes
-    size = total
-    framed = false
+    // what cannot be framed has its reason from `encode`
+    const total = framing.encodedSize === undefined ? -1 : framing.encodedSize(bytes)
+    if (total < 0) return this.finish(framing.encode(bytes))
+    this.body = bytes
+    this.size = total
+    this.framed = false
     return undefined
   }
-  const finish = (encoded: Result.Result<Uint8Array, CodecReason>): CodecReason | undefined => {
+
+  private finish(encoded: Result.Result<Uint8Array, CodecReason>): CodecReason | undefined {
     if (Result.isFailure(encoded)) return encoded.failure
-    body = encoded.success
-    size = body.byteLength
-    framed = true
+    this.body = encoded.success
+    this.size = this.body.byteLength
+    this.framed = true
     return undefined
   }
-  const write = (target: Uint8Array, at: number): void => {
-    if (framed) target.set(body, at)
-    else encodeInto!(body, target, at)
+
+  write(target: Uint8Array, at: number): void {
+    if (this.framed) target.set(this.body, at)
+    else this.framing.encodeInto!(this.body, target, at)
   }
-  return {
-    prepare,
-    get size() {
-      return size
-    },
-    write,
-    frame() {
-      if (framed) return body
-      if (encodeHeader !== undefined && body.byteLength >= packable) {
-        const length = size - body.byteLength
-        const at = reserve(length)
-        encodeHeader(body, slab, at)
-        return new Framed(slab.subarray(at, at + length), body)
-      }
-      const frame = uncleared(size)
-      write(frame, 0)
-      return frame
+
+  frame(): Uint8Array | Framed {
+    const { body, framing, size } = this
+    if (this.framed) return body
+    if (framing.encodeHeader !== undefined && body.byteLength >= packable) {
+      const length = size - body.byteLength
+      const at = reserve(length)
+      framing.encodeHeader(body, slab, at)
+      return new Framed(slab.subarray(at, at + length), body)
     }
+    const frame = uncleared(size)
+    this.write(frame, 0)
+    return frame
   }
 }
+
+export const makePacker = <In, Out>(
+  framing: Framing,
+  payload: Payloads.Payload<In, Out>,
+  limit: number
+): Packer<Out> => new FramePacker(framing, payload, limit)
 
 // written ones, to be used again: nearly every turn of every connection needs one for a moment
 const spare: Array<Pack> = []

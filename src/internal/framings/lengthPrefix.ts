@@ -57,8 +57,12 @@ class LengthHeader implements Header {
     if (end - pos < size) return false
     const at = pos + offset
     let length = 0
-    // not by shifts: they are 32 bits wide and signed
-    for (let i = 0; i < width; i++) length = length * 256 + bytes[big ? at + i : at + width - 1 - i]
+    // not by shifts alone: they are 32 bits wide and signed
+    if (width === 4 && big) {
+      length = bytes[at] * 0x1000000 + ((bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3])
+    } else {
+      for (let i = 0; i < width; i++) length = length * 256 + bytes[big ? at + i : at + width - 1 - i]
+    }
     this.body = length + adjustment
     if (this.body < 0) {
       this.invalid = `length ${length} with adjustment ${adjustment} ends before its header`
