@@ -1,6 +1,7 @@
 /** Messages that were read and not received yet, kept in the batches they came in. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../ConnectionError.ts"
 import { Signal } from "./signal.ts"
 import type { Turns } from "./turns.ts"
@@ -13,6 +14,20 @@ interface Batch<In> {
 const nothing: ReadonlyArray<never> = []
 
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
+
+/** An `Effect.suspend` without a closure. */
+class Receiving<In> extends Effectable.Class<In, ConnectionError> {
+  private readonly inbox: Inbox<In>
+
+  constructor(inbox: Inbox<In>) {
+    super()
+    this.inbox = inbox
+  }
+
+  asEffect(): Effect.Effect<In, ConnectionError> {
+    return this.inbox.takeOne()
+  }
+}
 
 /**
  * Owned by one connection. Bounds are checked by the reader (`isFull`), which stops after one more read: the batch that
@@ -172,7 +187,12 @@ export class Inbox<In> {
     return this.takingAll ??= Effect.suspend(() => this.takeAll())
   }
 
-  private takeOne(): Effect.Effect<In, ConnectionError> {
+  /**
+   * What `receive` does.
+   *
+   * @internal
+   */
+  takeOne(): Effect.Effect<In, ConnectionError> {
     if (this.messages === 0) return this.error !== undefined ? Effect.fail(this.error) : this.waitForOne
     const message = this.first[this.offset++]!
     if (this.offset < this.first.length) this.took(1, 0)
@@ -187,5 +207,5 @@ export class Inbox<In> {
     return Effect.succeed(message)
   }
 
-  readonly receive: Effect.Effect<In, ConnectionError> = Effect.suspend(() => this.takeOne())
+  readonly receive: Effect.Effect<In, ConnectionError> = new Receiving(this)
 }

@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
@@ -140,6 +141,22 @@ const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
   for (const reason of reasons) if (reason._tag === "Fail") return reason.error
   for (const reason of reasons) if (reason._tag === "Die") return defectOf(reason.defect)
   return ConnectionError.closedByUs
+}
+
+/** An `Effect.suspend` without a closure for each message. */
+class Sending<in out Out> extends Effectable.Class<void, Failure> {
+  private readonly live: Pick<Live<never, Out>, "sendNow">
+  private readonly message: Out
+
+  constructor(live: Pick<Live<never, Out>, "sendNow">, message: Out) {
+    super()
+    this.live = live
+    this.message = message
+  }
+
+  asEffect(): Effect.Effect<void, Failure> {
+    return this.live.sendNow(this.message)
+  }
 }
 
 /**
@@ -769,7 +786,12 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     return this.inbox.receiveAll
   }
 
-  private sendNow(message: Out): Effect.Effect<void, Failure> {
+  /**
+   * What `send` does.
+   *
+   * @internal
+   */
+  sendNow(message: Out): Effect.Effect<void, Failure> {
     const { packer, wire } = this.way
     if (packer === undefined) {
       const encoded = wire.encode(message)
@@ -782,7 +804,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     return this.outbox.pack(packer) ? Effect.void : this.outbox.send([packer.frame()])
   }
 
-  readonly send = (message: Out): Effect.Effect<void, Failure> => Effect.suspend(() => this.sendNow(message))
+  readonly send = (message: Out): Effect.Effect<void, Failure> => new Sending(this, message)
 
   /** All of them can be encoded, or none is sent. */
   private sendAllNow(messages: Iterable<Out>): Effect.Effect<void, Failure> {
