@@ -126,8 +126,9 @@ interface Registered<in out In, in out Out> extends Entry<In, Out> {
 }
 
 /**
- * Changed in place, and each time in one piece, by whoever takes it from the `Ref`. Plain maps keep the order of registration, whatever the
- * ids are: the same program treats its connections in the same order each time, which a simulation relies on.
+ * Changed in place, and each time in one piece, by whoever takes it from the `Ref`. Plain maps keep the order of
+ * registration, whatever the ids are: the same program treats its connections in the same order each time, which a
+ * simulation relies on.
  */
 interface State<In, Out> {
   readonly byId: Map<number, Registered<In, Out>>

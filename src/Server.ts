@@ -342,14 +342,19 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       registration: Scope.Scope
     ) => {
       const { registry } = options
-      const announced = Effect.suspend(() => {
-        guest.opened = true
-        if (options.onEvent === undefined) return options.handle(connection, session)
-        const told = Effect.uninterruptible(
-          Effect.flatMap(connection.snapshot, (snapshot) => tell({ _tag: "Opened", snapshot }))
+      const handled = Effect.suspend(() => options.handle(connection, session))
+      const announced = options.onEvent === undefined
+        ? Effect.suspend(() => {
+          guest.opened = true
+          return handled
+        })
+        : Effect.andThen(
+          Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
+            guest.opened = true
+            return tell({ _tag: "Opened", snapshot })
+          })),
+          handled
         )
-        return Effect.andThen(told, Effect.suspend(() => options.handle(connection, session)))
-      })
       if (registry === undefined) return announced
       const registered = Effect.suspend(() => registry.add(connection, options.names?.(connection, session)))
       return Effect.andThen(Scope.provide(registered, registration), announced)
@@ -389,15 +394,15 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       const { connection } = guest
       const error = Exit.isFailure(ended) ? Cause.squash(ended.cause) : undefined
       // the registry's scope is the outer one, so that it remembers the connection as it ended
-      const leave = (exit: Exit.Exit<unknown, unknown>) =>
+      const release = (exit: Exit.Exit<unknown, unknown>) =>
         Effect.flatMap(
           Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit))),
           (closed) => told(guest, Exit.isSuccess(exit) ? closed : exit)
         )
       // the end of the connection is no failure of its handler; any other connection error closes it with that reason
       return error instanceof ConnectionError.ConnectionError && connection !== undefined
-        ? Effect.flatMap(Effect.exit(Effect.interruptible(connection.closeWith(error.reason))), leave)
-        : leave(ended)
+        ? Effect.flatMap(Effect.exit(Effect.interruptible(connection.closeWith(error.reason))), release)
+        : release(ended)
     }
 
     /** One connection, from its permit to its end. No generators: those would stay for as long as it lives. */

@@ -81,6 +81,15 @@ describe("dialing", () => {
         assert.strictEqual(transport.local, remotes[0])
       }))
 
+    it.live(`${scheme}: a socket whose scope has closed is dialled anew`, () =>
+      Effect.gen(function*() {
+        const dir = yield* tempDir
+        const { cert, key } = certificate()
+        const url = scheme === "unix" ? `unix://${dir}/app.sock` : `${scheme}://127.0.0.1:0`
+        const socket = yield* Dialer.make((yield* serve(url, echo, { cert, key })).url, { ca: cert })
+        for (const word of ["once", "again"]) assert.strictEqual(yield* Effect.scoped(ask(socket, word)), word)
+      }))
+
     it.live(`${scheme}: reaches nobody`, () =>
       Effect.gen(function*() {
         const dir = yield* tempDir

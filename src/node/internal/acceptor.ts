@@ -246,6 +246,7 @@ export const make = (settings: Settings) => {
 
   function ready(arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
     clearTimeout(arrival.timer)
+    arrival.timer = undefined
     arrival.open = open
     const consumer = consumers.at(-1)
     if (consumer !== undefined) hand(consumer, arrival, open)

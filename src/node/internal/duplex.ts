@@ -77,6 +77,8 @@ export abstract class StreamSocket implements Socket.Socket, Transport {
   // -------------------------------------------------------------------------------------------------------------------
 
   protected start(conn: Read): void {
+    // a socket that was dialled before is dialled anew
+    this.failure = undefined
     this.conn = conn
     // what has happened already is not told again
     if (conn.errored !== null) this.abort(readError(conn.errored))
