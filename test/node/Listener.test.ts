@@ -12,6 +12,7 @@ import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import { WebSocket } from "ws"
+import { Codec, Connection, Heartbeat, Registry, Server } from "../../src/index.ts"
 import { Listener } from "../../src/node/index.ts"
 import { parse } from "../../src/node/internal/address.ts"
 import { explain } from "../../src/node/internal/listen.ts"
@@ -753,6 +754,38 @@ const speaks = (listener: Listener.Listener): Promise<boolean> =>
       yield* until("the end", () => peer.closed)
     })))
   })
+
+describe("what a connection costs", () => {
+  it.live("two fibers with a server: its handler's, and the one that reads", () =>
+    Effect.gen(function*() {
+      const listener = yield* Listener.make("tcp://127.0.0.1:0")
+      const registry = yield* Registry.make<string>()
+      let served = 0
+      const handle = ({ receive }: Connection.Connection<string>) =>
+        Effect.suspend(() => {
+          served++
+          return receive
+        })
+      const open = Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong") })
+      yield* Server.run({ open, handle, registry }).pipe(
+        Effect.provideService(SocketServer.SocketServer, listener),
+        Effect.forkScoped
+      )
+      const come = (count: number) =>
+        Effect.gen(function*() {
+          const all = served + count
+          yield* Effect.replicateEffect(client(listener), count)
+          yield* until("all are served", () => served === all)
+          return Effect.runFork(Effect.void).id
+        })
+      const before = yield* come(1)
+      const many = 50
+      // this one counts as well, and the clock may have slept
+      const fibers = (yield* come(many)) - before - 1
+      assert.isAtLeast(fibers, many * 2)
+      assert.isAtMost(fibers, many * 2.2)
+    }))
+})
 
 describe.skipIf(!onLinux)("the kernel", () => {
   for (const scheme of ["tcp", "tls", "ws", "wss", "unix"]) {
