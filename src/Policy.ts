@@ -72,7 +72,8 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   handshake: limit("handshake"),
   /**
    * How often we ping; only with a heartbeat. Default 25 s: two pings fit into `silence`, and one into the 60 s (nginx,
-   * AWS ALB) at which common proxies cut a quiet connection.
+   * AWS ALB) at which common proxies cut a quiet connection. Among 256 connections and more a ping may come a fiftieth of
+   * this early, together with others: a wake-up for each costs more than the ping.
    */
   pingEvery: limit("pingEvery"),
   /**
