@@ -23,7 +23,7 @@ import type { Heartbeat } from "./Heartbeat.ts"
 import { limitsOf } from "./internal/deadlines.ts"
 import { boundsOf, Live, type Shared, type Snapshot, type Way, type Wire } from "./internal/live.ts"
 import type { Frame } from "./internal/outbox.ts"
-import { type Attachable, isAttachable, type Transport, transportOf } from "./internal/transport.ts"
+import { type Attachable, attachable, type Transport, transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -238,10 +238,11 @@ const open = <In, Out>(
   shared: Shared<In, Out>
 ): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope> => {
   const transport = transportOf(socket)
-  return isAttachable(transport)
-    ? Effect.uninterruptible(Effect.contextWith((context) => attach(transport, shared, context)))
-    // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
-    : Effect.uninterruptibleMask((restore) => opening(socket, transport, shared, restore))
+  const there = attachable(socket, transport)
+  // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
+  return there === undefined
+    ? Effect.uninterruptibleMask((restore) => opening(socket, transport, shared, restore))
+    : Effect.uninterruptible(Effect.contextWith((context) => attach(there, shared, context)))
 }
 
 const decoderFor = <In, Out>(shared: Shared<In, Out>, messages: boolean) =>
@@ -262,7 +263,7 @@ const attach = <In, Out>(
   const failure = transport.attach()
   if (failure !== undefined) return Effect.fail(ConnectionError.fromSocketError(failure))
   try {
-    const live = new Live(shared, context, transport, messages, decoder, undefined, transport)
+    const live = new Live(shared, context, transport, messages, decoder, transport, transport)
     live.start(transport.pull)
     return Effect.as(Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => live.release(exit)), live)
   } catch (defect) {

@@ -680,6 +680,16 @@ describe("Heartbeat", () => {
         assert.isUndefined(yield* reasonOf(c))
       }))
 
+    it.effect("B35 a stall that began long before the limit and ends after it is ours all the same", () =>
+      Effect.gen(function*() {
+        const { open, stall } = yield* stoppable
+        const c = yield* open({ silence: "60 seconds" })
+        yield* TestClock.adjust("5 seconds")
+        yield* stall(60_000)
+        assert.isUndefined(yield* reasonOf(c))
+        assert.strictEqual(yield* endsAfter(c, 30_000), "SilenceTimeout")
+      }))
+
     it.effect("B35 a stall is no stalled peer either: it gets half of writeStall", () =>
       Effect.gen(function*() {
         const { open, peer, stall } = yield* stoppable

@@ -160,7 +160,8 @@ export class Clockwork implements Task {
     this.confirming = false
     for (let sure = confirmed; !this.stopped; sure = false) {
       const at = timers.now()
-      const late = deadlines.plannedAt === -Infinity ? 0 : at - deadlines.plannedAt
+      // a stall of ours that began before is seen by the wake-up that it delayed
+      const late = deadlines.plannedAt === -Infinity ? 0 : Math.max(at - deadlines.plannedAt, timers.late)
       const verdict = deadlines.look(at, late, this.host.unsent, pings, this.host.pending, sure)
       switch (verdict._tag) {
         case "End": {

@@ -28,7 +28,7 @@ import { type Bounds, type Frame, Outbox, type Owner, sizeOf } from "./outbox.ts
 import { detach, type Framed, type Packer } from "./packer.ts"
 import { Pings } from "./pings.ts"
 import { type Timer, type Timers, timersOf } from "./timers.ts"
-import { isAttachable, type Transport } from "./transport.ts"
+import type { Attachable, Transport } from "./transport.ts"
 import { type Task, type Turns, turnsOf } from "./turns.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -180,8 +180,8 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
   private readonly way: Way<Out>
   private readonly decoder: Appender<In>
   private readonly messages: boolean
-  /** Owns the transport, unless that was attached. */
-  private readonly transportScope: Scope.Closeable | undefined
+  /** Lets the transport go: the scope it was opened in, or itself. */
+  private readonly opener: Scope.Closeable | Attachable
   private readonly writer: Socket.Writer
   private readonly inbox: Inbox<In>
   private readonly outbox: Outbox
@@ -233,7 +233,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     transport: Transport,
     messages: boolean,
     decoder: Appender<In>,
-    transportScope: Scope.Closeable | undefined,
+    opener: Scope.Closeable | Attachable,
     writer: Socket.Writer
   ) {
     const scheduler = Context.get(context, Scheduler.Scheduler)
@@ -243,7 +243,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     this.messages = messages
     this.way = messages ? shared.messages : shared.stream
     this.decoder = decoder
-    this.transportScope = transportScope
+    this.opener = opener
     this.writer = writer
     this.current = shared.policy
     this.clock = Context.get(context, Clock.Clock)
@@ -726,12 +726,12 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
   }
 
   private letGo(error: Failure): Effect.Effect<void> {
-    const { transport, transportScope } = this
-    if (transportScope !== undefined) {
-      return Effect.onExit(Scope.close(transportScope, Exit.void), () => Effect.sync(() => this.end(error)))
+    const { opener } = this
+    if (!("detach" in opener)) {
+      return Effect.onExit(Scope.close(opener, Exit.void), () => Effect.sync(() => this.end(error)))
     }
     try {
-      if (isAttachable(transport)) transport.detach()
+      opener.detach()
     } finally {
       this.end(error)
     }

@@ -75,6 +75,8 @@ export class Timers {
   private ringing = false
   private posted = false
   private wallOffset = 0
+  /** While timers run: by how many milliseconds this wake-up came late. A process that stood still sees it here. */
+  late = 0
 
   /** `post` does something in a task of its own, soon. */
   constructor(
@@ -129,7 +131,7 @@ export class Timers {
     this.alarms.push(alarm)
     alarm.end = this.sleep(millis, () => {
       this.alarms.splice(this.alarms.indexOf(alarm), 1)
-      this.ring()
+      this.ring(alarm.at)
     })
   }
 
@@ -139,7 +141,7 @@ export class Timers {
     this.posted = true
     this.post(() => {
       this.posted = false
-      this.ring()
+      this.ring(Infinity)
     })
   }
 
@@ -160,8 +162,9 @@ export class Timers {
     for (const task of tasks) task.onJump?.(now)
   }
 
-  private ring(): void {
+  private ring(planned: number): void {
     const now = this.now()
+    this.late = Math.max(0, now - planned)
     this.ringing = true
     // what may come early is done with what is due: thousands of pings in a few wake-ups
     const crowded = this.heap.size >= crowd
@@ -179,6 +182,7 @@ export class Timers {
     } finally {
       // one that throws after all takes no other with it
       this.ringing = false
+      this.late = 0
       if (this.heap.size === 0) this.clear()
       else this.arm()
     }

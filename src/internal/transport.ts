@@ -1,7 +1,7 @@
 /** What is known of a transport beyond what `effect/socket` says. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Context from "effect/Context"
-import type * as Socket from "effect/socket/Socket"
+import * as Socket from "effect/socket/Socket"
 
 export const TypeId = "~holdfast/Transport"
 
@@ -49,7 +49,9 @@ export interface Attachable extends Transport {
   readonly writeAll: Socket.Writer["writeAll"]
 }
 
-export const isAttachable = (transport: Transport): transport is Attachable => "attach" in transport
+/** Not of a socket that wraps one: its reader is another one. */
+export const attachable = (socket: Socket.Socket, transport: Transport): Attachable | undefined =>
+  "attach" in transport && (transport as unknown) === socket ? transport as Attachable : undefined
 
 const stream: Transport = { messages: false }
 
@@ -60,7 +62,7 @@ const stream: Transport = { messages: false }
  * @since 0.1.0
  */
 export const describe = (socket: Socket.Socket, transport: Transport): Socket.Socket =>
-  Object.assign(Object.create(Object.getPrototypeOf(socket)), socket, { [TypeId]: transport })
+  Object.assign(Socket.make(socket), { [TypeId]: transport })
 
 /** What is known of a socket; a socket nobody described is a byte stream. */
 export const transportOf = (socket: Socket.Socket): Transport =>

@@ -160,6 +160,7 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - `run` fails with a `SocketServerError` when accepting fails. The listener survives that: call `run` again after a
  *   pause. But Linux running out of file descriptors is *not* seen here: libuv accepts and closes such connections by
  *   itself (`uv__emfile_trick`) and Node is told nothing. Watch the number of descriptors instead.
+ * - A socket of a byte stream is an instance: wrap it with `Socket.make`, as a prototype or as a proxy, but do not spread it.
  * - A WebSocket URL without a path means the path `/`. Other paths get 404, plain requests on the path 426.
  * - Two processes that start at the same moment on the same left-over socket file can both replace it; the last wins.
  *

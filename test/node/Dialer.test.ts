@@ -3,8 +3,10 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
+import { Connection } from "../../src/index.ts"
 import { Dialer } from "../../src/node/index.ts"
 import {
   certificate,
@@ -105,6 +107,35 @@ describe("dialing", () => {
         )
       }))
   }
+
+  it.live("two readers of one socket read a connection each, and the writer is that of the latest", () =>
+    Effect.gen(function*() {
+      const listener = yield* serve("tcp://127.0.0.1:0", echo)
+      const socket = yield* Dialer.make(listener.url)
+      const texts = ({ pull }: Socket.Reader) =>
+        Effect.map(pull, (chunks) => Buffer.concat(chunks as ReadonlyArray<Uint8Array>).toString())
+      const outer = yield* Effect.scope
+      const older = yield* Scope.fork(outer)
+      const first = yield* Scope.provide(socket.reader, older)
+      const writer = yield* socket.writer
+      yield* writer.write("one")
+      assert.strictEqual(yield* texts(first), "one")
+      const second = yield* socket.reader
+      yield* writer.write("two")
+      assert.strictEqual(yield* texts(second), "two")
+      yield* Scope.close(older, Exit.void)
+      yield* writer.write("three")
+      assert.strictEqual(yield* texts(second), "three")
+    }))
+
+  it.live("a socket that is described anew is what it was", () =>
+    Effect.gen(function*() {
+      const listener = yield* serve("tcp://127.0.0.1:0", (socket) =>
+        echo(Connection.describe(socket, { messages: false, remote: "accepted" })))
+      const socket = Connection.describe(yield* Dialer.make(listener.url), { messages: false, remote: "dialled" })
+      assert.strictEqual(known(socket).remote, "dialled")
+      assert.strictEqual(yield* Effect.scoped(ask(socket, "hello")), "hello")
+    }))
 
   for (const scheme of ["tls", "ws", "wss"]) {
     it.live(`${scheme}: gives up on a server that does not answer, and when interrupted`, () =>

@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import type * as Socket from "effect/socket/Socket"
+import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
@@ -754,6 +754,40 @@ const speaks = (listener: Listener.Listener): Promise<boolean> =>
       yield* until("the end", () => peer.closed)
     })))
   })
+
+describe("a socket that wraps an accepted one", () => {
+  const wrappers = {
+    "as its prototype": (socket: Socket.Socket, reader: Socket.Socket["reader"]): Socket.Socket =>
+      Object.create(socket, { reader: { value: reader } }),
+    "as a proxy": (socket: Socket.Socket, reader: Socket.Socket["reader"]): Socket.Socket =>
+      new Proxy(socket, { get: (target, name) => name === "reader" ? reader : Reflect.get(target, name) }),
+    "by its parts": (socket: Socket.Socket, reader: Socket.Socket["reader"]): Socket.Socket =>
+      Socket.make({ reader, writer: socket.writer })
+  }
+  for (const [how, wrap] of Object.entries(wrappers)) {
+    it.live(`${how}: a connection acquires the reader of the wrapper, and talks`, () =>
+      Effect.gen(function*() {
+        const open = Connection.make({ codec: Codec.lines() })
+        const listener = yield* Listener.make("tcp://127.0.0.1:0")
+        let acquired = 0
+        yield* Server.run({
+          open: (socket: Socket.Socket) =>
+            open(wrap(
+              socket,
+              Effect.tap(socket.reader, () =>
+                Effect.sync(() => {
+                  acquired++
+                }))
+            )),
+          handle: ({ receive, send }) => Effect.forever(Effect.flatMap(receive, send))
+        }).pipe(Effect.provideService(SocketServer.SocketServer, listener), Effect.forkScoped)
+        const peer = yield* client(listener)
+        peer.conn.write("hello\n")
+        yield* until("the echo", () => peer.text === "hello\n")
+        assert.strictEqual(acquired, 1)
+      }))
+  }
+})
 
 describe("what a connection costs", () => {
   it.live("two fibers with a server: its handler's, and the one that reads", () =>

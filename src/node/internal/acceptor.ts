@@ -171,9 +171,8 @@ export const make = (settings: Settings) => {
   const localOf = (raw: Net.Socket): string | undefined => {
     if (bound === undefined) {
       const at = server.address()
-      bound = at === null || typeof at === "string" || at.address === "::" || at.address === "0.0.0.0"
-        ? ""
-        : Address.formatInet(at.address, at.port)
+      const one = at === null || typeof at === "string" ? "" : Address.formatInet(at.address, at.port)
+      bound = one.startsWith("0.0.0.0:") || one.startsWith("[::]:") ? "" : one
     }
     return bound || Address.localOf(raw)
   }

@@ -5,8 +5,6 @@
  * chunk, and stops and starts the kernel's reading around large ones. Here the stream flows, and is paused when nobody
  * reads: what comes can be taken in the event that brings it (`Transport.onRead`), without waking a fiber. And writes to a
  * stream that is gone fail, where NodeSocket waits for events that a destroyed stream has emitted long ago.
- *
- * Socket, reader and transport are one object whose operations are on the prototype: there may be ten thousand of them.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -36,7 +34,7 @@ const none: Array<Chunk> = []
 
 // who reads a stream: the listeners are the same functions for all of them
 const reading = Symbol("holdfast/reading")
-type Read = Duplex & { [reading]?: StreamSocket | undefined }
+type Read = Duplex & { [reading]?: Stream | undefined }
 
 function onData(this: Read, chunk: Chunk): void {
   this[reading]?.received(chunk)
@@ -52,13 +50,8 @@ function onClose(this: Read): void {
   else this[reading]?.abort(aborted)
 }
 
-/** A byte stream, read from `start` to `stop`. */
-export abstract class StreamSocket implements Socket.Socket, Transport {
-  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
-  readonly messages = false
-  abstract readonly local: string | undefined
-  abstract readonly remote: string | undefined
-  abstract readonly reader: Effect.Effect<Socket.Reader, Socket.SocketError, Scope.Scope>
+/** One byte stream, from `start` to `stop`. */
+class Stream {
   private conn: Read | undefined
   private chunks = none
   private ahead = 0
@@ -68,17 +61,15 @@ export abstract class StreamSocket implements Socket.Socket, Transport {
   // made when somebody writes before there is a stream
   private connected: Latch.Latch | undefined
 
-  get [TypeId](): this {
-    return this
+  get isStarted(): boolean {
+    return this.conn !== undefined
   }
 
   // -------------------------------------------------------------------------------------------------------------------
   // reading
   // -------------------------------------------------------------------------------------------------------------------
 
-  protected start(conn: Read): void {
-    // a socket that was dialled before is dialled anew
-    this.failure = undefined
+  start(conn: Read): void {
     this.conn = conn
     // what has happened already is not told again
     if (conn.errored !== null) this.abort(readError(conn.errored))
@@ -92,7 +83,7 @@ export abstract class StreamSocket implements Socket.Socket, Transport {
     this.connected?.openUnsafe()
   }
 
-  protected stop(): void {
+  stop(): void {
     const { conn } = this
     if (conn === undefined) return
     // a pull in another fiber ends
@@ -196,16 +187,20 @@ export abstract class StreamSocket implements Socket.Socket, Transport {
     return closing
   }
 
-  get writer(): Effect.Effect<Socket.Writer, never, Scope.Scope> {
-    const writer: Socket.Writer = {
-      write: (chunk) => this.write(chunk),
-      writeAll: (chunks) => this.writeAll(chunks)
-    }
-    return Effect.acquireRelease(Effect.succeed(writer), () =>
-      Effect.sync(() => {
-        if (this.conn !== undefined && !this.conn.writableEnded) this.conn.end()
-      }))
+  /** Ends our side. */
+  finish(): void {
+    if (this.conn !== undefined && !this.conn.writableEnded) this.conn.end()
   }
+}
+
+const readerOf = ({ pull }: Stream): Socket.Reader => ({ pull, upgrade: Socket.SocketUpgradeError.unsupported })
+
+const writerOf = (stream: Pick<Stream, "finish" | "write" | "writeAll">): Socket.Socket["writer"] => {
+  const writer: Socket.Writer = {
+    write: (chunk) => stream.write(chunk),
+    writeAll: (chunks) => stream.writeAll(chunks)
+  }
+  return Effect.acquireRelease(Effect.succeed(writer), () => Effect.sync(() => stream.finish()))
 }
 
 /** Waits until a stream that is full has room again. */
@@ -248,7 +243,7 @@ const timedOut = (): Effect.Effect<never, Socket.SocketError> => {
   return Effect.fail(new Socket.SocketError({ reason }))
 }
 
-/** What leads to a stream, and takes its time: it is dialled. It can be interrupted, and releases the stream when its scope closes. */
+/** What leads to a stream, and takes its time. It can be interrupted, and releases the stream when its scope closes. */
 export interface Dialling<R extends Duplex> {
   readonly open: Effect.Effect<R, Socket.SocketError, Scope.Scope>
   /** In milliseconds. */
@@ -257,13 +252,16 @@ export interface Dialling<R extends Duplex> {
   readonly remote: string | undefined
 }
 
-/** A stream that is dialled when its reader is acquired. */
-export class DialledSocket<R extends Duplex> extends StreamSocket {
+/** A stream that is dialled when its reader is acquired, each time anew. What is written goes to the latest one. */
+export class DialledSocket<R extends Duplex> implements Socket.Socket, Transport {
+  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
+  readonly [TypeId] = this
+  readonly messages = false
   private readonly dialling: Dialling<R>
   private dialled: R | undefined
+  private stream = new Stream()
 
   constructor(dialling: Dialling<R>) {
-    super()
     this.dialling = dialling
   }
 
@@ -275,6 +273,30 @@ export class DialledSocket<R extends Duplex> extends StreamSocket {
     return this.dialling.remote
   }
 
+  unsent(): number {
+    return this.stream.unsent()
+  }
+
+  writeNow(chunks: NonEmptyReadonlyArray<Chunk>): boolean {
+    return this.stream.writeNow(chunks)
+  }
+
+  onRead(take: (chunk: Chunk) => boolean): void {
+    this.stream.onRead(take)
+  }
+
+  write(chunk: Chunk | Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> {
+    return Effect.suspend(() => this.stream.write(chunk))
+  }
+
+  writeAll(chunks: NonEmptyReadonlyArray<Chunk>): Effect.Effect<void, Socket.SocketError> {
+    return Effect.suspend(() => this.stream.writeAll(chunks))
+  }
+
+  finish(): void {
+    this.stream.finish()
+  }
+
   get reader(): Effect.Effect<Socket.Reader, Socket.SocketError, Scope.Scope> {
     const { open, openTimeout } = this.dialling
     const dialled = openTimeout === Infinity
@@ -284,16 +306,32 @@ export class DialledSocket<R extends Duplex> extends StreamSocket {
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.scope, (scope) =>
         Effect.flatMap(restore(dialled), (conn) => {
+          if (this.stream.isStarted) this.stream = new Stream()
+          const { stream } = this
           this.dialled = conn
-          this.start(conn)
-          return Effect.as(Scope.addFinalizer(scope, Effect.sync(() => this.stop())), readerOf(this))
+          stream.start(conn)
+          const stopped = Effect.sync(() => {
+            stream.stop()
+            if (this.stream === stream) this.stream = new Stream()
+          })
+          return Effect.as(Scope.addFinalizer(scope, stopped), readerOf(stream))
         }))
     )
   }
+
+  get writer(): Socket.Socket["writer"] {
+    return writerOf(this)
+  }
 }
 
-/** A stream that is there already. */
-export abstract class AcceptedSocket extends StreamSocket implements Attachable {
+/** A stream that is there already. It is socket and transport itself: there may be ten thousand. */
+export abstract class AcceptedSocket extends Stream implements Socket.Socket, Attachable {
+  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
+  // a property of its own: what wraps this socket is not this transport
+  readonly [TypeId] = this
+  readonly messages = false
+  abstract readonly local: string | undefined
+  abstract readonly remote: string | undefined
   abstract attach(): Socket.SocketError | undefined
   abstract detach(): void
 
@@ -306,6 +344,8 @@ export abstract class AcceptedSocket extends StreamSocket implements Attachable 
         : Effect.fail(failure)
     }))
   }
-}
 
-const readerOf = ({ pull }: StreamSocket): Socket.Reader => ({ pull, upgrade: Socket.SocketUpgradeError.unsupported })
+  get writer(): Socket.Socket["writer"] {
+    return writerOf(this)
+  }
+}
