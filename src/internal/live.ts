@@ -222,8 +222,8 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
   private pulling = false
   // read, and not looked at yet
   private chunk: Uint8Array | string | undefined
-  // bytes of the unfinished frame
-  private held = 0
+  /** Bytes of the unfinished frame. */
+  pending = 0
   private skipped = 0
   private lost = 0
 
@@ -276,10 +276,6 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
 
   get unsent(): number {
     return this.transport.unsent?.() ?? 0
-  }
-
-  get pending(): number {
-    return this.held
   }
 
   get taken(): number {
@@ -475,9 +471,9 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
       decoder.skipped = []
     }
     // what an earlier read left unfinished belongs to the messages that it is part of
-    const bytes = this.held + size
-    this.held = decoder.pending
-    if (this.held === 0) deadlines.frameSince = undefined
+    const bytes = this.pending + size
+    this.pending = decoder.pending
+    if (this.pending === 0) deadlines.frameSince = undefined
     else if (deadlines.frameSince === undefined || messages.length + skipped > 0) {
       deadlines.frameSince = at
       this.clockwork.lookBy(at + deadlines.limits.frame)
@@ -486,7 +482,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     if (data.length === 0) return
     this.messagesIn += data.length
     deadlines.received(at)
-    this.inbox.offer(data, bytes - this.held)
+    this.inbox.offer(data, bytes - this.pending)
   }
 
   /**
@@ -769,7 +765,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
 
   /** See `isResting`. */
   get isResting(): boolean {
-    return this.phase === "open" && this.reason === undefined && this.inbox.messages === 0 && this.held === 0 &&
+    return this.phase === "open" && this.reason === undefined && this.inbox.messages === 0 && this.pending === 0 &&
       this.chunk === undefined
   }
 

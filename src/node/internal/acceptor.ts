@@ -12,9 +12,9 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { Direct, type Directly } from "../../internal/transport.ts"
+import { type Attachable, Direct, type Directly, TypeId } from "../../internal/transport.ts"
 import * as Address from "./address.ts"
-import { AcceptedSocket } from "./duplex.ts"
+import { readerOf, Stream, writerOf } from "./duplex.ts"
 import * as Handshakes from "./handshakes.ts"
 import type * as Options from "./options.ts"
 import { linger, noop, type tcpOptions } from "./stream.ts"
@@ -80,8 +80,15 @@ interface Opened {
   readonly provide: <R>(context: Context.Context<R>) => Context.Context<R>
 }
 
-/** An accepted byte stream: `conn` is what was accepted, or TLS on top of it. */
-class Accepted extends AcceptedSocket implements Opened {
+/**
+ * An accepted byte stream: `conn` is what was accepted, or TLS on top of it. It is socket and transport itself: there may be
+ * ten thousand.
+ */
+class Accepted extends Stream implements Socket.Socket, Attachable, Opened {
+  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
+  // a property of its own: what wraps this socket is not this transport
+  readonly [TypeId] = this
+  readonly messages = false
   private readonly arrival: Arrival
   private readonly accepted: Net.Socket
 
@@ -114,6 +121,20 @@ class Accepted extends AcceptedSocket implements Opened {
     this.stop()
     linger(this.accepted, acceptor.linger)
     acceptor.release(this.arrival)
+  }
+
+  get reader(): Socket.Socket["reader"] {
+    // in one piece: nothing comes between having a stream and owning it
+    return Effect.uninterruptible(Effect.flatMap(Effect.scope, (scope) => {
+      const failure = this.attach()
+      return failure === undefined
+        ? Effect.as(Scope.addFinalizer(scope, Effect.sync(() => this.detach())), readerOf(this))
+        : Effect.fail(failure)
+    }))
+  }
+
+  get writer(): Socket.Socket["writer"] {
+    return writerOf(this)
   }
 
   provide<R>(context: Context.Context<R>): Context.Context<R> {

@@ -12,7 +12,7 @@ import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
-import { type Attachable, type Transport, TypeId } from "../../internal/transport.ts"
+import { type Transport, TypeId } from "../../internal/transport.ts"
 import { type Chunk, unsent, writeError, writeNow } from "./stream.ts"
 
 // what is read ahead of whoever pulls: the mark of Node's own streams
@@ -51,7 +51,7 @@ function onClose(this: Read): void {
 }
 
 /** One byte stream, from `start` to `stop`. */
-class Stream {
+export class Stream {
   private conn: Read | undefined
   private chunks = none
   private ahead = 0
@@ -70,6 +70,9 @@ class Stream {
   // -------------------------------------------------------------------------------------------------------------------
 
   start(conn: Read): void {
+    // as new, where another stream was read before
+    this.failure = undefined
+    this.ahead = 0
     this.conn = conn
     // what has happened already is not told again
     if (conn.errored !== null) this.abort(readError(conn.errored))
@@ -193,9 +196,9 @@ class Stream {
   }
 }
 
-const readerOf = ({ pull }: Stream): Socket.Reader => ({ pull, upgrade: Socket.SocketUpgradeError.unsupported })
+export const readerOf = ({ pull }: Stream): Socket.Reader => ({ pull, upgrade: Socket.SocketUpgradeError.unsupported })
 
-const writerOf = (stream: Pick<Stream, "finish" | "write" | "writeAll">): Socket.Socket["writer"] => {
+export const writerOf = (stream: Pick<Stream, "finish" | "write" | "writeAll">): Socket.Socket["writer"] => {
   const writer: Socket.Writer = {
     write: (chunk) => stream.write(chunk),
     writeAll: (chunks) => stream.writeAll(chunks)
@@ -310,39 +313,9 @@ export class DialledSocket<R extends Duplex> implements Socket.Socket, Transport
           const { stream } = this
           this.dialled = conn
           stream.start(conn)
-          const stopped = Effect.sync(() => {
-            stream.stop()
-            if (this.stream === stream) this.stream = new Stream()
-          })
-          return Effect.as(Scope.addFinalizer(scope, stopped), readerOf(stream))
+          return Effect.as(Scope.addFinalizer(scope, Effect.sync(() => stream.stop())), readerOf(stream))
         }))
     )
-  }
-
-  get writer(): Socket.Socket["writer"] {
-    return writerOf(this)
-  }
-}
-
-/** A stream that is there already. It is socket and transport itself: there may be ten thousand. */
-export abstract class AcceptedSocket extends Stream implements Socket.Socket, Attachable {
-  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
-  // a property of its own: what wraps this socket is not this transport
-  readonly [TypeId] = this
-  readonly messages = false
-  abstract readonly local: string | undefined
-  abstract readonly remote: string | undefined
-  abstract attach(): Socket.SocketError | undefined
-  abstract detach(): void
-
-  get reader(): Effect.Effect<Socket.Reader, Socket.SocketError, Scope.Scope> {
-    // in one piece: nothing comes between having a stream and owning it
-    return Effect.uninterruptible(Effect.flatMap(Effect.scope, (scope) => {
-      const failure = this.attach()
-      return failure === undefined
-        ? Effect.as(Scope.addFinalizer(scope, Effect.sync(() => this.detach())), readerOf(this))
-        : Effect.fail(failure)
-    }))
   }
 
   get writer(): Socket.Socket["writer"] {

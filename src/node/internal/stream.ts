@@ -7,11 +7,6 @@ export const noop = (): void => {}
 
 export type Chunk = Uint8Array | string
 
-/** Who takes what is read as it comes. */
-export interface Sink {
-  take: ((chunk: Chunk) => boolean) | undefined
-}
-
 export const writeError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
 

@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
 import { describe, type Transport } from "../../internal/transport.ts"
-import { type Chunk, noop, type Sink, unsent, writeError, writeNow } from "./stream.ts"
+import { type Chunk, noop, unsent, writeError, writeNow } from "./stream.ts"
 
 /** A WebSocket and the stream below it, which the client only has once it is connected. */
 export interface Carrier {
@@ -118,6 +118,11 @@ export const closeTimeout = (limit: number): object => ({ closeTimeout: limit })
 
 const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
   Exit.isSuccess(exit) ? 1000 : Cause.hasInterruptsOnly(exit.cause) ? 1001 : 1011
+
+/** Who takes what is read as it comes. */
+interface Sink {
+  take: ((chunk: Chunk) => boolean) | undefined
+}
 
 /**
  * A WebSocket as Effect's reader sees it: each message is offered to the sink first. `ws` gives its own buffers here, where

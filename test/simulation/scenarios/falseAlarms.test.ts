@@ -93,7 +93,7 @@ scenario("F5 a huge frame that comes slowly is no silence", {
     "only whole messages are signs of life": {
       file: "src/internal/live.ts",
       find: "this.deadlines.heardAt = at",
-      replace: "if (this.held === 0) this.deadlines.heardAt = at",
+      replace: "if (this.pending === 0) this.deadlines.heardAt = at",
       caughtBy: "the huge frame"
     }
   }
