@@ -437,6 +437,24 @@ describe("what breaks in somebody else's code", () => {
       assert.strictEqual(yield* peer.take, "fine\n")
     }))
 
+  it.effect("a codec that throws is a defect of the fiber, and nothing to catch with `try`", () =>
+    Effect.gen(function*() {
+      const peer = yield* TestSocket.make()
+      const c = yield* Connection.make({ codec: throwing("encode"), policy: quiet })(peer.socket)
+      let caught = false
+      const exit = yield* Effect.exit(Effect.gen(function*() {
+        try {
+          yield* c.send("fine")
+          yield* c.send("boom")
+        } catch {
+          caught = true
+        }
+      }))
+      assert.isTrue(Exit.hasDies(exit))
+      assert.isFalse(caught)
+      assert.strictEqual(yield* peer.take, "fine\n")
+    }))
+
   it.effect("a framing that throws when a connection begins opens nothing", () =>
     Effect.gen(function*() {
       const codec = throwing("encode")
@@ -502,6 +520,74 @@ describe("what breaks in somebody else's code", () => {
         yield* Effect.flip(c.receive)
         yield* peer.released
       }
+    }))
+})
+
+describe("in a generator", () => {
+  it.effect("who sends what is dropped, and so never waits, gives way to others", () =>
+    Effect.gen(function*() {
+      for (const overflow of ["drop-newest", "drop-oldest"] as const) {
+        const { c, peer } = yield* open({ overflow, outboxMessages: 10, drain: 0 })
+        yield* peer.window(0)
+        yield* c.send("being written")
+        yield* settle
+        yield* c.sendAll(numbers(1, 10))
+        let stopped = false
+        yield* Effect.forkChild(Effect.andThen(
+          Effect.yieldNow,
+          Effect.sync(() => {
+            stopped = true
+          })
+        ))
+        let sent = 0
+        while (!stopped && sent < 100_000) {
+          yield* c.send("x")
+          sent++
+        }
+        assert.isTrue(stopped, `${overflow}: sent ${sent} in a row`)
+        assert.isAtLeast((yield* c.snapshot).dropped, sent)
+      }
+    }))
+
+  it.effect("one `send` is one message each time it is run, and one `receive` for each fiber that runs it", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* open()
+      const again = c.send("again")
+      for (let i = 0; i < 3; i++) yield* again
+      yield* again.pipe(Effect.asVoid)
+      assert.strictEqual(yield* peer.take, lines(["again", "again", "again", "again"]))
+      yield* peer.send(lines(numbers(1, 6)))
+      yield* settle
+      const got: Array<string> = []
+      const two = Effect.gen(function*() {
+        for (let i = 0; i < 3; i++) {
+          got.push(yield* c.receive)
+          yield* Effect.yieldNow
+        }
+      })
+      yield* Effect.all([two, two], { concurrency: 2 })
+      assert.sameMembers(got, numbers(1, 6))
+      // made, and not run
+      c.send("never")
+      yield* settle
+      assert.strictEqual((yield* c.snapshot).messagesOut, 4)
+    }))
+
+  it.effect("whoever is woken is given what came, also when it ended", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* open()
+      const got: Array<string> = []
+      const fiber = yield* Effect.forkChild(
+        Effect.gen(function*() {
+          while (true) got.push(yield* c.receive)
+        }),
+        started
+      )
+      yield* peer.send(lines(numbers(1, 100)))
+      yield* peer.end
+      const exit = yield* Fiber.await(fiber)
+      assert.deepStrictEqual(got, numbers(1, 100))
+      assert.isTrue(Exit.isFailure(exit) && !Exit.hasDies(exit))
     }))
 })
 

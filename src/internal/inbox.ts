@@ -3,6 +3,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../ConnectionError.ts"
+import { Done } from "./prompt.ts"
 import { Signal } from "./signal.ts"
 import type { Turns } from "./turns.ts"
 
@@ -15,7 +16,7 @@ const nothing: ReadonlyArray<never> = []
 
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
 
-/** An `Effect.suspend` without a closure. */
+/** An `Effect.suspend` without a closure, and prompt. */
 class Receiving<In> extends Effectable.Class<In, ConnectionError> {
   private readonly inbox: Inbox<In>
 
@@ -26,6 +27,11 @@ class Receiving<In> extends Effectable.Class<In, ConnectionError> {
 
   asEffect(): Effect.Effect<In, ConnectionError> {
     return this.inbox.takeOne()
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<In, ConnectionError>> {
+    const { inbox } = this
+    return inbox.messages > 0 ? new Done(inbox.take()) : inbox.takeOne()[Symbol.iterator]()
   }
 }
 
@@ -193,7 +199,12 @@ export class Inbox<In> {
    * @internal
    */
   takeOne(): Effect.Effect<In, ConnectionError> {
-    if (this.messages === 0) return this.error !== undefined ? Effect.fail(this.error) : this.waitForOne
+    if (this.messages > 0) return Effect.succeed(this.take())
+    return this.error !== undefined ? Effect.fail(this.error) : this.waitForOne
+  }
+
+  /** The next message, when there is one. */
+  take(): In {
     const message = this.first[this.offset++]!
     if (this.offset < this.first.length) this.took(1, 0)
     else {
@@ -204,7 +215,7 @@ export class Inbox<In> {
       this.offset = 0
       this.took(1, bytes)
     }
-    return Effect.succeed(message)
+    return message
   }
 
   readonly receive: Effect.Effect<In, ConnectionError> = new Receiving(this)

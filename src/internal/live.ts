@@ -27,6 +27,7 @@ import { Inbox } from "./inbox.ts"
 import { type Bounds, type Frame, Outbox, type Owner, sizeOf } from "./outbox.ts"
 import { detach, type Framed, type Packer } from "./packer.ts"
 import { Pings } from "./pings.ts"
+import { done } from "./prompt.ts"
 import { type Timer, type Timers, timersOf } from "./timers.ts"
 import type { Attachable, Transport } from "./transport.ts"
 import { type Task, type Turns, turnsOf } from "./turns.ts"
@@ -143,12 +144,12 @@ const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
   return ConnectionError.closedByUs
 }
 
-/** An `Effect.suspend` without a closure for each message. */
+/** An `Effect.suspend` without a closure for each message, and prompt. */
 class Sending<in out Out> extends Effectable.Class<void, Failure> {
-  private readonly live: Pick<Live<never, Out>, "sendNow">
+  private readonly live: Live<any, Out>
   private readonly message: Out
 
-  constructor(live: Pick<Live<never, Out>, "sendNow">, message: Out) {
+  constructor(live: Live<any, Out>, message: Out) {
     super()
     this.live = live
     this.message = message
@@ -156,6 +157,10 @@ class Sending<in out Out> extends Effectable.Class<void, Failure> {
 
   asEffect(): Effect.Effect<void, Failure> {
     return this.live.sendNow(this.message)
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, Failure>> {
+    return this.live.sendPromptly(this.message)
   }
 }
 
@@ -798,6 +803,21 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     const failure = packer.prepare(message)
     if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
     return this.outbox.pack(packer) ? Effect.void : this.outbox.send([packer.frame()])
+  }
+
+  /** What `send` does in a generator. */
+  sendPromptly(message: Out): Effect.EffectIterator<Effect.Effect<void, Failure>> {
+    const { dropped } = this.outbox
+    let effect: Effect.Effect<void, Failure>
+    try {
+      effect = this.sendNow(message)
+    } catch (defect) {
+      // nothing that a generator could catch
+      effect = Effect.die(defect)
+    }
+    if (effect !== Effect.void) return effect[Symbol.iterator]()
+    // who never has to wait gives way to others on the long way
+    return this.outbox.dropped === dropped ? done : Effect.suspend(() => Effect.void)[Symbol.iterator]()
   }
 
   readonly send = (message: Out): Effect.Effect<void, Failure> => new Sending(this, message)
