@@ -532,19 +532,19 @@ describe("in a generator", () => {
         yield* c.send("being written")
         yield* settle
         yield* c.sendAll(numbers(1, 10))
-        let stopped = false
+        const others = { ran: false }
         yield* Effect.forkChild(Effect.andThen(
           Effect.yieldNow,
           Effect.sync(() => {
-            stopped = true
+            others.ran = true
           })
         ))
         let sent = 0
-        while (!stopped && sent < 100_000) {
+        while (!others.ran && sent < 100_000) {
           yield* c.send("x")
           sent++
         }
-        assert.isTrue(stopped, `${overflow}: sent ${sent} in a row`)
+        assert.isTrue(others.ran, `${overflow}: sent ${sent} in a row`)
         assert.isAtLeast((yield* c.snapshot).dropped, sent)
       }
     }))

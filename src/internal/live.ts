@@ -144,12 +144,14 @@ const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
   return ConnectionError.closedByUs
 }
 
+type Sender<Out> = Pick<Live<never, Out>, "sendNow" | "sendPromptly">
+
 /** An `Effect.suspend` without a closure for each message, and prompt. */
 class Sending<in out Out> extends Effectable.Class<void, Failure> {
-  private readonly live: Live<any, Out>
+  private readonly live: Sender<Out>
   private readonly message: Out
 
-  constructor(live: Live<any, Out>, message: Out) {
+  constructor(live: Sender<Out>, message: Out) {
     super()
     this.live = live
     this.message = message
