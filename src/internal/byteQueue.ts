@@ -1,5 +1,5 @@
 /** The bytes of one unfinished frame: chunks are kept as they came and joined once. */
-import { uncleared } from "./uncleared.ts"
+import { release, uncleared } from "./memory.ts"
 
 /** Below this many bytes a piece is copied into a block: a view costs about 100 bytes and retains its chunk. */
 const smallest = 512
@@ -82,8 +82,10 @@ export class ByteQueue {
         const part = piece.length > n - at ? piece.subarray(0, n - at) : piece
         frame.set(part, at)
         at += part.length
+        release(piece)
       }
       frame.set(last, n)
+      release(last)
     }
     this.clear()
     return frame

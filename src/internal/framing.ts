@@ -8,7 +8,9 @@ import { FrameTooLong } from "../ConnectionError.ts"
  *
  * **Gotchas**
  *
- * After `write` returned an error it must not be called again; `Codec.decoder` sees to that.
+ * - After `write` returned an error it must not be called again; `Codec.decoder` sees to that.
+ * - A framing that passes a chunk on to another one must not look at it later: the memory of large chunks may be given
+ *   back once their frame was joined.
  *
  * @category framing
  * @since 0.1.0

@@ -4,8 +4,8 @@ import type { CodecReason } from "../ConnectionError.ts"
 import { FrameTooLong } from "../ConnectionError.ts"
 import { sizeOver } from "./decoder.ts"
 import type { Framing } from "./framing.ts"
+import { uncleared } from "./memory.ts"
 import * as Payloads from "./payload.ts"
-import { uncleared } from "./uncleared.ts"
 import { utf8 } from "./utf8.ts"
 
 /** A larger frame is by itself: copying it would cost more than it saves. */

@@ -1,9 +1,10 @@
 import * as NodeSocket from "@effect/platform-node/NodeSocket"
-import { assert, describe, expect, it } from "@effect/vitest"
+import { assert, describe, expect, it, vi } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
@@ -819,6 +820,44 @@ describe("what a connection costs", () => {
       assert.isAtLeast(fibers, many * 2)
       assert.isAtMost(fibers, many * 2.2)
     }))
+})
+
+describe("a large frame", () => {
+  for (const listens of [false, true]) {
+    it.live(`is joined, and what it was read into is ${listens ? "kept for who listens as well" : "given back"}`, () =>
+      Effect.gen(function*() {
+        const size = 1024 * 1024
+        const read: Array<Uint8Array> = []
+        const open = Connection.make({ codec: Codec.lengthPrefix() })
+        const transfer = vi.spyOn(ArrayBuffer.prototype, "transfer")
+        yield* Effect.addFinalizer(() => Effect.sync(() => transfer.mockRestore()))
+        const listener = yield* Listener.make("tcp://127.0.0.1:0")
+        yield* Server.run({
+          open: (socket: Socket.Socket) =>
+            Effect.gen(function*() {
+              const conn = yield* Effect.serviceOption(NodeSocket.NetSocket)
+              if (listens) Option.getOrThrow(conn).on("data", (chunk) => read.push(chunk as Buffer))
+              return yield* open(socket)
+            }),
+          handle: (connection: Connection.Connection<Uint8Array>) =>
+            Effect.gen(function*() {
+              while (true) yield* connection.send(yield* connection.receive)
+            })
+        }).pipe(Effect.provideService(SocketServer.SocketServer, listener), Effect.forkScoped)
+        const peer = yield* client(listener)
+        const echoed: Array<Uint8Array> = []
+        peer.conn.on("data", (chunk) => echoed.push(chunk as Buffer))
+        const frame = Buffer.alloc(4 + size, "abcdefg")
+        frame.writeUInt32BE(size)
+        peer.conn.write(frame)
+        yield* until("the echo", () => peer.bytes === frame.length)
+        assert.isTrue(Buffer.concat(echoed).equals(frame))
+        if (listens) {
+          expect(transfer).not.toHaveBeenCalled()
+          assert.isTrue(Buffer.concat(read).equals(frame))
+        } else assert.isAbove(transfer.mock.calls.length, 8)
+      }))
+  }
 })
 
 describe.skipIf(!onLinux)("the kernel", () => {

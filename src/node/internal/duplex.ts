@@ -12,6 +12,7 @@ import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
+import { isWhole, setShared } from "../../internal/memory.ts"
 import { type Transport, TypeId } from "../../internal/transport.ts"
 import { type Chunk, unsent, writeError, writeNow } from "./stream.ts"
 
@@ -103,12 +104,21 @@ export class Stream {
 
   /** @internal */
   received(chunk: Chunk): void {
-    if (this.take?.(chunk) === true) return
+    if (this.take !== undefined && this.offer(chunk, this.take)) return
     if (this.chunks === none) this.chunks = [chunk]
     else this.chunks.push(chunk)
     if (this.waiter !== undefined) return this.settle()
     this.ahead += chunk.length
     if (this.ahead >= readAhead) this.conn!.pause()
+  }
+
+  /** To whoever takes what comes, who may release a large one: it is nobody else's, unless somebody else listens. */
+  private offer(chunk: Chunk, take: (chunk: Chunk) => boolean): boolean {
+    if (typeof chunk === "string" || !isWhole(chunk) || this.conn!.listenerCount("data") > 1) return take(chunk)
+    setShared(chunk, false)
+    if (take(chunk)) return true
+    setShared(chunk, true)
+    return false
   }
 
   /** @internal */

@@ -1,0 +1,55 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Codec } from "../../src/index.ts"
+import { setShared } from "../../src/internal/memory.ts"
+
+const large = 65536
+
+/** A frame whose payload comes in chunks of these sizes, each filled with its index. */
+const inChunks = (...sizes: ReadonlyArray<number>) => {
+  const header = new Uint8Array(4)
+  new DataView(header.buffer).setUint32(0, sizes.reduce((sum, size) => sum + size))
+  return { header, chunks: sizes.map((size, i) => new Uint8Array(size).fill(i + 1)) }
+}
+
+const joined = (header: Uint8Array, chunks: ReadonlyArray<Uint8Array>) => {
+  const copies = chunks.map((chunk) => chunk.slice())
+  const decoder = Codec.decoder(Codec.lengthPrefix(), { maxFrame: 10 * large })
+  const messages = [header, ...chunks].flatMap((chunk) => decoder.write(chunk).messages)
+  assert.strictEqual(messages.length, 1)
+  assert.deepStrictEqual(Buffer.from(messages[0]), Buffer.concat(copies))
+}
+
+describe("the memory of what was read", () => {
+  it("is given back when a large frame is joined, if it was given away", () => {
+    const { chunks, header } = inChunks(large, large, large)
+    const [first, second, third] = chunks
+    for (const chunk of [first, third]) setShared(chunk, false)
+    joined(header, chunks)
+    assert.deepStrictEqual([first.length, second.length, third.length], [0, large, 0])
+  })
+
+  it("is left alone when somebody may look at it again", () => {
+    const { chunks, header } = inChunks(large, large)
+    setShared(chunks[0], false)
+    setShared(chunks[0], true)
+    joined(header, chunks)
+    assert.deepStrictEqual(chunks.map((chunk) => chunk.length), [large, large])
+  })
+
+  it("is left alone where another frame is in it, where it is small, and where it is the frame", () => {
+    const decoder = Codec.decoder(Codec.lengthPrefix(), { maxFrame: 10 * large })
+    const { chunks, header } = inChunks(large, 1000)
+    const [begun, end] = chunks
+    const whole = new Uint8Array([0, 0, 0, 3, 1, 2, 3])
+    const chunk = new Uint8Array([...whole, ...header, ...begun])
+    for (const one of [chunk, end]) setShared(one, false)
+    const [small] = decoder.write(chunk).messages
+    assert.strictEqual(decoder.write(end).messages.length, 1)
+    assert.deepStrictEqual([...small], [1, 2, 3])
+    assert.strictEqual(end.length, 1000)
+    const alone = inChunks(large)
+    setShared(alone.chunks[0], false)
+    decoder.write(alone.header)
+    assert.strictEqual(decoder.write(alone.chunks[0]).messages[0].length, large)
+  })
+})
