@@ -16,7 +16,7 @@ const nothing: ReadonlyArray<never> = []
 
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
 
-/** An `Effect.suspend` without a closure, and prompt. */
+/** An `Effect.suspend` without a closure, and done at once in a generator. */
 class Receiving<In> extends Effectable.Class<In, ConnectionError> {
   private readonly inbox: Inbox<In>
 
@@ -32,6 +32,23 @@ class Receiving<In> extends Effectable.Class<In, ConnectionError> {
   override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<In, ConnectionError>> {
     const { inbox } = this
     return inbox.messages > 0 ? new Done(inbox.take()) : inbox.takeOne()[Symbol.iterator]()
+  }
+}
+
+class ReceivingAll<In> extends Effectable.Class<NonEmptyReadonlyArray<In>, ConnectionError> {
+  private readonly inbox: Inbox<In>
+
+  constructor(inbox: Inbox<In>) {
+    super()
+    this.inbox = inbox
+  }
+
+  asEffect(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    return this.inbox.takeAll()
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError>> {
+    return this.inbox.takeAll()[Symbol.iterator]()
   }
 }
 
@@ -165,7 +182,8 @@ export class Inbox<In> {
     if (this.room !== undefined && !this.isFull) this.room.open()
   }
 
-  private takeAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+  /** What `receiveAll` does. */
+  takeAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
     if (this.messages === 0) return this.error !== undefined ? Effect.fail(this.error) : this.awaitAll
     let all = this.offset === 0 ? this.first : this.first.slice(this.offset)
     for (const { messages } of this.more ?? nothing) all = all.concat(messages)
@@ -190,7 +208,7 @@ export class Inbox<In> {
 
   /** Made when somebody wants it: most receive one at a time, or all that there is, and not both. */
   get receiveAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
-    return this.takingAll ??= Effect.suspend(() => this.takeAll())
+    return this.takingAll ??= new ReceivingAll(this)
   }
 
   /**

@@ -144,9 +144,9 @@ const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
   return ConnectionError.closedByUs
 }
 
-type Sender<Out> = Pick<Live<never, Out>, "sendNow" | "sendPromptly">
+type Sender<Out> = Pick<Live<never, Out>, "kept" | "promptly" | "sendAllNow" | "sendNow">
 
-/** An `Effect.suspend` without a closure for each message, and prompt. */
+/** An `Effect.suspend` without a closure for each message, and done at once in a generator. */
 class Sending<in out Out> extends Effectable.Class<void, Failure> {
   private readonly live: Sender<Out>
   private readonly message: Out
@@ -162,7 +162,30 @@ class Sending<in out Out> extends Effectable.Class<void, Failure> {
   }
 
   override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, Failure>> {
-    return this.live.sendPromptly(this.message)
+    const { live } = this
+    const { kept } = live
+    return live.promptly(kept, live.sendNow(this.message))
+  }
+}
+
+class SendingAll<in out Out> extends Effectable.Class<void, Failure> {
+  private readonly live: Sender<Out>
+  private readonly messages: Iterable<Out>
+
+  constructor(live: Sender<Out>, messages: Iterable<Out>) {
+    super()
+    this.live = live
+    this.messages = messages
+  }
+
+  asEffect(): Effect.Effect<void, Failure> {
+    return this.live.sendAllNow(this.messages)
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, Failure>> {
+    const { live } = this
+    const { kept } = live
+    return live.promptly(kept, live.sendAllNow(this.messages))
   }
 }
 
@@ -789,78 +812,76 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     return this.inbox.receiveAll
   }
 
-  /**
-   * What `send` does.
-   *
-   * @internal
-   */
-  sendNow(message: Out): Effect.Effect<void, Failure> {
-    const { packer, wire } = this.way
-    if (packer === undefined) {
-      const encoded = wire.encode(message)
-      return Result.isFailure(encoded)
-        ? Effect.fail(ConnectionError.make(encoded.failure))
-        : this.outbox.send([encoded.success])
-    }
-    const failure = packer.prepare(message)
-    if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
-    return this.outbox.pack(packer) ? Effect.void : this.outbox.send([packer.frame()])
+  /** How many messages the outbox has taken, and has not dropped. */
+  get kept(): number {
+    return this.outbox.accepted - this.outbox.dropped
   }
 
-  /** What `send` does in a generator. */
-  sendPromptly(message: Out): Effect.EffectIterator<Effect.Effect<void, Failure>> {
-    const { dropped } = this.outbox
-    let effect: Effect.Effect<void, Failure>
-    try {
-      effect = this.sendNow(message)
-    } catch (defect) {
-      // nothing that a generator could catch
-      effect = Effect.die(defect)
-    }
+  /** What a generator gets of a send that began with so many kept. */
+  promptly(
+    kept: number,
+    effect: Effect.Effect<void, Failure>
+  ): Effect.EffectIterator<Effect.Effect<void, Failure>> {
     if (effect !== Effect.void) return effect[Symbol.iterator]()
-    // who never has to wait gives way to others on the long way
-    return this.outbox.dropped === dropped ? done : Effect.suspend(() => Effect.void)[Symbol.iterator]()
+    // who never has to wait, because nothing is kept, gives way to others on the long way
+    return this.kept > kept ? done : Effect.suspend(() => Effect.void)[Symbol.iterator]()
+  }
+
+  /** What `send` does. What a codec throws is a defect, and nothing that a generator could catch. */
+  sendNow(message: Out): Effect.Effect<void, Failure> {
+    try {
+      const { packer, wire } = this.way
+      if (packer === undefined) {
+        const encoded = wire.encode(message)
+        return Result.isFailure(encoded)
+          ? Effect.fail(ConnectionError.make(encoded.failure))
+          : this.outbox.send([encoded.success])
+      }
+      const failure = packer.prepare(message)
+      if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
+      return this.outbox.pack(packer) ? Effect.void : this.outbox.send([packer.frame()])
+    } catch (defect) {
+      return Effect.die(defect)
+    }
   }
 
   readonly send = (message: Out): Effect.Effect<void, Failure> => new Sending(this, message)
 
-  /** All of them can be encoded, or none is sent. */
-  private sendAllNow(messages: Iterable<Out>): Effect.Effect<void, Failure> {
+  /** What `sendAll` does: all of them can be encoded, or none is sent. */
+  sendAllNow(messages: Iterable<Out>): Effect.Effect<void, Failure> {
     const { outbox } = this
     const { packer, wire } = this.way
     const frames: Array<Frame | Framed> = []
-    if (packer === undefined) {
-      for (const message of messages) {
-        const encoded = wire.encode(message)
-        if (Result.isFailure(encoded)) return Effect.fail(ConnectionError.make(encoded.failure))
-        frames.push(encoded.success)
-      }
-      return outbox.send(frames)
-    }
     let packed = 0
     let packedBytes = 0
-    let failure: ConnectionError.CodecReason | undefined
     let complete = false
     try {
       for (const message of messages) {
-        failure = packer.prepare(message)
-        if (failure !== undefined) break
+        if (packer === undefined) {
+          const encoded = wire.encode(message)
+          if (Result.isFailure(encoded)) return Effect.fail(ConnectionError.make(encoded.failure))
+          frames.push(encoded.success)
+          continue
+        }
+        const failure = packer.prepare(message)
+        if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
         if (frames.length > 0 || !outbox.pack(packer)) frames.push(packer.frame())
         else {
           packed++
           packedBytes += packer.size
         }
       }
-      complete = failure === undefined
+      complete = true
+    } catch (defect) {
+      return Effect.die(defect)
     } finally {
       if (!complete) outbox.unpack(packed, packedBytes)
     }
-    if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
     return frames.length === 0 && packed > 0 ? Effect.void : outbox.send(frames)
   }
 
   get sendAll(): (messages: Iterable<Out>) => Effect.Effect<void, Failure> {
-    return (messages) => Effect.suspend(() => this.sendAllNow(messages))
+    return (messages) => new SendingAll(this, messages)
   }
 
   get flush(): Effect.Effect<void, Failure> {
