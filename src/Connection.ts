@@ -21,8 +21,9 @@ import * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
 import { limitsOf } from "./internal/deadlines.ts"
-import { boundsOf, Live, type Shared, type Snapshot, type Way, type Wire } from "./internal/live.ts"
+import { Live } from "./internal/live.ts"
 import type { Frame } from "./internal/outbox.ts"
+import { boundsOf, type Shared, type Snapshot, type Way, type Wire } from "./internal/shared.ts"
 import { type Attachable, attachable, type Transport, transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
 
@@ -46,7 +47,7 @@ export {
   /** @internal */
   takeId
 } from "./internal/live.ts"
-export type { Snapshot, Wire } from "./internal/live.ts"
+export type { Snapshot, Wire } from "./internal/shared.ts"
 
 type Failure = ConnectionError.ConnectionError
 

@@ -7,7 +7,6 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
@@ -15,74 +14,24 @@ import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
-import type { Codec } from "../Codec.ts"
 import * as ConnectionError from "../ConnectionError.ts"
-import type { Heartbeat, Signal } from "../Heartbeat.ts"
+import type { Signal } from "../Heartbeat.ts"
 import * as Policy from "../Policy.ts"
 import { Clockwork, type Host } from "./clockwork.ts"
 import { closeEvent, failed } from "./closeEvent.ts"
-import { Deadlines, type Limits, limitsOf, type Progress } from "./deadlines.ts"
+import { Deadlines, limitsOf, type Progress } from "./deadlines.ts"
 import type { Appender } from "./decoder.ts"
 import { Inbox } from "./inbox.ts"
-import { type Bounds, type Frame, Outbox, type Owner, sizeOf } from "./outbox.ts"
-import { detach, type Framed, type Packer } from "./packer.ts"
+import { type Frame, Outbox, type Owner, sizeOf } from "./outbox.ts"
+import { detach, type Framed } from "./packer.ts"
 import { Pings } from "./pings.ts"
-import { done } from "./prompt.ts"
+import { type Sender, Sending, SendingAll } from "./prompt.ts"
+import { boundsOf, type Shared, type Snapshot, type Way, type Wire } from "./shared.ts"
 import { type Timer, type Timers, timersOf } from "./timers.ts"
 import type { Attachable, Transport } from "./transport.ts"
 import { type Task, type Turns, turnsOf } from "./turns.ts"
 
 type Failure = ConnectionError.ConnectionError
-
-/**
- * What a connection looks like at one moment. Times are milliseconds of the `Clock`, sizes are bytes.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Snapshot {
-  readonly id: number
-  /** `open`; `draining`: nothing more is received, replies still leave; `closing`: flushing; `ended`. */
-  readonly state: "open" | "draining" | "closing" | "ended"
-  readonly local: string | undefined
-  readonly remote: string | undefined
-  readonly openedAt: number
-  /** How long the connection has lived, or lived. */
-  readonly age: number
-  /** How long ago the peer was last heard. */
-  readonly quietFor: number
-  readonly bytesIn: number
-  readonly bytesOut: number
-  readonly messagesIn: number
-  readonly messagesOut: number
-  /** Messages (and their bytes) read, and not received yet. */
-  readonly inbox: { readonly messages: number; readonly bytes: number }
-  /** Messages (and their bytes) accepted, and not written yet. */
-  readonly outbox: { readonly messages: number; readonly bytes: number }
-  /** Messages dropped by `overflow`. */
-  readonly dropped: number
-  /** Over-long frames that the codec was told to skip. */
-  readonly skipped: number
-  /** Accepted messages that had not been handed to the transport when the connection ended. */
-  readonly lost: number
-  /** Whether we have stopped reading because nobody receives. */
-  readonly paused: boolean
-  /** Round-trip times of pings, in milliseconds; `smoothed` as in RFC 6298 (one eighth of each new one). */
-  readonly rtt: { readonly last: number; readonly smoothed: number } | undefined
-  /** Why the connection ended, or is ending. */
-  readonly reason: ConnectionError.Reason | undefined
-}
-
-/**
- * Turns messages into frames. Connections of one `make` over one kind of transport share theirs, so that a broadcast
- * encodes once for all of them.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Wire<in Out> {
-  readonly encode: (message: Out) => Result.Result<Frame, ConnectionError.CodecReason>
-}
 
 let nextId = 0
 
@@ -95,33 +44,6 @@ export const takeId = (): number => ++nextId
 
 // how often closing looks whether the peer has taken the rest
 const takenPoll = Duration.millis(20)
-
-/** What `make` computes once, for all connections of the same options. */
-export interface Shared<In, Out> {
-  readonly codec: Codec<In, Out>
-  readonly transport: "stream" | "messages" | undefined
-  readonly heartbeat: Heartbeat<In, Out> | undefined
-  readonly farewell: ((reason: ConnectionError.Reason) => Out | undefined) | undefined
-  readonly policy: Policy.Policy
-  readonly limits: Limits
-  readonly bounds: Bounds
-  readonly stream: Way<Out>
-  readonly messages: Way<Out>
-}
-
-/** What depends on whether the transport keeps messages apart. */
-export interface Way<in Out> {
-  readonly wire: Wire<Out>
-  readonly packer: Packer<Out> | undefined
-  readonly goodbye: (reason: ConnectionError.Reason) => Frame | undefined
-}
-
-export const boundsOf = (policy: Policy.Policy) => ({
-  messages: policy.outboxMessages,
-  bytes: policy.outboxBytes,
-  overflow: policy.overflow,
-  lowWater: policy.lowWater
-})
 
 /** What may throw as an effect that cannot fail; one that has nothing to do is `Effect.void` itself. */
 const guarded = (make: () => Effect.Effect<void, unknown>): Effect.Effect<void> => {
@@ -144,58 +66,13 @@ const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
   return ConnectionError.closedByUs
 }
 
-type Sender<Out> = Pick<Live<never, Out>, "kept" | "promptly" | "sendAllNow" | "sendNow">
-
-/** An `Effect.suspend` without a closure for each message, and done at once in a generator. */
-class Sending<in out Out> extends Effectable.Class<void, Failure> {
-  private readonly live: Sender<Out>
-  private readonly message: Out
-
-  constructor(live: Sender<Out>, message: Out) {
-    super()
-    this.live = live
-    this.message = message
-  }
-
-  asEffect(): Effect.Effect<void, Failure> {
-    return this.live.sendNow(this.message)
-  }
-
-  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, Failure>> {
-    const { live } = this
-    const { kept } = live
-    return live.promptly(kept, live.sendNow(this.message))
-  }
-}
-
-class SendingAll<in out Out> extends Effectable.Class<void, Failure> {
-  private readonly live: Sender<Out>
-  private readonly messages: Iterable<Out>
-
-  constructor(live: Sender<Out>, messages: Iterable<Out>) {
-    super()
-    this.live = live
-    this.messages = messages
-  }
-
-  asEffect(): Effect.Effect<void, Failure> {
-    return this.live.sendAllNow(this.messages)
-  }
-
-  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, Failure>> {
-    const { live } = this
-    const { kept } = live
-    return live.promptly(kept, live.sendAllNow(this.messages))
-  }
-}
-
 /**
  * A connection from the moment its transport is open. Everything is changed synchronously, by its own fibers, by the
  * transport's events, and by whoever sends and closes.
  *
  * A class with its operations on the prototype, because there may be a hundred thousand of them.
  */
-export class Live<in out In, in out Out> implements Host, Owner, Progress, Task {
+export class Live<in out In, in out Out> implements Host, Owner, Progress, Sender<Out>, Task {
   readonly id = takeId()
   readonly clock: Clock.Clock
   readonly random: (typeof Random.Random)["Service"]
@@ -812,22 +689,11 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
     return this.inbox.receiveAll
   }
 
-  /** How many messages the outbox has taken, and has not dropped. */
   get kept(): number {
     return this.outbox.accepted - this.outbox.dropped
   }
 
-  /** What a generator gets of a send that began with so many kept. */
-  promptly(
-    kept: number,
-    effect: Effect.Effect<void, Failure>
-  ): Effect.EffectIterator<Effect.Effect<void, Failure>> {
-    if (effect !== Effect.void) return effect[Symbol.iterator]()
-    // who never has to wait, because nothing is kept, gives way to others on the long way
-    return this.kept > kept ? done : Effect.suspend(() => Effect.void)[Symbol.iterator]()
-  }
-
-  /** What `send` does. What a codec throws is a defect, and nothing that a generator could catch. */
+  // what a codec throws is a defect, and nothing that a generator could catch
   sendNow(message: Out): Effect.Effect<void, Failure> {
     try {
       const { packer, wire } = this.way
@@ -847,7 +713,6 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Task 
 
   readonly send = (message: Out): Effect.Effect<void, Failure> => new Sending(this, message)
 
-  /** What `sendAll` does: all of them can be encoded, or none is sent. */
   sendAllNow(messages: Iterable<Out>): Effect.Effect<void, Failure> {
     const { outbox } = this
     const { packer, wire } = this.way

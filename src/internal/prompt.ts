@@ -4,7 +4,9 @@
  * A generator asks each effect that it gets with `yield*` for an iterator. One that has ended already is not seen by the
  * loop of the runtime, which would cost as much as everything else that is done for a small message (0.5 of 1.2 us).
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
+import type { ConnectionError } from "../ConnectionError.ts"
 
 /** An iterator that has ended, with what it returned. */
 export class Done<A> implements Effect.EffectIterator<Effect.Effect<A>> {
@@ -20,4 +22,69 @@ export class Done<A> implements Effect.EffectIterator<Effect.Effect<A>> {
   }
 }
 
-export const done = new Done<void>(undefined)
+const done = new Done<void>(undefined)
+
+/** Who sends. */
+export interface Sender<in Out> {
+  /** How many messages were taken, and not dropped. */
+  readonly kept: number
+  /** What `send` does. Must not throw. */
+  readonly sendNow: (message: Out) => Effect.Effect<void, ConnectionError>
+  /** What `sendAll` does: all of them can be encoded, or none is sent. Must not throw. */
+  readonly sendAllNow: (messages: Iterable<Out>) => Effect.Effect<void, ConnectionError>
+}
+
+/** What a generator gets of a send that began with so many kept. */
+const afterSending = (
+  sender: Sender<never>,
+  kept: number,
+  effect: Effect.Effect<void, ConnectionError>
+): Effect.EffectIterator<Effect.Effect<void, ConnectionError>> => {
+  if (effect !== Effect.void) return effect[Symbol.iterator]()
+  // who never has to wait, because nothing is kept, gives way to others on the long way
+  return sender.kept > kept ? done : Effect.suspend(() => Effect.void)[Symbol.iterator]()
+}
+
+/** An `Effect.suspend` without a closure for each message, and done at once in a generator. */
+export class Sending<in out Out> extends Effectable.Class<void, ConnectionError> {
+  private readonly sender: Sender<Out>
+  private readonly message: Out
+
+  constructor(sender: Sender<Out>, message: Out) {
+    super()
+    this.sender = sender
+    this.message = message
+  }
+
+  asEffect(): Effect.Effect<void, ConnectionError> {
+    return this.sender.sendNow(this.message)
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, ConnectionError>> {
+    const { sender } = this
+    const { kept } = sender
+    return afterSending(sender, kept, sender.sendNow(this.message))
+  }
+}
+
+/** The same for many. */
+export class SendingAll<in out Out> extends Effectable.Class<void, ConnectionError> {
+  private readonly sender: Sender<Out>
+  private readonly messages: Iterable<Out>
+
+  constructor(sender: Sender<Out>, messages: Iterable<Out>) {
+    super()
+    this.sender = sender
+    this.messages = messages
+  }
+
+  asEffect(): Effect.Effect<void, ConnectionError> {
+    return this.sender.sendAllNow(this.messages)
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, ConnectionError>> {
+    const { sender } = this
+    const { kept } = sender
+    return afterSending(sender, kept, sender.sendAllNow(this.messages))
+  }
+}
