@@ -22,6 +22,12 @@ const percent = (values: ReadonlyArray<number> | undefined): string => {
   return known.length === 0 ? "-" : `${Math.round(spread(known).median * 100)}%`
 }
 
+/** What one of them cost the server: microseconds of CPU. It is less in the hands of other machines' load than a rate. */
+const cost = ({ rounds, serverBusy }: Measured): string => {
+  const each = serverBusy?.map((busy, i) => (busy / rounds[i]!) * 1e6).filter(Number.isFinite) ?? []
+  return each.length === 0 ? "-" : spread(each).median.toPrecision(3)
+}
+
 const ratio = (value: number): string => value.toFixed(2)
 
 /** The floor of a family: `ws` beside WebSocket servers, else what was written by hand. */
@@ -35,7 +41,7 @@ export const isEnough = (rounds: number): boolean => rounds >= enoughRounds
 export const print = (measured: ReadonlyArray<Measured>, rounds: number): string => {
   const known = measured.filter((row) => row.rounds.some((value) => !Number.isNaN(value)))
   const enough = isEnough(rounds)
-  const head = ["load", "server", "unit", "median", "min", "max", "cpu", "load cpu"]
+  const head = ["load", "server", "unit", "median", "min", "max", "cpu", "us each", "load cpu"]
   const rows = known.map((row) => {
     const base = [
       row.load,
@@ -43,6 +49,7 @@ export const print = (measured: ReadonlyArray<Measured>, rounds: number): string
       row.unit,
       ...cells(spread(row.rounds), short),
       percent(row.serverBusy),
+      cost(row),
       percent(row.loadBusy)
     ]
     if (!enough) return base
