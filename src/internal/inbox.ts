@@ -17,38 +17,33 @@ const nothing: ReadonlyArray<never> = []
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
 
 /** An `Effect.suspend` without a closure, and done at once in a generator. */
-class Receiving<In> extends Effectable.Class<In, ConnectionError> {
-  private readonly inbox: Inbox<In>
+abstract class Receives<in out In, A> extends Effectable.Class<A, ConnectionError> {
+  protected readonly inbox: Inbox<In>
 
   constructor(inbox: Inbox<In>) {
     super()
     this.inbox = inbox
   }
 
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<A, ConnectionError>> {
+    return this.asEffect()[Symbol.iterator]()
+  }
+}
+
+class Receiving<in out In> extends Receives<In, In> {
   asEffect(): Effect.Effect<In, ConnectionError> {
     return this.inbox.takeOne()
   }
 
   override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<In, ConnectionError>> {
     const { inbox } = this
-    return inbox.messages > 0 ? new Done(inbox.take()) : inbox.takeOne()[Symbol.iterator]()
+    return inbox.messages > 0 ? new Done(inbox.take()) : super[Symbol.iterator]()
   }
 }
 
-class ReceivingAll<In> extends Effectable.Class<NonEmptyReadonlyArray<In>, ConnectionError> {
-  private readonly inbox: Inbox<In>
-
-  constructor(inbox: Inbox<In>) {
-    super()
-    this.inbox = inbox
-  }
-
+class ReceivingAll<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
   asEffect(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
     return this.inbox.takeAll()
-  }
-
-  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError>> {
-    return this.inbox.takeAll()[Symbol.iterator]()
   }
 }
 

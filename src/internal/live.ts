@@ -740,7 +740,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Sende
     } catch (defect) {
       return Effect.die(defect)
     } finally {
-      if (!complete) outbox.unpack(packed, packedBytes)
+      if (!complete && packed > 0) outbox.unpack(packed, packedBytes)
     }
     return frames.length === 0 && packed > 0 ? Effect.void : outbox.send(frames)
   }

@@ -34,57 +34,37 @@ export interface Sender<in Out> {
   readonly sendAllNow: (messages: Iterable<Out>) => Effect.Effect<void, ConnectionError>
 }
 
-/** What a generator gets of a send that began with so many kept. */
-const afterSending = (
-  sender: Sender<never>,
-  kept: number,
-  effect: Effect.Effect<void, ConnectionError>
-): Effect.EffectIterator<Effect.Effect<void, ConnectionError>> => {
-  if (effect !== Effect.void) return effect[Symbol.iterator]()
-  // who never has to wait, because nothing is kept, gives way to others on the long way
-  return sender.kept > kept ? done : Effect.suspend(() => Effect.void)[Symbol.iterator]()
-}
-
 /** An `Effect.suspend` without a closure for each message, and done at once in a generator. */
-export class Sending<in out Out> extends Effectable.Class<void, ConnectionError> {
-  private readonly sender: Sender<Out>
-  private readonly message: Out
+abstract class Sends<in out Out, in out A> extends Effectable.Class<void, ConnectionError> {
+  protected readonly sender: Sender<Out>
+  protected readonly what: A
 
-  constructor(sender: Sender<Out>, message: Out) {
+  constructor(sender: Sender<Out>, what: A) {
     super()
     this.sender = sender
-    this.message = message
-  }
-
-  asEffect(): Effect.Effect<void, ConnectionError> {
-    return this.sender.sendNow(this.message)
+    this.what = what
   }
 
   override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, ConnectionError>> {
     const { sender } = this
     const { kept } = sender
-    return afterSending(sender, kept, sender.sendNow(this.message))
+    const effect = this.asEffect()
+    if (effect !== Effect.void) return effect[Symbol.iterator]()
+    // who never has to wait, because nothing is kept, gives way to others on the long way
+    return sender.kept > kept ? done : Effect.suspend(() => Effect.void)[Symbol.iterator]()
   }
 }
 
-/** The same for many. */
-export class SendingAll<in out Out> extends Effectable.Class<void, ConnectionError> {
-  private readonly sender: Sender<Out>
-  private readonly messages: Iterable<Out>
-
-  constructor(sender: Sender<Out>, messages: Iterable<Out>) {
-    super()
-    this.sender = sender
-    this.messages = messages
-  }
-
+/** What `send` returns. */
+export class Sending<in out Out> extends Sends<Out, Out> {
   asEffect(): Effect.Effect<void, ConnectionError> {
-    return this.sender.sendAllNow(this.messages)
+    return this.sender.sendNow(this.what)
   }
+}
 
-  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, ConnectionError>> {
-    const { sender } = this
-    const { kept } = sender
-    return afterSending(sender, kept, sender.sendAllNow(this.messages))
+/** What `sendAll` returns. */
+export class SendingAll<in out Out> extends Sends<Out, Iterable<Out>> {
+  asEffect(): Effect.Effect<void, ConnectionError> {
+    return this.sender.sendAllNow(this.what)
   }
 }
