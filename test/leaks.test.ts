@@ -86,7 +86,7 @@ describe("leaks", () => {
         // the first thousands pay for compiled code
         let before = yield* rounds(4_000)
         const growth: Array<number> = []
-        for (let i = 0; i < 3; i++) {
+        for (let i = 0; i < 5; i++) {
           const after = yield* rounds(3_000)
           growth.push((after - before) / 3_000)
           before = after
@@ -97,9 +97,9 @@ describe("leaks", () => {
         assert.deepStrictEqual(yield* registry.getTag("all"), [])
         assert.strictEqual((yield* registry.history).length, 100)
         assert.strictEqual(counts.Opened, counts.Closed)
-        assert.strictEqual(counts.Closed + counts.Refused, 13_000)
+        assert.strictEqual(counts.Closed + counts.Refused, 19_000)
         // a leak is in each of them, the engine's own housekeeping only in some
-        const [, typical] = growth.toSorted((a, b) => a - b)
+        const [, , typical] = growth.toSorted((a, b) => a - b)
         assert.isBelow(typical, 50, `bytes a connection: ${growth}`)
 
         yield* Fiber.interrupt(running)
