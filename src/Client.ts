@@ -21,9 +21,9 @@ import * as Backoff from "./Backoff.ts"
 import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import { sizeOf } from "./internal/outbox.ts"
-import { pause } from "./internal/pause.ts"
-import { Signal } from "./internal/signal.ts"
-import { turnsOf } from "./internal/turns.ts"
+import { pause } from "./internal/scheduling/pause.ts"
+import { Signal } from "./internal/scheduling/signal.ts"
+import { turnsOf } from "./internal/scheduling/turns.ts"
 import * as Policy from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError

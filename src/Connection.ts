@@ -20,6 +20,7 @@ import * as Stream from "effect/Stream"
 import * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
+import { type Internals, TypeId } from "./internal/connection/internals.ts"
 import { limitsOf } from "./internal/deadlines.ts"
 import { Live } from "./internal/live.ts"
 import type { Frame } from "./internal/outbox.ts"
@@ -66,7 +67,7 @@ type Failure = ConnectionError.ConnectionError
  * **Gotchas**
  *
  * It is an instance with a prototype, to be small: its operations can be taken off (`const { send } = connection`), but
- * `{ ...connection }` is not a connection. What wraps one passes on what it needs.
+ * `{ ...connection }` is not a connection. `wrap` makes one of a connection and what it does differently.
  *
  * @category models
  * @since 0.1.0
@@ -121,6 +122,12 @@ export interface Connection<out In, in Out = In> {
   readonly wire: Wire<Out>
   /** Puts frames of `wire` into the outbox without waiting; false for a frame that was dropped or refused. */
   readonly offerFrame: (frame: Frame) => Effect.Effect<boolean>
+  /**
+   * What the library needs of a connection; `wrap` keeps it.
+   *
+   * @internal
+   */
+  readonly [TypeId]: Internals
 }
 
 /**
@@ -318,48 +325,80 @@ const opening = Effect.fnUntraced(function*<In, Out>(
 })
 
 /**
- * Calls back once the connection has ended; where messages still wait to be received then, `Policy.drain` later. A server
- * stops its handler with it; one callback costs less than the fibers of a race.
+ * What `wrap` can replace: everything a connection does, but not what it is.
  *
- * @internal
+ * @category models
+ * @since 0.1.0
  */
-export const onGone = <In, Out>(self: Connection<In, Out>, watcher: () => void): void =>
-  (self as Live<In, Out>).watchGone(watcher)
+export type Overrides<In, Out> = Partial<Omit<Connection<In, Out>, "id" | typeof TypeId>>
 
 /**
- * Whether the connection is open and nothing lies between two messages: none is waiting to be received, and none has
- * begun to arrive. A pool asks before every use, without the cost of a snapshot. Anything that is no connection of
- * `make` is at rest.
+ * A connection with some operations replaced, which is complete: it behaves as the one inside in `Server`,
+ * `ConnectionPool`, `Registry`, `Client` and `Request`.
  *
- * @internal
+ * **When to use**
+ *
+ * To log, count, rate-limit or change what is sent and received on a connection that others will use.
+ *
+ * **Details**
+ *
+ * What is not replaced is that of `self`. Where only `receive` is replaced, `receiveAll` takes one message with it, and
+ * where only `send` is, `sendAll` calls it for each message.
+ *
+ * **Gotchas**
+ *
+ * A broadcast of a `Registry` encodes once for many connections: it uses `wire` and `offerFrame`, not `send`. An object
+ * that is spread or made by hand is no connection; this is what makes one.
+ *
+ * **Example** (Count what is sent)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Connection } from "holdfast"
+ *
+ * const counted = (connection: Connection.Connection<string>, count: Effect.Effect<void>) =>
+ *   Connection.wrap(connection, {
+ *     send: (message) => Effect.andThen(count, connection.send(message))
+ *   })
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
  */
-export const isResting = <In, Out>(self: Connection<In, Out>): boolean => !(self instanceof Live) || self.isResting
+export const wrap = <In, Out>(self: Connection<In, Out>, overrides: Overrides<In, Out>): Connection<In, Out> => {
+  const { offerFrame, receive, send } = overrides
+  const internals = self[TypeId]
+  const { closeWith, drainWith, patch } = self
+  return {
+    id: self.id,
+    receive: self.receive,
+    receiveAll: receive === undefined ? self.receiveAll : Effect.map(receive, (message) => [message]),
+    send: self.send,
+    sendAll: send === undefined
+      ? self.sendAll
+      : (messages) => Effect.suspend(() => Effect.forEach(messages, send, { discard: true })),
+    flush: self.flush,
+    isWritable: self.isWritable,
+    awaitWritable: self.awaitWritable,
+    close: self.close,
+    closeWith,
+    drainWith,
+    leaving: self.leaving,
+    ending: self.ending,
+    closed: self.closed,
+    patch,
+    policy: self.policy,
+    snapshot: self.snapshot,
+    wire: self.wire,
+    offerFrame: self.offerFrame,
+    ...overrides,
+    [TypeId]: offerFrame === undefined ? internals : withoutOfferNow(internals)
+  }
+}
 
-/**
- * `offerFrame` without an effect for each connection of a broadcast; undefined for anything that is no connection of
- * `make`.
- *
- * @internal
- */
-export const offerNow = <In, Out>(self: Connection<In, Out>, frame: Frame): boolean | undefined =>
-  self instanceof Live ? self.offerNow(frame) : undefined
-
-/**
- * The state alone, without the cost of a snapshot; undefined for anything that is no connection of `make`.
- *
- * @internal
- */
-export const stateOf = <In, Out>(self: Connection<In, Out>): Snapshot["state"] | undefined =>
-  self instanceof Live ? self.state : undefined
-
-/**
- * Of a connection that has ended: how many of the messages it had accepted last no write had begun with, so that the
- * peer cannot have seen any of them. `Snapshot.lost` counts also those in the write that was under way. None where that
- * is not known.
- *
- * @internal
- */
-export const untouched = <In, Out>(self: Connection<In, Out>): number => self instanceof Live ? self.untouched : 0
+/** Prototypes, not copies: the getters look at the connection when they are asked. */
+const withoutOfferNow = (internals: Internals): Internals =>
+  Object.create(internals, { offerNow: { value: undefined } }) as Internals
 
 /**
  * Every message until the connection ends, then its failure, in the batches they came in.

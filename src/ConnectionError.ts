@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import type * as Socket from "effect/socket/Socket"
 
@@ -419,6 +420,32 @@ export class GoingAway extends Schema.TaggedError<GoingAway>()("GoingAway", {}) 
   }
 }
 
+/**
+ * Something threw that must not throw: a callback of the application (a codec, a heartbeat, a hook, a handler of a
+ * request), a transport, or this library. It is nobody's network and not the peer's fault, and the same code would throw
+ * again.
+ *
+ * **Details**
+ *
+ * `by` names what threw: the fiber of a connection (`reader`, `writer`, `heartbeat`, `deadlines`), or the callback. `cause`
+ * is the whole `Cause`, with every defect and its stack. It is logged once, as an error, where it happened. The peer is
+ * told that the connection failed (WebSocket 1011, native code 11), and no text of it.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class Defect extends Schema.TaggedError<Defect>()("Defect", {
+  by: Schema.String,
+  cause: Schema.Cause(Schema.Unknown, Schema.Defect())
+}) {
+  override get message() {
+    return `a defect in the ${oneLine(this.by)} ended it: ${causeText(Cause.squash(this.cause))}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // bytes that do not follow the codec
 // ---------------------------------------------------------------------------------------------------------------------
@@ -702,6 +729,7 @@ export const Reason = Schema.Union([
   DuplicateKey,
   Swept,
   GoingAway,
+  Defect,
   FrameTooLong,
   InvalidLength,
   Truncated,
@@ -813,6 +841,17 @@ const closedByPeer = withoutStack(() => make(new Closed({ by: "peer" })))
  * @internal
  */
 export const closedByUs = withoutStack(() => make(new Closed({ by: "local" })))
+
+/**
+ * What the exit of something means that fails with a `ConnectionError`: that error; a `Defect` by `by` where it died; or,
+ * interrupted, an end of ours. Who makes a `Defect` of a cause logs it.
+ *
+ * @internal
+ */
+export const fromCause = (by: string, cause: Cause.Cause<ConnectionError>): ConnectionError => {
+  for (const reason of cause.reasons) if (reason._tag === "Fail") return reason.error
+  return Cause.hasDies(cause) ? make(new Defect({ by, cause })) : closedByUs
+}
 
 const translate = ({ reason }: Socket.SocketError): ConnectionError => {
   switch (reason._tag) {

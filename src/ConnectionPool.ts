@@ -29,8 +29,9 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Backoff from "./Backoff.ts"
-import { type Connection, isResting } from "./Connection.ts"
+import type { Connection } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
+import { TypeId } from "./internal/connection/internals.ts"
 import * as Lending from "./internal/lending.ts"
 import { configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits.ts"
 import type { Pool } from "./internal/pool.ts"
@@ -427,7 +428,7 @@ const lender = <In, Out, RC, RE>(limits: Limits, options: Options<In, Out, RC, R
   const { check, isReusable, onEvent, refill, retry } = options ?? {}
   return Lending.make<Connection<In, Out>, RC | RE>({
     limits: coreLimits(limits),
-    isUsable: isResting,
+    isUsable: (connection) => connection[TypeId].isResting,
     ended: (connection) => Effect.flip(connection.ending),
     check,
     isReusable,

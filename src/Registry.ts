@@ -10,8 +10,9 @@ import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { type Connection, offerNow, type Snapshot, stateOf, type Wire } from "./Connection.ts"
+import type { Connection, Snapshot, Wire } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
+import { TypeId } from "./internal/connection/internals.ts"
 import type { Frame } from "./internal/outbox.ts"
 
 /**
@@ -234,12 +235,7 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
     entry: Registered<In, Out>
   ): Effect.Effect<void, ConnectionError.ConnectionError> => {
     const { connection } = entry
-    const state = stateOf(connection)
-    return state === undefined
-      ? Effect.flatMap(connection.snapshot, (snapshot) => snapshot.state === "ended" ? Effect.void : enter(entry))
-      : state === "ended"
-      ? Effect.void
-      : enter(entry)
+    return connection[TypeId].state === "ended" ? Effect.void : enter(entry)
   }
 
   const remove = ({ connection: { id }, registration }: Registered<In, Out>): Effect.Effect<void> => {
@@ -317,7 +313,7 @@ export const make = Effect.fnUntraced(function*<In, Out = In>(
         }
         const frame = frames.get(wire)
         if (frame === undefined) failed++
-        else if (offerNow(connection, frame) ?? (yield* connection.offerFrame(frame))) delivered++
+        else if (connection[TypeId].offerNow?.(frame) ?? (yield* connection.offerFrame(frame))) delivered++
         else dropped++
       }
       return { delivered, dropped, failed }

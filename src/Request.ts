@@ -9,10 +9,11 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
-import { type Connection, untouched } from "./Connection.ts"
+import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
+import { TypeId } from "./internal/connection/internals.ts"
 import { Lane, makeEntry, type Outcome } from "./internal/lane.ts"
-import { turnsOf } from "./internal/turns.ts"
+import { turnsOf } from "./internal/scheduling/turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -269,7 +270,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
     const lane: Lane<In, Out> = new Lane({
       connection,
       scope,
-      untouched: () => untouched(connection),
+      untouched: () => connection[TypeId].untouched,
       idOf: correlate?.response,
       turns,
       onEnd: () => retire(lane, lane.end)

@@ -16,8 +16,9 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
-import * as Connection from "./Connection.ts"
+import type * as Connection from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
+import { TypeId } from "./internal/connection/internals.ts"
 import { Direct, transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
 import type { Registry } from "./Registry.ts"
@@ -323,7 +324,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       claim(guest)
       // accepted while stopping: it ends before its handshake
       if (stopping) return connection.closeWith(new ConnectionError.Refused({ limit: "stopping" }))
-      Connection.onGone(connection, () => {
+      connection[TypeId].onGone(() => {
         if (guest.running) guest.fiber?.interruptUnsafe()
       })
       return options.handshake === undefined

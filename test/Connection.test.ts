@@ -12,6 +12,7 @@ import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
+import { TypeId } from "../src/internal/connection/internals.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { countingClock } from "./support/countingClock.ts"
 
@@ -372,18 +373,18 @@ describe("the end", () => {
     Effect.gen(function*() {
       const empty = yield* open()
       let gone = 0
-      Connection.onGone(empty.c, () => gone++)
+      empty.c[TypeId].onGone(() => gone++)
       yield* empty.c.close
       yield* settle
       assert.strictEqual(gone, 1)
       // somebody who comes late is told at once
-      Connection.onGone(empty.c, () => gone++)
+      empty.c[TypeId].onGone(() => gone++)
       assert.strictEqual(gone, 2)
 
       const full = yield* open({ drain: "5 seconds" })
       yield* full.peer.send("x\n")
       yield* settle
-      Connection.onGone(full.c, () => gone++)
+      full.c[TypeId].onGone(() => gone++)
       yield* full.c.close
       yield* TestClock.adjust(4_999)
       assert.strictEqual(gone, 2)

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Cause, Effect, Schema } from "effect"
 import { Socket } from "effect/socket"
 import { ConnectionError } from "../src/index.ts"
 
@@ -57,6 +57,11 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
   ],
   [new ConnectionError.Superseded({ key: "ada" }), false, "superseded by a newer connection for \"ada\""],
   [new ConnectionError.DuplicateKey({ key: "ada" }), false, "there is a connection for \"ada\" already"],
+  [
+    new ConnectionError.Defect({ by: "heartbeat", cause: Cause.die(new Error("oh no")) }),
+    false,
+    "a defect in the heartbeat ended it: oh no"
+  ],
   [new ConnectionError.Swept({}), true, "removed by a sweep of the registry"],
   [new ConnectionError.GoingAway({}), true, "this end is shutting down"],
   [

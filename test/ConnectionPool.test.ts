@@ -13,7 +13,7 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, ConnectionPool, type Policy } from "../src/index.ts"
 import { Pool } from "../src/internal/pool.ts"
-import { Turns } from "../src/internal/turns.ts"
+import { Turns } from "../src/internal/scheduling/turns.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { VirtualTime } from "../src/testing/internal/virtualTime.ts"
 

@@ -4,8 +4,8 @@ import * as ConnectionError from "../ConnectionError.ts"
 import type { Policy } from "../Policy.ts"
 import type { Deadlines } from "./deadlines.ts"
 import type { Pings } from "./pings.ts"
-import type { Timer, Timers } from "./timers.ts"
-import type { Task, Turns } from "./turns.ts"
+import type { Timer, Timers } from "./scheduling/timers.ts"
+import type { Task, Turns } from "./scheduling/turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 

@@ -16,6 +16,9 @@ export const closeEvent = (reason: ConnectionError.Reason): Socket.CloseEvent =>
   switch (reason._tag) {
     case "Closed":
       return reason.code === failed ? new Socket.CloseEvent(failed) : new Socket.CloseEvent(1000)
+    // the text of an error of the application is not for the peer
+    case "Defect":
+      return new Socket.CloseEvent(failed)
     case "FrameTooLong":
       return new Socket.CloseEvent(1009, note)
     case "InvalidLength":

@@ -4,8 +4,8 @@ import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../ConnectionError.ts"
 import { Done } from "./prompt.ts"
-import { Signal } from "./signal.ts"
-import type { Turns } from "./turns.ts"
+import { Signal } from "./scheduling/signal.ts"
+import type { Turns } from "./scheduling/turns.ts"
 
 interface Batch<In> {
   readonly messages: ReadonlyArray<In>

@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as ConnectionError from "../ConnectionError.ts"
-import type { Turns } from "./turns.ts"
+import type { Turns } from "./scheduling/turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 

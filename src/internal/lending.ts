@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import * as ConnectionError from "../ConnectionError.ts"
 import { Pool } from "./pool.ts"
 import type { Environment, Happening, Item, PoolLimits, Waiter } from "./poolModel.ts"
-import { turnsOf } from "./turns.ts"
+import { turnsOf } from "./scheduling/turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 

@@ -19,6 +19,7 @@ import type { Signal } from "../Heartbeat.ts"
 import * as Policy from "../Policy.ts"
 import { Clockwork, type Host } from "./clockwork.ts"
 import { closeEvent, failed } from "./closeEvent.ts"
+import { type Internals, TypeId } from "./connection/internals.ts"
 import { Deadlines, limitsOf, type Progress } from "./deadlines.ts"
 import type { Appender } from "./decoder.ts"
 import { Inbox } from "./inbox.ts"
@@ -26,10 +27,10 @@ import { type Frame, Outbox, type Owner, sizeOf } from "./outbox.ts"
 import { detach, type Framed } from "./packer.ts"
 import { Pings } from "./pings.ts"
 import { type Sender, Sending, SendingAll } from "./prompt.ts"
+import { type Timer, type Timers, timersOf } from "./scheduling/timers.ts"
+import { type Task, type Turns, turnsOf } from "./scheduling/turns.ts"
 import { boundsOf, type Shared, type Snapshot, type Way, type Wire } from "./shared.ts"
-import { type Timer, type Timers, timersOf } from "./timers.ts"
 import type { Attachable, Transport } from "./transport.ts"
-import { type Task, type Turns, turnsOf } from "./turns.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -72,7 +73,7 @@ const reasonOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
  *
  * A class with its operations on the prototype, because there may be a hundred thousand of them.
  */
-export class Live<in out In, in out Out> implements Host, Owner, Progress, Sender<Out>, Task {
+export class Live<in out In, in out Out> implements Host, Internals, Owner, Progress, Sender<Out>, Task {
   readonly id = takeId()
   readonly clock: Clock.Clock
   readonly random: (typeof Random.Random)["Service"]
@@ -658,8 +659,19 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Sende
     for (const watcher of typeof watchers === "function" ? [watchers] : watchers) watcher()
   }
 
-  /** See `onGone`. */
-  watchGone(watcher: () => void): void {
+  get [TypeId](): Internals {
+    return this
+  }
+
+  get overdue(): number {
+    return 0
+  }
+
+  onEnded(watcher: () => void): void {
+    this.onGone(watcher)
+  }
+
+  onGone(watcher: () => void): void {
     if (this.gone) watcher()
     else if (this.goneWatchers === undefined) this.goneWatchers = watcher
     else if (typeof this.goneWatchers === "function") this.goneWatchers = [this.goneWatchers, watcher]
@@ -670,13 +682,11 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Sende
     return this.phase
   }
 
-  /** See `isResting`. */
   get isResting(): boolean {
     return this.phase === "open" && this.reason === undefined && this.inbox.messages === 0 && this.pending === 0 &&
       this.chunk === undefined
   }
 
-  /** See `untouched`. */
   get untouched(): number {
     return this.outbox.untouched
   }
@@ -846,7 +856,7 @@ export class Live<in out In, in out Out> implements Host, Owner, Progress, Sende
   }
 
   /** Puts a frame into the outbox without waiting; false for one that was dropped or refused. */
-  offerNow(frame: Frame): boolean {
+  readonly offerNow = (frame: Frame): boolean => {
     return this.outbox.offer(frame) === "accepted"
   }
 

@@ -12,8 +12,8 @@ import {
 } from "../ConnectionError.ts"
 import type { Overflow } from "../Policy.ts"
 import { Framed, Pack, packable, type Packer } from "./packer.ts"
-import { Signal } from "./signal.ts"
-import type { Turns } from "./turns.ts"
+import { Signal } from "./scheduling/signal.ts"
+import type { Turns } from "./scheduling/turns.ts"
 
 /** Bytes for a stream; a whole message, binary or text, for a message transport. */
 export type Frame = Uint8Array | string

@@ -24,7 +24,7 @@ import {
   type Waiter,
   type Why
 } from "./poolModel.ts"
-import { Signal } from "./signal.ts"
+import { Signal } from "./scheduling/signal.ts"
 
 type Failure = ConnectionError.ConnectionError
 

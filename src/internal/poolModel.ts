@@ -5,7 +5,7 @@ import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { ConnectionError } from "../ConnectionError.ts"
 import type { Place } from "./line.ts"
-import type { Turns } from "./turns.ts"
+import type { Turns } from "./scheduling/turns.ts"
 
 type Failure = ConnectionError
 

@@ -71,6 +71,9 @@ export const noteOf = (reason: Reason): string => {
       return reason.message.replace(/^the handshake failed: /, "")
     case "Closed":
       return reason.by === "local" ? reason.note ?? "" : ""
+    // the text of an error of the application is not for the peer
+    case "Defect":
+      return ""
     default:
       return reason.message
   }

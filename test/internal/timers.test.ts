@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import { TestClock } from "effect/testing"
-import { timersOf } from "../../src/internal/timers.ts"
+import { timersOf } from "../../src/internal/scheduling/timers.ts"
 import { countingClock } from "../support/countingClock.ts"
 
 const settle = Effect.gen(function*() {

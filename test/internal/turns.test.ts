@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as Scheduler from "effect/Scheduler"
-import { turnsOf } from "../../src/internal/turns.ts"
+import { turnsOf } from "../../src/internal/scheduling/turns.ts"
 
 /** A scheduler whose event loop turns when it is told to. */
 const make = () => {

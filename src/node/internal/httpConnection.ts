@@ -7,6 +7,7 @@ import * as Http from "node:http"
 import type * as Net from "node:net"
 import { type Connection, type Snapshot, takeId } from "../../Connection.ts"
 import * as ConnectionError from "../../ConnectionError.ts"
+import { type Internals, TypeId } from "../../internal/connection/internals.ts"
 import { InvalidPolicy, type Policy } from "../../Policy.ts"
 import * as Address from "./address.ts"
 import { longestTimer } from "./options.ts"
@@ -47,7 +48,7 @@ const answers: { readonly [code: string]: string | undefined } = {
  * Follows a connection from its acceptance until it is closed. Node's server does the reading, the writing and most of
  * the deadlines; here is why it ends, when it has to, and what it did.
  */
-export class HttpConnection {
+export class HttpConnection implements Internals {
   readonly id = takeId()
   readonly conn: Net.Socket
   private readonly settings: Settings
@@ -61,7 +62,13 @@ export class HttpConnection {
   private readonly ending = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()
   private readonly leaving = Deferred.makeUnsafe<void>()
   private sticky: ConnectionError.ConnectionError | undefined
-  private state: Snapshot["state"] = "open"
+  state: Snapshot["state"] = "open"
+  // Node watches its deadlines, and nobody borrows it
+  readonly isResting = false
+  readonly untouched = 0
+  readonly overdue = 0
+  readonly offerNow = undefined
+  private watchers: Array<() => void> = []
   private endedAt: number | undefined
   private requests = 0
   /** Requests over `maxRequests`. */
@@ -225,8 +232,16 @@ export class HttpConnection {
       Deferred.doneUnsafe(this.leaving, Exit.void)
       Deferred.doneUnsafe(this.ending, Exit.fail(error))
       Deferred.doneUnsafe(this.closed, Exit.fail(error))
+      for (const watcher of this.watchers.splice(0)) watcher()
     })
   }
+
+  readonly onEnded = (watcher: () => void): void => {
+    if (Deferred.isDoneUnsafe(this.closed)) watcher()
+    else this.watchers.push(watcher)
+  }
+
+  readonly onGone = this.onEnded
 
   // -------------------------------------------------------------------------------------------------------------------
   // what others see
@@ -287,7 +302,8 @@ export class HttpConnection {
       policy: Effect.succeed(this.settings.policy),
       snapshot: Effect.sync(this.snapshot),
       wire,
-      offerFrame: () => Effect.succeed(false)
+      offerFrame: () => Effect.succeed(false),
+      [TypeId]: this
     }
   }
 }

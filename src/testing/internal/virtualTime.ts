@@ -14,8 +14,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
-import { type Due, Heap } from "../../internal/heap.ts"
-import { Alarm, type Alarmed } from "../../internal/timers.ts"
+import { type Due, Heap } from "../../internal/scheduling/heap.ts"
+import { Alarm, type Alarmed } from "../../internal/scheduling/timers.ts"
 
 interface Sleep extends Due {
   /** Undefined once it was interrupted. */

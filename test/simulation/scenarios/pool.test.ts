@@ -56,7 +56,7 @@ scenario("F10 a pool does not lend a connection whose end has come", {
     },
     "what was not asked for is taken for the next answer": {
       file: "src/ConnectionPool.ts",
-      find: "isUsable: isResting",
+      find: "isUsable: (connection) => connection[TypeId].isResting",
       replace: "isUsable: () => true",
       caughtBy: "the answers"
     }

@@ -1,0 +1,175 @@
+/**
+ * The only place that forks. The caller says what the exit of a fiber means: it is told to its owner, the fiber is
+ * restarted with one log line, or the exit is joined.
+ *
+ * In Effect 4.1 a child that ends, fails or dies tells its parent nothing, `forkScoped` neither, and the finalizers of a
+ * parent run before its children are interrupted. So the exit of each fiber is watched here, and children are interrupted
+ * and awaited before their parent goes on. One observer for a fiber: a race of three costs ten times as much (5 KB).
+ */
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+
+/** Told of an exit, once; at once where the fiber ended before it waited for anything. Must not throw. */
+export type Ended<A, E> = (exit: Exit.Exit<A, E>) => void
+
+const names = new WeakMap<object, string>()
+
+/** The name that a fiber was forked with. */
+export const nameOf = (fiber: Fiber.Fiber<unknown, unknown>): string | undefined => names.get(fiber)
+
+const named = <A, E>(name: string, fiber: Fiber.Fiber<A, E>): Fiber.Fiber<A, E> => {
+  // a fiber that is over is never looked up
+  if (fiber.pollUnsafe() === undefined) names.set(fiber, name)
+  return fiber
+}
+
+/** Logs from where there is no fiber: with the loggers of `context`. */
+export const log = (context: Context.Context<never>, message: string, cause: Cause.Cause<unknown>): void => {
+  Effect.runForkWith(context)(Effect.logError(message, cause))
+}
+
+/**
+ * Forks, for synchronous code: the fiber runs at once, up to where it first waits. `ended` is told of its exit; the owner
+ * interrupts the fiber when it ends itself.
+ */
+export const spawn = <A, E, R>(
+  context: Context.Context<R>,
+  name: string,
+  effect: Effect.Effect<A, E, R>,
+  ended: Ended<A, E>,
+  options?: Pick<Effect.RunOptions, "scheduler" | "uninterruptible">
+): Fiber.Fiber<A, E> => {
+  const fiber = named(name, Effect.runForkWith(context)(effect, options))
+  fiber.addObserver(ended)
+  return fiber
+}
+
+interface ForkOptions {
+  readonly startImmediately?: boolean | undefined
+  readonly uninterruptible?: boolean | undefined
+}
+
+/** Forks into a scope, whose end interrupts and awaits the fiber. `ended` is told of its exit. */
+export const spawnIn = <A, E, R>(
+  scope: Scope.Scope,
+  name: string,
+  effect: Effect.Effect<A, E, R>,
+  ended: Ended<A, E>,
+  options: ForkOptions = {}
+): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
+  Effect.map(Effect.forkIn(effect, scope, options), (fiber) => {
+    fiber.addObserver(ended)
+    return named(name, fiber)
+  })
+
+/** Forks a child of the calling fiber, which joins it: an exit that nobody joins is a mistake of the caller. */
+export const joined = <A, E, R>(
+  name: string,
+  effect: Effect.Effect<A, E, R>,
+  options: ForkOptions = {}
+): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
+  Effect.map(Effect.forkChild(effect, options), (fiber) => named(name, fiber))
+
+/** As `joined`, for a fiber that lives as long as the scope of the caller. */
+export const joinedScoped = <A, E, R>(
+  name: string,
+  effect: Effect.Effect<A, E, R>,
+  options: ForkOptions = {}
+): Effect.Effect<Fiber.Fiber<A, E>, never, R | Scope.Scope> =>
+  Effect.map(Effect.forkScoped(effect, options), (fiber) => named(name, fiber))
+
+/** Forks what its caller does not wait for and cannot fail by itself: a failure or a defect is logged. */
+export const background = <A, E, R>(
+  scope: Scope.Scope,
+  name: string,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<void, never, R> =>
+  Effect.asVoid(
+    joinedBy(scope, name, Effect.ignoreCause(effect, { log: "Error", message: `${name} failed` }))
+  )
+
+const joinedBy = <A, R>(
+  scope: Scope.Scope,
+  name: string,
+  effect: Effect.Effect<A, never, R>
+): Effect.Effect<Fiber.Fiber<A>, never, R> => Effect.map(Effect.forkIn(effect, scope), (fiber) => named(name, fiber))
+
+// so long after it ended: one that ends as soon as it begins must not take a core
+const restartAfter = "1 second"
+
+/**
+ * Forks what has to go on for as long as the scope is open. When it ends, fails, dies or is interrupted by anybody but the
+ * scope, it begins again a second later, and one log line says so.
+ */
+export const restarted = <E, R>(
+  name: string,
+  effect: Effect.Effect<unknown, E, R>
+): Effect.Effect<void, never, R | Scope.Scope> =>
+  Effect.contextWith((context: Context.Context<R | Scope.Scope>) => {
+    let isStopping = false
+    let fiber: Fiber.Fiber<unknown, E>
+    const ended: Ended<unknown, E> = (exit) => {
+      if (isStopping) return
+      log(context, `${name} ended and is restarted`, exit._tag === "Failure" ? exit.cause : Cause.empty)
+      start(Effect.andThen(Effect.sleep(restartAfter), effect))
+    }
+    const start = (running: Effect.Effect<unknown, E, R>): void => {
+      fiber = spawn(context, name, running, ended)
+    }
+    start(effect)
+    return Effect.addFinalizer(() => {
+      isStopping = true
+      return Fiber.interrupt(fiber)
+    })
+  })
+
+/** The children of one fiber: forked together, and stopped together. */
+export interface Children<E> {
+  readonly names: ReadonlyArray<string>
+  /** In the order of their names. */
+  readonly fibers: ReadonlyArray<Fiber.Fiber<never, E>>
+}
+
+/**
+ * Forks children of the calling fiber, each up to where it first waits. `ended` is told of every exit, and whose it was:
+ * the first one is the reason of the end.
+ */
+export const children = <E, R>(
+  names: ReadonlyArray<string>,
+  effects: ReadonlyArray<Effect.Effect<never, E, R>>,
+  ended: (index: number, exit: Exit.Exit<never, E>) => void
+): Effect.Effect<Children<E>, never, R> => {
+  const fibers: Array<Fiber.Fiber<never, E>> = []
+  let over = 0
+  // one observer for all of them: an exit is known before its observers are called
+  const told = (exit: Exit.Exit<never, E>): void => {
+    for (let i = 0; i < fibers.length; i++) {
+      if ((over & (1 << i)) !== 0 || fibers[i]!.pollUnsafe() === undefined) continue
+      over |= 1 << i
+      return ended(i, exit)
+    }
+  }
+  const fork = (index: number): Effect.Effect<Children<E>, never, R> =>
+    index === effects.length
+      ? Effect.succeed({ names, fibers })
+      : Effect.flatMap(Effect.forkChild(effects[index]!, { startImmediately: true }), (fiber) => {
+        fibers.push(fiber)
+        fiber.addObserver(told)
+        return fork(index + 1)
+      })
+  return fork(0)
+}
+
+/** Interrupts all children, and waits until the last one has ended. */
+export const stop = <E>({ fibers }: Children<E>): Effect.Effect<void> => {
+  let isOver = true
+  for (const fiber of fibers) {
+    fiber.interruptUnsafe()
+    if (fiber.pollUnsafe() === undefined) isOver = false
+  }
+  return isOver ? Effect.void : Effect.asVoid(Fiber.awaitAll(fibers))
+}
