@@ -40,9 +40,9 @@ import * as Pipeable from "effect/Pipeable"
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import type { CodecReason } from "./ConnectionError.ts"
-import { FrameTooLong } from "./ConnectionError.ts"
 import type { Decoded, Decoder } from "./internal/decoder.ts"
-import { Appender, sizeOver } from "./internal/decoder.ts"
+import { Appender } from "./internal/decoder.ts"
+import { Encoder } from "./internal/encoder.ts"
 import type { FrameDecoder, Framing, FramingOptions } from "./internal/framing.ts"
 import { integer } from "./internal/framing.ts"
 import * as Bytes from "./internal/framings/bytes.ts"
@@ -53,7 +53,6 @@ import * as LengthPrefix from "./internal/framings/lengthPrefix.ts"
 import * as Lines from "./internal/framings/lines.ts"
 import * as Varint from "./internal/framings/varint.ts"
 import { checkMsgpack, maxDepth } from "./internal/msgpack.ts"
-import { makePacker, type Packer } from "./internal/packer.ts"
 import type { Content, Payload } from "./internal/payload.ts"
 import * as Payloads from "./internal/payload.ts"
 import { utf8 } from "./internal/utf8.ts"
@@ -420,7 +419,7 @@ export const appender = <In, Out>(codec: Codec<In, Out>, options: Options = {}):
 
 /**
  * Makes the function that writes messages of a codec: wire bytes on a stream; on a transport that keeps messages apart,
- * text for text payloads and bytes for others. Holds no state. A payload over the limit fails with `FrameTooLong`.
+ * text for text payloads and bytes for others. A payload over the limit fails with `FrameTooLong`.
  *
  * @category running
  * @since 0.1.0
@@ -429,32 +428,17 @@ export const encoder = <In, Out>(
   codec: Codec<In, Out>,
   options: Options = {}
 ): (message: Out) => Result.Result<Uint8Array | string, CodecReason> => {
-  const limit = limitOf(codec, options)
-  const { framing, payload } = codec
-  const wire = options.transport === "messages"
-    ? undefined
-    : (frame: Uint8Array | string) =>
-      typeof frame !== "string"
-        ? framing.encode(frame)
-        : framing.encodeText === undefined
-        ? framing.encode(utf8(frame))
-        : framing.encodeText(frame)
-  return (message) => {
-    const frame = payload.encode(message)
-    if (Result.isFailure(frame)) return frame
-    const size = sizeOver(frame.success, limit)
-    if (size > 0) return Result.fail(new FrameTooLong({ direction: "encode", size, limit }))
-    return wire === undefined ? frame : wire(frame.success)
-  }
+  const made = encoderOf(codec, options)
+  return (message) => made.encode(message)
 }
 
 /**
- * The same for frames that are written one behind the other.
+ * The same, for connections.
  *
  * @internal
  */
-export const packer = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Packer<Out> =>
-  makePacker(codec.framing, codec.payload, limitOf(codec, options))
+export const encoderOf = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Encoder<Out> =>
+  new Encoder(codec.framing, codec.payload, limitOf(codec, options), options.transport !== "messages")
 
 /**
  * Writes one message as the bytes of a stream. Use `encoder` for many.

@@ -1,30 +1,39 @@
 /**
  * One live conversation with one peer, owned by a scope.
  *
- * A fiber of its own reads and decides why the conversation ended: whatever else finds an end, its pings, its deadlines,
- * its writer, its owner, stops that fiber with a reason, and everything is stopped and released on the way out of it. A
- * second fiber writes, while somebody has to wait for the transport. Pings and deadlines of all connections share one
- * sleep of the `Clock`, and a transport may hand over reads and take writes without waking anybody: a connection that does
- * nothing costs one fiber.
+ * Its own fiber supervises four children: a **reader** (pull, hear, decode, offer to the inbox, wait for room), a **writer**
+ * (take from the queue, write, say the last words), a **heartbeat** (follow the schedule, ping) and **deadlines** (look, sleep
+ * until the next rule could be broken, look again). The first of them to end, fail or die decides why the conversation ended;
+ * the others are interrupted and awaited, and the transport is released. `fibers` shows them at work.
  *
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Result from "effect/Result"
+import type * as Schedule from "effect/Schedule"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
-import type { Heartbeat } from "./Heartbeat.ts"
-import { type Internals, TypeId } from "./internal/connection/internals.ts"
-import { limitsOf } from "./internal/deadlines.ts"
-import { Live } from "./internal/live.ts"
-import type { Frame } from "./internal/outbox.ts"
-import { boundsOf, type Shared, type Snapshot, type Way, type Wire } from "./internal/shared.ts"
+import type { Beat, Heartbeat } from "./Heartbeat.ts"
+import { acts, type Opener, releaseWith, start } from "./internal/connection/conversation.ts"
+import { Handle } from "./internal/connection/handle.ts"
+import { type FiberReport, type Internals, TypeId } from "./internal/connection/internals.ts"
+import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./internal/connection/options.ts"
+import type { Element } from "./internal/connection/outbox.ts"
+import { ShortCuts } from "./internal/connection/shortCuts.ts"
+import { Conversation } from "./internal/connection/state.ts"
+import type { Frame } from "./internal/encoder.ts"
+import { timersOf } from "./internal/scheduling/timers.ts"
+import { turnsOf } from "./internal/scheduling/turns.ts"
 import { type Attachable, attachable, type Transport, transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
 
@@ -44,11 +53,8 @@ export {
 } from "./internal/transport.ts"
 export type { Transport } from "./internal/transport.ts"
 
-export {
-  /** @internal */
-  takeId
-} from "./internal/live.ts"
-export type { Snapshot, Wire } from "./internal/shared.ts"
+export type { FiberReport } from "./internal/connection/internals.ts"
+export type { Snapshot, Wire } from "./internal/connection/options.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -140,6 +146,12 @@ export interface Options<in out In, in out Out> {
   readonly codec: Codec.Codec<In, Out>
   /** How to ping, and what a pong looks like. Without one, only `silence` and TCP keep-alive notice a dead peer. */
   readonly heartbeat?: Heartbeat<In, Out> | undefined
+  /**
+   * When to ping, by a schedule that is told how the last pings went. Default `Heartbeat.steady`: what `pingEvery` and
+   * `pingJitter` of the policy say. See `Heartbeat.adaptive`. A schedule that ends, fails or dies is replaced by the
+   * default, with one line in the log.
+   */
+  readonly pings?: Schedule.Schedule<unknown, Beat, unknown> | undefined
   /** A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`. */
   readonly policy?: Policy.Policy | Policy.Patch | undefined
   /**
@@ -163,27 +175,26 @@ export interface Options<in out In, in out Out> {
 const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
   const policy = Policy.make(options.policy)
   const way = (transport: "stream" | "messages"): Way<Out> => {
-    const wire: Wire<Out> = { encode: Codec.encoder(options.codec, { maxFrame: policy.maxFrame, transport }) }
-    const packer = transport === "stream" ? Codec.packer(options.codec, { maxFrame: policy.maxFrame }) : undefined
+    const encoder = Codec.encoderOf(options.codec, { maxFrame: policy.maxFrame, transport })
+    const wire: Wire<Out> = { encode: (message) => encoder.encode(message) }
     const { goodbye } = options
-    if (goodbye === undefined) return { wire, packer, goodbye: () => undefined }
+    if (goodbye === undefined) return { encoder, wire, goodbye: () => undefined }
     if (typeof goodbye === "function") {
       const encode = (reason: ConnectionError.Reason) =>
         wire.encode((goodbye as (reason: ConnectionError.Reason) => Out)(reason))
-      return { wire, packer, goodbye: (reason) => Result.getOrUndefined(encode(reason)) }
+      return { encoder, wire, goodbye: (reason) => Result.getOrUndefined(encode(reason)) }
     }
     const encoded = wire.encode(goodbye)
     if (Result.isFailure(encoded)) throw ConnectionError.make(encoded.failure)
-    return { wire, packer, goodbye: () => encoded.success }
+    return { encoder, wire, goodbye: () => encoded.success }
   }
   return {
     codec: options.codec,
     transport: options.transport,
     heartbeat: options.heartbeat,
+    pings: options.pings,
     farewell: options.farewell,
-    policy,
-    limits: limitsOf(policy),
-    bounds: boundsOf(policy),
+    terms: termsOf(policy),
     stream: way("stream"),
     messages: way("messages")
   }
@@ -241,39 +252,67 @@ export const make: {
   return open(args[0] as Socket.Socket, share(args[1] as Options<unknown, unknown>)) as never
 }
 
-const open = <In, Out>(
-  socket: Socket.Socket,
-  shared: Shared<In, Out>
-): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope> => {
-  const transport = transportOf(socket)
-  const there = attachable(socket, transport)
-  // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
-  return there === undefined
-    ? Effect.uninterruptibleMask((restore) => opening(socket, transport, shared, restore))
-    : Effect.uninterruptible(Effect.contextWith((context) => attach(there, shared, context)))
-}
-
 const decoderFor = <In, Out>(shared: Shared<In, Out>, messages: boolean) =>
   Codec.appender(shared.codec, {
-    maxFrame: shared.policy.maxFrame,
+    maxFrame: shared.terms.policy.maxFrame,
     transport: messages ? "messages" : "stream"
   })
+
+let nextId = 0
+
+/**
+ * The next id, for what is shown beside connections without being made here (HTTP).
+ *
+ * @internal
+ */
+export const takeId = (): number => ++nextId
+
+/** What a connection has before its transport is open: the codec, the heartbeat and their like are anybody's code. */
+interface Prepared<In, Out> {
+  readonly shared: Shared<In, Out>
+  readonly context: Context.Context<Scope.Scope>
+  readonly transport: Transport
+  readonly messages: boolean
+  readonly decoder: ReturnType<typeof decoderFor<In, Out>>
+  readonly queue: Queue.Queue<Element, Failure>
+}
+
+/** Starts the conversation over a transport that is open. A throw is that of the heartbeat's `reader`. */
+const converse = <In, Out>(
+  { context, ...prepared }: Prepared<In, Out>,
+  opener: Opener,
+  writer: Socket.Writer,
+  pull: Socket.Reader["pull"]
+): Conversation<In, Out> => {
+  const c = new Conversation({
+    ...prepared,
+    id: takeId(),
+    acts,
+    context,
+    writer,
+    clock: Context.get(context, Clock.Clock),
+    turns: turnsOf(Context.get(context, Scheduler.Scheduler)),
+    timers: timersOf(context),
+    ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
+    direct: Context.get(context, ShortCuts)
+  })
+  start(c, pull, opener)
+  return c
+}
+
+const owned = <In, Out>(c: Conversation<In, Out>, scope: Scope.Scope): Effect.Effect<Connection<In, Out>> =>
+  Effect.as(Scope.addFinalizerExit(scope, (exit) => releaseWith(c, exit)), new Handle(c))
 
 /** One that is connected already: there is nothing to wait for, and nothing for a scope to own but the connection. */
 const attach = <In, Out>(
   transport: Attachable,
-  shared: Shared<In, Out>,
-  context: Context.Context<Scope.Scope>
+  prepared: Prepared<In, Out>
 ): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope> => {
-  const messages = hasMessages(transport, shared.transport, context)
-  // before anything is open: the framing of a codec is anybody's code
-  const decoder = decoderFor(shared, messages)
   const failure = transport.attach()
   if (failure !== undefined) return Effect.fail(ConnectionError.fromSocketError(failure))
   try {
-    const live = new Live(shared, context, transport, messages, decoder, transport, transport)
-    live.start(transport.pull)
-    return Effect.as(Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => live.release(exit)), live)
+    const c = converse(prepared, transport, transport, transport.pull)
+    return owned(c, Context.get(prepared.context, Scope.Scope))
   } catch (defect) {
     transport.detach()
     throw defect
@@ -282,16 +321,10 @@ const attach = <In, Out>(
 
 const opening = Effect.fnUntraced(function*<In, Out>(
   socket: Socket.Socket,
-  transport: Transport,
-  shared: Shared<In, Out>,
+  prepared: Prepared<In, Out>,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Effect.fn.Return<Connection<In, Out>, Failure, Scope.Scope> {
-  const { limits } = shared
-  const context = yield* Effect.context<Scope.Scope>()
-  const scope = Context.get(context, Scope.Scope)
-  const messages = hasMessages(transport, shared.transport, context)
-  // before anything is open: the framing of a codec is anybody's code
-  const decoder = decoderFor(shared, messages)
+  const { open } = prepared.shared.terms.limits
   // closed when the conversation ends, which may be long before the user's scope closes
   const transportScope = Scope.makeUnsafe()
 
@@ -301,28 +334,54 @@ const opening = Effect.fnUntraced(function*<In, Out>(
 
   const { pull } = yield* Scope.provide(socket.reader, transportScope).pipe(
     Effect.mapError(ConnectionError.fromSocketError),
-    limits.open === Infinity ? (self) => self : Effect.timeoutOrElse({
-      duration: limits.open,
-      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit: limits.open })))
+    open === Infinity ? (self) => self : Effect.timeoutOrElse({
+      duration: open,
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit: open })))
     }),
     restore,
     orRelease
   )
 
-  // in the transport's scope: releasing it half-closes, and the last words come after the writing fiber has ended
-  const live = yield* Scope.provide(socket.writer, transportScope).pipe(
-    // a heartbeat that throws when its reader is made is anybody's code, too
-    Effect.map((writer) => {
-      const made = new Live(shared, context, transport, messages, decoder, transportScope, writer)
-      made.start(pull)
-      return made
-    }),
+  // in the transport's scope: releasing it half-closes, and the last words come after the writer has ended
+  const c = yield* Scope.provide(socket.writer, transportScope).pipe(
+    Effect.map((writer) => converse(prepared, transportScope, writer, pull)),
     orRelease
   )
   // runs before the transport is released: finalizers run last in, first out
-  yield* Scope.addFinalizerExit(scope, (exit) => live.release(exit))
-  return live
+  return yield* owned(c, Context.get(prepared.context, Scope.Scope))
 })
+
+const open = <In, Out>(
+  socket: Socket.Socket,
+  shared: Shared<In, Out>
+): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope> =>
+  // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
+  Effect.uninterruptibleMask((restore) =>
+    Effect.contextWith((context: Context.Context<Scope.Scope>) =>
+      Effect.flatMap(Queue.unbounded<Element, Failure>(), (queue) => {
+        const transport = transportOf(socket)
+        const messages = hasMessages(transport, shared.transport, context)
+        const decoder = decoderFor(shared, messages)
+        const prepared: Prepared<In, Out> = { shared, context, transport, messages, decoder, queue }
+        const there = attachable(socket, transport)
+        return there === undefined ? opening(socket, prepared, restore) : attach(there, prepared)
+      })
+    )
+  )
+
+/**
+ * The fibers of a connection, for diagnosis: its own, always the four under it, and the handler where a `Server` serves it.
+ *
+ * **Details**
+ *
+ * The fibers are live: interrupting one ends the connection. Where a transport reads and writes in the event loop's own
+ * events, most work is done by a short cut while the fiber stands by, and `direct` counts it.
+ *
+ * @category diagnosis
+ * @since 0.1.0
+ */
+export const fibers = <In, Out>(self: Connection<In, Out>): Effect.Effect<ReadonlyArray<FiberReport>> =>
+  Effect.sync(() => self[TypeId].fibers)
 
 /**
  * What `wrap` can replace: everything a connection does, but not what it is.

@@ -5,7 +5,11 @@
  *
  * @since 0.1.0
  */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
 import type { Advice, Reason } from "./ConnectionError.ts"
 
 /**
@@ -124,3 +128,108 @@ export const make = <In, Out>(options: {
   readonly ping: (token: number) => Out
   readonly read: (message: In) => Signal<Out> | undefined
 }): Heartbeat<In, Out> => ({ ping: options.ping, reader: () => options.read })
+
+/**
+ * What a schedule of pings is told at each step, which is asked how long to wait before the next ping.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Beat {
+  /** `Policy.pingEvery` as it is now, in milliseconds. */
+  readonly every: number
+  /** `Policy.pingJitter` as it is now. */
+  readonly jitter: number
+  /** How many pings were sent before the interval that is asked for: 0 for the first one. */
+  readonly count: number
+  /** How many of the pings before the last one have no pong. More than 0: the link, or the peer, missed one. */
+  readonly unanswered: number
+  /** The smoothed round-trip time in milliseconds, once a pong came. */
+  readonly rtt: number | undefined
+  /** How long ago the peer was last heard, in milliseconds. */
+  readonly quietFor: number
+}
+
+/** The first of these is shorter, so that connections which opened together do not ping in step. */
+const jittered = ({ every, jitter }: Beat) =>
+  Effect.map(Random.Random, (random) => Math.round(every * (1 - jitter * random.nextDoubleUnsafe())))
+
+const step = (millis: number): [Duration.Duration, Duration.Duration] => {
+  const duration = Duration.millis(millis)
+  return [duration, duration]
+}
+
+/**
+ * The default schedule of pings: every `Policy.pingEvery`, the first one up to `Policy.pingJitter` early.
+ *
+ * **When to use**
+ *
+ * As a part of a schedule of your own (`Schedule.min([Heartbeat.steady, ...])`); a connection uses it anyway.
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const steady: Schedule.Schedule<Duration.Duration, Beat> = Schedule.fromStep(
+  Effect.succeed((_now: number, beat: Beat) =>
+    beat.count === 0 ? Effect.map(jittered(beat), step) : Effect.succeed(step(beat.every))
+  )
+)
+
+/**
+ * A schedule of pings that lengthens while they are answered and shortens after a miss: for mobile links, where each ping
+ * wakes a radio for seconds, and where the longest interval that the network's address translation bears is not known.
+ *
+ * **Details**
+ *
+ * The first interval is `Policy.pingEvery` within `min` and `max`, with its jitter. Each interval whose ping was answered
+ * makes the next one longer by `growth` (default 1.5), up to `max`; a ping that has no pong when the next one is due makes
+ * it half as long, down to `min`. A cellular network that forgets a connection after 4 to 30 minutes is found in a few
+ * steps.
+ *
+ * **Gotchas**
+ *
+ * `Policy.silence` has to be longer than `max`, or a healthy connection ends between two pings; and `pong` has to be on
+ * with `misses: 1` or more, or the first miss ends the connection before the interval can shorten. `pingEvery: 0` turns
+ * pings off whatever the schedule. An option that makes no sense (`min` over `max`, `growth` under 1, `min` of 0) throws a
+ * `RangeError` that names it.
+ *
+ * **Example** (Between one and ten minutes)
+ *
+ * ```ts
+ * import { Codec, Connection, Heartbeat, Policy } from "holdfast"
+ *
+ * const chat = Connection.make({
+ *   codec: Codec.lines(),
+ *   heartbeat: Heartbeat.text("ping", "pong"),
+ *   pings: Heartbeat.adaptive({ min: "1 minute", max: "10 minutes" }),
+ *   policy: Policy.make({ silence: "25 minutes", pong: "30 seconds", misses: 2 }, Policy.mobile)
+ * })
+ * ```
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const adaptive = (options: {
+  readonly min: Duration.Input
+  readonly max: Duration.Input
+  readonly growth?: number | undefined
+}): Schedule.Schedule<Duration.Duration, Beat> => {
+  const min = Duration.toMillis(options.min)
+  const max = Duration.toMillis(options.max)
+  const growth = options.growth ?? 1.5
+  if (!(min > 0)) throw new RangeError("min must be more than 0")
+  if (!(max >= min)) throw new RangeError("max must not be less than min")
+  if (!(growth >= 1)) throw new RangeError("growth must be at least 1")
+  const within = (millis: number): number => Math.min(max, Math.max(min, millis))
+  return Schedule.fromStep(Effect.sync(() => {
+    let interval: number | undefined
+    return (_now: number, beat: Beat) => {
+      if (interval === undefined || beat.count === 0) {
+        interval = within(beat.every)
+        return Effect.map(jittered({ ...beat, every: interval }), step)
+      }
+      interval = within(beat.unanswered > 0 ? interval / 2 : interval * growth)
+      return Effect.succeed(step(Math.round(interval)))
+    }
+  }))
+}

@@ -13,7 +13,7 @@ import * as Scope from "effect/Scope"
 import type { Connection, Snapshot, Wire } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import { TypeId } from "./internal/connection/internals.ts"
-import type { Frame } from "./internal/outbox.ts"
+import type { Frame } from "./internal/encoder.ts"
 
 /**
  * One registered connection and the names it goes by.

@@ -423,7 +423,7 @@ describe("what breaks in somebody else's code", () => {
       yield* bad.send("boom\n")
       yield* good.send("fine\n")
       const error = yield* Effect.flip(a.receive)
-      assert.strictEqual(error.reason._tag, "TransportFailed")
+      assert.strictEqual(error.reason._tag, "Defect")
       assert.include(error.message, "boom")
       assert.strictEqual(yield* b.receive, "fine")
       yield* bad.released
@@ -650,6 +650,8 @@ describe("a WebSocket", () => {
       yield* peer.send("12345", "123456")
       assert.strictEqual(yield* c.receive, "12345")
       assert.deepInclude((yield* Effect.flip(c.receive)).reason, { _tag: "FrameTooLong", size: 6, limit: 5 })
+      // an answer to the message before it leaves first
+      yield* Effect.flip(c.closed)
       assert.deepInclude(yield* peer.finished, { code: 1009 })
     }))
 
@@ -842,7 +844,8 @@ describe("interrupted at every yield point", () => {
             assert.strictEqual(sleeping(), 0)
             assert.strictEqual(owned, 0)
           } else {
-            assert.strictEqual(sleeping(), 1)
+            // one for the heartbeat and the deadlines, or two where the heartbeat yielded before its first sleep
+            assert.include([1, 2], sleeping())
             // the close
             assert.strictEqual(owned, 1)
           }

@@ -774,8 +774,8 @@ describe("Heartbeat", () => {
     }
     const cases: ReadonlyArray<readonly [string, Heartbeat.Heartbeat<string, string>, ConnectionError.Reason["_tag"]]> =
       [
-        ["ping throws", { ...text, ping: boom }, "TransportFailed"],
-        ["read throws", { ...text, reader: () => boom }, "TransportFailed"],
+        ["ping throws", { ...text, ping: boom }, "Defect"],
+        ["read throws", { ...text, reader: () => boom }, "Defect"],
         ["a ping cannot be encoded", { ...text, ping: () => "two\nlines" }, "InvalidMessage"],
         ["a pong cannot be encoded", {
           ...text,

@@ -63,6 +63,17 @@ export interface Framing {
   readonly encodeText?: (payload: string) => Result.Result<Uint8Array, CodecReason>
 }
 
+const trusted = new WeakSet<Framing>()
+
+/** A framing of this library, which writes what it announced and may be given the memory of others to write into. */
+export const ours = (framing: Framing): Framing => {
+  trusted.add(framing)
+  return framing
+}
+
+/** Whether a framing is one of this library. */
+export const isOurs = (framing: Framing): boolean => trusted.has(framing)
+
 /**
  * What every framing can be told.
  *

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Scheduler from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { timersOf } from "../../src/internal/scheduling/timers.ts"
 import { countingClock } from "../support/countingClock.ts"
@@ -12,8 +13,9 @@ const settle = Effect.gen(function*() {
 /** The timers of the clock of this test, and how many sleeps of it are in progress. */
 const make = Effect.gen(function*() {
   const { clock, sleeping } = yield* countingClock
-  const timers = timersOf(clock, yield* Scheduler.Scheduler)
-  assert.strictEqual(timersOf(clock, yield* Scheduler.Scheduler), timers)
+  const context = Context.add(yield* Effect.context<never>(), Clock.Clock, clock)
+  const timers = timersOf(context)
+  assert.strictEqual(timersOf(context), timers)
   const done: Array<string> = []
   const at = (millis: number, name: string) => timers.at(millis, () => done.push(`${name} at ${timers.now() - start}`))
   const start = timers.now()

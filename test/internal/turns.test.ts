@@ -45,18 +45,23 @@ describe("turns", () => {
     assert.strictEqual(rounds, 8)
   })
 
-  it("a task that throws takes no other with it, and what comes later comes in its order", () => {
+  it("B101 the owner of a task that throws is told; it takes no other with it, and what comes later comes in its order", () => {
     const { due, scheduler, turn } = make()
     const turns = turnsOf(scheduler)
     const order: Array<string> = []
     turns.scheduleTask(() => turns.scheduleTask(() => order.push("c")))
-    turns.scheduleTask(() => {
-      throw new Error("no")
+    const thrown = new Error("no")
+    const told: Array<unknown> = []
+    turns.scheduleTask({
+      run: () => {
+        throw thrown
+      },
+      failed: (defect) => told.push(defect)
     })
     turns.scheduleTask(() => order.push("b"))
-    assert.throws(turn, "no")
-    assert.strictEqual(due.length, 1)
     turn()
+    assert.deepStrictEqual(told, [thrown])
+    assert.strictEqual(due.length, 0)
     assert.deepStrictEqual(order, ["b", "c"])
   })
 

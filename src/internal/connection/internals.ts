@@ -1,10 +1,34 @@
 /** What the library needs of a connection and its users do not: one symbol, so that a wrapped connection has it too. */
-import type { Frame } from "../outbox.ts"
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type { Frame } from "../encoder.ts"
 
 export const TypeId = "~holdfast/Connection"
 
 /** The states of a connection, from its opening to its end. */
 export type State = "open" | "draining" | "closing" | "ended"
+
+/**
+ * What one fiber of a connection does.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FiberReport {
+  /** `connection`: its own fiber, the parent of the four; `handler`: that of a `Server`. */
+  readonly name: "connection" | "reader" | "writer" | "heartbeat" | "deadlines" | "handler"
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  /**
+   * `waiting`: for the next read, something to write, its next ping or look. `paused`: reads nothing, because nothing is
+   * received. `parked`: has nothing to wait for, such as a heartbeat that is off. `working`: none of these.
+   */
+  readonly state: "waiting" | "working" | "paused" | "parked" | "ended"
+  readonly exit: Exit.Exit<unknown, unknown> | undefined
+  /** How often the fiber itself worked: reads, writes, pings, looks at the deadlines. */
+  readonly worked: number
+  /** How often its work was done by a short cut, in the event that called for it, while the fiber stood by. */
+  readonly direct: number
+}
 
 export interface Internals {
   /** The state alone, without the cost of a snapshot. */
@@ -33,4 +57,7 @@ export interface Internals {
    * stops its handler with it; one callback costs less than the fibers of a race.
    */
   readonly onGone: (watcher: () => void) => void
+  /** The fiber of a server that handles it. */
+  readonly handledBy: (fiber: Fiber.Fiber<unknown, unknown>) => void
+  readonly fibers: ReadonlyArray<FiberReport>
 }

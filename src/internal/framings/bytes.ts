@@ -1,8 +1,9 @@
 /** No framing: chunks as they come, cut where they are over the limit. */
 import * as Result from "effect/Result"
 import type { Framing } from "../framing.ts"
+import { ours } from "../framing.ts"
 
-export const bytes: Framing = {
+export const bytes: Framing = ours({
   name: "bytes",
   skips: false,
   decoder: (limit) => ({
@@ -15,4 +16,4 @@ export const bytes: Framing = {
     }
   }),
   encode: Result.succeed
-}
+})

@@ -2,14 +2,14 @@
 import * as Result from "effect/Result"
 import { InvalidMessage } from "../../ConnectionError.ts"
 import type { Framing, FramingOptions } from "../framing.ts"
-import { integer, tooLongOf } from "../framing.ts"
+import { integer, ours, tooLongOf } from "../framing.ts"
 import { endOf, marked, withMark } from "./marked.ts"
 
 export const delimiter = (mark: Uint8Array, options: FramingOptions): Framing => {
   integer("delimiter length", mark.length, 1)
   const own = mark.slice()
   const policy = tooLongOf(options)
-  return {
+  return ours({
     name: "delimiter",
     skips: policy.skips,
     decoder: (limit) => marked(own, false, limit, policy),
@@ -22,5 +22,5 @@ export const delimiter = (mark: Uint8Array, options: FramingOptions): Framing =>
           new InvalidMessage({ direction: "encode", format: "a delimited frame", detail: "it contains the delimiter" })
         )
     }
-  }
+  })
 }

@@ -2,7 +2,7 @@
 import * as Result from "effect/Result"
 import { FrameTooLong } from "../../ConnectionError.ts"
 import type { Framing, FramingOptions } from "../framing.ts"
-import { integer, oneOf, tooLongOf } from "../framing.ts"
+import { integer, oneOf, ours, tooLongOf } from "../framing.ts"
 import { type Header, refuse, sized } from "./sized.ts"
 
 /**
@@ -109,7 +109,7 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
     }
   }
 
-  return {
+  return ours({
     name: "lengthPrefix",
     skips: policy.skips,
     decoder(limit) {
@@ -143,5 +143,5 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
         if (!plain) target.fill(0, at, at + strip)
         writeLength(strip + payload.length - size - adjustment, target, at)
       }
-  }
+  })
 }

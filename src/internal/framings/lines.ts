@@ -3,7 +3,7 @@ import * as Result from "effect/Result"
 import type { CodecReason, FrameTooLong } from "../../ConnectionError.ts"
 import { InvalidMessage } from "../../ConnectionError.ts"
 import type { FrameDecoder, Framing, FramingOptions, TooLong } from "../framing.ts"
-import { tooLongOf } from "../framing.ts"
+import { ours, tooLongOf } from "../framing.ts"
 import { notText, textOf, utf8 } from "../utf8.ts"
 import { CR, LF, marked, withMark } from "./marked.ts"
 
@@ -79,7 +79,7 @@ export const lines = (options: FramingOptions & { readonly crlf?: boolean | unde
   const policy = tooLongOf(options)
   const ending = options.crlf === true ? "\r\n" : "\n"
   const mark = utf8(ending)
-  return {
+  return ours({
     name: "lines",
     skips: policy.skips,
     decoder: (limit) => decoder(limit, policy),
@@ -89,5 +89,5 @@ export const lines = (options: FramingOptions & { readonly crlf?: boolean | unde
         : Result.succeed(withMark(payload, mark)),
     encodeText: (payload) =>
       payload.includes("\n") || payload.endsWith("\r") ? notLine() : Result.succeed(utf8(payload + ending))
-  }
+  })
 }

@@ -1,7 +1,7 @@
 /** Frames that start with their length as a varint. */
 import * as Result from "effect/Result"
 import type { Framing, FramingOptions } from "../framing.ts"
-import { tooLongOf } from "../framing.ts"
+import { ours, tooLongOf } from "../framing.ts"
 import { type Header, sized } from "./sized.ts"
 
 /** 64 bits, 7 to a byte. */
@@ -9,7 +9,7 @@ const mostVarint = 10
 
 export const varint = (options: FramingOptions): Framing => {
   const policy = tooLongOf(options)
-  return {
+  return ours({
     name: "varint",
     skips: policy.skips,
     decoder(limit) {
@@ -56,5 +56,5 @@ export const varint = (options: FramingOptions): Framing => {
       frame.set(payload, size)
       return Result.succeed(frame)
     }
-  }
+  })
 }

@@ -1,12 +1,14 @@
 /** Timers that share one sleep of the clock: what ten thousand connections wait for costs no fiber each. */
-import type * as Clock from "effect/Clock"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import * as Scheduler from "effect/Scheduler"
 import { type Due, Heap } from "./heap.ts"
-import { type Task, turnsOf } from "./turns.ts"
+import { log, spawn } from "./supervised.ts"
+import { perform, type Task, turnsOf } from "./turns.ts"
 
 /** A clock that can do something at a time without a fiber that sleeps. What it gives back calls it off. */
 export const Alarm = "~holdfast/Alarm"
@@ -19,6 +21,9 @@ interface Sleeping {
   readonly at: number
   end: (() => void) | undefined
 }
+
+/** Sleeps, then calls `wake`: with the exit of what should have slept, where that did not. Returns what calls it off. */
+type Sleep = (millis: number, wake: (exit: Exit.Exit<void>) => void) => () => void
 
 /** Something to do at a time. */
 export class Timer implements Due {
@@ -57,6 +62,9 @@ const jump = 5_000
 // so many timers that were called off are not worth looking at
 const fewCancelled = 1000
 
+// a clock that fails so often in a row is not going to wake up anything
+const mostFailures = 3
+
 /**
  * Timers run in the order of their times, those of one time in the order they were set. What one runs must not throw.
  * Times are milliseconds of `now`.
@@ -65,7 +73,8 @@ export class Timers {
   readonly now: () => number
   private readonly clock: Clock.Clock
   private readonly post: (task: () => void) => void
-  private readonly sleep: (millis: number, wake: () => void) => () => void
+  private readonly context: Context.Context<never>
+  private readonly sleep: Sleep
   private heap = new Heap<Timer>()
   private order = 0
   // of those in the heap, how many were called off
@@ -75,27 +84,24 @@ export class Timers {
   private ringing = false
   private posted = false
   private wallOffset = 0
+  // sleeps in a row that ended with a failure
+  private failures = 0
   /** While timers run: by how many milliseconds this wake-up came late. A process that stood still sees it here. */
   late = 0
 
-  /** `post` does something in a task of its own, soon. */
+  /** `post` does something in a task of its own, soon. `context`: the scheduler, and who is told of failures. */
   constructor(
     clock: Clock.Clock,
-    scheduler: Scheduler.Scheduler,
+    context: Context.Context<never>,
     now: () => number,
     post: (task: () => void) => void
   ) {
     this.now = now
     this.clock = clock
     this.post = post
-    const runFork = Effect.runForkWith(Context.make(Scheduler.Scheduler, scheduler))
-    this.sleep = (clock as Alarmed)[Alarm] ?? ((millis, wake) => {
-      const fiber = runFork(clock.sleep(Duration.millis(millis)))
-      fiber.addObserver((exit) => {
-        if (Exit.isSuccess(exit)) wake()
-      })
-      return () => fiber.interruptUnsafe()
-    })
+    this.context = context
+    const alarm = (clock as Alarmed)[Alarm]
+    this.sleep = alarm === undefined ? this.inFiber : (millis, wake) => alarm(millis, () => wake(Exit.void))
   }
 
   /** Does something at a time; where that has come, in a task of its own, or after those that are running. */
@@ -105,6 +111,18 @@ export class Timers {
     this.heap.push(timer)
     this.arm()
     return timer
+  }
+
+  private readonly inFiber: Sleep = (millis, wake) => {
+    let isWanted = true
+    const sleep = this.clock.sleep(Duration.millis(millis))
+    const fiber = spawn(this.context, "shared wake-up", sleep, (exit) => {
+      if (isWanted) wake(exit)
+    })
+    return () => {
+      isWanted = false
+      fiber.interruptUnsafe()
+    }
   }
 
   /** @internal */
@@ -129,9 +147,27 @@ export class Timers {
     if (earliest !== undefined && earliest.at <= now + millis) return
     const alarm: Sleeping = { at: now + millis, end: undefined }
     this.alarms.push(alarm)
-    alarm.end = this.sleep(millis, () => {
+    alarm.end = this.sleep(millis, (exit) => {
       this.alarms.splice(this.alarms.indexOf(alarm), 1)
+      if (Exit.isFailure(exit)) return this.repair(exit.cause)
+      this.failures = 0
       this.ring(alarm.at)
+    })
+  }
+
+  /**
+   * What slept was interrupted, or the clock failed: another sleep takes its place. A clock that goes on failing wakes up
+   * nothing, so each timer's owner is told.
+   */
+  private repair(cause: Cause.Cause<never>): void {
+    this.failures++
+    if (this.failures === 1) log(this.context, "the shared wake-up of timers failed and is repaired", cause)
+    if (this.failures < mostFailures) return this.ringSoon()
+    const given = this.heap
+    this.clear()
+    this.failures = 0
+    given.forEach(({ run }) => {
+      if (typeof run === "object") run.failed?.(Cause.squash(cause))
     })
   }
 
@@ -159,7 +195,14 @@ export class Timers {
     this.heap.forEach(({ run }) => {
       if (typeof run === "object") tasks.push(run)
     })
-    for (const task of tasks) task.onJump?.(now)
+    for (const task of tasks) {
+      if (task.onJump !== undefined) {
+        perform({
+          run: () => task.onJump!(now),
+          failed: (defect) => task.failed?.(defect)
+        })
+      }
+    }
   }
 
   private ring(planned: number): void {
@@ -168,24 +211,19 @@ export class Timers {
     this.ringing = true
     // what may come early is done with what is due: thousands of pings in a few wake-ups
     const crowded = this.heap.size >= crowd
-    try {
-      this.tellJump(now)
-      for (let next = this.heap.first; next !== undefined; next = this.heap.first) {
-        const { run } = next
-        if (run !== undefined && next.at - (crowded ? next.slack : 0) > now) break
-        this.heap.pop()
-        next.run = undefined
-        if (run === undefined) this.dead--
-        else if (typeof run === "function") run()
-        else run.run()
-      }
-    } finally {
-      // one that throws after all takes no other with it
-      this.ringing = false
-      this.late = 0
-      if (this.heap.size === 0) this.clear()
-      else this.arm()
+    this.tellJump(now)
+    for (let next = this.heap.first; next !== undefined; next = this.heap.first) {
+      const { run } = next
+      if (run !== undefined && next.at - (crowded ? next.slack : 0) > now) break
+      this.heap.pop()
+      next.run = undefined
+      if (run === undefined) this.dead--
+      else perform(run)
     }
+    this.ringing = false
+    this.late = 0
+    if (this.heap.size === 0) this.clear()
+    else this.arm()
   }
 
   /** Calls all of them off. */
@@ -198,17 +236,25 @@ export class Timers {
 
 const all = new WeakMap<Clock.Clock, WeakMap<Scheduler.Scheduler, Timers>>()
 
-const make = (clock: Clock.Clock, scheduler: Scheduler.Scheduler): Timers => {
+const make = (clock: Clock.Clock, scheduler: Scheduler.Scheduler, context: Context.Context<never>): Timers => {
   const turns = turnsOf(scheduler)
-  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
-  return new Timers(clock, scheduler, now, (task) => turns.scheduleTask(task))
+  // of the first context only what is needed: these timers may outlive it
+  const kept = Context.make(Scheduler.Scheduler, scheduler).pipe(
+    Context.add(Logger.CurrentLoggers, Context.get(context, Logger.CurrentLoggers))
+  )
+  return new Timers(clock, kept, monotonic(clock), (task) => turns.scheduleTask(task))
 }
 
-/** The timers of a clock. */
-export const timersOf = (clock: Clock.Clock, scheduler: Scheduler.Scheduler): Timers => {
+/** Milliseconds of the monotonic clock. */
+export const monotonic = (clock: Clock.Clock) => (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+
+/** The timers of the clock and the scheduler of a context. */
+export const timersOf = (context: Context.Context<never>): Timers => {
+  const clock = Context.get(context, Clock.Clock)
+  const scheduler = Context.get(context, Scheduler.Scheduler)
   let ofClock = all.get(clock)
   if (ofClock === undefined) all.set(clock, ofClock = new WeakMap())
   let timers = ofClock.get(scheduler)
-  if (timers === undefined) ofClock.set(scheduler, timers = make(clock, scheduler))
+  if (timers === undefined) ofClock.set(scheduler, timers = make(clock, scheduler, context))
   return timers
 }

@@ -1,5 +1,8 @@
 /** Tasks of all connections together: one turn of the event loop for all that is due, not one for each fiber. */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import type * as Scheduler from "effect/Scheduler"
+import { log } from "./supervised.ts"
 
 // what a task wakes is done in the same turn, but the event loop is not kept from its sockets
 const mostRounds = 4
@@ -10,8 +13,21 @@ const lot = 64
 /** Something to do; what is done again and again is one object, and no closure each time. */
 export interface Task {
   readonly run: () => void
+  /** The owner, told what `run` threw; without one that is logged. Must not throw. */
+  readonly failed?: (defect: unknown) => void
   /** Called when the wall clock has jumped while this was waiting for its time. Must not throw. */
   readonly onJump?: (now: number) => void
+}
+
+/** Runs a task; its owner is told of a throw. */
+export const perform = (task: Task | (() => void)): void => {
+  try {
+    if (typeof task === "function") task()
+    else task.run()
+  } catch (defect) {
+    if (typeof task === "object" && task.failed !== undefined) task.failed(defect)
+    else log(Context.empty(), "a task of the event loop failed", Cause.die(defect))
+  }
 }
 
 /**
@@ -49,26 +65,15 @@ export class Turns {
   }
 
   private readonly run = (): void => {
-    let tasks: typeof this.tasks = []
-    let at = 0
     this.running = true
-    try {
-      for (let round = 0; round < mostRounds && this.tasks.length > 0; round++) {
-        tasks = this.tasks
-        this.tasks = []
-        for (at = 0; at < tasks.length;) {
-          const task = tasks[at++]!
-          if (typeof task === "function") task()
-          else task.run()
-        }
-      }
-    } finally {
-      this.running = false
-      // a task that throws takes no other with it
-      if (at < tasks.length) this.tasks = tasks.slice(at).concat(this.tasks)
-      this.scheduled = this.tasks.length > 0
-      if (this.scheduled) this.dispatcher.scheduleTask(this.run, 0)
+    for (let round = 0; round < mostRounds && this.tasks.length > 0; round++) {
+      const { tasks } = this
+      this.tasks = []
+      for (const task of tasks) perform(task)
     }
+    this.running = false
+    this.scheduled = this.tasks.length > 0
+    if (this.scheduled) this.dispatcher.scheduleTask(this.run, 0)
   }
 }
 

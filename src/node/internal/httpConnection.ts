@@ -11,7 +11,7 @@ import { type Internals, TypeId } from "../../internal/connection/internals.ts"
 import { InvalidPolicy, type Policy } from "../../Policy.ts"
 import * as Address from "./address.ts"
 import { longestTimer } from "./options.ts"
-import { linger, unsent } from "./stream.ts"
+import { linger, noop, unsent } from "./stream.ts"
 
 /** What the connections of one server share. Limits are milliseconds, and 0 is none. */
 export interface Settings {
@@ -68,6 +68,8 @@ export class HttpConnection implements Internals {
   readonly untouched = 0
   readonly overdue = 0
   readonly offerNow = undefined
+  readonly fibers = []
+  readonly handledBy = noop
   private watchers: Array<() => void> = []
   private endedAt: number | undefined
   private requests = 0

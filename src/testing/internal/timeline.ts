@@ -1,5 +1,6 @@
 /** What happens when: the timers and one queue of tasks for a whole network, on any `Clock`. */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
@@ -25,7 +26,7 @@ export class Timeline {
     this.dispatcher = dispatcher
     const origin = clock.monotonicTimeNanosUnsafe()
     this.now = () => Number(clock.monotonicTimeNanosUnsafe() - origin) / 1_000_000
-    this.timers = new Timers(clock, scheduler, this.now, (task) => this.post(task))
+    this.timers = new Timers(clock, Context.make(Scheduler.Scheduler, scheduler), this.now, (task) => this.post(task))
   }
 
   static readonly make: Effect.Effect<Timeline, never, Scope.Scope> = Effect.gen(function*() {

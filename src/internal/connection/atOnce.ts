@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
-import type { ConnectionError } from "../ConnectionError.ts"
+import type { ConnectionError } from "../../ConnectionError.ts"
 
 /** An iterator that has ended, with what it returned. */
 export class Done<A> implements Effect.EffectIterator<Effect.Effect<A>> {

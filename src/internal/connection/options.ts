@@ -1,12 +1,12 @@
 /** What connections of one `make` have in common, and what each of them looks like. */
+import * as Duration from "effect/Duration"
 import type * as Result from "effect/Result"
-import type { Codec } from "../Codec.ts"
-import type * as ConnectionError from "../ConnectionError.ts"
-import type { Heartbeat } from "../Heartbeat.ts"
-import type * as Policy from "../Policy.ts"
-import type { Limits } from "./deadlines.ts"
-import type { Bounds, Frame } from "./outbox.ts"
-import type { Packer } from "./packer.ts"
+import type * as Schedule from "effect/Schedule"
+import type { Codec } from "../../Codec.ts"
+import type * as ConnectionError from "../../ConnectionError.ts"
+import type { Beat, Heartbeat } from "../../Heartbeat.ts"
+import type { Policy } from "../../Policy.ts"
+import type { Encoder, Frame } from "../encoder.ts"
 
 /**
  * What a connection looks like at one moment. Times are milliseconds of the `Clock`, sizes are bytes.
@@ -58,29 +58,72 @@ export interface Wire<in Out> {
   readonly encode: (message: Out) => Result.Result<Frame, ConnectionError.CodecReason>
 }
 
+/** The durations of a policy in milliseconds; what is off is `Infinity`. */
+export interface Limits {
+  readonly open: number
+  readonly handshake: number
+  readonly pingEvery: number
+  readonly pong: number
+  readonly misses: number
+  // the one where off is 0: no ping comes too early
+  readonly minPingEvery: number
+  readonly silence: number
+  readonly writeStall: number
+  readonly frame: number
+  readonly idle: number
+  readonly maxAge: number
+  // for these three 0 means "at once"
+  readonly maxAgeGrace: number
+  readonly halfClose: number
+  readonly drain: number
+}
+
+const limitsOf = (policy: Policy): Limits => {
+  const millis = Duration.toMillis
+  const orOff = (duration: Duration.Duration) => millis(duration) || Infinity
+  const pings = millis(policy.minPingEvery)
+  return {
+    open: orOff(policy.open),
+    handshake: orOff(policy.handshake),
+    pingEvery: orOff(policy.pingEvery),
+    pong: orOff(policy.pong),
+    misses: policy.misses,
+    minPingEvery: pings === Infinity ? 0 : pings,
+    silence: orOff(policy.silence),
+    writeStall: orOff(policy.writeStall),
+    frame: orOff(policy.frame),
+    idle: orOff(policy.idle),
+    maxAge: orOff(policy.maxAge),
+    maxAgeGrace: millis(policy.maxAgeGrace),
+    halfClose: millis(policy.halfClose),
+    drain: millis(policy.drain)
+  }
+}
+
+/** A policy, and its limits as numbers: the one value that changes when a connection is patched. */
+export interface Terms {
+  readonly policy: Policy
+  readonly limits: Limits
+}
+
+export const termsOf = (policy: Policy): Terms => ({ policy, limits: limitsOf(policy) })
+
 /** What `make` computes once, for all connections of the same options. */
 export interface Shared<In, Out> {
   readonly codec: Codec<In, Out>
   readonly transport: "stream" | "messages" | undefined
   readonly heartbeat: Heartbeat<In, Out> | undefined
+  /** When to ping; without one it is the policy that says so. */
+  readonly pings: Schedule.Schedule<unknown, Beat, unknown> | undefined
   readonly farewell: ((reason: ConnectionError.Reason) => Out | undefined) | undefined
-  readonly policy: Policy.Policy
-  readonly limits: Limits
-  readonly bounds: Bounds
+  readonly terms: Terms
   readonly stream: Way<Out>
   readonly messages: Way<Out>
 }
 
 /** What depends on whether the transport keeps messages apart. */
 export interface Way<in Out> {
+  readonly encoder: Encoder<Out>
   readonly wire: Wire<Out>
-  readonly packer: Packer<Out> | undefined
   readonly goodbye: (reason: ConnectionError.Reason) => Frame | undefined
 }
-
-export const boundsOf = (policy: Policy.Policy) => ({
-  messages: policy.outboxMessages,
-  bytes: policy.outboxBytes,
-  overflow: policy.overflow,
-  lowWater: policy.lowWater
-})

@@ -27,6 +27,8 @@ export class Pings {
   oldestAt: number | undefined
   /** How many pings are unanswered. */
   count = 0
+  /** How many were sent. */
+  sent = 0
   /** When the last ping was sent. */
   lastAt: number
   rtt: { readonly last: number; readonly smoothed: number } | undefined
@@ -44,6 +46,7 @@ export class Pings {
     this.waiting.push({ token, at: now })
     this.oldestAt ??= now
     this.count++
+    this.sent++
     this.lastAt = now
     return token
   }

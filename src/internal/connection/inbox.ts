@@ -2,10 +2,11 @@
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
-import type { ConnectionError } from "../ConnectionError.ts"
-import { Done } from "./prompt.ts"
-import { Signal } from "./scheduling/signal.ts"
-import type { Turns } from "./scheduling/turns.ts"
+import type { ConnectionError } from "../../ConnectionError.ts"
+import type { Policy } from "../../Policy.ts"
+import { Signal } from "../scheduling/signal.ts"
+import type { Turns } from "../scheduling/turns.ts"
+import { Done } from "./atOnce.ts"
 
 interface Batch<In> {
   readonly messages: ReadonlyArray<In>
@@ -13,6 +14,11 @@ interface Batch<In> {
 }
 
 const nothing: ReadonlyArray<never> = []
+
+/** The connection, as far as its inbox sees it: `inboxMessages` and `inboxBytes` of the policy as it is now. */
+interface Bounded {
+  readonly terms: { readonly policy: Policy }
+}
 
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
 
@@ -73,13 +79,13 @@ export class Inbox<In> {
   private waitForAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> | undefined
   messages = 0
   bytes = 0
-  private maxMessages: number
-  private maxBytes: number
+  private readonly owner: Bounded
+  /** Called when a receiver has got everything and is told the end. */
+  onTold: (() => void) | undefined
 
-  constructor(turns: Turns, maxMessages: number, maxBytes: number) {
+  constructor(turns: Turns, owner: Bounded) {
     this.turns = turns
-    this.maxMessages = maxMessages
-    this.maxBytes = maxBytes
+    this.owner = owner
     const gone = Effect.sync(() => {
       this.one = undefined
     })
@@ -92,7 +98,8 @@ export class Inbox<In> {
   }
 
   get isFull(): boolean {
-    return this.messages >= this.maxMessages || this.bytes >= this.maxBytes
+    const { inboxBytes, inboxMessages } = this.owner.terms.policy
+    return this.messages >= inboxMessages || this.bytes >= inboxBytes
   }
 
   private get isReady(): boolean {
@@ -164,9 +171,8 @@ export class Inbox<In> {
     })
   }
 
-  setBounds(maxMessages: number, maxBytes: number): void {
-    this.maxMessages = maxMessages
-    this.maxBytes = maxBytes
+  /** The bounds are other ones. */
+  patched(): void {
     if (this.isFull && this.error === undefined) this.room?.close()
     else this.room?.open()
   }
@@ -179,7 +185,7 @@ export class Inbox<In> {
 
   /** What `receiveAll` does. */
   takeAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
-    if (this.messages === 0) return this.error !== undefined ? Effect.fail(this.error) : this.awaitAll
+    if (this.messages === 0) return this.error !== undefined ? this.told(this.error) : this.awaitAll
     let all = this.offset === 0 ? this.first : this.first.slice(this.offset)
     for (const { messages } of this.more ?? nothing) all = all.concat(messages)
     this.first = nothing
@@ -213,7 +219,12 @@ export class Inbox<In> {
    */
   takeOne(): Effect.Effect<In, ConnectionError> {
     if (this.messages > 0) return Effect.succeed(this.take())
-    return this.error !== undefined ? Effect.fail(this.error) : this.waitForOne
+    return this.error !== undefined ? this.told(this.error) : this.waitForOne
+  }
+
+  private told(error: ConnectionError): Effect.Effect<never, ConnectionError> {
+    this.onTold?.()
+    return Effect.fail(error)
   }
 
   /** The next message, when there is one. */

@@ -1,0 +1,190 @@
+/**
+ * The supervisor of a connection: one fiber, with a reader, a writer, a heartbeat and deadlines as its children.
+ *
+ * The first child to end, fail or die decides the reason, unless the state already has one. Then, in this order: the
+ * children are interrupted and awaited, the last words are said, the transport is released, and watchers are told.
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { failed } from "../closeEvent.ts"
+import * as Supervised from "../scheduling/supervised.ts"
+import type { Attachable } from "../transport.ts"
+import { deadlines } from "./deadlines.ts"
+import { askHeartbeat, heartbeat } from "./heartbeat.ts"
+import { close, defect, end, startLeaving } from "./lifecycle.ts"
+import { discard } from "./outbox.ts"
+import { acceptTaken, look, reader, take } from "./reader.ts"
+import { type Acts, type Conversation, fiberNames, reasonOf } from "./state.ts"
+import { lastWords, turnEnded, writer } from "./writer.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+/** What releases the transport: the scope that it was opened in, or itself. */
+export type Opener = Scope.Closeable | Attachable
+
+/** What the parts of a connection call for. */
+export const acts: Acts = {
+  look,
+  turnEnded,
+  end,
+  died: (c, name, thrown) => end(c, ConnectionError.make(defect(c, name, Cause.die(thrown)))),
+  pingNow: (c) => askHeartbeat(c, "ping")
+}
+
+/** Starts the conversation: its own fiber runs up to where it waits for the end. */
+export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"], opener: Opener): void => {
+  const conversation = Effect.flatMap(
+    Supervised.children(
+      fiberNames,
+      [reader(c, pull), writer(c), heartbeat(c), deadlines(c)],
+      (index, exit) => childEnded(c, index, exit)
+    ),
+    (children) => {
+      c.children = children
+      c.wakeUp.release()
+      return Effect.flatMap(Effect.exit(Effect.interruptible(untilTheEnd(c))), () => finish(c, opener))
+    }
+  )
+  // interruptible while it waits, and nowhere else
+  c.fiber = Supervised.spawn(c.context, "connection", conversation, (exit) => ended(c, exit), { uninterruptible: true })
+  if (c.direct) c.transport.onRead?.((chunk) => take(c, chunk))
+}
+
+const untilTheEnd = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    c.stop = () => resume(Effect.void)
+    // a child may have ended before it waited for anything
+    if (c.lifecycle._tag === "Closing" && !c.lifecycle.flushes) c.stop()
+  })
+
+const childEnded = <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>): void => {
+  // interrupted by its own fiber, which is on its way to the end
+  const isStopping = c.stop === stopping
+  if (isStopping && !(Exit.isFailure(exit) && Cause.hasDies(exit.cause))) return
+  end(c, reasonOfExit(c, fiberNames[index]!, exit))
+}
+
+const reasonOfExit = <In, Out>(c: Conversation<In, Out>, by: string, exit: Exit.Exit<never, Failure>): Failure => {
+  if (Exit.isFailure(exit)) {
+    for (const reason of exit.cause.reasons) if (reason._tag === "Fail") return reason.error
+    if (Cause.hasDies(exit.cause)) return ConnectionError.make(defect(c, by, exit.cause))
+  }
+  return ConnectionError.make(new ConnectionError.Closed({ by: "local", note: `its ${by} was interrupted` }))
+}
+
+const stopping = (): void => {}
+
+const finish = <In, Out>(c: Conversation<In, Out>, opener: Opener): Effect.Effect<void> => {
+  // no effect where the reason is known: its own fiber was interrupted
+  end(c, ConnectionError.closedByUs)
+  c.stop = stopping
+  acceptTaken(c)
+  c.wakeUp.stop()
+  return Effect.flatMap(Supervised.stop(c.children!), () => {
+    const isMidFrame = c.outbox.rest !== undefined
+    const error = settle(c)
+    return Effect.flatMap(isMidFrame ? Effect.void : sayLastWords(c, error), () => release(c, opener, error))
+  })
+}
+
+/** The one place that settles the end. */
+const settle = <In, Out>(c: Conversation<In, Out>): Failure => {
+  const reason = reasonOf(c.lifecycle)!
+  c.lifecycle = { _tag: "Ended", reason, at: c.timers.now() }
+  c.inbox.end(reason)
+  c.lost = discard(c.outbox, reason)
+  startLeaving(c)
+  return reason
+}
+
+const sayLastWords = <In, Out>(c: Conversation<In, Out>, { reason }: Failure): Effect.Effect<void> => {
+  const words = lastWords(c, reason)
+  if (words === Effect.void) return Effect.void
+  // a write suspends while its socket is not connected, and this one may find it so
+  return Effect.raceFirst(
+    Effect.catchCause(words, (cause) => {
+      if (Cause.hasDies(cause)) defect(c, "last words", cause)
+      return Effect.void
+    }),
+    Effect.yieldNow
+  )
+}
+
+const release = <In, Out>(c: Conversation<In, Out>, opener: Opener, error: Failure): Effect.Effect<void> => {
+  const released = "detach" in opener ? Effect.sync(() => opener.detach()) : Scope.close(opener, Exit.void)
+  return Effect.flatMap(Effect.exit(released), (exit) => {
+    if (Exit.isFailure(exit) && Cause.hasDies(exit.cause)) defect(c, "transport", exit.cause)
+    tell(c, error)
+    return Effect.void
+  })
+}
+
+/** Tells whoever waits for the end. */
+const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
+  // a handler that still has something to receive finishes with it, but not for ever
+  const { drain } = c.terms.limits
+  const waits = c.inbox.messages > 0 && drain > 0
+  // before anything is told, which may call it off
+  if (waits) c.goneTimer = c.timers.at(c.timers.now() + drain, () => tellGone(c))
+  const { endWatchers } = c
+  c.endWatchers = undefined
+  callAll(endWatchers)
+  Deferred.doneUnsafe(c.whenClosed, Exit.fail(error))
+  if (!waits) tellGone(c)
+}
+
+type Watchers = (() => void) | Array<() => void> | undefined
+
+const callAll = (watchers: Watchers): void => {
+  if (typeof watchers === "function") watchers()
+  else for (const watcher of watchers ?? []) watcher()
+}
+
+export const withWatcher = (watchers: Watchers, watcher: () => void): Watchers =>
+  watchers === undefined ? watcher : typeof watchers === "function" ? [watchers, watcher] : [...watchers, watcher]
+
+const tellGone = <In, Out>(c: Conversation<In, Out>): void => {
+  c.isGone = true
+  const { goneWatchers } = c
+  c.goneWatchers = undefined
+  callAll(goneWatchers)
+}
+
+/** Its own fiber has ended: what a defect of ours kept from being told is told all the same. */
+const ended = <In, Out>(c: Conversation<In, Out>, exit: Exit.Exit<void>): void => {
+  if (Exit.isSuccess(exit) || Deferred.isDoneUnsafe(c.whenClosed)) return
+  const error = reasonOf(c.lifecycle) ?? ConnectionError.make(defect(c, "connection", exit.cause))
+  c.lifecycle = { _tag: "Ended", reason: error, at: c.timers.now() }
+  c.inbox.end(error)
+  discard(c.outbox, error)
+  tell(c, error)
+}
+
+/** The scope of the user closes. */
+export const releaseWith = <In, Out>(
+  c: Conversation<In, Out>,
+  exit: Exit.Exit<unknown, unknown>
+): Effect.Effect<void> => {
+  const forget = (): Effect.Effect<void> => {
+    c.goneTimer?.cancel()
+    return Effect.void
+  }
+  if (Deferred.isDoneUnsafe(c.whenClosed)) return forget()
+  if (Exit.isSuccess(exit)) {
+    close(c, ConnectionError.closedByUs)
+    return Effect.flatMap(Fiber.await(c.fiber!), forget)
+  }
+  end(
+    c,
+    Cause.hasInterruptsOnly(exit.cause)
+      ? ConnectionError.closedByUs
+      : ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed }))
+  )
+  return Effect.flatMap(Fiber.await(c.fiber!), forget)
+}

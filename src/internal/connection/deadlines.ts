@@ -1,0 +1,326 @@
+/**
+ * Deadlines: look which rule is broken, sleep until the next one could be, look again.
+ *
+ * The rules are a table: what each waits for, since when, and for how long.
+ */
+import * as Effect from "effect/Effect"
+import * as ConnectionError from "../../ConnectionError.ts"
+import type { Turns } from "../scheduling/turns.ts"
+import { askAndDrain, leave } from "./lifecycle.ts"
+import type { Terms } from "./options.ts"
+import type { Pings } from "./pings.ts"
+import { type Conversation, type Facts, type Lifecycle, reasonOf } from "./state.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+/** A connection, as far as its deadlines see it. */
+export interface Watched {
+  readonly terms: Terms
+  readonly lifecycle: Lifecycle
+  readonly facts: Facts
+  readonly pings: Pings
+  /** Bytes of the unfinished frame. */
+  readonly pending: number
+  readonly outbox: { readonly written: number }
+  readonly transport: { readonly unsent?: (() => number) | undefined }
+}
+
+export const unsentOf = ({ transport }: Pick<Watched, "transport">): number => transport.unsent?.() ?? 0
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the rules
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * What the deadlines call for: end the connection, ask it to leave or drain it because of its age, look once more after
+ * pending input was processed, send a probe, or wait.
+ */
+export type Verdict =
+  | { readonly _tag: "End"; readonly error: Failure }
+  | { readonly _tag: "Leave" }
+  | { readonly _tag: "Drain"; readonly reason: ConnectionError.Reason }
+  | { readonly _tag: "Confirm" }
+  | { readonly _tag: "Probe" }
+  | { readonly _tag: "Wait"; readonly millis: number }
+
+interface Rule {
+  readonly name: string
+  /** Since when it counts; undefined: nothing is waited for. */
+  readonly since: (c: Watched) => number | undefined
+  /** How long it may take. */
+  readonly limit: (c: Watched) => number
+  readonly broken: (c: Watched) => Verdict
+  /**
+   * A look that is later than half of this means that we were away ourselves, and `forgive` gives the peer another half of
+   * its limit. Without them the rule is about us.
+   */
+  readonly patience?: (c: Watched) => number
+  readonly forgive?: (c: Watched, at: number) => Verdict | undefined
+}
+
+const ended = (reason: ConnectionError.Reason): Verdict => ({ _tag: "End", error: ConnectionError.make(reason) })
+
+/** How long a ping may be unanswered. */
+export const pongLimit = ({ facts, terms: { limits } }: Watched): number =>
+  limits.pong + limits.misses * (limits.misses > 0 ? facts.pingEvery : 0)
+
+/** A rule about what the peer sends: it holds while we read, and what a stall of ours broke is asked about first. */
+const reading = (
+  name: string,
+  since: (c: Watched) => number | undefined,
+  limit: (c: Watched) => number,
+  reason: (c: Watched) => ConnectionError.Reason,
+  patience = limit
+): Rule => ({
+  name,
+  limit,
+  patience,
+  since: (c) => {
+    const began = c.facts.readingSince === undefined ? undefined : since(c)
+    return began === undefined ? undefined : Math.max(began, c.facts.forgivenAt - limit(c) / 2)
+  },
+  broken: (c) => ended(reason(c)),
+  forgive: ({ facts }, at) => {
+    facts.forgivenAt = at
+    return { _tag: "Probe" }
+  }
+})
+
+const ageLimit = ({ facts, terms: { limits } }: Watched): number => Math.round(limits.maxAge * facts.ageFactor)
+
+export const aged = ({ terms: { limits } }: Watched) => new ConnectionError.MaxAge({ limit: limits.maxAge })
+
+/** In the order in which they are looked at: the first broken one is the reason. */
+export const rules: ReadonlyArray<Rule> = [
+  {
+    name: "end",
+    since: ({ lifecycle }) => lifecycle._tag === "Draining" || lifecycle._tag === "Closing" ? lifecycle.by : undefined,
+    limit: () => 0,
+    broken: ({ lifecycle }) => ({ _tag: "End", error: (lifecycle as Exclude<Lifecycle, { _tag: "Open" }>).reason })
+  },
+  reading(
+    "silence",
+    ({ facts }) =>
+      // a ping that left late could not be answered earlier: that time is no silence of the peer
+      Math.max(facts.readingSince!, facts.heardAt >= facts.backAt ? facts.heardAt : facts.heardAt + facts.away),
+    ({ terms: { limits } }) => limits.silence,
+    ({ terms: { limits } }) => new ConnectionError.SilenceTimeout({ limit: limits.silence })
+  ),
+  reading(
+    "pong",
+    ({ facts, pings }) =>
+      pings.oldestAt === undefined ? undefined : Math.max(pings.oldestAt, facts.provenAt, facts.readingSince!),
+    pongLimit,
+    ({ pings, terms: { limits } }) => new ConnectionError.PongTimeout({ limit: limits.pong, unanswered: pings.count }),
+    ({ terms: { limits } }) => limits.pong
+  ),
+  reading(
+    "frame",
+    ({ facts }) => facts.frameSince === undefined ? undefined : Math.max(facts.frameSince, facts.resumedAt),
+    ({ terms: { limits } }) => limits.frame,
+    ({ pending, terms: { limits } }) => new ConnectionError.FrameTimeout({ limit: limits.frame, received: pending })
+  ),
+  // while paused there are messages to be received, so only a reading connection is idle
+  reading(
+    "idle",
+    ({ facts }) => facts.messageAt,
+    ({ terms: { limits } }) => limits.idle,
+    ({ terms: { limits } }) => new ConnectionError.IdleTimeout({ limit: limits.idle })
+  ),
+  {
+    name: "write",
+    since: ({ facts }) => facts.stalledSince,
+    limit: ({ terms: { limits } }) => limits.writeStall,
+    patience: ({ terms: { limits } }) => limits.writeStall,
+    broken: ({ terms: { limits } }) => ended(new ConnectionError.WriteStalled({ limit: limits.writeStall })),
+    forgive: ({ facts, terms: { limits } }, at) => {
+      facts.stalledSince = at - limits.writeStall / 2
+      return undefined
+    }
+  },
+  {
+    name: "age",
+    since: ({ facts, lifecycle }) => lifecycle._tag === "Open" && !facts.isAsked ? facts.openedAt : undefined,
+    limit: ageLimit,
+    broken: (c) => {
+      c.facts.isAsked = true
+      return c.terms.limits.maxAgeGrace > 0 ? { _tag: "Leave" } : { _tag: "Drain", reason: aged(c) }
+    }
+  },
+  {
+    name: "grace",
+    since: ({ facts, lifecycle }) => lifecycle._tag === "Open" && facts.isAsked ? facts.openedAt : undefined,
+    limit: (c) => ageLimit(c) + c.terms.limits.maxAgeGrace,
+    broken: (c) => ({ _tag: "Drain", reason: aged(c) })
+  }
+]
+
+/**
+ * What has to be done at this time, and until when there is nothing to do.
+ *
+ * `late`: by how much the look comes later than it was planned. `isSure`: pending input was processed since the last look.
+ */
+export const due = (c: Watched, at: number, late: number, isSure: boolean): Verdict => {
+  const isBusy = watchWrite(c, at)
+  let next = Infinity
+  for (const rule of rules) {
+    let since = rule.since(c)
+    if (since !== undefined && at >= since + rule.limit(c) && rule.forgive !== undefined) {
+      if (late > rule.patience!(c) / 2) {
+        const verdict = rule.forgive(c, at)
+        if (verdict !== undefined) return verdict
+        since = rule.since(c)
+      } else if (!isSure) return { _tag: "Confirm" }
+    }
+    if (since === undefined) continue
+    const left = since + rule.limit(c) - at
+    if (left <= 0) return rule.broken(c)
+    next = Math.min(next, left)
+  }
+  return { _tag: "Wait", millis: Math.min(next, watchAgain(c, isBusy)) }
+}
+
+/** Sees whether the peer takes our bytes; true while it has some to take. */
+const watchWrite = (c: Watched, at: number): boolean => {
+  const { facts, outbox, transport } = c
+  const unsent = unsentOf(c)
+  if (!facts.isWriting && unsent === 0) {
+    facts.stalledSince = undefined
+    return false
+  }
+  const taken = transport.unsent === undefined ? 0 : outbox.written - unsent
+  // any change: what frames cost on the wire is not known here, and may make it fall
+  if (facts.stalledSince === undefined || taken !== facts.taken) facts.stalledSince = at
+  facts.taken = taken
+  return true
+}
+
+/** When to look again at what begins without a deadline that is known beforehand. */
+const watchAgain = ({ facts, terms: { limits }, transport }: Watched, isBusy: boolean): number => {
+  const { hasWritten } = facts
+  const showsProgress = transport.unsent !== undefined
+  facts.hasWritten = false
+  facts.isWatching = showsProgress && (isBusy || hasWritten)
+  const write = facts.isWatching
+    // progress inside a write is only seen by looking: a stall is found up to a quarter of the limit late
+    ? limits.writeStall / 4
+    // a connection that writes all the time is looked at in time, and not woken by each write
+    : !showsProgress && !isBusy && hasWritten
+    ? limits.writeStall
+    : Infinity
+  const read = facts.readingSince === undefined
+    ? Math.min(limits.silence, limits.pong, limits.frame, limits.idle)
+    : Infinity
+  return Math.min(write, read)
+}
+
+/**
+ * By how many milliseconds a connection has outlived the worst case of its policy, or 0: each rule is found within its
+ * limit and half of it (after a stall of ours), and a second.
+ */
+export const overdue = (c: Watched, at: number): number => {
+  let most = 0
+  for (const rule of rules) {
+    const since = rule.since(c)
+    if (since === undefined) continue
+    const limit = rule.limit(c)
+    most = Math.max(most, at - since - 1.5 * limit - 1_000)
+  }
+  return Number.isNaN(most) ? 0 : most
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// what the rules count from
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Our own inbox is full: nothing the peer does or does not do is seen. */
+export const pause = (facts: Facts): void => {
+  facts.readingSince = undefined
+}
+
+export const resume = (facts: Facts, at: number): void => {
+  facts.readingSince = at
+  facts.resumedAt = at
+}
+
+/** A ping left `late`. */
+export const pingedLate = (facts: Facts, late: number, at: number): void => {
+  facts.away = (facts.heardAt >= facts.backAt ? 0 : facts.away) + late
+  facts.backAt = at
+}
+
+/** A write begins. Returns by when it has to be looked at. */
+export const beginWrite = ({ facts, terms: { limits }, transport }: Watched, at: number): number => {
+  facts.isWriting = true
+  facts.stalledSince ??= at
+  facts.hasWritten = true
+  if (transport.unsent === undefined) return at + limits.writeStall
+  return facts.isWatching ? Infinity : at
+}
+
+/** The turn in which a write began is over. Returns by when to look at it; most are done by now, and need no look. */
+export const isStillWriting = (c: Watched, at: number): number => {
+  const { facts, terms: { limits }, transport } = c
+  const showsProgress = transport.unsent !== undefined
+  if (facts.isWriting || unsentOf(c) > 0) return showsProgress ? at : at + limits.writeStall
+  facts.hasWritten = !showsProgress
+  return Infinity
+}
+
+export const endWrite = ({ facts, transport }: Watched, at: number, isData: boolean): void => {
+  facts.isWriting = false
+  if (isData) {
+    facts.sentAt = at
+    facts.messageAt = at
+  }
+  if (transport.unsent === undefined) facts.stalledSince = undefined
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the fiber
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Goes on after so many turns of the event loop, in which it delivers what waits. */
+const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
+  Effect.callback((resume) => turns.after(count, () => resume(Effect.void)))
+
+/** Looks, sleeps until the next rule could be broken, and looks again. A broken rule is what it fails with. */
+export const deadlines = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
+  const { timers, turns, wakeUp } = c
+  const sleeper = wakeUp.second
+
+  const look = (isConfirmed: boolean): Effect.Effect<never, Failure> => {
+    c.work.deadlines++
+    for (let isSure = isConfirmed;; isSure = false) {
+      const at = timers.now()
+      // a stall of ours that began before is seen by the wake-up that it delayed
+      const late = sleeper.at === -Infinity ? 0 : Math.max(at - sleeper.at, timers.late)
+      const verdict = due(c, at, late, isSure)
+      switch (verdict._tag) {
+        case "End": {
+          const ending = Effect.fail(verdict.error)
+          // it ends in any case: what the transport takes at once still leaves
+          return verdict.error === reasonOf(c.lifecycle) ? Effect.andThen(afterTurns(turns, 1), ending) : ending
+        }
+        case "Leave":
+          leave(c, aged(c))
+          continue
+        case "Drain":
+          askAndDrain(c, verdict.reason)
+          continue
+        case "Probe":
+          sleeper.at = at
+          c.acts.pingNow(c)
+          continue
+        case "Confirm":
+          // a timer runs before the input that is waiting: let the event loop deliver that first
+          return Effect.flatMap(afterTurns(turns, 3), () => look(true))
+        case "Wait":
+          sleeper.at = at + verdict.millis
+          return sleep
+      }
+    }
+  }
+  const sleep = Effect.flatMap(sleeper.sleep(wakeUp), () => look(false))
+  return Effect.suspend(() => look(false))
+}

@@ -1,0 +1,249 @@
+/** Reader: pull, hear, decode, offer to the inbox, wait for room. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Socket from "effect/socket/Socket"
+import * as ConnectionError from "../../ConnectionError.ts"
+import type { Signal } from "../../Heartbeat.ts"
+import { sizeOf } from "../encoder.ts"
+import { pause, resume } from "./deadlines.ts"
+import { sendControl } from "./heartbeat.ts"
+import { defect, drain, end, guarded, startLeaving } from "./lifecycle.ts"
+import type { Conversation } from "./state.ts"
+
+type Failure = ConnectionError.ConnectionError
+type Chunk = Uint8Array | string
+
+// ---------------------------------------------------------------------------------------------------------------------
+// what a read brings
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Bytes came, whatever they are: before anything is decoded. */
+const hear = <In, Out>({ facts, timers }: Conversation<In, Out>): number => facts.heardAt = timers.now()
+
+/** Whether a message is for the application; answers pings and matches pongs on the way. */
+const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefined, at: number): boolean => {
+  if (signal === undefined) return true
+  const { facts, pings } = c
+  if (signal._tag === "Pong") {
+    if (pings.answered(signal.token, at)) facts.provenAt = at
+    return false
+  }
+  facts.provenAt = at
+  if (signal.advice !== undefined) c.advice = signal.advice
+  switch (signal._tag) {
+    case "Ping": {
+      const minimum = c.terms.limits.minPingEvery
+      c.broken = pings.peerPinged(at, minimum)
+        ? new ConnectionError.TooManyPings({ minimum })
+        : sendControl(c, signal.answer)
+      return false
+    }
+    case "Leave":
+      startLeaving(c)
+      return false
+    case "Data":
+      return true
+    case "End":
+      c.broken = signal.reason
+      c.hasPeerEnded = true
+      return false
+    case "Violation":
+      c.broken = signal.reason
+      return false
+  }
+}
+
+/** Decodes a read; its messages, and a defect or a bad frame behind them, are separate. */
+const decode = <In, Out>(
+  c: Conversation<In, Out>,
+  chunk: Chunk,
+  messages: Array<In>
+): ConnectionError.Reason | undefined => {
+  try {
+    return c.decoder.append(chunk, messages)
+  } catch (thrown) {
+    return defect(c, "codec", Cause.die(thrown))
+  }
+}
+
+/** What of these messages is for the application: mostly all of them. */
+const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at: number): ReadonlyArray<In> => {
+  const read = c.heed
+  if (read === undefined) {
+    c.facts.provenAt = at
+    return messages
+  }
+  let kept: Array<In> | undefined
+  let seen = 0
+  try {
+    for (; seen < messages.length; seen++) {
+      const message = messages[seen]!
+      if (isData(c, read(message), at)) kept?.push(message)
+      else {
+        kept ??= messages.slice(0, seen)
+        if (c.broken !== undefined) break
+      }
+    }
+  } catch (thrown) {
+    kept ??= messages.slice(0, seen)
+    c.broken = defect(c, "heartbeat", Cause.die(thrown))
+  }
+  const data = kept ?? messages
+  if (data.length > 0 || messages.length === 0) c.facts.provenAt = at
+  return data
+}
+
+/**
+ * Takes one read: what it completes goes to the inbox at once, with one wake-up, whatever is wrong with the rest of it. What
+ * the stream cannot go on after is in `broken` then.
+ */
+export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: number): void => {
+  const { decoder, facts } = c
+  const messages: Array<In> = []
+  const error = decode(c, chunk, messages)
+  const data = heed(c, messages, at)
+  // what a message said came before what cannot be read
+  c.broken ??= error
+  const skipped = decoder.skipped.length
+  if (skipped > 0) {
+    c.skipped += skipped
+    decoder.skipped = []
+  }
+  const size = sizeOf(chunk)
+  // what an earlier read left unfinished belongs to the messages that it is part of
+  const bytes = c.pending + size
+  c.pending = error === undefined ? decoder.pending : 0
+  if (c.pending === 0) facts.frameSince = undefined
+  else if (facts.frameSince === undefined || messages.length + skipped > 0) {
+    facts.frameSince = at
+    c.wakeUp.secondBy(at + c.terms.limits.frame)
+  }
+  c.bytesIn += size
+  if (data.length === 0) return
+  c.messagesIn += data.length
+  facts.messageAt = at
+  c.inbox.offer(data, bytes - c.pending)
+}
+
+/**
+ * What was found to be wrong ends the connection: at once, or, where messages before it wait to be received, when they are,
+ * and the answers to them have left.
+ */
+const breakOff = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Reason): Failure | undefined => {
+  const error = ConnectionError.make(reason)
+  if (c.inbox.messages === 0 || c.hasPeerEnded) return error
+  drain(c, error, c.terms.limits.drain, true)
+  return undefined
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the short cut: a transport may bring a read in the event that it came with, and no fiber is woken for it
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Takes a read, to be looked at when the event loop has delivered all others; false when the reader has to wait for room
+ * first. Then what each connection does is done for all of them: reading, their handlers, writing. Their peers are woken
+ * less often, and the code stays in the caches of the processor: 15 % less CPU at 50 connections, 30 % with 32 in flight.
+ */
+export const take = <In, Out>(c: Conversation<In, Out>, chunk: Chunk): boolean => {
+  // what came before, and was not taken, goes first
+  if (!c.isPulling) return false
+  // only one is kept: no bound is passed by more than that
+  look(c)
+  // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
+  if (c.lifecycle._tag !== "Open") {
+    hear(c)
+    return true
+  }
+  if (c.inbox.isFull) {
+    c.isPulling = false
+    return false
+  }
+  c.taken = chunk
+  c.turns.scheduleTask(c)
+  c.turns.relieve()
+  return true
+}
+
+/** Decodes what was taken. */
+export const acceptTaken = <In, Out>(c: Conversation<In, Out>): void => {
+  const { taken } = c
+  if (taken === undefined) return
+  c.taken = undefined
+  accept(c, taken, hear(c))
+}
+
+/** Looks at what was taken, as the reader does at what it pulled. */
+export const look = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.taken === undefined) return
+  if (c.lifecycle._tag !== "Open") {
+    c.taken = undefined
+    hear(c)
+    return
+  }
+  c.work.readerDirect++
+  guarded(c, "reader", () => {
+    acceptTaken(c)
+    const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
+    if (failure !== undefined) end(c, failure)
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the fiber
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Pulls for ever; fails with what the stream cannot go on after. No generator: it would cost half a kilobyte. */
+export const reader = <In, Out>(
+  c: Conversation<In, Out>,
+  pull: Socket.Reader["pull"]
+): Effect.Effect<never, Failure> => {
+  const pulling = Effect.suspend(() => {
+    c.isPulling = true
+    return pull
+  })
+  const reading: Effect.Effect<never, Failure> = Effect.matchEffect(pulling, {
+    onSuccess: (chunks) => {
+      c.isPulling = false
+      c.work.reader++
+      look(c)
+      const at = hear(c)
+      if (c.lifecycle._tag !== "Open") return reading
+      // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
+      return c.inbox.isFull ? wait(chunks) : acceptAll(chunks, at)
+    },
+    onFailure: (cause) => {
+      look(c)
+      return ended(cause)
+    }
+  })
+
+  const acceptAll = (chunks: ReadonlyArray<Chunk>, at: number): Effect.Effect<never, Failure> => {
+    for (let i = 0; i < chunks.length && c.broken === undefined; i++) accept(c, chunks[i]!, at)
+    const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
+    return failure === undefined ? reading : Effect.fail(failure)
+  }
+
+  /** Reads nothing while nothing is received. */
+  const wait = (chunks: ReadonlyArray<Chunk>): Effect.Effect<never, Failure> => {
+    pause(c.facts)
+    return Effect.flatMap(c.inbox.awaitRoom(), () => {
+      if (c.lifecycle._tag !== "Open") return reading
+      const at = c.timers.now()
+      resume(c.facts, at)
+      return acceptAll(chunks, at)
+    })
+  }
+
+  const ended = (cause: Socket.SocketError): Effect.Effect<never, Failure> => {
+    const error = ConnectionError.fromSocketError(cause)
+    const isEnd = error.reason._tag === "Closed" && !c.messages
+    if (!isEnd) return Effect.fail(error)
+    const leftover = c.lifecycle._tag === "Open" ? c.decoder.end() : undefined
+    // end of stream: the peer said all it has to say, and may still be listening
+    drain(c, leftover === undefined ? error : ConnectionError.make(leftover), c.terms.limits.halfClose)
+    return Effect.never
+  }
+
+  return reading
+}

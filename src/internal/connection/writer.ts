@@ -1,0 +1,265 @@
+/** Writer: take from the queue, write, say the last words. */
+import * as Arr from "effect/Array"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
+import type * as Socket from "effect/socket/Socket"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { closeEvent } from "../closeEvent.ts"
+import { type Frame, Framed, sizeOf } from "../encoder.ts"
+import { detach, FrameBuffer } from "../frameBuffer.ts"
+import { beginWrite, endWrite, isStillWriting, unsentOf } from "./deadlines.ts"
+import { guarded } from "./lifecycle.ts"
+import {
+  admit,
+  gone,
+  largestBuffer,
+  noFrames,
+  type Outbox,
+  relax,
+  settle,
+  smallestBuffer,
+  takeElement,
+  wake
+} from "./outbox.ts"
+import type { Conversation } from "./state.ts"
+
+type Failure = ConnectionError.ConnectionError
+type Batch = NonEmptyReadonlyArray<Frame>
+
+// one write: large enough to keep the transport busy, small enough that a control frame is never far behind
+const writeBytes = 64 * 1024
+
+// how often closing looks whether the peer has taken the rest
+const takenPoll = Duration.millis(20)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the writer's side of the outbox
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Offers what was sent in this turn to the queue. */
+const offerTurn = ({ fresh, queue }: Outbox): void => {
+  for (const element of fresh) Queue.offerUnsafe(queue, element)
+  fresh.length = 0
+}
+
+/** Takes from the queue: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
+const next = (o: Outbox): Batch | undefined => {
+  const batch: Array<Frame> = []
+  let size = 0
+  o.writesData = o.rest !== undefined
+  if (o.rest !== undefined) {
+    size = pushSlice(o, batch, o.rest)
+    // its end may share the write with what follows
+    if (o.rest !== undefined) return begin(o, batch, size)
+  }
+  for (const frame of o.control) {
+    batch.push(frame)
+    size += sizeOf(frame)
+  }
+  o.control = noFrames
+  let buffered = 0
+  while (size < writeBytes) {
+    const element = takeElement(o)
+    if (element === undefined) break
+    if (element === wake) continue
+    if (element instanceof FrameBuffer) {
+      const { bytes, count } = element
+      if (size > 0 && size + bytes > writeBytes) {
+        o.head = element
+        break
+      }
+      taking(o, count, bytes)
+      buffered += bytes
+      batch.push(element.all())
+      size += bytes
+      continue
+    }
+    taking(o, 1, sizeOf(element))
+    if (element instanceof Framed) {
+      batch.push(element.header)
+      size += element.header.byteLength
+    }
+    const frame = element instanceof Framed ? element.payload : element
+    if (o.splits && typeof frame !== "string" && frame.byteLength > writeBytes) size += pushSlice(o, batch, frame)
+    else {
+      batch.push(frame)
+      size += sizeOf(frame)
+    }
+  }
+  // the next buffer is as large as what was in buffers this time
+  if (buffered > 0) o.bufferSize = Math.max(smallestBuffer, Math.min(largestBuffer, buffered))
+  if (batch.length === 0) return undefined
+  relax(o)
+  if (o.waiters.size > 0) admit(o)
+  return begin(o, batch, size)
+}
+
+const taking = (o: Outbox, count: number, bytes: number): void => {
+  o.writesData = true
+  o.messages -= count
+  o.bytes -= bytes
+  o.inWrite += count
+}
+
+const begin = (o: Outbox, batch: Array<Frame>, size: number): Batch => {
+  o.isWriting = true
+  o.written += size
+  return batch as unknown as Batch
+}
+
+const pushSlice = (o: Outbox, batch: Array<Frame>, frame: Uint8Array): number => {
+  const slice = frame.subarray(0, writeBytes)
+  o.rest = slice.byteLength < frame.byteLength ? frame.subarray(writeBytes) : undefined
+  batch.push(slice)
+  return slice.byteLength
+}
+
+/** The last batch was handed to the transport. */
+const wrote = (o: Outbox): void => {
+  o.isWriting = false
+  o.inWrite = o.rest === undefined ? 0 : 1
+  if (o.flushers.size === 0) return
+  for (const flusher of o.flushers) {
+    if (flusher.target > gone(o)) continue
+    o.flushers.delete(flusher)
+    settle(o, flusher, Effect.void)
+  }
+}
+
+/** Set once no more is accepted and everything before has been taken and written. */
+const drained = (o: Outbox): Failure | undefined =>
+  o.messages === 0 && o.rest === undefined && o.control.length === 0 && !o.isWriting ? o.closedWith : undefined
+
+const isDirect = <In, Out>({ direct, transport }: Conversation<In, Out>): boolean =>
+  direct && transport.writeNow !== undefined
+
+const began = <In, Out>(c: Conversation<In, Out>, at: number): void => {
+  if (beginWrite(c, at) >= c.wakeUp.second.at) return
+  c.turns.scheduleTask(() => guarded(c, "writer", () => c.wakeUp.secondBy(isStillWriting(c, c.timers.now()))))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the short cut: where the writer stands by, and the transport takes it at once, a turn is written at its end
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A turn is over in which something was sent, or the outbox was closed. */
+export const turnEnded = <In, Out>(c: Conversation<In, Out>): void => {
+  const { lifecycle, outbox } = c
+  if (lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)) return
+  offerTurn(outbox)
+  if (outbox.closedWith !== undefined) Queue.failCauseUnsafe(outbox.queue, Cause.fail(outbox.closedWith))
+  const { standBy } = c
+  // the writer is at work, and takes it next
+  if (standBy === undefined) return
+  if (!isDirect(c)) {
+    // beside the queue, or behind what the queue was told
+    if (Queue.sizeUnsafe(outbox.queue) === 0) Queue.offerUnsafe(outbox.queue, wake)
+    return Queue.flushUnsafe(outbox.queue)
+  }
+  if (guarded(c, "writer", () => writeThrough(c)) === true) return
+  c.standBy = undefined
+  standBy(Effect.void)
+}
+
+/** Takes and writes as the writer does; false when the rest is for the writer. */
+const writeThrough = <In, Out>(c: Conversation<In, Out>): boolean => {
+  const { outbox, timers, transport } = c
+  while (outbox.closedWith === undefined) {
+    const batch = next(outbox)
+    if (batch === undefined) return true
+    const at = timers.now()
+    if (!transport.writeNow!(batch)) {
+      c.left = batch
+      return false
+    }
+    c.work.writerDirect++
+    // what the kernel has taken as well needs no watching
+    if (unsentOf(c) > 0) began(c, at)
+    endWrite(c, at, outbox.writesData)
+    wrote(outbox)
+  }
+  return false
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the fiber
+// ---------------------------------------------------------------------------------------------------------------------
+
+const socketFailed = (cause: Socket.SocketError) => Effect.fail(ConnectionError.fromSocketError(cause))
+
+/**
+ * Takes from the queue and writes. Where the queue may be served by the short cut it stands by for the rest: a taker parked
+ * in `Queue.take` would make every offer schedule a task. When the queue has ended and is empty, it says the last words and
+ * fails with the reason.
+ */
+export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
+  const { outbox, timers } = c
+  const standBy = Effect.callback<void>((resume) => {
+    c.standBy = resume
+  })
+  const takeOne = Effect.suspend(() => {
+    c.standBy = () => {}
+    return Effect.match(Queue.take(outbox.queue), {
+      onSuccess: (element) => {
+        c.standBy = undefined
+        outbox.head = element
+      },
+      onFailure: () => {
+        c.standBy = undefined
+      }
+    })
+  })
+  const work = isDirect(c) ? standBy : takeOne
+
+  const writing: Effect.Effect<never, Failure> = Effect.suspend(() => {
+    const batch = c.left ?? next(outbox)
+    c.left = undefined
+    if (batch === undefined) {
+      const reason = drained(outbox)
+      return reason === undefined ? Effect.andThen(work, writing) : finish(reason)
+    }
+    c.work.writer++
+    const { writesData } = outbox
+    began(c, timers.now())
+    return Effect.matchEffect(c.writer.writeAll(Arr.map(batch, detach)), {
+      onFailure: socketFailed,
+      onSuccess: () => {
+        endWrite(c, timers.now(), writesData)
+        wrote(outbox)
+        return writing
+      }
+    })
+  })
+
+  /** A transport that is released drops what it holds: first the peer takes it, for as long as the drain lasts. */
+  const finish = (reason: Failure): Effect.Effect<never, Failure> =>
+    unsentOf(c) > 0
+      ? Effect.flatMap(c.clock.sleep(takenPoll), () => finish(reason))
+      : Effect.matchEffect(lastWords(c, reason.reason), {
+        onFailure: socketFailed,
+        onSuccess: () => Effect.fail(reason)
+      })
+
+  return writing
+}
+
+/** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. Said once. */
+export const lastWords = <In, Out>(
+  c: Conversation<In, Out>,
+  reason: ConnectionError.Reason
+): Effect.Effect<void, Socket.SocketError> => {
+  if (c.hasLastWords) return Effect.void
+  c.hasLastWords = true
+  const { writer } = c
+  const { farewell } = c.shared
+  const message = c.hasPeerEnded || farewell === undefined
+    ? undefined
+    : guarded(c, "farewell", () => farewell(reason))
+  const encoded = message === undefined ? undefined : c.way.wire.encode(message)
+  const said = encoded !== undefined && Result.isSuccess(encoded) ? writer.write(encoded.success) : Effect.void
+  return c.messages ? Effect.andThen(said, writer.write(closeEvent(reason))) : said
+}
