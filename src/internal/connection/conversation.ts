@@ -89,7 +89,7 @@ const finish = <In, Out>(c: Conversation<In, Out>, opener: Opener): Effect.Effec
   return Effect.flatMap(Supervised.stop(c.children!), () => {
     const isMidFrame = c.outbox.rest !== undefined
     const error = settle(c)
-    return Effect.flatMap(isMidFrame ? Effect.void : sayLastWords(c, error), () => release(c, opener, error))
+    return Effect.flatMap(isMidFrame ? Effect.void : sayLastWords(c, error), () => release(c, opener))
   })
 }
 
@@ -116,16 +116,15 @@ const sayLastWords = <In, Out>(c: Conversation<In, Out>, { reason }: Failure): E
   )
 }
 
-const release = <In, Out>(c: Conversation<In, Out>, opener: Opener, error: Failure): Effect.Effect<void> => {
+const release = <In, Out>(c: Conversation<In, Out>, opener: Opener): Effect.Effect<void> => {
   const released = "detach" in opener ? Effect.sync(() => opener.detach()) : Scope.close(opener, Exit.void)
   return Effect.flatMap(Effect.exit(released), (exit) => {
     if (Exit.isFailure(exit) && Cause.hasDies(exit.cause)) defect(c, "transport", exit.cause)
-    tell(c, error)
     return Effect.void
   })
 }
 
-/** Tells whoever waits for the end. */
+/** Tells what waits for the end. */
 const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   // a handler that still has something to receive finishes with it, but not for ever
   const { drain } = c.terms.limits
@@ -156,14 +155,15 @@ const tellGone = <In, Out>(c: Conversation<In, Out>): void => {
   callAll(goneWatchers)
 }
 
-/** Its own fiber has ended: what a defect of ours kept from being told is told all the same. */
+/** Its own fiber has ended, and nothing of the connection is left: now its end is told. */
 const ended = <In, Out>(c: Conversation<In, Out>, exit: Exit.Exit<void>): void => {
-  if (Exit.isSuccess(exit) || Deferred.isDoneUnsafe(c.whenClosed)) return
-  const error = reasonOf(c.lifecycle) ?? ConnectionError.make(defect(c, "connection", exit.cause))
-  c.lifecycle = { _tag: "Ended", reason: error, at: c.timers.now() }
-  c.inbox.end(error)
-  discard(c.outbox, error)
-  tell(c, error)
+  if (c.lifecycle._tag === "Ended") return tell(c, c.lifecycle.reason)
+  // a mistake of ours on the way to the end
+  const error = Exit.isFailure(exit)
+    ? ConnectionError.make(defect(c, "connection", exit.cause))
+    : ConnectionError.closedByUs
+  end(c, error)
+  tell(c, settle(c))
 }
 
 /** The scope of the user closes. */

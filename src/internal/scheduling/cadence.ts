@@ -36,7 +36,8 @@ export const make = <Input, E, R>(
       Effect.suspend(() => {
         if (hasEnded) return fromStandby(input)
         return Effect.provideContext(
-          Effect.map(given(clock.currentTimeMillisUnsafe(), input), delayOf),
+          // suspended: a step may throw when it is called
+          Effect.map(Effect.suspend(() => given(clock.currentTimeMillisUnsafe(), input)), delayOf),
           context
         ).pipe(
           Effect.catchCause((cause) => {

@@ -52,15 +52,15 @@ scenario("F11 a slow reader whose pongs are lively", {
     }),
   broken: {
     "the outbox has no bound": {
-      file: "src/internal/outbox.ts",
-      find: "return this.messages < this.bounds.messages",
-      replace: "return true || this.messages < this.bounds.messages",
+      file: "src/internal/connection/outbox.ts",
+      find: "return o.messages < outboxMessages &&",
+      replace: "return true || o.messages < outboxMessages &&",
       caughtBy: "the most bytes held"
     },
     "a pong counts as taking our bytes": {
-      file: "src/internal/deadlines.ts",
-      find: "drained !== this.drained",
-      replace: "drained !== this.drained || this.heardAt > this.stalledSince",
+      file: "src/internal/connection/deadlines.ts",
+      find: "taken !== facts.taken",
+      replace: "taken !== facts.taken || facts.heardAt > facts.stalledSince",
       caughtBy: "why a reader that stopped ends"
     }
   }
@@ -97,15 +97,15 @@ scenario("F12 a single message does not bypass the bound in bytes", {
     }),
   broken: {
     "room is made for any message": {
-      file: "src/internal/outbox.ts",
-      find: "if (size > this.bounds.bytes) return",
+      file: "src/internal/connection/outbox.ts",
+      find: "if (size > outboxBytes) return",
       replace: "if (size === Infinity) return",
       caughtBy: "a message larger than the outbox"
     },
     "a message is taken while there is any room": {
-      file: "src/internal/outbox.ts",
-      find: "this.bytes + size <= this.bounds.bytes",
-      replace: "this.bytes < this.bounds.bytes",
+      file: "src/internal/connection/outbox.ts",
+      find: "o.bytes + size <= outboxBytes",
+      replace: "o.bytes < outboxBytes",
       caughtBy: "a message larger than what is left"
     }
   }

@@ -45,9 +45,9 @@ scenario("F20 two writers do not interleave on one socket", {
     }),
   broken: {
     "a pong does not wait for the end of a frame": {
-      file: "src/internal/outbox.ts",
-      find: "if (this.rest !== undefined) return",
-      replace: "if (this.rest !== undefined && this.control.length === 0) return",
+      file: "src/internal/connection/writer.ts",
+      find: "if (o.rest !== undefined) return",
+      replace: "if (o.rest !== undefined && o.control.length === 0) return",
       caughtBy: "what was received"
     }
   }

@@ -28,9 +28,9 @@ scenario("F1 a keep-alive timer that writes reset does not hide a dead peer", {
     }),
   broken: {
     "a write counts as a sign of life": {
-      file: "src/internal/deadlines.ts",
-      find: "endWrite(now: number, data: boolean): void {",
-      replace: "endWrite(now: number, data: boolean): void {\n    if (data) this.heardAt = now",
+      file: "src/internal/connection/deadlines.ts",
+      find: "    facts.sentAt = at\n",
+      replace: "    facts.sentAt = at\n    facts.heardAt = at\n",
       caughtBy: "the dead peer is noticed"
     }
   }
@@ -59,7 +59,7 @@ scenario("F2 a timeout longer than the tick is not re-armed by every tick", {
     }),
   broken: {
     "the newest ping is waited for, not the oldest": {
-      file: "src/internal/pings.ts",
+      file: "src/internal/connection/pings.ts",
       find: "this.oldestAt ??= now",
       replace: "this.oldestAt = now",
       caughtBy: "the dead peer is noticed"
@@ -87,9 +87,9 @@ scenario("F17 traffic from the server alone does not suppress the pings of a cli
     }),
   broken: {
     "inbound traffic counts as ours": {
-      file: "src/internal/clockwork.ts",
-      find: "Math.min(deadlines.heardAt, deadlines.sentAt)",
-      replace: "deadlines.heardAt",
+      file: "src/internal/connection/heartbeat.ts",
+      find: "Math.min(facts.heardAt, facts.sentAt)",
+      replace: "facts.heardAt",
       caughtBy: "a client that only listens"
     }
   }
@@ -114,9 +114,9 @@ scenario("F19 a ping that was sent is no sign of life", {
     }),
   broken: {
     "liveness is refreshed when a ping is sent": {
-      file: "src/internal/deadlines.ts",
-      find: "pingedLate(late: number, now: number): void {",
-      replace: "pingedLate(late: number, now: number): void {\n    this.heardAt = now",
+      file: "src/internal/connection/deadlines.ts",
+      find: "  facts.backAt = at\n",
+      replace: "  facts.backAt = at\n  facts.heardAt = at\n",
       caughtBy: "the dead link is noticed"
     }
   }

@@ -30,9 +30,9 @@ scenario("F3 a pong that waits in our buffer while we stall is not missed", {
     }),
   broken: {
     "a late timer is believed at once": {
-      file: "src/internal/deadlines.ts",
-      find: "if (late > limit / 2)",
-      replace: "return end(reason())\n        if (late > limit / 2)",
+      file: "src/internal/connection/deadlines.ts",
+      find: "if (late > rule.patience!(c) / 2)",
+      replace: "return rule.broken(c)\n      if (late > rule.patience!(c) / 2)",
       caughtBy: "the peer that answered in time"
     }
   }
@@ -63,9 +63,9 @@ scenario("F4 closing over a dead link ends", {
     }),
   broken: {
     "close waits for the peer": {
-      file: "src/internal/live.ts",
-      find: "this.endBy(this.deadlines.limits.drain, reason)",
-      replace: "this.deadlines.finishReading()",
+      file: "src/internal/connection/lifecycle.ts",
+      find: "const limit = c.timers.now() + c.terms.limits.drain",
+      replace: "const limit = Infinity",
       caughtBy: "close ends with the drain"
     }
   }
@@ -91,9 +91,10 @@ scenario("F5 a huge frame that comes slowly is no silence", {
     }),
   broken: {
     "only whole messages are signs of life": {
-      file: "src/internal/live.ts",
-      find: "this.deadlines.heardAt = at",
-      replace: "if (this.pending === 0) this.deadlines.heardAt = at",
+      file: "src/internal/connection/reader.ts",
+      find: "facts, timers }: Conversation<In, Out>): number => facts.heardAt = timers.now()",
+      replace:
+        "facts, pending, timers }: Conversation<In, Out>) => pending > 0 ? timers.now() : facts.heardAt = timers.now()",
       caughtBy: "the huge frame"
     }
   }

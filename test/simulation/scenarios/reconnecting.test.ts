@@ -32,9 +32,9 @@ scenario("F6 a heartbeat of the previous connection leaves the next one alone", 
     }),
   broken: {
     "the connections of a client share their pings": {
-      file: "src/internal/live.ts",
-      find: "new Pings(this.opened)",
-      replace: "((shared as { pings?: Pings }).pings ??= new Pings(this.opened))",
+      file: "src/internal/connection/state.ts",
+      find: "new Pings(opened)",
+      replace: "((shared as { sent?: Pings }).sent ??= new Pings(opened))",
       caughtBy: "the states of the client"
     }
   }
