@@ -104,13 +104,13 @@ export class Encoder<in Out> implements Writable {
     const body = this.body as Uint8Array
     if (this.isFramed) target.set(body, at)
     else if (this.isTrusted) this.framing.encodeInto!(body, target, at)
-    else target.set(this.guarded(this.size, (scratch) => this.framing.encodeInto!(body, scratch, 0)), at)
+    else target.set(this.guarded(this.size, "encodeInto"), at)
   }
 
   /** A framing of the application writes into memory of its own: the next bytes of `target` are those of others. */
-  private guarded(size: number, write: (scratch: Uint8Array) => void): Uint8Array {
+  private guarded(size: number, write: "encodeInto" | "encodeHeader"): Uint8Array {
     const scratch = new Uint8Array(size + guardSize).fill(guardByte, size)
-    write(scratch)
+    this.framing[write]!(this.body as Uint8Array, scratch, 0)
     for (let i = size; i < scratch.length; i++) {
       if (scratch[i] !== guardByte) {
         throw new RangeError(`the framing ${this.framing.name} announced ${size} bytes and wrote more`)
@@ -128,7 +128,7 @@ export class Encoder<in Out> implements Writable {
     return new Framed(
       this.isTrusted
         ? small(header, (target, at) => framing.encodeHeader!(body, target, at))
-        : this.guarded(header, (scratch) => framing.encodeHeader!(body, scratch, 0)),
+        : this.guarded(header, "encodeHeader"),
       body
     )
   }

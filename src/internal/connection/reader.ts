@@ -7,7 +7,7 @@ import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../encoder.ts"
 import { pause, resume } from "./deadlines.ts"
 import { sendControl } from "./heartbeat.ts"
-import { defect, drain, end, guarded, startLeaving } from "./lifecycle.ts"
+import { defect, drain, end, startLeaving } from "./lifecycle.ts"
 import type { Conversation } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -182,11 +182,9 @@ export const look = <In, Out>(c: Conversation<In, Out>): void => {
     return
   }
   c.work.readerDirect++
-  guarded(c, "reader", () => {
-    acceptTaken(c)
-    const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
-    if (failure !== undefined) end(c, failure)
-  })
+  acceptTaken(c)
+  const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
+  if (failure !== undefined) end(c, failure)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -42,6 +42,11 @@ const takenPoll = Duration.millis(20)
 
 /** Offers what was sent in this turn to the queue. */
 const offerTurn = ({ fresh, queue }: Outbox): void => {
+  // one that is popped leaves the array its memory
+  if (fresh.length === 1) {
+    Queue.offerUnsafe(queue, fresh.pop()!)
+    return
+  }
   for (const element of fresh) Queue.offerUnsafe(queue, element)
   fresh.length = 0
 }
@@ -56,11 +61,13 @@ const next = (o: Outbox): Batch | undefined => {
     // its end may share the write with what follows
     if (o.rest !== undefined) return begin(o, batch, size)
   }
-  for (const frame of o.control) {
-    batch.push(frame)
-    size += sizeOf(frame)
+  if (o.control.length > 0) {
+    for (const frame of o.control) {
+      batch.push(frame)
+      size += sizeOf(frame)
+    }
+    o.control = noFrames
   }
-  o.control = noFrames
   let buffered = 0
   while (size < writeBytes) {
     const element = takeElement(o)
@@ -160,7 +167,12 @@ export const turnEnded = <In, Out>(c: Conversation<In, Out>): void => {
     if (Queue.sizeUnsafe(outbox.queue) === 0) Queue.offerUnsafe(outbox.queue, wake)
     return Queue.flushUnsafe(outbox.queue)
   }
-  if (guarded(c, "writer", () => writeThrough(c)) === true) return
+  // no fiber would die of a throw: `guarded`, without a closure for each turn
+  try {
+    if (writeThrough(c)) return
+  } catch (thrown) {
+    return c.acts.died(c, "writer", thrown)
+  }
   c.standBy = undefined
   standBy(Effect.void)
 }

@@ -69,7 +69,8 @@ export class Turns {
     for (let round = 0; round < mostRounds && this.tasks.length > 0; round++) {
       const { tasks } = this
       this.tasks = []
-      for (const task of tasks) perform(task)
+      // no iterator for each turn
+      for (let i = 0; i < tasks.length; i++) perform(tasks[i]!)
     }
     this.running = false
     this.scheduled = this.tasks.length > 0

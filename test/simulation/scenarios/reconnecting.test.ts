@@ -170,8 +170,8 @@ scenario("F9 a server that accepts and never answers does not hang the client", 
     },
     "opening has no deadline": {
       file: "src/Connection.ts",
-      find: "limits.open === Infinity ?",
-      replace: "limits.open > 0 ?",
+      find: "open === Infinity ?",
+      replace: "open > 0 ?",
       caughtBy: "the states of the client of an unreachable host"
     }
   }
