@@ -1307,7 +1307,9 @@ describe("anything a peer may send gives a typed reason", () => {
               assert.ok(exit !== undefined, `seed ${seed}`)
               // messages before what is wrong are received, and then the end
               const error = Exit.isSuccess(exit)
-                ? yield* Effect.flip(Effect.andThen(Effect.exit(Effect.forever(exit.value.receiveAll)), exit.value.closed))
+                ? yield* Effect.flip(
+                  Effect.andThen(Effect.exit(Effect.forever(exit.value.receiveAll)), exit.value.closed)
+                )
                 : yield* Effect.flip(Fiber.join(fiber))
               assert.instanceOf(error, ConnectionError.ConnectionError, `seed ${seed}`)
               // what a defect would become

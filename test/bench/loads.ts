@@ -85,7 +85,7 @@ const rates = (load: string, unit: string, results: ReadonlyMap<Fleet, ReadonlyA
     loadBusy: turns.map(({ loadBusy }) => loadBusy)
   }))
 
-const streams = ["raw", "effect", "holdfast", "holdfast-batch", "serve", "go"]
+const streams = ["raw", "effect", "holdfast", "beside", "holdfast-fibers", "holdfast-batch", "serve", "go"]
 const webSockets = ["ws", "socket.io", "holdfast-ws"]
 
 export const echo = (
@@ -117,7 +117,7 @@ const broadcast: Load = {
   name: "broadcast",
   about: `one message of 100 bytes to ${many} connections, deliveries in a second`,
   descriptors: many + spareDescriptors,
-  servers: ["raw", "effect", "holdfast"],
+  servers: ["raw", "effect", "holdfast", "beside"],
   measure: (settings) =>
     withFleets(settings, { connections: many, inFlight: 1, size: small }, async (fleets) =>
       rates(
@@ -193,7 +193,7 @@ const cpu: Load = {
   about:
     `share of a core for ${many} idle connections with a 25 s heartbeat, over ${idleSeconds} s, all servers at once`,
   descriptors: many + spareDescriptors,
-  servers: ["holdfast", "go", "ws", "holdfast-ws"],
+  servers: ["holdfast", "beside", "go", "ws", "holdfast-ws"],
   measure: (settings) =>
     withFleets(settings, { connections: many, inFlight: 1, size: small }, async (fleets) => {
       const before = fleets.map(({ server }) => cpuSeconds(server.pid))

@@ -6,6 +6,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import os from "node:os"
+import { resolve } from "node:path"
 import { parseArgs } from "node:util"
 import { draw, growth } from "./growth.ts"
 import type { Load, Measured } from "./loads.ts"
@@ -13,13 +14,14 @@ import { impossible, loads } from "./loads.ts"
 import { printProfiles } from "./profile.ts"
 import { print } from "./report.ts"
 import type { ServerKind } from "./servers.ts"
-import { missing, servers } from "./servers.ts"
+import { beside, missing, servers } from "./servers.ts"
 import { descriptorLimit } from "./support/processes.ts"
 
 const help = `Usage: npm run bench -- [options]
 
   --only PATTERN   the loads whose name matches this regular expression
   --servers A,B    these servers only
+  --beside DIR     also Holdfast as it is in another checkout (git worktree add DIR COMMIT; npm ci in it), as "beside"
   --rounds N       counted turns of each server under each load (default 5; ratios need 5)
   --seconds S      length of a turn (default 1.5)
   --growth         50 to 19,000 connections instead of the usual loads
@@ -48,6 +50,7 @@ const options = () => {
     options: {
       only: { type: "string", default: "" },
       servers: { type: "string", default: "" },
+      beside: { type: "string" },
       rounds: { type: "string", default: "5" },
       seconds: { type: "string", default: "1.5" },
       growth: { type: "boolean", default: false },
@@ -58,8 +61,9 @@ const options = () => {
     }
   })
   const wanted = values.servers.split(",").map((name) => name.trim()).filter((name) => name !== "")
+  const known = values.beside === undefined ? servers : [...servers, beside(resolve(values.beside))]
   for (const name of wanted) {
-    if (!servers.some((server) => server.name === name)) throw new Usage(`--servers: there is no ${name}`)
+    if (!known.some((server) => server.name === name)) throw new Usage(`--servers: there is no ${name}`)
   }
   if (values.plot !== undefined && !values.growth) throw new Usage("--plot draws what --growth measures")
   return {
@@ -67,7 +71,7 @@ const options = () => {
     rounds: Math.trunc(number("rounds", values.rounds, 1)),
     seconds: number("seconds", values.seconds, 0.1),
     pattern: new RegExp(values.only),
-    chosen: wanted.length === 0 ? servers : servers.filter(({ name }) => wanted.includes(name))
+    chosen: wanted.length === 0 ? known : known.filter(({ name }) => wanted.includes(name) || name === "beside")
   }
 }
 

@@ -24,13 +24,14 @@ const node = (
   family: Family,
   file: string | URL,
   args: ReadonlyArray<string>,
-  about: string
+  about: string,
+  env?: Readonly<Record<string, string>>
 ): ServerKind => ({
   name,
   family,
   node: true,
   about,
-  start: (profile) => startNode(file, args, { title: name, listens: true, profile })
+  start: (profile) => startNode(file, args, { title: name, listens: true, profile, env })
 })
 
 let built: string | undefined
@@ -64,6 +65,14 @@ export const servers: ReadonlyArray<ServerKind> = [
   node("raw", "frames", script("raw"), [], "node:net by hand, one write a read: the floor"),
   node("effect", "frames", script("effect"), [], "Effect's NodeSocketServer, the same framing by hand, nothing else"),
   node("holdfast", "frames", script("holdfast"), [tcp, "message"], "Holdfast, everything on, one message at a time"),
+  node(
+    "holdfast-fibers",
+    "frames",
+    script("holdfast"),
+    [tcp, "message"],
+    "the same without short cuts: every read and write by the fibers of the connection",
+    { HOLDFAST_SHORT_CUTS: "off" }
+  ),
   node(
     "holdfast-batch",
     "frames",
@@ -102,3 +111,13 @@ export const servers: ReadonlyArray<ServerKind> = [
     "Holdfast over WebSocket, everything on, one message at a time"
   )
 ]
+
+/** Holdfast as it is in another checkout, which needs its own `node_modules`: old and new code in one run. */
+export const beside = (checkout: string): ServerKind =>
+  node(
+    "beside",
+    "frames",
+    join(checkout, "test/bench/servers/holdfast.ts"),
+    [tcp, "message"],
+    `Holdfast of ${checkout}`
+  )

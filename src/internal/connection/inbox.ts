@@ -3,10 +3,10 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../../ConnectionError.ts"
-import type { Policy } from "../../Policy.ts"
 import { Signal } from "../scheduling/signal.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import { Done } from "./atOnce.ts"
+import type { Terms } from "./options.ts"
 
 interface Batch<In> {
   readonly messages: ReadonlyArray<In>
@@ -15,9 +15,9 @@ interface Batch<In> {
 
 const nothing: ReadonlyArray<never> = []
 
-/** The connection, as far as its inbox sees it: `inboxMessages` and `inboxBytes` of the policy as it is now. */
+/** The connection, as far as its inbox sees it: its policy as it is now. */
 interface Bounded {
-  readonly terms: { readonly policy: Policy }
+  readonly terms: Terms
 }
 
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
@@ -98,7 +98,7 @@ export class Inbox<In> {
   }
 
   get isFull(): boolean {
-    const { inboxBytes, inboxMessages } = this.owner.terms.policy
+    const { inboxBytes, inboxMessages } = this.owner.terms.limits
     return this.messages >= inboxMessages || this.bytes >= inboxBytes
   }
 

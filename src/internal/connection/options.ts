@@ -58,7 +58,7 @@ export interface Wire<in Out> {
   readonly encode: (message: Out) => Result.Result<Frame, ConnectionError.CodecReason>
 }
 
-/** The durations of a policy in milliseconds; what is off is `Infinity`. */
+/** The durations of a policy in milliseconds, what is off is `Infinity`; and the bounds that are asked for every message. */
 export interface Limits {
   readonly open: number
   readonly handshake: number
@@ -76,6 +76,10 @@ export interface Limits {
   readonly maxAgeGrace: number
   readonly halfClose: number
   readonly drain: number
+  readonly inboxMessages: number
+  readonly inboxBytes: number
+  readonly outboxMessages: number
+  readonly outboxBytes: number
 }
 
 const limitsOf = (policy: Policy): Limits => {
@@ -96,7 +100,11 @@ const limitsOf = (policy: Policy): Limits => {
     maxAge: orOff(policy.maxAge),
     maxAgeGrace: millis(policy.maxAgeGrace),
     halfClose: millis(policy.halfClose),
-    drain: millis(policy.drain)
+    drain: millis(policy.drain),
+    inboxMessages: policy.inboxMessages,
+    inboxBytes: policy.inboxBytes,
+    outboxMessages: policy.outboxMessages,
+    outboxBytes: policy.outboxBytes
   }
 }
 

@@ -9,11 +9,11 @@ import {
   OutboxFull,
   SlowConsumer
 } from "../../ConnectionError.ts"
-import type { Policy } from "../../Policy.ts"
 import { type Encoder, type Frame, type Framed, sizeOf } from "../encoder.ts"
 import { FrameBuffer, largest } from "../frameBuffer.ts"
 import { Signal } from "../scheduling/signal.ts"
 import type { Task, Turns } from "../scheduling/turns.ts"
+import type { Terms } from "./options.ts"
 
 /** In the queue of a writer that waits for it: there is something to do beside the queue. */
 export const wake = Symbol("holdfast/wake")
@@ -37,7 +37,7 @@ interface Flusher {
 
 /** The connection, as far as its outbox sees it. */
 interface Owner {
-  readonly terms: { readonly policy: Policy }
+  readonly terms: Terms
   readonly turnEnded: () => void
   /** The policy is to end the connection: the peer is too slow. */
   readonly tooSlow: (error: Failure) => void
@@ -80,7 +80,7 @@ export class Outbox implements Task {
   isWriting = false
   /** Whether the write in progress holds more than control frames. */
   writesData = false
-  private isNotified = false
+  isNotified = false
   waiters: Set<Waiter> = none
   flushers: Set<Flusher> = none
   isDeterring = false
@@ -129,12 +129,12 @@ export const settle = (o: Outbox, waiter: { readonly resume: Resume }, effect: E
 // ---------------------------------------------------------------------------------------------------------------------
 
 const fits = (o: Outbox, size: number): boolean => {
-  const { outboxBytes, outboxMessages } = o.owner.terms.policy
+  const { outboxBytes, outboxMessages } = o.owner.terms.limits
   return o.messages < outboxMessages && o.bytes + size <= outboxBytes
 }
 
 const isFull = (o: Outbox): boolean => {
-  const { outboxBytes, outboxMessages } = o.owner.terms.policy
+  const { outboxBytes, outboxMessages } = o.owner.terms.limits
   return o.messages >= outboxMessages || o.bytes >= outboxBytes
 }
 
@@ -181,7 +181,7 @@ const count = (o: Outbox, size: number): void => {
   o.messages++
   o.bytes += size
   if (isFull(o)) deter(o)
-  o.notify()
+  if (!o.isNotified) o.notify()
 }
 
 const accept = (o: Outbox, frame: Frame | Framed, size: number): void => {

@@ -32,11 +32,17 @@ const tail = (child: ChildProcess): () => string => {
 const start = (
   command: string,
   args: ReadonlyArray<string>,
-  options: { readonly title: string; readonly listens: boolean; readonly channel: boolean }
+  options: {
+    readonly title: string
+    readonly listens: boolean
+    readonly channel: boolean
+    readonly env?: Readonly<Record<string, string>> | undefined
+  }
 ): Promise<Started> =>
   new Promise((resolve, reject) => {
     const child = spawn(command, args, {
-      stdio: ["pipe", "pipe", "pipe", ...(options.channel ? ["ipc" as const] : [])]
+      stdio: ["pipe", "pipe", "pipe", ...(options.channel ? ["ipc" as const] : [])],
+      env: { ...process.env, ...options.env }
     })
     const errors = tail(child)
     alive.add(child)
@@ -70,7 +76,12 @@ const start = (
 export const startNode = (
   script: string | URL,
   args: ReadonlyArray<string>,
-  options: { readonly title: string; readonly listens: boolean; readonly profile?: string | undefined }
+  options: {
+    readonly title: string
+    readonly listens: boolean
+    readonly profile?: string | undefined
+    readonly env?: Readonly<Record<string, string>> | undefined
+  }
 ): Promise<Started> => {
   const path = typeof script === "string" ? script : fileURLToPath(script)
   const profile = options.profile === undefined
