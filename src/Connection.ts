@@ -13,7 +13,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
@@ -24,13 +23,12 @@ import * as Stream from "effect/Stream"
 import * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Beat, Heartbeat } from "./Heartbeat.ts"
-import { acts, type Opener, releaseWith, start } from "./internal/connection/conversation.ts"
+import { acts, releaseWith, start } from "./internal/connection/conversation.ts"
 import { Handle } from "./internal/connection/handle.ts"
 import { type FiberReport, type Internals, TypeId } from "./internal/connection/internals.ts"
 import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./internal/connection/options.ts"
-import type { Element } from "./internal/connection/outbox.ts"
 import { ShortCuts } from "./internal/connection/shortCuts.ts"
-import { Conversation } from "./internal/connection/state.ts"
+import { Conversation, type Opener } from "./internal/connection/state.ts"
 import type { Frame } from "./internal/encoder.ts"
 import { timersOf } from "./internal/scheduling/timers.ts"
 import { turnsOf } from "./internal/scheduling/turns.ts"
@@ -274,7 +272,6 @@ interface Prepared<In, Out> {
   readonly transport: Transport
   readonly messages: boolean
   readonly decoder: ReturnType<typeof decoderFor<In, Out>>
-  readonly queue: Queue.Queue<Element, Failure>
 }
 
 /** Starts the conversation over a transport that is open. A throw is that of the heartbeat's `reader`. */
@@ -290,13 +287,14 @@ const converse = <In, Out>(
     acts,
     context,
     writer,
+    opener,
     clock: Context.get(context, Clock.Clock),
     turns: turnsOf(Context.get(context, Scheduler.Scheduler)),
     timers: timersOf(context),
     ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
     direct: Context.get(context, ShortCuts)
   })
-  start(c, pull, opener)
+  start(c, pull)
   return c
 }
 
@@ -358,11 +356,10 @@ const open = <In, Out>(
   // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
   Effect.uninterruptibleMask((restore) =>
     Effect.contextWith((context: Context.Context<Scope.Scope>) =>
-      Effect.flatMap(Queue.unbounded<Element, Failure>(), (queue) => {
+      Effect.suspend(() => {
         const transport = transportOf(socket)
         const messages = hasMessages(transport, shared.transport, context)
-        const decoder = decoderFor(shared, messages)
-        const prepared: Prepared<In, Out> = { shared, context, transport, messages, decoder, queue }
+        const prepared = { shared, context, transport, messages, decoder: decoderFor(shared, messages) }
         const there = attachable(socket, transport)
         return there === undefined ? opening(socket, prepared, restore) : attach(there, prepared)
       })

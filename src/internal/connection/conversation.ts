@@ -14,7 +14,6 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { failed } from "../closeEvent.ts"
 import * as Supervised from "../scheduling/supervised.ts"
-import type { Attachable } from "../transport.ts"
 import { deadlines } from "./deadlines.ts"
 import { askHeartbeat, heartbeat } from "./heartbeat.ts"
 import { close, defect, end, startLeaving } from "./lifecycle.ts"
@@ -25,48 +24,41 @@ import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
 
-/** What releases the transport: the scope that it was opened in, or itself. */
-export type Opener = Scope.Closeable | Attachable
-
-/** What the parts of a connection call for. */
-export const acts: Acts = {
-  look,
-  turnEnded,
-  end,
-  died: (c, name, thrown) => end(c, ConnectionError.make(defect(c, name, Cause.die(thrown)))),
-  pingNow: (c) => askHeartbeat(c, "ping")
-}
-
 /** Starts the conversation: its own fiber runs up to where it waits for the end. */
-export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"], opener: Opener): void => {
-  const conversation = Effect.flatMap(
-    Supervised.children(
-      fiberNames,
-      [reader(c, pull), writer(c), heartbeat(c), deadlines(c)],
-      (index, exit) => childEnded(c, index, exit)
-    ),
-    (children) => {
-      c.children = children
-      c.wakeUp.release()
-      return Effect.flatMap(Effect.exit(Effect.interruptible(untilTheEnd(c))), () => finish(c, opener))
-    }
-  )
+export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): void => {
+  const conversation = Effect.flatMap(forkFour(c, pull), () => {
+    c.wakeUp.release()
+    return untilTheEnd(c)
+  })
   // interruptible while it waits, and nowhere else
   c.fiber = Supervised.spawn(c.context, "connection", conversation, (exit) => ended(c, exit), { uninterruptible: true })
   if (c.direct) c.transport.onRead?.((chunk) => take(c, chunk))
 }
 
+const forkFour = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): Effect.Effect<void> => {
+  const { children } = c
+  return children.fork(reader(c, pull)).pipe(
+    Effect.andThen(children.fork(writer(c))),
+    Effect.andThen(children.fork(heartbeat(c))),
+    Effect.andThen(children.fork(deadlines(c)))
+  )
+}
+
+/** Waits, and ends it: woken with what comes then, as a fiber has nothing on its stack while it waits. */
 const untilTheEnd = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    c.stop = () => resume(Effect.void)
+  Effect.interruptible(Effect.callback((resume) => {
+    c.stop = resume
     // a child may have ended before it waited for anything
-    if (c.lifecycle._tag === "Closing" && !c.lifecycle.flushes) c.stop()
-  })
+    if (c.lifecycle._tag === "Closing" && !c.lifecycle.flushes) stop(c)
+    return Effect.suspend(() => finish(c))
+  }))
+
+const stop = <In, Out>(c: Conversation<In, Out>): void =>
+  c.stop?.(Effect.uninterruptible(Effect.suspend(() => finish(c))))
 
 const childEnded = <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>): void => {
   // interrupted by its own fiber, which is on its way to the end
-  const isStopping = c.stop === stopping
-  if (isStopping && !(Exit.isFailure(exit) && Cause.hasDies(exit.cause))) return
+  if (c.isStopping && !(Exit.isFailure(exit) && Cause.hasDies(exit.cause))) return
   end(c, reasonOfExit(c, fiberNames[index]!, exit))
 }
 
@@ -78,18 +70,17 @@ const reasonOfExit = <In, Out>(c: Conversation<In, Out>, by: string, exit: Exit.
   return ConnectionError.make(new ConnectionError.Closed({ by: "local", note: `its ${by} was interrupted` }))
 }
 
-const stopping = (): void => {}
-
-const finish = <In, Out>(c: Conversation<In, Out>, opener: Opener): Effect.Effect<void> => {
+const finish = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
+  c.stop = undefined
+  c.isStopping = true
   // no effect where the reason is known: its own fiber was interrupted
   end(c, ConnectionError.closedByUs)
-  c.stop = stopping
   acceptTaken(c)
   c.wakeUp.stop()
-  return Effect.flatMap(Supervised.stop(c.children!), () => {
+  return Effect.flatMap(c.children.stop, () => {
     const isMidFrame = c.outbox.rest !== undefined
     const error = settle(c)
-    return Effect.flatMap(isMidFrame ? Effect.void : sayLastWords(c, error), () => release(c, opener))
+    return Effect.flatMap(isMidFrame ? Effect.void : sayLastWords(c, error), () => release(c))
   })
 }
 
@@ -116,7 +107,8 @@ const sayLastWords = <In, Out>(c: Conversation<In, Out>, { reason }: Failure): E
   )
 }
 
-const release = <In, Out>(c: Conversation<In, Out>, opener: Opener): Effect.Effect<void> => {
+const release = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
+  const { opener } = c
   const released = "detach" in opener ? Effect.sync(() => opener.detach()) : Scope.close(opener, Exit.void)
   return Effect.flatMap(Effect.exit(released), (exit) => {
     if (Exit.isFailure(exit) && Cause.hasDies(exit.cause)) defect(c, "transport", exit.cause)
@@ -187,4 +179,15 @@ export const releaseWith = <In, Out>(
       : ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed }))
   )
   return Effect.flatMap(Fiber.await(c.fiber!), forget)
+}
+
+/** What the parts of a connection call for. */
+export const acts: Acts = {
+  look,
+  turnEnded,
+  end,
+  stop,
+  childEnded,
+  died: (c, name, thrown) => end(c, ConnectionError.make(defect(c, name, Cause.die(thrown)))),
+  pingNow: (c) => askHeartbeat(c, "ping")
 }

@@ -285,42 +285,40 @@ const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
   Effect.callback((resume) => turns.after(count, () => resume(Effect.void)))
 
 /** Looks, sleeps until the next rule could be broken, and looks again. A broken rule is what it fails with. */
-export const deadlines = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
+export const deadlines = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
+  Effect.suspend(() => look(c, false))
+
+const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.Effect<never, Failure> => {
   const { timers, turns, wakeUp } = c
   const sleeper = wakeUp.second
-
-  const look = (isConfirmed: boolean): Effect.Effect<never, Failure> => {
-    c.work.deadlines++
-    for (let isSure = isConfirmed;; isSure = false) {
-      const at = timers.now()
-      // a stall of ours that began before is seen by the wake-up that it delayed
-      const late = sleeper.at === -Infinity ? 0 : Math.max(at - sleeper.at, timers.late)
-      const verdict = due(c, at, late, isSure)
-      switch (verdict._tag) {
-        case "End": {
-          const ending = Effect.fail(verdict.error)
-          // it ends in any case: what the transport takes at once still leaves
-          return verdict.error === reasonOf(c.lifecycle) ? Effect.andThen(afterTurns(turns, 1), ending) : ending
-        }
-        case "Leave":
-          leave(c, aged(c))
-          continue
-        case "Drain":
-          askAndDrain(c, verdict.reason)
-          continue
-        case "Probe":
-          sleeper.at = at
-          c.acts.pingNow(c)
-          continue
-        case "Confirm":
-          // a timer runs before the input that is waiting: let the event loop deliver that first
-          return Effect.flatMap(afterTurns(turns, 3), () => look(true))
-        case "Wait":
-          sleeper.at = at + verdict.millis
-          return sleep
+  c.work.deadlines++
+  for (let isSure = isConfirmed;; isSure = false) {
+    const at = timers.now()
+    // a stall of ours that began before is seen by the wake-up that it delayed
+    const late = sleeper.at === -Infinity ? 0 : Math.max(at - sleeper.at, timers.late)
+    const verdict = due(c, at, late, isSure)
+    switch (verdict._tag) {
+      case "End": {
+        const ending = Effect.fail(verdict.error)
+        // it ends in any case: what the transport takes at once still leaves
+        return verdict.error === reasonOf(c.lifecycle) ? Effect.andThen(afterTurns(turns, 1), ending) : ending
       }
+      case "Leave":
+        leave(c, aged(c))
+        continue
+      case "Drain":
+        askAndDrain(c, verdict.reason)
+        continue
+      case "Probe":
+        sleeper.at = at
+        c.acts.pingNow(c)
+        continue
+      case "Confirm":
+        // a timer runs before the input that is waiting: let the event loop deliver that first
+        return Effect.flatMap(afterTurns(turns, 3), () => look(c, true))
+      case "Wait":
+        sleeper.at = at + verdict.millis
+        return sleeper.sleep(wakeUp, () => look(c, false))
     }
   }
-  const sleep = Effect.flatMap(sleeper.sleep(wakeUp), () => look(false))
-  return Effect.suspend(() => look(false))
 }

@@ -24,13 +24,12 @@ export const sendControl = <In, Out>(c: Conversation<In, Out>, message: Out): Co
 }
 
 // the default keeps nothing between two steps: one for all connections
-const steadyStep = Effect.runSync(Schedule.toStep(steady))
+const steadyStep = Effect.runSync(Schedule.toStep(steady)) as (
+  now: number,
+  beat: Beat
+) => Effect.Effect<[unknown, Duration.Duration]>
 
-const steadily = <In, Out>(c: Conversation<In, Out>): Cadence.Cadence<Beat> => (beat) =>
-  Effect.map(
-    steadyStep(c.clock.currentTimeMillisUnsafe(), beat) as Effect.Effect<[unknown, Duration.Duration]>,
-    (next) => Duration.toMillis(next[1])
-  )
+const millisOf = ([, delay]: [unknown, Duration.Duration]): number => Duration.toMillis(delay)
 
 /** What the schedule of pings is told. */
 const beatOf = <In, Out>({ facts, pings, terms: { limits, policy }, timers }: Conversation<In, Out>): Beat => ({
@@ -42,75 +41,70 @@ const beatOf = <In, Out>({ facts, pings, terms: { limits, policy }, timers }: Co
   quietFor: timers.now() - facts.heardAt
 })
 
-/** Pings at the times that the schedule says, at once when asked to, and fails when a ping cannot be encoded. */
-const beating = <In, Out>(
-  c: Conversation<In, Out>,
-  ping: (token: number) => Out,
-  cadence: Cadence.Cadence<Beat>
-): Effect.Effect<never, Failure> => {
-  const { facts, pings, timers, wakeUp } = c
-  const sleeper = wakeUp.first
-
-  /** Asks the schedule for the interval that begins now. */
-  const interval = (beat: Beat): Effect.Effect<number> =>
+/** Asks the schedule for the interval that begins now. */
+const interval = <In, Out>(c: Conversation<In, Out>, beat: Beat): Effect.Effect<number> => {
+  const { cadence, clock, facts, wakeUp } = c
+  const next = beat.every === Infinity
     // off, whatever the schedule says
-    Effect.map(beat.every === Infinity ? Effect.succeed(Infinity) : cadence(beat), (delay) => {
-      // the first one is shorter, by the jitter
-      facts.pingEvery = beat.count === 0 ? beat.every : delay
-      sleeper.slack = facts.pingEvery / pingSlack
-      return delay
-    })
+    ? Effect.succeed(Infinity)
+    : cadence === undefined
+    ? Effect.map(steadyStep(clock.currentTimeMillisUnsafe(), beat), millisOf)
+    : cadence(beat)
+  return Effect.map(next, (delay) => {
+    // the first one is shorter, by the jitter
+    facts.pingEvery = beat.count === 0 ? beat.every : delay
+    wakeUp.first.slack = facts.pingEvery / pingSlack
+    return delay
+  })
+}
 
-  /** The interval counts from the last ping, or from the beginning. */
-  const plan: Effect.Effect<never, Failure> = Effect.suspend(() =>
-    Effect.flatMap(interval(beatOf(c)), (delay) => {
-      sleeper.at = Math.max(timers.now(), pings.lastAt + delay)
-      return sleep
-    })
+const sleepUntil = <In, Out>(c: Conversation<In, Out>, at: number): Effect.Effect<never, Failure> => {
+  const { first } = c.wakeUp
+  first.at = at
+  return first.sleep(c.wakeUp, () => beat(c))
+}
+
+/** The interval counts from the last ping, or from the beginning. */
+const plan = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
+  Effect.flatMap(interval(c, beatOf(c)), (delay) => sleepUntil(c, Math.max(c.timers.now(), c.pings.lastAt + delay)))
+
+/** Sends a ping, if the connection is open; fails when it cannot be encoded. */
+const ping = <In, Out>(c: Conversation<In, Out>, at: number): Failure | undefined => {
+  const { heartbeat } = c.shared
+  if (c.lifecycle._tag !== "Open" || heartbeat === undefined) return undefined
+  const failure = sendControl(c, heartbeat.ping(c.pings.send(at)))
+  if (failure !== undefined) return ConnectionError.make(failure)
+  c.wakeUp.secondBy(at + pongLimit(c))
+  return undefined
+}
+
+const beat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
+  const { asked, facts, pings, timers } = c
+  const at = timers.now()
+  const planned = c.wakeUp.first.at
+  c.asked = undefined
+  if (asked === "plan") return plan(c)
+  c.work.heartbeat++
+  if (asked === "ping") {
+    const failure = ping(c, at)
+    return failure === undefined ? sleepUntil(c, planned) : Effect.fail(failure)
+  }
+  // both directions carried bytes since the last ping: each side knows the other is alive
+  const quietSince = Math.min(facts.heardAt, facts.sentAt)
+  // one that comes early is due all the same: put off to the time it had, it would come early again, and again
+  const due = Math.max(at, planned)
+  if (c.terms.policy.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + facts.pingEvery > due) {
+    return sleepUntil(c, quietSince + facts.pingEvery)
+  }
+  pingedLate(facts, Math.max(0, at - planned), at)
+  const told = beatOf(c)
+  const failure = ping(c, at)
+  if (failure !== undefined) return Effect.fail(failure)
+  // the cadence is the interval, whatever the round trip takes; after a stall it starts over
+  return Effect.flatMap(
+    interval(c, { ...told, count: told.count + 1 }),
+    (delay) => sleepUntil(c, planned + delay > at ? planned + delay : at + delay)
   )
-
-  /** Sends one, if the connection is open. */
-  const send = (at: number): ConnectionError.Reason | undefined => {
-    if (c.lifecycle._tag !== "Open") return undefined
-    const failure = sendControl(c, ping(pings.send(at)))
-    if (failure === undefined) wakeUp.secondBy(at + pongLimit(c))
-    return failure
-  }
-
-  const beat = (): Effect.Effect<never, Failure> => {
-    const at = timers.now()
-    const planned = sleeper.at
-    const { asked } = c
-    c.asked = undefined
-    if (asked === "plan") return plan
-    c.work.heartbeat++
-    if (asked === "ping") {
-      const failure = send(at)
-      return failure === undefined ? sleep : Effect.fail(ConnectionError.make(failure))
-    }
-    // both directions carried bytes since the last ping: each side knows the other is alive
-    const quietSince = Math.min(facts.heardAt, facts.sentAt)
-    // one that comes early is due all the same: put off to the time it had, it would come early again, and again
-    const due = Math.max(at, planned)
-    if (
-      c.terms.policy.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + facts.pingEvery > due
-    ) {
-      sleeper.at = quietSince + facts.pingEvery
-      return sleep
-    }
-    pingedLate(facts, Math.max(0, at - planned), at)
-    const told = beatOf(c)
-    const failure = send(at)
-    if (failure !== undefined) return Effect.fail(ConnectionError.make(failure))
-    // the cadence is the interval, whatever the round trip takes; after a stall it starts over
-    return Effect.flatMap(interval({ ...told, count: told.count + 1 }), (delay) => {
-      sleeper.at = planned + delay > at ? planned + delay : at + delay
-      return sleep
-    })
-  }
-
-  const sleep = Effect.flatMap(sleeper.sleep(wakeUp), beat)
-  return plan
 }
 
 /** Wakes a heartbeat that sleeps before its time: for a ping now, or another plan. */
@@ -121,14 +115,16 @@ export const askHeartbeat = <In, Out>(c: Conversation<In, Out>, asked: "ping" | 
   sleeper.wake()
 }
 
-/** Parked where there is nothing to ping with; where pings are off, until a patch turns them on. */
+/**
+ * Pings at the times that the schedule says, at once when asked to, and fails when a ping cannot be encoded. Parked where
+ * there is nothing to ping with; where pings are off, until a patch turns them on.
+ */
 export const heartbeat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
   const { heartbeat, pings } = c.shared
   if (heartbeat === undefined) return Effect.never
-  return pings === undefined
-    ? beating(c, heartbeat.ping, steadily(c))
-    : Effect.flatMap(
-      Cadence.make("the pings of a connection", pings, steady),
-      (cadence) => beating(c, heartbeat.ping, cadence)
-    )
+  if (pings === undefined) return Effect.suspend(() => plan(c))
+  return Effect.flatMap(Cadence.make("the pings of a connection", pings, steady), (cadence) => {
+    c.cadence = cadence
+    return plan(c)
+  })
 }

@@ -63,7 +63,7 @@ export const end = <In, Out>(c: Conversation<In, Out>, error: Failure): void => 
   if (lifecycle._tag !== "Open") c.taken = undefined
   c.inbox.onTold = undefined
   enter(c, { _tag: "Closing", reason: decide(c, error), by: c.timers.now(), flushes: false })
-  c.stop?.()
+  c.acts.stop(c)
 }
 
 /** The reason of a mistake in a program, which is logged here, and nowhere else. */

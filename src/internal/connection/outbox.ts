@@ -44,6 +44,10 @@ interface Owner {
   readonly writeFailed: (defect: unknown) => void
 }
 
+// made in a fiber of its own, a queue keeps no dispatcher of the fiber that sends alive: it has that of all connections
+const makeQueue = (turns: Turns): Queue.Queue<Element, Failure> =>
+  Object.assign(Effect.runSync(Queue.unbounded<Element, Failure>()), { dispatcher: turns.dispatcher })
+
 // the smallest and largest buffer that the small frames of a turn are written into
 export const smallestBuffer = 256
 export const largestBuffer = 16 * 1024
@@ -62,8 +66,8 @@ export const noFrames: Array<Frame> = []
 export class Outbox implements Task {
   readonly turns: Turns
   readonly owner: Owner
-  /** Every accepted message passes through it, to the writer. */
-  readonly queue: Queue.Queue<Element, Failure>
+  // a connection that only listens has none: it is 0.9 KB
+  private made: Queue.Queue<Element, Failure> | undefined
   /** Sent in this turn. */
   readonly fresh: Array<Element> = []
   /** Taken from the queue, and not written yet. */
@@ -96,11 +100,19 @@ export class Outbox implements Task {
   /** After the end: how many accepted messages no write had begun with. */
   untouched = 0
 
-  constructor(turns: Turns, queue: Queue.Queue<Element, Failure>, splits: boolean, owner: Owner) {
+  constructor(turns: Turns, splits: boolean, owner: Owner) {
     this.turns = turns
-    this.queue = queue
     this.splits = splits
     this.owner = owner
+  }
+
+  /** Every accepted message passes through it, to the writer. Made when something is sent, or waited for, the first time. */
+  get queue(): Queue.Queue<Element, Failure> {
+    return this.made ??= makeQueue(this.turns)
+  }
+
+  get hasQueue(): boolean {
+    return this.made !== undefined
   }
 
   /** Something was sent, or the end is near: the owner is told at the end of the turn. */
@@ -195,6 +207,7 @@ export const takeElement = (o: Outbox): Element | undefined => {
     o.head = undefined
     return head
   }
+  if (!o.hasQueue) return undefined
   const exit = Queue.takeUnsafe(o.queue)
   return exit === undefined || Exit.isFailure(exit) ? undefined : exit.value
 }

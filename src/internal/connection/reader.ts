@@ -191,7 +191,7 @@ export const look = <In, Out>(c: Conversation<In, Out>): void => {
 // the fiber
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Pulls for ever; fails with what the stream cannot go on after. No generator: it would cost half a kilobyte. */
+/** Pulls for ever; fails with what the stream cannot go on after. One effect for each connection, made once. */
 export const reader = <In, Out>(
   c: Conversation<In, Out>,
   pull: Socket.Reader["pull"]
@@ -208,40 +208,50 @@ export const reader = <In, Out>(
       const at = hear(c)
       if (c.lifecycle._tag !== "Open") return reading
       // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
-      return c.inbox.isFull ? wait(chunks) : acceptAll(chunks, at)
+      return c.inbox.isFull ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
     },
     onFailure: (cause) => {
       look(c)
-      return ended(cause)
+      return streamEnded(c, cause)
     }
   })
-
-  const acceptAll = (chunks: ReadonlyArray<Chunk>, at: number): Effect.Effect<never, Failure> => {
-    for (let i = 0; i < chunks.length && c.broken === undefined; i++) accept(c, chunks[i]!, at)
-    const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
-    return failure === undefined ? reading : Effect.fail(failure)
-  }
-
-  /** Reads nothing while nothing is received. */
-  const wait = (chunks: ReadonlyArray<Chunk>): Effect.Effect<never, Failure> => {
-    pause(c.facts)
-    return Effect.flatMap(c.inbox.awaitRoom(), () => {
-      if (c.lifecycle._tag !== "Open") return reading
-      const at = c.timers.now()
-      resume(c.facts, at)
-      return acceptAll(chunks, at)
-    })
-  }
-
-  const ended = (cause: Socket.SocketError): Effect.Effect<never, Failure> => {
-    const error = ConnectionError.fromSocketError(cause)
-    const isEnd = error.reason._tag === "Closed" && !c.messages
-    if (!isEnd) return Effect.fail(error)
-    const leftover = c.lifecycle._tag === "Open" ? c.decoder.end() : undefined
-    // end of stream: the peer said all it has to say, and may still be listening
-    drain(c, leftover === undefined ? error : ConnectionError.make(leftover), c.terms.limits.halfClose)
-    return Effect.never
-  }
-
   return reading
+}
+
+const acceptAll = <In, Out>(
+  c: Conversation<In, Out>,
+  chunks: ReadonlyArray<Chunk>,
+  at: number,
+  reading: Effect.Effect<never, Failure>
+): Effect.Effect<never, Failure> => {
+  for (let i = 0; i < chunks.length && c.broken === undefined; i++) accept(c, chunks[i]!, at)
+  const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
+  return failure === undefined ? reading : Effect.fail(failure)
+}
+
+/** Reads nothing while nothing is received. */
+const acceptLater = <In, Out>(
+  c: Conversation<In, Out>,
+  chunks: ReadonlyArray<Chunk>,
+  reading: Effect.Effect<never, Failure>
+): Effect.Effect<never, Failure> => {
+  pause(c.facts)
+  return Effect.flatMap(c.inbox.awaitRoom(), () => {
+    if (c.lifecycle._tag !== "Open") return reading
+    const at = c.timers.now()
+    resume(c.facts, at)
+    return acceptAll(c, chunks, at, reading)
+  })
+}
+
+const streamEnded = <In, Out>(
+  c: Conversation<In, Out>,
+  cause: Socket.SocketError
+): Effect.Effect<never, Failure> => {
+  const error = ConnectionError.fromSocketError(cause)
+  if (error.reason._tag !== "Closed" || c.messages) return Effect.fail(error)
+  const leftover = c.lifecycle._tag === "Open" ? c.decoder.end() : undefined
+  // end of stream: the peer said all it has to say, and may still be listening
+  drain(c, leftover === undefined ? error : ConnectionError.make(leftover), c.terms.limits.halfClose)
+  return Effect.never
 }

@@ -40,7 +40,7 @@ export const reportsOf = <In, Out>(c: Conversation<In, Out>): ReadonlyArray<Fibe
   const direct = [work.readerDirect, work.writerDirect, 0, 0]
   const reports = [report("connection", fiber!, "waiting", 0, 0)]
   fiberNames.forEach((name, i) => {
-    reports.push(report(name, children!.fibers[i]!, doing(c, name), worked[i]!, direct[i]!))
+    reports.push(report(name, children.fibers[i]!, doing(c, name), worked[i]!, direct[i]!))
   })
   if (handler !== undefined) reports.push(report("handler", handler, "working", 0, 0))
   return reports

@@ -4,21 +4,23 @@ import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as ConnectionError from "../../ConnectionError.ts"
-import type { Signal } from "../../Heartbeat.ts"
+import type { Beat, Signal } from "../../Heartbeat.ts"
 import type { Appender } from "../decoder.ts"
 import type { Frame } from "../encoder.ts"
-import type { Children } from "../scheduling/supervised.ts"
+import type { Cadence } from "../scheduling/cadence.ts"
+import { Children, type Parent } from "../scheduling/supervised.ts"
 import type { Timer, Timers } from "../scheduling/timers.ts"
 import type { Task, Turns } from "../scheduling/turns.ts"
 import { WakeUp } from "../scheduling/wakeUp.ts"
-import type { Transport } from "../transport.ts"
+import type { Attachable, Transport } from "../transport.ts"
 import { Inbox } from "./inbox.ts"
 import type { Shared, Terms, Way } from "./options.ts"
-import { type Element, Outbox } from "./outbox.ts"
+import { Outbox } from "./outbox.ts"
 import { Pings } from "./pings.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -118,13 +120,19 @@ export type FiberName = typeof fiberNames[number]
 export interface Acts {
   /** Looks at what was taken in an event. */
   readonly look: <In, Out>(c: Conversation<In, Out>) => void
+  /** Its own fiber is to end it. */
+  readonly stop: <In, Out>(c: Conversation<In, Out>) => void
   /** A turn is over in which something was sent. */
   readonly turnEnded: <In, Out>(c: Conversation<In, Out>) => void
   readonly end: <In, Out>(c: Conversation<In, Out>, error: Failure) => void
   /** A short cut of this fiber threw. */
   readonly died: <In, Out>(c: Conversation<In, Out>, name: FiberName, defect: unknown) => void
   readonly pingNow: <In, Out>(c: Conversation<In, Out>) => void
+  readonly childEnded: <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>) => void
 }
+
+/** What releases the transport: the scope that it was opened in, or itself. */
+export type Opener = Scope.Closeable | Attachable
 
 /** What a connection is made of. */
 export interface Parts<in out In, in out Out> {
@@ -137,7 +145,7 @@ export interface Parts<in out In, in out Out> {
   readonly messages: boolean
   readonly decoder: Appender<In>
   readonly writer: Socket.Writer
-  readonly queue: Queue.Queue<Element, Failure>
+  readonly opener: Opener
   readonly clock: Clock.Clock
   readonly turns: Turns
   readonly timers: Timers
@@ -151,7 +159,7 @@ export interface Parts<in out In, in out Out> {
  * this folder, one for each fiber. A class, because there may be a hundred thousand of them, and an object literal of so
  * many fields costs twice as much to make.
  */
-export class Conversation<in out In, in out Out> implements Task {
+export class Conversation<in out In, in out Out> implements Parent<Failure>, Task {
   readonly id: number
   readonly acts: Acts
   /** That of the fiber that opened it. */
@@ -189,11 +197,13 @@ export class Conversation<in out In, in out Out> implements Task {
 
   /** Its own. */
   fiber: Fiber.Fiber<void> | undefined
-  children: Children<Failure> | undefined
+  readonly children: Children<Failure>
   /** The handler of a server. */
   handler: Fiber.Fiber<unknown, unknown> | undefined
-  /** Wakes its own fiber, which waits for the end. */
-  stop: (() => void) | undefined
+  /** Wakes its own fiber, which waits for the end, with what comes then. */
+  stop: ((effect: Effect.Effect<void>) => void) | undefined
+  isStopping = false
+  readonly opener: Opener
 
   /** Whether reads and writes may take the short cuts past their fibers. */
   readonly direct: boolean
@@ -219,7 +229,7 @@ export class Conversation<in out In, in out Out> implements Task {
   /** Taken from the outbox, and more than the transport takes at once. */
   left: NonEmptyReadonlyArray<Frame> | undefined
   /** Wakes the writer, which stands by. */
-  standBy: ((effect: Effect.Effect<void>) => void) | undefined
+  standBy: ((effect: Effect.Effect<never, Failure>) => void) | undefined
   hasLastWords = false
   lost = 0
 
@@ -227,6 +237,8 @@ export class Conversation<in out In, in out Out> implements Task {
 
   /** What its heartbeat is woken for before its time: a ping now, or another plan. */
   asked: "ping" | "plan" | undefined
+  /** Its own schedule of pings; without one the policy's interval. */
+  cadence: Cadence<Beat> | undefined
 
   // ---- the end ------------------------------------------------------------------------------------------------------
 
@@ -248,6 +260,7 @@ export class Conversation<in out In, in out Out> implements Task {
     this.way = messages ? shared.messages : shared.stream
     this.decoder = parts.decoder
     this.writer = parts.writer
+    this.opener = parts.opener
     this.clock = parts.clock
     this.turns = turns
     this.timers = timers
@@ -258,8 +271,9 @@ export class Conversation<in out In, in out Out> implements Task {
     this.facts = new Facts(opened, parts.ageFactor, shared.terms.limits.pingEvery)
     this.pings = new Pings(opened)
     this.wakeUp = new WakeUp(timers, Infinity, -Infinity, this)
-    this.outbox = new Outbox(turns, parts.queue, !messages && transport.unsent === undefined, this)
+    this.outbox = new Outbox(turns, !messages && transport.unsent === undefined, this)
     this.inbox = new Inbox<In>(turns, this)
+    this.children = new Children(fiberNames, this)
     this.heed = shared.heartbeat?.reader()
   }
 
@@ -271,6 +285,10 @@ export class Conversation<in out In, in out Out> implements Task {
 
   failed(defect: unknown): void {
     this.acts.died(this, "reader", defect)
+  }
+
+  childEnded(index: number, exit: Exit.Exit<never, Failure>): void {
+    this.acts.childEnded(this, index, exit)
   }
 
   turnEnded(): void {

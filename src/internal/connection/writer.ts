@@ -15,6 +15,7 @@ import { beginWrite, endWrite, isStillWriting, unsentOf } from "./deadlines.ts"
 import { guarded } from "./lifecycle.ts"
 import {
   admit,
+  type Element,
   gone,
   largestBuffer,
   noFrames,
@@ -41,7 +42,10 @@ const takenPoll = Duration.millis(20)
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Offers what was sent in this turn to the queue. */
-const offerTurn = ({ fresh, queue }: Outbox): void => {
+const offerTurn = (o: Outbox): void => {
+  const { fresh } = o
+  if (fresh.length === 0) return
+  const { queue } = o
   // one that is popped leaves the array its memory
   if (fresh.length === 1) {
     Queue.offerUnsafe(queue, fresh.pop()!)
@@ -158,7 +162,9 @@ export const turnEnded = <In, Out>(c: Conversation<In, Out>): void => {
   const { lifecycle, outbox } = c
   if (lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)) return
   offerTurn(outbox)
-  if (outbox.closedWith !== undefined) Queue.failCauseUnsafe(outbox.queue, Cause.fail(outbox.closedWith))
+  if (outbox.closedWith !== undefined && outbox.hasQueue) {
+    Queue.failCauseUnsafe(outbox.queue, Cause.fail(outbox.closedWith))
+  }
   const { standBy } = c
   // the writer is at work, and takes it next
   if (standBy === undefined) return
@@ -174,7 +180,7 @@ export const turnEnded = <In, Out>(c: Conversation<In, Out>): void => {
     return c.acts.died(c, "writer", thrown)
   }
   c.standBy = undefined
-  standBy(Effect.void)
+  standBy(writer(c))
 }
 
 /** Takes and writes as the writer does; false when the rest is for the writer. */
@@ -208,31 +214,14 @@ const socketFailed = (cause: Socket.SocketError) => Effect.fail(ConnectionError.
  * in `Queue.take` would make every offer schedule a task. When the queue has ended and is empty, it says the last words and
  * fails with the reason.
  */
-export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
-  const { outbox, timers } = c
-  const standBy = Effect.callback<void>((resume) => {
-    c.standBy = resume
-  })
-  const takeOne = Effect.suspend(() => {
-    c.standBy = () => {}
-    return Effect.match(Queue.take(outbox.queue), {
-      onSuccess: (element) => {
-        c.standBy = undefined
-        outbox.head = element
-      },
-      onFailure: () => {
-        c.standBy = undefined
-      }
-    })
-  })
-  const work = isDirect(c) ? standBy : takeOne
-
-  const writing: Effect.Effect<never, Failure> = Effect.suspend(() => {
+export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
+  Effect.suspend(() => {
+    const { outbox, timers } = c
     const batch = c.left ?? next(outbox)
     c.left = undefined
     if (batch === undefined) {
       const reason = drained(outbox)
-      return reason === undefined ? Effect.andThen(work, writing) : finish(reason)
+      return reason !== undefined ? finish(c, reason) : isDirect(c) ? standBy(c) : takeNext(c)
     }
     c.work.writer++
     const { writesData } = outbox
@@ -242,22 +231,38 @@ export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, 
       onSuccess: () => {
         endWrite(c, timers.now(), writesData)
         wrote(outbox)
-        return writing
+        return writer(c)
       }
     })
   })
 
-  /** A transport that is released drops what it holds: first the peer takes it, for as long as the drain lasts. */
-  const finish = (reason: Failure): Effect.Effect<never, Failure> =>
-    unsentOf(c) > 0
-      ? Effect.flatMap(c.clock.sleep(takenPoll), () => finish(reason))
-      : Effect.matchEffect(lastWords(c, reason.reason), {
-        onFailure: socketFailed,
-        onSuccess: () => Effect.fail(reason)
-      })
+/** Waits until it is woken for what the short cut leaves. */
+const standBy = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
+  Effect.callback((resume) => {
+    c.standBy = resume
+  })
 
-  return writing
+/** Waits until the queue has something, or has ended. */
+const takeNext = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
+  const goOn = (element: Element | undefined): Effect.Effect<never, Failure> => {
+    c.standBy = undefined
+    c.outbox.head = element
+    return writer(c)
+  }
+  c.standBy = noop
+  return Effect.matchEffect(Queue.take(c.outbox.queue), { onSuccess: goOn, onFailure: () => goOn(undefined) })
 }
+
+const noop = (): void => {}
+
+/** A transport that is released drops what it holds: first the peer takes it, for as long as the drain lasts. */
+const finish = <In, Out>(c: Conversation<In, Out>, reason: Failure): Effect.Effect<never, Failure> =>
+  unsentOf(c) > 0
+    ? Effect.flatMap(c.clock.sleep(takenPoll), () => finish(c, reason))
+    : Effect.matchEffect(lastWords(c, reason.reason), {
+      onFailure: socketFailed,
+      onSuccess: () => Effect.fail(reason)
+    })
 
 /** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. Said once. */
 export const lastWords = <In, Out>(

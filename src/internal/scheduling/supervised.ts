@@ -127,49 +127,54 @@ export const restarted = <E, R>(
     })
   })
 
+/** What the owner of children is told. */
+export interface Parent<in E> {
+  /** A child has ended: the first one is the reason of the end. Must not throw. */
+  readonly childEnded: (index: number, exit: Exit.Exit<never, E>) => void
+}
+
 /** The children of one fiber: forked together, and stopped together. */
-export interface Children<E> {
+export class Children<in out E> {
   readonly names: ReadonlyArray<string>
   /** In the order of their names. */
-  readonly fibers: ReadonlyArray<Fiber.Fiber<never, E>>
-}
+  readonly fibers: Array<Fiber.Fiber<never, E>>
+  private forked = 0
+  private readonly parent: Parent<E>
+  // one bit for each child that has ended
+  private over = 0
 
-/**
- * Forks children of the calling fiber, each up to where it first waits. `ended` is told of every exit, and whose it was:
- * the first one is the reason of the end.
- */
-export const children = <E, R>(
-  names: ReadonlyArray<string>,
-  effects: ReadonlyArray<Effect.Effect<never, E, R>>,
-  ended: (index: number, exit: Exit.Exit<never, E>) => void
-): Effect.Effect<Children<E>, never, R> => {
-  const fibers: Array<Fiber.Fiber<never, E>> = []
-  let over = 0
-  // one observer for all of them: an exit is known before its observers are called
-  const told = (exit: Exit.Exit<never, E>): void => {
-    for (let i = 0; i < fibers.length; i++) {
-      if ((over & (1 << i)) !== 0 || fibers[i]!.pollUnsafe() === undefined) continue
-      over |= 1 << i
-      return ended(i, exit)
-    }
+  constructor(names: ReadonlyArray<string>, parent: Parent<E>) {
+    this.names = names
+    this.parent = parent
+    // room for as many as there will be: an array that grows takes it for seventeen
+    this.fibers = Array.from({ length: names.length })
   }
-  const fork = (index: number): Effect.Effect<Children<E>, never, R> =>
-    index === effects.length
-      ? Effect.succeed({ names, fibers })
-      : Effect.flatMap(Effect.forkChild(effects[index]!, { startImmediately: true }), (fiber) => {
-        fibers.push(fiber)
-        fiber.addObserver(told)
-        return fork(index + 1)
-      })
-  return fork(0)
-}
 
-/** Interrupts all children, and waits until the last one has ended. */
-export const stop = <E>({ fibers }: Children<E>): Effect.Effect<void> => {
-  let isOver = true
-  for (const fiber of fibers) {
-    fiber.interruptUnsafe()
-    if (fiber.pollUnsafe() === undefined) isOver = false
+  // one observer for all of them: the exit of a fiber is known before its observers are called
+  private readonly told = (exit: Exit.Exit<never, E>): void => {
+    let index = 0
+    while ((this.over & (1 << index)) !== 0 || this.fibers[index]?.pollUnsafe() === undefined) index++
+    this.over |= 1 << index
+    this.parent.childEnded(index, exit)
   }
-  return isOver ? Effect.void : Effect.asVoid(Fiber.awaitAll(fibers))
+
+  /** Forks the next child of the calling fiber, up to where it first waits. */
+  fork<R>(effect: Effect.Effect<never, E, R>): Effect.Effect<void, never, R> {
+    return Effect.map(Effect.forkChild(effect, { startImmediately: true }), (fiber) => {
+      this.fibers[this.forked++] = fiber
+      fiber.addObserver(this.told)
+    })
+  }
+
+  /** Interrupts all of them, once all are forked, and waits until the last one has ended. */
+  get stop(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      let isOver = true
+      for (const fiber of this.fibers) {
+        fiber.interruptUnsafe()
+        if (fiber.pollUnsafe() === undefined) isOver = false
+      }
+      return isOver ? Effect.void : Effect.asVoid(Fiber.awaitAll(this.fibers))
+    })
+  }
 }

@@ -35,7 +35,7 @@ export const perform = (task: Task | (() => void)): void => {
  * connections that are woken by one poll, the turns cost more than what is done in them.
  */
 export class Turns {
-  private readonly dispatcher: Scheduler.SchedulerDispatcher
+  readonly dispatcher: Scheduler.SchedulerDispatcher
   private tasks: Array<Task | (() => void)> = []
   private scheduled = false
   private running = false

@@ -3,13 +3,16 @@ import * as Effect from "effect/Effect"
 import type { Timer, Timers } from "./timers.ts"
 import type { Task } from "./turns.ts"
 
+type Resume = (effect: Effect.Effect<never, never>) => void
+
 /** When one fiber wakes up. */
 export class Sleeper {
   /** On the monotonic clock; `Infinity`: when it is told to. What is set while the fiber sleeps needs an `arm`. */
   at: number
   /** By how many milliseconds it may be early, in a crowd. */
   slack = 0
-  private resume: ((effect: Effect.Effect<void>) => void) | undefined
+  private resume: Resume | undefined
+  private next: (() => Effect.Effect<never, never>) | undefined
 
   constructor(at: number) {
     this.at = at
@@ -21,14 +24,19 @@ export class Sleeper {
 
   /** Runs the fiber that sleeps, up to where it waits again. */
   wake(): void {
-    const { resume } = this
+    const { next, resume } = this
     this.resume = undefined
-    resume?.(Effect.void)
+    if (resume !== undefined) resume(Effect.suspend(next!))
   }
 
-  sleep(wakeUp: WakeUp): Effect.Effect<void> {
+  /**
+   * Sleeps, and goes on with `next`. Resumed with what comes next, a fiber has nothing on its stack while it sleeps, which
+   * is a quarter of a kilobyte less than a `flatMap`.
+   */
+  sleep<E>(wakeUp: WakeUp, next: () => Effect.Effect<never, E>): Effect.Effect<never, E> {
     return Effect.callback((resume) => {
-      this.resume = resume
+      this.resume = resume as Resume
+      this.next = next as () => Effect.Effect<never>
       wakeUp.arm()
     })
   }
