@@ -284,6 +284,32 @@ const timeAndRandomness = (sources: ReadonlyArray<Source>): Array<string> =>
     )
   })
 
+/** The one module that forks: no other has a fiber whose exit its owner does not see. */
+const supervised = "src/internal/scheduling/supervised.ts"
+
+const forking = /\b(?:forkChild|forkScoped|forkIn|forkDetach|forkUnsafe|runFork\w*|runCallback\w*|addObserver)\b/g
+
+const forks = (sources: ReadonlyArray<Source>): Array<string> =>
+  sources.flatMap(({ path, text }) => {
+    if (path === supervised) return []
+    const code = bare(text)
+    return Array.from(code.matchAll(forking), (match) => `${path}:${lineAt(text, match.index)} calls ${match[0]}`)
+  })
+
+/** Rooms of `src/internal` that know nothing of the others: what stands below all. */
+const ground = ["scheduling"]
+
+const rooms = (sources: ReadonlyArray<Source>): Array<string> =>
+  sources.flatMap(({ path, text }) => {
+    const room = ground.find((name) => path.startsWith(`src/internal/${name}/`))
+    if (room === undefined) return []
+    return imports(text).flatMap(({ line, specifier }) =>
+      isRelative(specifier) && !targetOf(path, specifier).startsWith(`src/internal/${room}/`)
+        ? [`${path}:${line} may not import ${targetOf(path, specifier)}: nothing stands below ${room}`]
+        : []
+    )
+  })
+
 /** The index exports every noun as a namespace and does nothing else. */
 const index = (sources: ReadonlyArray<Source>): Array<string> => {
   const statement = /^export \* as (\w+) from "\.\/(\w+)\.ts"$/
@@ -502,6 +528,40 @@ describe("architecture", () => {
       ])
       assert.deepStrictEqual(timeAndRandomness(planted({ "node/N.ts": text, "cli/main.ts": text })), [])
     })
+  })
+
+  describe("only the supervised module forks", () => {
+    it("in src", () => assert.deepStrictEqual(forks(tree), []))
+
+    it("or is reported", () => {
+      const text = [
+        "// Effect.forkChild in a comment",
+        "const fiber = yield* Effect.forkIn(effect, scope)",
+        "Effect.runForkWith(context)(effect)",
+        "fiber.addObserver(told)",
+        "const forked = Supervised.spawn(context, \"forkScoped\", effect, told)"
+      ].join("\n")
+      assert.deepStrictEqual(forks(planted({ "Server.ts": text, "internal/scheduling/supervised.ts": text })), [
+        "src/Server.ts:2 calls forkIn",
+        "src/Server.ts:3 calls runForkWith",
+        "src/Server.ts:4 calls addObserver"
+      ])
+    })
+  })
+
+  describe("the rooms on the ground import no other", () => {
+    it("in src", () => assert.deepStrictEqual(rooms(tree), []))
+
+    it("or is reported", () =>
+      assert.deepStrictEqual(
+        rooms(planted({
+          "internal/scheduling/turns.ts": "import \"./heap.ts\"\nimport \"../connection/reader.ts\"",
+          "internal/connection/reader.ts": "import \"../scheduling/turns.ts\""
+        })),
+        [
+          "src/internal/scheduling/turns.ts:2 may not import src/internal/connection/reader.ts: nothing stands below scheduling"
+        ]
+      ))
   })
 
   describe("the index is the list of nouns", () => {

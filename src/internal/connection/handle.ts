@@ -15,6 +15,7 @@ import { askAndDrain, close } from "./lifecycle.ts"
 import { type Snapshot, termsOf, type Wire } from "./options.ts"
 import * as Outbox from "./outbox.ts"
 import { reportsOf } from "./reports.ts"
+import { patched, sendAll, sendOne } from "./sender.ts"
 import { type Conversation, reasonOf } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -47,11 +48,11 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
   }
 
   sendNow(message: Out): Effect.Effect<void, Failure> {
-    return Outbox.sendOne(this.c.outbox, this.c.way.encoder, message)
+    return sendOne(this.c.outbox, this.c.way.encoder, message)
   }
 
   sendAllNow(messages: Iterable<Out>): Effect.Effect<void, Failure> {
-    return Outbox.sendAll(this.c.outbox, this.c.way.encoder, messages)
+    return sendAll(this.c.outbox, this.c.way.encoder, messages)
   }
 
   get sendAll(): (messages: Iterable<Out>) => Effect.Effect<void, Failure> {
@@ -123,11 +124,11 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
 
   get patch(): (changes: Policy.Patch) => Effect.Effect<void, Policy.InvalidPolicy> {
     return (changes) =>
-      Effect.map(Effect.suspend(() => Policy.patch(this.c.terms.policy, changes)), (patched) => {
+      Effect.map(Effect.suspend(() => Policy.patch(this.c.terms.policy, changes)), (policy) => {
         const { c } = this
         const before = c.terms
-        c.terms = termsOf(patched)
-        Outbox.patched(c.outbox)
+        c.terms = termsOf(policy)
+        patched(c.outbox)
         c.inbox.patched()
         if (c.terms.limits.pingEvery !== before.limits.pingEvery) askHeartbeat(c, "plan")
         c.wakeUp.secondBy(c.timers.now())

@@ -1,4 +1,4 @@
-/** Frames on their way out: bounded data, and control frames that pass it. The sender's side; the writer has the other. */
+/** Frames on their way out: bounded data, and control frames that pass it. Senders fill it, and the writer empties it. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
@@ -9,8 +9,8 @@ import {
   OutboxFull,
   SlowConsumer
 } from "../../ConnectionError.ts"
-import { type Encoder, type Frame, type Framed, sizeOf } from "../encoder.ts"
-import { FrameBuffer, largest } from "../frameBuffer.ts"
+import { type Frame, type Framed, sizeOf } from "../encoder.ts"
+import { FrameBuffer } from "../frameBuffer.ts"
 import { Signal } from "../scheduling/signal.ts"
 import type { Task, Turns } from "../scheduling/turns.ts"
 import type { Terms } from "./options.ts"
@@ -24,7 +24,7 @@ export type Element = Frame | Framed | FrameBuffer | typeof wake
 type Failure = ConnectionError
 type Resume = (effect: Effect.Effect<void, Failure>) => void
 
-interface Waiter {
+export interface Waiter {
   readonly frames: ReadonlyArray<Frame | Framed>
   next: number
   readonly resume: Resume
@@ -55,7 +55,7 @@ export const largestBuffer = 16 * 1024
 const maxControl = 64
 
 // most connections never have a sender that waits
-const none: Set<never> = new Set()
+export const none: Set<never> = new Set()
 export const noFrames: Array<Frame> = []
 
 /**
@@ -140,18 +140,18 @@ export const settle = (o: Outbox, waiter: { readonly resume: Resume }, effect: E
 // bounds
 // ---------------------------------------------------------------------------------------------------------------------
 
-const fits = (o: Outbox, size: number): boolean => {
+export const fits = (o: Outbox, size: number): boolean => {
   const { outboxBytes, outboxMessages } = o.owner.terms.limits
   return o.messages < outboxMessages && o.bytes + size <= outboxBytes
 }
 
-const isFull = (o: Outbox): boolean => {
+export const isFull = (o: Outbox): boolean => {
   const { outboxBytes, outboxMessages } = o.owner.terms.limits
   return o.messages >= outboxMessages || o.bytes >= outboxBytes
 }
 
 /** Senders that ask had better wait. */
-const deter = (o: Outbox): void => {
+export const deter = (o: Outbox): void => {
   o.isDeterring = true
   o.writable?.close()
 }
@@ -167,13 +167,6 @@ export const relax = (o: Outbox): void => {
   if (o.messages <= outboxMessages * lowWater && o.bytes <= outboxBytes * lowWater) invite(o)
 }
 
-/** The bounds are other ones. */
-export const patched = (o: Outbox): void => {
-  if (isFull(o)) deter(o)
-  relax(o)
-  admit(o)
-}
-
 export const isWritable = (o: Outbox): boolean => o.closedWith === undefined && !o.isDeterring
 
 export const awaitWritable = (o: Outbox): Effect.Effect<void> =>
@@ -185,10 +178,10 @@ export const awaitWritable = (o: Outbox): Effect.Effect<void> =>
   })
 
 // ---------------------------------------------------------------------------------------------------------------------
-// sending
+// in and out
 // ---------------------------------------------------------------------------------------------------------------------
 
-const count = (o: Outbox, size: number): void => {
+export const count = (o: Outbox, size: number): void => {
   o.accepted++
   o.messages++
   o.bytes += size
@@ -196,7 +189,7 @@ const count = (o: Outbox, size: number): void => {
   if (!o.isNotified) o.notify()
 }
 
-const accept = (o: Outbox, frame: Frame | Framed, size: number): void => {
+export const accept = (o: Outbox, frame: Frame | Framed, size: number): void => {
   o.fresh.push(frame)
   count(o, size)
 }
@@ -264,132 +257,6 @@ export const offer = (
       return error
     }
   }
-}
-
-/**
- * Takes what an encoder has prepared into the buffer of this turn; false when it is too large for that, or when `offer` has
- * to decide.
- */
-const pack = (o: Outbox, encoder: Encoder<never>): boolean => {
-  const { size } = encoder
-  if (!encoder.isStream || size >= largest || o.closedWith !== undefined) return false
-  if (o.waiters.size > 0 || !fits(o, size)) return false
-  const { length } = o.fresh
-  const last = length > 0 ? o.fresh[length - 1] : undefined
-  if (!(last instanceof FrameBuffer && last.add(encoder))) {
-    if (last instanceof FrameBuffer) o.bufferSize = Math.min(largestBuffer, o.bufferSize * 2)
-    o.fresh.push(FrameBuffer.begin(encoder, o.bufferSize))
-  }
-  count(o, size)
-  return true
-}
-
-/** Takes back what `pack` took last. */
-const unpack = (o: Outbox, packed: number, bytes: number): void => {
-  o.accepted -= packed
-  o.messages -= packed
-  o.bytes -= bytes
-  for (let left = packed; left > 0;) {
-    const last = o.fresh[o.fresh.length - 1] as FrameBuffer
-    const dropped = Math.min(left, last.count)
-    last.dropLast(dropped)
-    if (last.count === 0) o.fresh.pop()
-    left -= dropped
-  }
-  relax(o)
-}
-
-/** Takes all frames in order, waiting for room under `wait`. */
-const sendFrames = (o: Outbox, frames: ReadonlyArray<Frame | Framed>, from = 0): Effect.Effect<void, Failure> => {
-  if (o.closedWith !== undefined) return Effect.fail(o.closedWith)
-  for (let i = from; i < frames.length; i++) {
-    const size = sizeOf(frames[i]!)
-    // a burst of ours is no slowness of the peer's: the writer has its turn before the policy is applied
-    if (o.messages > 0 && !o.isWriting && !fits(o, size)) {
-      return Effect.andThen(Effect.yieldNow, Effect.suspend(() => sendFrames(o, frames, i)))
-    }
-    const result = offer(o, frames[i]!, size)
-    if (result === "full") return wait(o, i === 0 ? frames : frames.slice(i))
-    if (typeof result === "object") return Effect.fail(result)
-  }
-  return Effect.void
-}
-
-const wait = (o: Outbox, frames: ReadonlyArray<Frame | Framed>): Effect.Effect<void, Failure> =>
-  Effect.callback((resume) => {
-    if (o.closedWith !== undefined) return resume(Effect.fail(o.closedWith))
-    const waiter: Waiter = { frames, next: 0, resume }
-    if (o.waiters === none) o.waiters = new Set()
-    o.waiters.add(waiter)
-    admit(o)
-    return Effect.sync(() => {
-      o.waiters.delete(waiter)
-      // the one behind may be smaller
-      admit(o)
-    })
-  })
-
-/** First come, first served: a large message at the head is not overtaken. */
-export const admit = (o: Outbox): void => {
-  for (const waiter of o.waiters) {
-    while (waiter.next < waiter.frames.length) {
-      const frame = waiter.frames[waiter.next]!
-      const size = sizeOf(frame)
-      const { outboxBytes } = o.owner.terms.policy
-      if (size > outboxBytes) {
-        o.waiters.delete(waiter)
-        settle(o, waiter, Effect.fail(makeError(new MessageTooLarge({ size, limit: outboxBytes }))))
-        break
-      }
-      if (!fits(o, size)) return
-      accept(o, frame, size)
-      waiter.next++
-    }
-    if (waiter.next === waiter.frames.length) {
-      o.waiters.delete(waiter)
-      settle(o, waiter, Effect.void)
-    }
-  }
-}
-
-/** What `send` does. What a codec throws is a defect of its sender, and nothing that a generator could catch. */
-export const sendOne = <Out>(o: Outbox, encoder: Encoder<Out>, message: Out): Effect.Effect<void, Failure> => {
-  try {
-    const failure = encoder.prepare(message)
-    if (failure !== undefined) return Effect.fail(makeError(failure))
-    return pack(o, encoder) ? Effect.void : sendFrames(o, [encoder.frame()])
-  } catch (defect) {
-    return Effect.die(defect)
-  }
-}
-
-/** What `sendAll` does: all can be encoded, or none is sent. */
-export const sendAll = <Out>(
-  o: Outbox,
-  encoder: Encoder<Out>,
-  messages: Iterable<Out>
-): Effect.Effect<void, Failure> => {
-  const frames: Array<Frame | Framed> = []
-  let packed = 0
-  let packedBytes = 0
-  let isComplete = false
-  try {
-    for (const message of messages) {
-      const failure = encoder.prepare(message)
-      if (failure !== undefined) return Effect.fail(makeError(failure))
-      if (frames.length > 0 || !pack(o, encoder)) frames.push(encoder.frame())
-      else {
-        packed++
-        packedBytes += encoder.size
-      }
-    }
-    isComplete = true
-  } catch (defect) {
-    return Effect.die(defect)
-  } finally {
-    if (!isComplete && packed > 0) unpack(o, packed, packedBytes)
-  }
-  return frames.length === 0 && packed > 0 ? Effect.void : sendFrames(o, frames)
 }
 
 /** Passes all data, and its bounds. Dropped when the peer reads nothing and enough control frames wait already. */

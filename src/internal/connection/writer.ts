@@ -14,7 +14,6 @@ import { detach, FrameBuffer } from "../frameBuffer.ts"
 import { beginWrite, endWrite, isStillWriting, unsentOf } from "./deadlines.ts"
 import { guarded } from "./lifecycle.ts"
 import {
-  admit,
   type Element,
   gone,
   largestBuffer,
@@ -26,6 +25,7 @@ import {
   takeElement,
   wake
 } from "./outbox.ts"
+import { admit } from "./sender.ts"
 import type { Conversation } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError

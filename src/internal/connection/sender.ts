@@ -1,0 +1,154 @@
+/** Sender: encode, and give it to the outbox, or wait for room there. */
+import * as Effect from "effect/Effect"
+import { type ConnectionError, make as makeError, MessageTooLarge } from "../../ConnectionError.ts"
+import { type Encoder, type Frame, type Framed, sizeOf } from "../encoder.ts"
+import { FrameBuffer, largest } from "../frameBuffer.ts"
+import {
+  accept,
+  count,
+  deter,
+  fits,
+  isFull,
+  largestBuffer,
+  none,
+  offer,
+  type Outbox,
+  relax,
+  settle,
+  type Waiter
+} from "./outbox.ts"
+
+type Failure = ConnectionError
+
+/**
+ * Takes what an encoder has prepared into the buffer of this turn; false when it is too large for that, or when `offer` has
+ * to decide.
+ */
+const pack = (o: Outbox, encoder: Encoder<never>): boolean => {
+  const { size } = encoder
+  if (!encoder.isStream || size >= largest || o.closedWith !== undefined) return false
+  if (o.waiters.size > 0 || !fits(o, size)) return false
+  const { length } = o.fresh
+  const last = length > 0 ? o.fresh[length - 1] : undefined
+  if (!(last instanceof FrameBuffer && last.add(encoder))) {
+    if (last instanceof FrameBuffer) o.bufferSize = Math.min(largestBuffer, o.bufferSize * 2)
+    o.fresh.push(FrameBuffer.begin(encoder, o.bufferSize))
+  }
+  count(o, size)
+  return true
+}
+
+/** Takes back what `pack` took last. */
+const unpack = (o: Outbox, packed: number, bytes: number): void => {
+  o.accepted -= packed
+  o.messages -= packed
+  o.bytes -= bytes
+  for (let left = packed; left > 0;) {
+    const last = o.fresh[o.fresh.length - 1] as FrameBuffer
+    const dropped = Math.min(left, last.count)
+    last.dropLast(dropped)
+    if (last.count === 0) o.fresh.pop()
+    left -= dropped
+  }
+  relax(o)
+}
+
+/** Takes all frames in order, waiting for room under `wait`. */
+const sendFrames = (o: Outbox, frames: ReadonlyArray<Frame | Framed>, from = 0): Effect.Effect<void, Failure> => {
+  if (o.closedWith !== undefined) return Effect.fail(o.closedWith)
+  for (let i = from; i < frames.length; i++) {
+    const size = sizeOf(frames[i]!)
+    // a burst of ours is no slowness of the peer's: the writer has its turn before the policy is applied
+    if (o.messages > 0 && !o.isWriting && !fits(o, size)) {
+      return Effect.andThen(Effect.yieldNow, Effect.suspend(() => sendFrames(o, frames, i)))
+    }
+    const result = offer(o, frames[i]!, size)
+    if (result === "full") return wait(o, i === 0 ? frames : frames.slice(i))
+    if (typeof result === "object") return Effect.fail(result)
+  }
+  return Effect.void
+}
+
+const wait = (o: Outbox, frames: ReadonlyArray<Frame | Framed>): Effect.Effect<void, Failure> =>
+  Effect.callback((resume) => {
+    if (o.closedWith !== undefined) return resume(Effect.fail(o.closedWith))
+    const waiter: Waiter = { frames, next: 0, resume }
+    if (o.waiters === none) o.waiters = new Set()
+    o.waiters.add(waiter)
+    admit(o)
+    return Effect.sync(() => {
+      o.waiters.delete(waiter)
+      // the one behind may be smaller
+      admit(o)
+    })
+  })
+
+/** First come, first served: a large message at the head is not overtaken. */
+export const admit = (o: Outbox): void => {
+  for (const waiter of o.waiters) {
+    while (waiter.next < waiter.frames.length) {
+      const frame = waiter.frames[waiter.next]!
+      const size = sizeOf(frame)
+      const { outboxBytes } = o.owner.terms.policy
+      if (size > outboxBytes) {
+        o.waiters.delete(waiter)
+        settle(o, waiter, Effect.fail(makeError(new MessageTooLarge({ size, limit: outboxBytes }))))
+        break
+      }
+      if (!fits(o, size)) return
+      accept(o, frame, size)
+      waiter.next++
+    }
+    if (waiter.next === waiter.frames.length) {
+      o.waiters.delete(waiter)
+      settle(o, waiter, Effect.void)
+    }
+  }
+}
+
+/** What `send` does. What a codec throws is a defect of its sender, and nothing that a generator could catch. */
+export const sendOne = <Out>(o: Outbox, encoder: Encoder<Out>, message: Out): Effect.Effect<void, Failure> => {
+  try {
+    const failure = encoder.prepare(message)
+    if (failure !== undefined) return Effect.fail(makeError(failure))
+    return pack(o, encoder) ? Effect.void : sendFrames(o, [encoder.frame()])
+  } catch (defect) {
+    return Effect.die(defect)
+  }
+}
+
+/** What `sendAll` does: all can be encoded, or none is sent. */
+export const sendAll = <Out>(
+  o: Outbox,
+  encoder: Encoder<Out>,
+  messages: Iterable<Out>
+): Effect.Effect<void, Failure> => {
+  const frames: Array<Frame | Framed> = []
+  let packed = 0
+  let packedBytes = 0
+  let isComplete = false
+  try {
+    for (const message of messages) {
+      const failure = encoder.prepare(message)
+      if (failure !== undefined) return Effect.fail(makeError(failure))
+      if (frames.length > 0 || !pack(o, encoder)) frames.push(encoder.frame())
+      else {
+        packed++
+        packedBytes += encoder.size
+      }
+    }
+    isComplete = true
+  } catch (defect) {
+    return Effect.die(defect)
+  } finally {
+    if (!isComplete && packed > 0) unpack(o, packed, packedBytes)
+  }
+  return frames.length === 0 && packed > 0 ? Effect.void : sendFrames(o, frames)
+}
+
+/** The bounds are other ones. */
+export const patched = (o: Outbox): void => {
+  if (isFull(o)) deter(o)
+  relax(o)
+  admit(o)
+}
