@@ -18,9 +18,10 @@ import { deadlines } from "./deadlines.ts"
 import { askHeartbeat, heartbeat } from "./heartbeat.ts"
 import { close, defect, end, startLeaving } from "./lifecycle.ts"
 import { discard } from "./outbox.ts"
-import { acceptTaken, look, reader, take } from "./reader.ts"
+import { acceptTaken, look, reader } from "./reader.ts"
+import { take, turnEnded } from "./shortCuts.ts"
 import { type Acts, type Conversation, fiberNames, reasonOf } from "./state.ts"
-import { lastWords, turnEnded, writer } from "./writer.ts"
+import { lastWords, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
 

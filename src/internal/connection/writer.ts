@@ -1,7 +1,6 @@
 /** Writer: take from the queue, write, say the last words. */
 import * as Arr from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
@@ -42,7 +41,7 @@ const takenPoll = Duration.millis(20)
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Offers what was sent in this turn to the queue. */
-const offerTurn = (o: Outbox): void => {
+export const offerTurn = (o: Outbox): void => {
   const { fresh } = o
   if (fresh.length === 0) return
   const { queue } = o
@@ -56,7 +55,7 @@ const offerTurn = (o: Outbox): void => {
 }
 
 /** Takes from the queue: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
-const next = (o: Outbox): Batch | undefined => {
+export const next = (o: Outbox): Batch | undefined => {
   const batch: Array<Frame> = []
   let size = 0
   o.writesData = o.rest !== undefined
@@ -130,7 +129,9 @@ const pushSlice = (o: Outbox, batch: Array<Frame>, frame: Uint8Array): number =>
 }
 
 /** The last batch was handed to the transport. */
-const wrote = (o: Outbox): void => {
+export const wrote = <In, Out>(c: Conversation<In, Out>, at: number): void => {
+  const o = c.outbox
+  endWrite(c, at, o.writesData)
   o.isWriting = false
   o.inWrite = o.rest === undefined ? 0 : 1
   if (o.flushers.size === 0) return
@@ -145,62 +146,12 @@ const wrote = (o: Outbox): void => {
 const drained = (o: Outbox): Failure | undefined =>
   o.messages === 0 && o.rest === undefined && o.control.length === 0 && !o.isWriting ? o.closedWith : undefined
 
-const isDirect = <In, Out>({ direct, transport }: Conversation<In, Out>): boolean =>
+export const isDirect = <In, Out>({ direct, transport }: Conversation<In, Out>): boolean =>
   direct && transport.writeNow !== undefined
 
-const began = <In, Out>(c: Conversation<In, Out>, at: number): void => {
+export const began = <In, Out>(c: Conversation<In, Out>, at: number): void => {
   if (beginWrite(c, at) >= c.wakeUp.second.at) return
   c.turns.scheduleTask(() => guarded(c, "writer", () => c.wakeUp.secondBy(isStillWriting(c, c.timers.now()))))
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// the short cut: where the writer stands by, and the transport takes it at once, a turn is written at its end
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** A turn is over in which something was sent, or the outbox was closed. */
-export const turnEnded = <In, Out>(c: Conversation<In, Out>): void => {
-  const { lifecycle, outbox } = c
-  if (lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)) return
-  offerTurn(outbox)
-  if (outbox.closedWith !== undefined && outbox.hasQueue) {
-    Queue.failCauseUnsafe(outbox.queue, Cause.fail(outbox.closedWith))
-  }
-  const { standBy } = c
-  // the writer is at work, and takes it next
-  if (standBy === undefined) return
-  if (!isDirect(c)) {
-    // beside the queue, or behind what the queue was told
-    if (Queue.sizeUnsafe(outbox.queue) === 0) Queue.offerUnsafe(outbox.queue, wake)
-    return Queue.flushUnsafe(outbox.queue)
-  }
-  // no fiber would die of a throw: `guarded`, without a closure for each turn
-  try {
-    if (writeThrough(c)) return
-  } catch (thrown) {
-    return c.acts.died(c, "writer", thrown)
-  }
-  c.standBy = undefined
-  standBy(writer(c))
-}
-
-/** Takes and writes as the writer does; false when the rest is for the writer. */
-const writeThrough = <In, Out>(c: Conversation<In, Out>): boolean => {
-  const { outbox, timers, transport } = c
-  while (outbox.closedWith === undefined) {
-    const batch = next(outbox)
-    if (batch === undefined) return true
-    const at = timers.now()
-    if (!transport.writeNow!(batch)) {
-      c.left = batch
-      return false
-    }
-    c.work.writerDirect++
-    // what the kernel has taken as well needs no watching
-    if (unsentOf(c) > 0) began(c, at)
-    endWrite(c, at, outbox.writesData)
-    wrote(outbox)
-  }
-  return false
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -216,7 +167,7 @@ const socketFailed = (cause: Socket.SocketError) => Effect.fail(ConnectionError.
  */
 export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
   Effect.suspend(() => {
-    const { outbox, timers } = c
+    const { outbox } = c
     const batch = c.left ?? next(outbox)
     c.left = undefined
     if (batch === undefined) {
@@ -224,13 +175,11 @@ export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, 
       return reason !== undefined ? finish(c, reason) : isDirect(c) ? standBy(c) : takeNext(c)
     }
     c.work.writer++
-    const { writesData } = outbox
-    began(c, timers.now())
+    began(c, c.timers.now())
     return Effect.matchEffect(c.writer.writeAll(Arr.map(batch, detach)), {
       onFailure: socketFailed,
       onSuccess: () => {
-        endWrite(c, timers.now(), writesData)
-        wrote(outbox)
+        wrote(c, c.timers.now())
         return writer(c)
       }
     })
