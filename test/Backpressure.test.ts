@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, type ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
+import { ShortCuts } from "../src/internal/connection/shortCuts.ts"
 import { TestSocket } from "../src/testing/index.ts"
 
 type Chat = Connection.Connection<string, string>
@@ -824,7 +825,9 @@ describe("a transport that takes a write at once", () => {
           return takes(text.length) && now.push(text) > 0
         }
       })
-      const c = yield* Connection.make({ codec: Codec.lines(), policy: quiet })(socket)
+      const c = yield* Connection.make({ codec: Codec.lines(), policy: quiet })(socket).pipe(
+        Effect.provideService(ShortCuts, true)
+      )
       return { c, peer, now }
     })
 

@@ -383,7 +383,9 @@ describe("what the fibers of a connection do", () => {
   it.effect("the short cuts do the reader's and the writer's work, and are counted; the writer has the rest", () =>
     Effect.gen(function*() {
       const peer = direct()
-      const c = yield* Connection.make(peer.socket, { codec: Codec.lines(), policy: quiet })
+      const c = yield* Connection.make(peer.socket, { codec: Codec.lines(), policy: quiet }).pipe(
+        Effect.provideService(ShortCuts, true)
+      )
       yield* settle
       peer.give("one\n")
       assert.strictEqual(yield* c.receive, "one")
@@ -418,7 +420,9 @@ describe("what the fibers of a connection do", () => {
   it.effect("the reader interrupted between two events: no message of the second is delivered", () =>
     Effect.gen(function*() {
       const peer = direct()
-      const c = yield* Connection.make(peer.socket, { codec: Codec.lines(), policy: quiet })
+      const c = yield* Connection.make(peer.socket, { codec: Codec.lines(), policy: quiet }).pipe(
+        Effect.provideService(ShortCuts, true)
+      )
       yield* settle
       const { fiber } = yield* fiberOf(c, "reader")
       peer.give("first\n")
@@ -432,7 +436,9 @@ describe("what the fibers of a connection do", () => {
   it.effect("the writer interrupted between two sends: nothing of the second is written", () =>
     Effect.gen(function*() {
       const peer = direct()
-      const c = yield* Connection.make(peer.socket, { codec: Codec.lines(), policy: quiet })
+      const c = yield* Connection.make(peer.socket, { codec: Codec.lines(), policy: quiet }).pipe(
+        Effect.provideService(ShortCuts, true)
+      )
       yield* settle
       yield* c.send("first")
       yield* settle

@@ -8,7 +8,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Socket from "effect/socket/Socket"
 import { Codec, Connection } from "../src/index.ts"
+import { ShortCuts } from "../src/internal/connection/shortCuts.ts"
 import { countingClock } from "./support/countingClock.ts"
+
+/** These are about the short cuts, also where all else is tested without them. */
+const openDirect = <In, Out>(socket: Socket.Socket, options: Connection.Options<In, Out>) =>
+  Effect.provideService(Connection.make(socket, options), ShortCuts, true)
 
 type Chunk = Uint8Array | string
 type Read = Effect.Effect<NonEmptyReadonlyArray<Chunk>, Socket.SocketError>
@@ -101,7 +106,7 @@ describe("a transport that offers its reads", () => {
           throw new Error("no")
         }
       }
-      const exit = yield* Effect.exit(Effect.suspend(() => Connection.make(socket, { codec: lines, heartbeat })))
+      const exit = yield* Effect.exit(Effect.suspend(() => openDirect(socket, { codec: lines, heartbeat })))
       assert.isTrue(Exit.isFailure(exit))
       assert.strictEqual(held, 0)
     }))
@@ -109,7 +114,7 @@ describe("a transport that offers its reads", () => {
   it.effect("two that wait differently: what wakes one may send the other away, and nothing is lost", () =>
     Effect.gen(function*() {
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec: lines })
+      const connection = yield* openDirect(peer.socket, { codec: lines })
       const all = yield* Effect.forkChild(connection.receiveAll, { startImmediately: true })
       const received: Array<string> = []
       const one = yield* Effect.forkChild(
@@ -131,7 +136,7 @@ describe("a transport that offers its reads", () => {
       const { clock, sleeping } = yield* countingClock
       const peer = make()
       yield* Effect.scoped(Effect.andThen(
-        Connection.make(peer.socket, { codec: lines }),
+        openDirect(peer.socket, { codec: lines }),
         Effect.suspend(() => {
           peer.give("a\n")
           return settle
@@ -144,7 +149,7 @@ describe("a transport that offers its reads", () => {
   it.effect("messages come in order, also those that had to be pulled", () =>
     Effect.gen(function*() {
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec: lines, policy: { inboxMessages: 4 } })
+      const connection = yield* openDirect(peer.socket, { codec: lines, policy: { inboxMessages: 4 } })
       const sent = Array.from({ length: 50 }, (_, i) => `${i}`)
       const received: Array<string> = []
       for (const [i, text] of sent.entries()) {
@@ -168,7 +173,7 @@ describe("a transport that offers its reads", () => {
   it.effect("what waits to be pulled is not overtaken when there is room again", () =>
     Effect.gen(function*() {
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec: lines, policy: { inboxMessages: 2 } })
+      const connection = yield* openDirect(peer.socket, { codec: lines, policy: { inboxMessages: 2 } })
       for (let i = 0; i < 5; i++) peer.give(`${i}\n`)
       yield* settle
       // room, and the reader has not had its turn
@@ -181,7 +186,7 @@ describe("a transport that offers its reads", () => {
   it.effect("a bound of the inbox holds: one read more is kept, the rest is left to the transport", () =>
     Effect.gen(function*() {
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec: lines, policy: { inboxMessages: 2 } })
+      const connection = yield* openDirect(peer.socket, { codec: lines, policy: { inboxMessages: 2 } })
       for (let i = 0; i < 20; i++) peer.give(`${i}\n`)
       yield* settle
       const { inbox, messagesIn, paused } = yield* connection.snapshot
@@ -192,7 +197,7 @@ describe("a transport that offers its reads", () => {
     Effect.gen(function*() {
       for (const code of [1000, 1006]) {
         const peer = make()
-        const connection = yield* Connection.make(peer.socket, { codec: lines })
+        const connection = yield* openDirect(peer.socket, { codec: lines })
         peer.give("a\nb\n")
         peer.give("c\n")
         peer.end(code)
@@ -205,7 +210,7 @@ describe("a transport that offers its reads", () => {
   it.effect("an unfinished line at the end is an error", () =>
     Effect.gen(function*() {
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec: lines })
+      const connection = yield* openDirect(peer.socket, { codec: lines })
       peer.give("a\nb")
       peer.end()
       assert.strictEqual(yield* connection.receive, "a")
@@ -216,7 +221,7 @@ describe("a transport that offers its reads", () => {
   it.effect("a frame that is too long ends it with that reason, after the messages before", () =>
     Effect.gen(function*() {
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec: lines, policy: { maxFrame: 10 } })
+      const connection = yield* openDirect(peer.socket, { codec: lines, policy: { maxFrame: 10 } })
       peer.give(`a\n${"x".repeat(11)}`)
       assert.strictEqual(yield* connection.receive, "a")
       // an answer to it may still leave, until the receiver is told the end
@@ -240,7 +245,7 @@ describe("a transport that offers its reads", () => {
         payload: lines.payload
       })
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec })
+      const connection = yield* openDirect(peer.socket, { codec })
       peer.give("a\n")
       const { reason } = yield* Effect.flip(connection.closed)
       assert.deepInclude(reason, { _tag: "Defect", by: "codec", cause: Cause.die(thrown) })
@@ -258,7 +263,7 @@ describe("a transport that takes writes", () => {
           throw thrown
         }
       })
-      const connection = yield* Connection.make(socket, { codec: lines })
+      const connection = yield* openDirect(socket, { codec: lines })
       yield* connection.send("a")
       const { reason } = yield* Effect.flip(connection.closed)
       assert.deepInclude(reason, { _tag: "Defect", by: "writer", cause: Cause.die(thrown) })
@@ -269,8 +274,8 @@ describe("a transport that takes writes", () => {
     Effect.gen(function*() {
       const dirty = make()
       const wide = make()
-      const one = yield* Connection.make(dirty.socket, { codec: Codec.lengthPrefix() })
-      const other = yield* Connection.make(wide.socket, { codec: Codec.lengthPrefix({ bytes: 4, strip: 12 }) })
+      const one = yield* openDirect(dirty.socket, { codec: Codec.lengthPrefix() })
+      const other = yield* openDirect(wide.socket, { codec: Codec.lengthPrefix({ bytes: 4, strip: 12 }) })
       const secret = new Uint8Array(100).fill(255)
       // taken back because one of them cannot be encoded
       const broken = Array.from({ length: 3 }, () => secret).concat(new Uint8Array(2_000_000))
@@ -289,7 +294,7 @@ describe("a transport that takes writes", () => {
   it.effect("what is sent in one turn is one write", () =>
     Effect.gen(function*() {
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec: lines })
+      const connection = yield* openDirect(peer.socket, { codec: lines })
       for (const text of ["a", "b", "c"]) yield* connection.send(text)
       yield* connection.flush
       assert.deepStrictEqual(peer.written.map((chunk) => new TextDecoder().decode(chunk as Uint8Array)), ["a\nb\nc\n"])
@@ -299,7 +304,7 @@ describe("a transport that takes writes", () => {
     Effect.gen(function*() {
       const peer = make()
       peer.state.takesWrites = false
-      const connection = yield* Connection.make(peer.socket, { codec: Codec.lengthPrefix() })
+      const connection = yield* openDirect(peer.socket, { codec: Codec.lengthPrefix() })
       yield* connection.send(new Uint8Array(10))
       yield* connection.flush
       assert.lengthOf(peer.written, 1)
@@ -311,7 +316,7 @@ describe("a transport that takes writes", () => {
       for (const takesWrites of [true, false]) {
         const peer = make()
         peer.state.takesWrites = takesWrites
-        const connection = yield* Connection.make(peer.socket, { codec: Codec.lengthPrefix() })
+        const connection = yield* openDirect(peer.socket, { codec: Codec.lengthPrefix() })
         const message = new Uint8Array(4096)
         yield* connection.sendAll([message, new Uint8Array([7])])
         yield* connection.flush
@@ -327,7 +332,7 @@ describe("a transport that takes writes", () => {
   it.effect("close flushes and ends without waiting where there is nothing to wait for", () =>
     Effect.gen(function*() {
       const peer = make()
-      const connection = yield* Connection.make(peer.socket, { codec: lines })
+      const connection = yield* openDirect(peer.socket, { codec: lines })
       yield* connection.send("bye")
       const closing = yield* Effect.forkChild(connection.close)
       yield* Fiber.join(closing)
