@@ -142,7 +142,7 @@ export interface Beat {
   readonly jitter: number
   /** How many pings were sent before the interval that is asked for: 0 for the first one. */
   readonly count: number
-  /** How many of the pings before the last one have no pong. More than 0: the link, or the peer, missed one. */
+  /** How many pings before the last one were sent since a pong came. More than 0: the link, or the peer, missed one. */
   readonly unanswered: number
   /** The smoothed round-trip time in milliseconds, once a pong came. */
   readonly rtt: number | undefined
@@ -181,9 +181,9 @@ export const steady: Schedule.Schedule<Duration.Duration, Beat> = Schedule.fromS
  *
  * **Details**
  *
- * The first interval is `Policy.pingEvery` within `min` and `max`, with its jitter. Each interval whose ping was answered
- * makes the next one longer by `growth` (default 1.5), up to `max`; a ping that has no pong when the next one is due makes
- * it half as long, down to `min`. A cellular network that forgets a connection after 4 to 30 minutes is found in a few
+ * The first two intervals are `Policy.pingEvery` within `min` and `max`, the first with its jitter. When the ping before
+ * was answered by the time of the next one, the interval after that is longer by `growth` (default 1.5), up to `max`; when
+ * it was not, half as long, down to `min`. A cellular network that forgets a connection after 4 to 30 minutes is found in a few
  * steps.
  *
  * **Gotchas**
@@ -228,7 +228,8 @@ export const adaptive = (options: {
         interval = within(beat.every)
         return Effect.map(jittered({ ...beat, every: interval }), step)
       }
-      interval = within(beat.unanswered > 0 ? interval / 2 : interval * growth)
+      // of the first ping nothing is known yet
+      if (beat.count > 1) interval = within(beat.unanswered > 0 ? interval / 2 : interval * growth)
       return Effect.succeed(step(Math.round(interval)))
     }
   }))

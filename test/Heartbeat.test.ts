@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import * as Schedule from "effect/Schedule"
 import * as Socket from "effect/socket/Socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, type ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
@@ -276,6 +278,113 @@ describe("Heartbeat", () => {
         yield* TestClock.adjust("50 seconds")
         yield* c.patch({ pingEvery: "5 seconds" })
         assert.strictEqual(yield* endsAfter(c, 10_000), "SilenceTimeout")
+      }))
+  })
+
+  describe("a schedule of pings of its own", () => {
+    /** Opens a connection with this schedule, whose peer answers while it should; tells when pings came. */
+    const pinged = (pings: Connection.Options<string, string>["pings"], policy: Policy.Patch) =>
+      Effect.gen(function*() {
+        const peer = yield* TestSocket.make()
+        const c = yield* Connection.make(peer.socket, {
+          codec: Codec.lines(),
+          heartbeat: Heartbeat.text("ping", "pong"),
+          pings,
+          policy: { ...quiet, pingWhen: "always", ...policy }
+        })
+        const times: Array<number> = []
+        let answers = true
+        const watch = yield* Effect.forkChild(
+          Effect.forever(Effect.gen(function*() {
+            yield* peer.take
+            times.push(yield* Clock.currentTimeMillis)
+            if (answers) yield* peer.send("pong\n")
+          })),
+          { startImmediately: true }
+        )
+        return {
+          c,
+          times,
+          answer: (does: boolean) => {
+            answers = does
+          },
+          watch
+        }
+      })
+
+    it.effect("adaptive: longer while they are answered, half as long after a miss, within its bounds, to the ms", () =>
+      Effect.gen(function*() {
+        const { answer, c, times } = yield* pinged(
+          Heartbeat.adaptive({ min: "10 seconds", max: "60 seconds", growth: 2 }),
+          {
+            pingEvery: "10 seconds"
+          }
+        )
+        yield* TestClock.adjust("9999 millis")
+        assert.deepStrictEqual(times, [])
+        yield* TestClock.adjust("1 millis")
+        assert.deepStrictEqual(times, [10_000])
+        // 10 s, 10 s, then 20, 40 and 60
+        yield* TestClock.adjust("190 seconds")
+        assert.deepStrictEqual(times, [10_000, 20_000, 40_000, 80_000, 140_000, 200_000])
+        answer(false)
+        // 260 s is not answered: known at 320 s, from where it is 30, 15 and 10
+        yield* TestClock.adjust("120 seconds")
+        assert.deepStrictEqual(times.slice(6), [260_000, 320_000])
+        yield* TestClock.adjust("29999 millis")
+        assert.strictEqual(times.length, 8)
+        yield* TestClock.adjust("1 millis")
+        assert.deepStrictEqual(times.slice(8), [350_000])
+        yield* TestClock.adjust("35 seconds")
+        assert.deepStrictEqual(times.slice(9), [365_000, 375_000, 385_000])
+        answer(true)
+        yield* TestClock.adjust("10 seconds")
+        // answered again, and with it all before
+        yield* TestClock.adjust("40 seconds")
+        assert.deepStrictEqual(times.slice(12), [395_000, 415_000])
+        assert.isUndefined((yield* c.snapshot).reason)
+      }))
+
+    it.effect("adaptive: pings stay off where the policy turns them off, and a patch turns them on", () =>
+      Effect.gen(function*() {
+        const { c, times } = yield* pinged(Heartbeat.adaptive({ min: "10 seconds", max: "60 seconds" }), {
+          pingEvery: 0
+        })
+        yield* TestClock.adjust("5 minutes")
+        assert.deepStrictEqual(times, [])
+        yield* c.patch({ pingEvery: "1 second" })
+        yield* TestClock.adjust("1 millis")
+        // `min` has passed long ago
+        assert.deepStrictEqual(times, [300_000])
+        yield* TestClock.adjust("10 seconds")
+        assert.deepStrictEqual(times, [300_000, 310_000])
+      }))
+
+    it("adaptive: an option that makes no sense throws, and is named", () => {
+      assert.throws(() => Heartbeat.adaptive({ min: 0, max: "1 second" }), RangeError, "min")
+      assert.throws(() => Heartbeat.adaptive({ min: "2 seconds", max: "1 second" }), RangeError, "max")
+      assert.throws(() => Heartbeat.adaptive({ min: 1, max: 2, growth: 0.5 }), RangeError, "growth")
+    })
+
+    it.effect("any schedule drives them, and is told what the pings before did", () =>
+      Effect.gen(function*() {
+        const beats: Array<Heartbeat.Beat> = []
+        const pings = Schedule.fromStep(Effect.succeed((_: number, beat: Heartbeat.Beat) => {
+          beats.push(beat)
+          return Effect.succeed([0, Duration.seconds(beat.count + 1)] as [number, Duration.Duration])
+        }))
+        const { answer, times } = yield* pinged(pings, { pingEvery: "25 seconds" })
+        yield* TestClock.adjust("3 seconds")
+        answer(false)
+        yield* TestClock.adjust("7 seconds")
+        assert.deepStrictEqual(times, [1000, 3000, 6000, 10_000])
+        assert.deepStrictEqual(beats.map(({ count, every, unanswered }) => [count, every, unanswered]), [
+          [0, 25_000, 0],
+          [1, 25_000, 0],
+          [2, 25_000, 0],
+          [3, 25_000, 0],
+          [4, 25_000, 1]
+        ])
       }))
   })
 

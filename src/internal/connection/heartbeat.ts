@@ -36,7 +36,7 @@ const beatOf = <In, Out>({ facts, pings, terms: { limits, policy }, timers }: Co
   every: limits.pingEvery,
   jitter: policy.pingJitter,
   count: pings.sent,
-  unanswered: pings.count,
+  unanswered: pings.missed,
   rtt: pings.rtt?.smoothed,
   quietFor: timers.now() - facts.heardAt
 })

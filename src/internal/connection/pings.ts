@@ -29,6 +29,8 @@ export class Pings {
   count = 0
   /** How many were sent. */
   sent = 0
+  /** How many were sent since a pong came: where pongs carry no token, `count` may never be 0 again after a miss. */
+  missed = 0
   /** When the last ping was sent. */
   lastAt: number
   rtt: { readonly last: number; readonly smoothed: number } | undefined
@@ -47,6 +49,7 @@ export class Pings {
     this.oldestAt ??= now
     this.count++
     this.sent++
+    this.missed++
     this.lastAt = now
     return token
   }
@@ -58,6 +61,7 @@ export class Pings {
     if (ping === undefined) return false
     const last = now - ping.at
     this.rtt = { last, smoothed: this.rtt === undefined ? last : this.rtt.smoothed + (last - this.rtt.smoothed) / 8 }
+    this.missed = 0
     this.waiting.splice(0, index + 1)
     this.count = this.waiting.length
     this.oldestAt = this.waiting[0]?.at
