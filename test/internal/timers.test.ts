@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import { TestClock } from "effect/testing"
 import { timersOf } from "../../src/internal/scheduling/timers.ts"
 import { countingClock } from "../support/countingClock.ts"
@@ -119,5 +121,92 @@ describe("timers", () => {
       for (const [i, timer] of stay.entries()) if (i % 2 === 1) timer.cancel()
       yield* TestClock.adjust("2 minutes")
       assert.deepStrictEqual(done, [0, 2, 4, 6, 8].map((i) => `${i} at ${60_000 + i}`))
+    }))
+})
+
+describe("the shared wake-up", () => {
+  /** A clock whose sleeps can be broken, and what is logged. */
+  const broken = Effect.gen(function*() {
+    const clock = yield* Clock.Clock
+    const lines: Array<string> = []
+    const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+    let fails = 0
+    const sleepers: Array<Fiber.Fiber<unknown, unknown>> = []
+    const breaking: Clock.Clock = {
+      ...clock,
+      sleep: (duration) =>
+        Effect.withFiber((fiber) => {
+          sleepers.push(fiber)
+          return fails-- > 0 ? Effect.die(new Error("no time")) : clock.sleep(duration)
+        })
+    }
+    const context = (yield* Effect.context<never>()).pipe(
+      Context.add(Clock.Clock, breaking),
+      Context.add(Logger.CurrentLoggers, new Set([logger]))
+    )
+    return {
+      timers: timersOf(context),
+      lines,
+      sleepers,
+      fail: (times: number) => {
+        fails = times
+      }
+    }
+  })
+
+  it.effect("B101 that is interrupted is repaired, in time, and says so", () =>
+    Effect.gen(function*() {
+      const { lines, sleepers, timers } = yield* broken
+      const done: Array<number> = []
+      timers.at(timers.now() + 1000, () => done.push(timers.now()))
+      yield* settle
+      assert.strictEqual(sleepers.length, 1)
+      sleepers[0]!.interruptUnsafe()
+      yield* settle
+      yield* TestClock.adjust("999 millis")
+      assert.deepStrictEqual(done, [])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(done, [1000])
+      assert.deepStrictEqual(lines, ["the shared wake-up of timers failed and is repaired"])
+    }))
+
+  it.effect("B101 whose clock fails once is repaired; one whose clock goes on failing tells each owner", () =>
+    Effect.gen(function*() {
+      const { fail, lines, timers } = yield* broken
+      const told: Array<unknown> = []
+      let ran = 0
+      const task = {
+        run: () => void ran++,
+        failed: (defect: unknown) => void told.push(defect)
+      }
+      fail(1)
+      timers.at(timers.now() + 1000, task)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([ran, told.length, lines.length], [1, 0, 1])
+      fail(3)
+      timers.at(timers.now() + 1000, task)
+      timers.at(timers.now() + 2000, task)
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual([ran, told.map(String)], [1, ["Error: no time", "Error: no time"]])
+      // and it works again once the clock does
+      timers.at(timers.now() + 1000, task)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(ran, 2)
+    }))
+
+  it.effect("B101 the owner of a timer that throws is told, and the others of that time run", () =>
+    Effect.gen(function*() {
+      const { timers } = yield* broken
+      const told: Array<unknown> = []
+      const done: Array<string> = []
+      timers.at(timers.now() + 1000, {
+        run: () => {
+          throw new Error("no")
+        },
+        failed: (defect) => told.push(defect)
+      })
+      timers.at(timers.now() + 1000, () => done.push("next"))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([told.map(String), done], [["Error: no"], ["next"]])
     }))
 })
