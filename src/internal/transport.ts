@@ -37,7 +37,9 @@ export interface Transport {
 
 /**
  * A transport that is connected already. What a socket's reader and writer do in a scope needs no effect here, which is
- * half of what it costs to take a connection.
+ * half of what it costs to take a connection: the listener hands it to the server in the event that brings it, and the
+ * connection attaches to it and lets it go, in one step each. A `SocketServer` or a `Socket` that is not ours goes the long
+ * way, with the same tests.
  */
 export interface Attachable extends Transport {
   /** Begins to read, or says why it cannot. */

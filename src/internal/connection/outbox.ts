@@ -1,4 +1,10 @@
-/** Frames on their way out: bounded data, and control frames that pass it. Senders fill it, and the writer empties it. */
+/**
+ * Frames on their way out: bounded data, and control frames that pass it. Senders fill it, and the writer empties it.
+ *
+ * The bound excludes the one write in progress, at most 64 KiB or one frame: what the transport holds can no longer be
+ * dropped or reordered. The data are in an Effect `Queue`; bounds in bytes, control frames and dropping the oldest need more
+ * than it offers, so admission is ours, in front of it.
+ */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"

@@ -1,4 +1,11 @@
-/** Tasks of all connections together: one turn of the event loop for all that is due, not one for each fiber. */
+/**
+ * Tasks of all connections together: one turn of the event loop for all that is due, not one for each fiber.
+ *
+ * A turn is done in phases: all that the event loop delivered is decoded first, then the handlers run, then everything is
+ * written, each for all connections. Read by read it was 15 to 30 % more CPU: each answer woke its peer alone, and the code
+ * fell out of the caches of the processor. But 64 tasks that are due are done at once: with 19,000 connections ready together
+ * the first would have waited for the last, for most of a second.
+ */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Scheduler from "effect/Scheduler"
