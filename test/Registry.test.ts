@@ -6,9 +6,12 @@ import {
   Effect,
   Exit,
   Fiber,
+  Hash,
+  HashSet,
   Layer,
   Logger,
   Option,
+  Ref,
   Result,
   Schedule,
   Schema,
@@ -19,6 +22,7 @@ import { Codec, Connection, ConnectionError, Registry } from "../src/index.ts"
 import type { Policy } from "../src/index.ts"
 import { type Internals, TypeId } from "../src/internal/connection/internals.ts"
 import * as History from "../src/internal/registry/history.ts"
+import * as Membership from "../src/internal/registry/membership.ts"
 import * as Names from "../src/internal/registry/names.ts"
 import * as Trie from "../src/internal/registry/trie.ts"
 import { TestSocket } from "../src/testing/index.ts"
@@ -554,13 +558,19 @@ describe("the end of a connection", () => {
       assert.strictEqual((yield* registry.history).length, 201)
     }))
 
-  it.effect("B147 the end of one that was registered once is no news", () =>
+  it.effect("B147 the end of one that was registered once is no news, and nothing of it is left", () =>
     Effect.gen(function*() {
       const registry = yield* Registry.make<string>()
       const one = fake()
       yield* Effect.scoped(registry.add(one.connection))
       one.end()
       assert.strictEqual((yield* registry.history).length, 1)
+      const home = yield* Membership.makeHome<Line>("takeover", 10)
+      const other = fake()
+      yield* Effect.scoped(Membership.add(home, other.connection))
+      assert.strictEqual(HashSet.size(Ref.getUnsafe(home.ref).watched), 1)
+      other.end()
+      assert.strictEqual(HashSet.size(Ref.getUnsafe(home.ref).watched), 0)
     }))
 
   it.effect("a snapshot that suspends, or throws, holds up nothing", () => {
@@ -570,6 +580,16 @@ describe("the end of a connection", () => {
       const gate = yield* Deferred.make<void>()
       const slow = fake()
       const broken = fake()
+      const stuck = fake()
+      let interrupted = 0
+      yield* Effect.scoped(Effect.gen(function*() {
+        const registry = yield* Registry.make<string>()
+        const snapshot = Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++))
+        yield* registry.add(Object.assign({}, stuck.connection, { snapshot }))
+        stuck.end()
+        assert.strictEqual(yield* registry.size, 0)
+      }))
+      assert.strictEqual(interrupted, 1)
       const snapshot = Effect.andThen(Deferred.await(gate), slow.connection.snapshot)
       yield* registry.add(Object.assign({}, slow.connection, { snapshot }))
       yield* registry.add(Object.assign({}, broken.connection, { snapshot: Effect.die(new Error("a bug")) }))
@@ -824,6 +844,23 @@ describe("sweeping", () => {
       assert.strictEqual(stuck.reasons.length, 1)
       assert.strictEqual(yield* registry.overlooked, 3)
       assert.strictEqual(entries.length, 3)
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("a connection that is past its own policy and condemned by the rule is closed once", () => {
+    const { layer } = logged()
+    return Effect.gen(function*() {
+      const registry = yield* Registry.make<string>({ expired: Registry.olderThan("1 hour") })
+      const one = fake()
+      yield* registry.add(one.connection)
+      one.internals.overdue = 1
+      yield* TestClock.adjust(30_000)
+      one.snapshot.age = 3_600_000
+      yield* TestClock.adjust(29_999)
+      assert.strictEqual(yield* registry.sweep, 1)
+      assert.strictEqual(yield* registry.overlooked, 1)
+      yield* settle
+      assert.strictEqual(one.reasons.length, 1)
     }).pipe(Effect.provide(layer))
   })
 
@@ -1125,7 +1162,7 @@ describe("the maps below", () => {
             model.set(key, item)
           }
           assert.strictEqual(items.get(trie, key), model.get(key))
-          assert.isUndefined(items.get(trie, key + 0.5 * 2 ** 46))
+          assert.isUndefined(items.get(trie, key + 2 ** 51))
           versions.push([trie, [...model.values()].toSorted((a, b) => a.number - b.number)])
         })
         for (const [trie, expected] of versions) {
@@ -1138,17 +1175,30 @@ describe("the maps below", () => {
     { arbitrary: { runs: 300 } }
   )
 
-  // pairs of one hash: 33 * a + b is the same for both
+  const seed = 12345
+  /** Names of one hash, found among many. */
+  const colliding = (): ReadonlyArray<string> => {
+    const byHash = new Map<number, string>()
+    const found: Array<string> = []
+    for (let i = 0; found.length < 6; i++) {
+      const name = `room ${i}`
+      const other = byHash.get(Names.hashOf(seed, name))
+      if (other !== undefined) found.push(other, name)
+      byHash.set(Names.hashOf(seed, name), name)
+    }
+    return found
+  }
+  const collisions = colliding()
   const names = Schema.Array(Schema.Struct({
     remove: Schema.Boolean,
-    name: Schema.Literals(["", "a", "b", "bA", "a b", "room 1", "room 2", "x".repeat(1000), "Ca", "BB", "CaCa", "BBBB"])
+    name: Schema.Literals(["", "a", "ab", "b", "x".repeat(1000), ...collisions])
   })).check(Schema.isMaxLength(60))
 
-  it.effect.prop("names are a Map", [names], ([steps]) =>
+  it.effect.prop("names are a Map, also those of one hash", [names], ([steps]) =>
     Effect.sync(() => {
       const model = new Map<string, number>()
       const versions: Array<readonly [Names.Names<number>, ReadonlyMap<string, number>]> = []
-      let map: Names.Names<number> = undefined
+      let map: Names.Names<number> = Names.empty(seed)
       steps.forEach(({ name, remove }, i) => {
         map = remove ? Names.remove(map, name) : Names.set(map, name, i)
         if (remove) model.delete(name)
@@ -1159,8 +1209,20 @@ describe("the maps below", () => {
         for (const { name } of steps) assert.strictEqual(Names.get(map, name), model.get(name))
       }
       for (const { name } of steps) map = Names.remove(map, name)
-      assert.isUndefined(map)
+      assert.isUndefined(map.root)
     }), { arbitrary: { runs: 300 } })
+
+  it("peers cannot choose names of one hash: those of effect/Hash and those of another seed spread", () => {
+    const starts = ["ppa", "p2c", "2ra", "20c"]
+    const ends = ["foj", "f1t", "9ou", "91k"]
+    const names = starts.flatMap((a) => starts.flatMap((b) => ends.map((c) => a + b + c)))
+    assert.strictEqual(new Set(names.map(Hash.string)).size, 1)
+    assert.isAtLeast(new Set(names.map((name) => Names.hashOf(seed, name))).size, names.length - 2)
+    for (let i = 0; i < collisions.length; i += 2) {
+      assert.strictEqual(Names.hashOf(seed, collisions[i]), Names.hashOf(seed, collisions[i + 1]))
+      assert.notStrictEqual(Names.hashOf(seed + 1, collisions[i]), Names.hashOf(seed + 1, collisions[i + 1]))
+    }
+  })
 
   it("a history keeps the last ones in at most twice the room", () => {
     for (const keep of [0, 1, 2, 7]) {

@@ -1,4 +1,6 @@
 /** How a connection comes into the registry, and how it leaves: with its end, or with the scope of its `add`. */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -29,7 +31,9 @@ export const makeHome = <C extends State.Member>(
   keep: number
 ): Effect.Effect<Home<C>, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const ref = yield* Ref.make<State.State<C>>(State.empty)
+    // the nanosecond of its making: no peer knows it, and a simulation repeats it
+    const seed = Number((yield* Clock.monotonicTimeNanos) & 0xffffffffn)
+    const ref = yield* Ref.make<State.State<C>>(State.empty(seed))
     const scope = yield* Effect.scope
     const context = yield* Effect.context<never>()
     const looks = new Set<Fiber.Fiber<void>>()
@@ -73,7 +77,8 @@ const onEnded = <C extends State.Member>(home: Home<C>, id: number): void => {
   let look: Fiber.Fiber<void> | undefined = undefined
   look = Supervised.spawn(home.context, name, Effect.suspend(() => remember(home, entry)), (exit) => {
     if (look !== undefined) home.looks.delete(look)
-    if (exit._tag === "Failure") Supervised.log(home.context, `${name} failed`, exit.cause)
+    if (exit._tag === "Success" || Cause.hasInterruptsOnly(exit.cause)) return
+    Supervised.log(home.context, `${name} failed`, exit.cause)
   })
   // a snapshot that suspends is the work of a wrapper
   if (look.pollUnsafe() === undefined) home.looks.add(look)

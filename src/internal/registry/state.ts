@@ -64,19 +64,20 @@ export interface State<C extends Member> {
 
 export const noSuspects: ReadonlyMap<number, Suspect> = new Map()
 
-export const empty: State<never> = {
+/** `seed` is part of the hashes of names: no peer may know it. */
+export const empty = (seed: number): State<never> => ({
   size: 0,
   registrations: 0,
   inOrder: undefined,
   byId: undefined,
-  byKey: undefined,
-  byTag: undefined,
+  byKey: Names.empty(seed),
+  byTag: Names.empty(seed),
   watched: HashSet.empty(),
   history: History.empty,
   suspects: noSuspects,
   overlooked: 0,
   isRuleBroken: false
-}
+})
 
 const byRegistration = Trie.keyedBy((entry: Entry<Member>) => entry.registration)
 const byConnection = Trie.keyedBy((entry: Entry<Member>) => entry.connection.id)
