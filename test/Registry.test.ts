@@ -833,7 +833,11 @@ describe("sweeping", () => {
       const text = (id: number, millis: number) =>
         `connection ${id} has outlived its policy by ${millis} ms, and nothing of its own ends it: the sweep closes it`
       assert.deepStrictEqual(entries, [text(stuck.id, 5), text(other.id, 10_000)])
+      // it ends, and a look comes before its transport is released: no news
+      other.snapshot.state = "ended"
+      yield* TestClock.adjust(30_000)
       other.end()
+      assert.strictEqual(yield* registry.overlooked, 2)
       // a first look again, and the ones that are closing are neither closed nor counted again
       recovered.internals.overdue = 7
       stuck.snapshot.state = "closing"
@@ -846,6 +850,21 @@ describe("sweeping", () => {
       assert.strictEqual(entries.length, 3)
     }).pipe(Effect.provide(layer))
   })
+
+  it.effect("a connection that is past its own policy at one look, and in the middle of its end at the next, is no news", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry.make<string>()
+      const one = fake()
+      yield* registry.add(one.connection)
+      one.internals.overdue = 1
+      yield* TestClock.adjust(30_000)
+      one.snapshot.state = "ended"
+      yield* TestClock.adjust(30_000)
+      one.end()
+      yield* TestClock.adjust(60_000)
+      assert.strictEqual(yield* registry.overlooked, 0)
+      assert.strictEqual((yield* registry.history).length, 1)
+    }))
 
   it.effect("a connection that is past its own policy and condemned by the rule is closed once", () => {
     const { layer } = logged()

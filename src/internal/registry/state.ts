@@ -35,12 +35,13 @@ export interface Ended extends Called {
   readonly snapshot: Snapshot
 }
 
-/** A connection that a sweep found where it should not be. */
+/** A connection that a sweep found in a state that it should not be in. */
 export interface Suspect {
-  /** When the first of the looks in a row found it, in milliseconds of the monotonic clock. */
+  readonly why: "ended" | "overdue"
+  /** When the first of the looks in a row found it so, in milliseconds of the monotonic clock. */
   readonly since: number
-  /** Whether it was logged, counted and closed. */
-  readonly isClosed: boolean
+  /** Whether it was logged, counted, and removed or closed. */
+  readonly isSettled: boolean
 }
 
 export interface State<C extends Member> {
@@ -62,8 +63,6 @@ export interface State<C extends Member> {
   readonly isRuleBroken: boolean
 }
 
-export const noSuspects: ReadonlyMap<number, Suspect> = new Map()
-
 /** `seed` is part of the hashes of names: no peer may know it. */
 export const empty = (seed: number): State<never> => ({
   size: 0,
@@ -74,7 +73,7 @@ export const empty = (seed: number): State<never> => ({
   byTag: Names.empty(seed),
   watched: HashSet.empty(),
   history: History.empty,
-  suspects: noSuspects,
+  suspects: new Map(),
   overlooked: 0,
   isRuleBroken: false
 })

@@ -27,15 +27,17 @@ const confirmAfter = 1000
 
 const defaultCadence = Schedule.spaced("30 seconds")
 
-/** What a look found to be overlooked, once and for all: `ended` is removed by it, `overdue` is to be closed. */
+/** What two looks found: `ended` is removed by the second one, `overdue` is to be closed. */
 interface Findings<C extends State.Member> {
   readonly ended: ReadonlyArray<State.Entry<C>>
   readonly overdue: ReadonlyArray<State.Entry<C>>
 }
 
-const isSuspect = ({ connection }: State.Entry<State.Member>): boolean => {
+/** Why a connection should not be here, or not be as it is. */
+const wrongWith = ({ connection }: State.Entry<State.Member>): State.Suspect["why"] | undefined => {
   const internals = connection[TypeId]
-  return internals.state === "ended" || internals.overdue > 0
+  if (internals.state === "ended") return "ended"
+  return internals.overdue > 0 ? "overdue" : undefined
 }
 
 /** Looks at every connection; `now` is milliseconds of the monotonic clock. A connection that recovered is suspect no more. */
@@ -43,28 +45,29 @@ const look = <C extends State.Member>(
   state: State.State<C>,
   now: number
 ): readonly [Findings<C>, State.State<C>] => {
-  const ended: Array<State.Entry<C>> = []
-  const overdue: Array<State.Entry<C>> = []
+  const findings: Record<State.Suspect["why"], Array<State.Entry<C>>> = { ended: [], overdue: [] }
   const suspects = new Map<number, State.Suspect>()
   for (const entry of Trie.values(state.inOrder)) {
-    if (!isSuspect(entry)) continue
+    const why = wrongWith(entry)
+    if (why === undefined) continue
     const { id } = entry.connection
-    const before = state.suspects.get(id)
+    const last = state.suspects.get(id)
+    const before = last?.why === why ? last : undefined
     const since = before?.since ?? now
-    const isConfirmed = now - since >= confirmAfter
-    if (isConfirmed && entry.connection[TypeId].state === "ended") ended.push(entry)
-    else {
-      if (isConfirmed && before?.isClosed !== true) overdue.push(entry)
-      suspects.set(id, { since, isClosed: isConfirmed })
-    }
+    const isSettled = now - since >= confirmAfter
+    if (isSettled && before?.isSettled !== true) findings[why].push(entry)
+    suspects.set(id, { why, since, isSettled })
   }
-  const isCalm = suspects.size === 0 && state.suspects.size === 0
-  const next = ended.reduce(State.erase<C>, {
-    ...state,
-    suspects: suspects.size === 0 ? State.noSuspects : suspects,
-    overlooked: state.overlooked + ended.length + overdue.length
-  })
-  return [{ ended, overdue }, isCalm ? state : next]
+  if (suspects.size === 0 && state.suspects.size === 0) return [findings, state]
+  const { ended, overdue } = findings
+  return [
+    findings,
+    ended.reduce(State.erase<C>, {
+      ...state,
+      suspects,
+      overlooked: state.overlooked + ended.length + overdue.length
+    })
+  ]
 }
 
 /** In the background: a connection that is slow to close delays neither the others nor the next sweep. */
@@ -83,18 +86,13 @@ const rescue = <C extends State.Member>(home: Home<C>): Effect.Effect<ReadonlySe
     for (const entry of ended) {
       const { id } = entry.connection
       yield* Effect.logError(`connection ${id} has ended and was still registered: the sweep removes it`)
-      yield* Effect.ignoreCause(remember(home, entry), {
-        log: "Error",
-        message: `the last look at connection ${id} failed`
-      })
+      yield* Supervised.background(home.scope, `the last look at connection ${id}`, remember(home, entry))
     }
     for (const entry of overdue) {
       const { id, [TypeId]: internals } = entry.connection
+      const millis = Math.round(internals.overdue)
       yield* Effect.logError(
-        `connection ${id} has outlived its policy by ${
-          Math.round(internals.overdue)
-        } ms, and nothing of its own ends it: ` +
-          "the sweep closes it"
+        `connection ${id} has outlived its policy by ${millis} ms, and nothing of its own ends it: the sweep closes it`
       )
       yield* close(home, entry)
     }

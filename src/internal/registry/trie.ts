@@ -23,8 +23,6 @@ class Branch<A> {
   }
 }
 
-export type { Branch }
-
 export type Trie<A> = A | Branch<A> | undefined
 
 const width = 32
@@ -147,15 +145,8 @@ export const values = function*<A>(self: Trie<A>): Generator<A, void> {
       continue
     }
     const { parts, unit } = node
-    if (unit > 1) { for (let i = parts.length - 1; i >= 0; i--) waiting.push(parts[i]!) }
     // the parts of the narrowest branches are values
-    else for (const part of parts) yield part as A
+    if (unit === 1) yield* parts as ReadonlyArray<A>
+    else for (let i = parts.length - 1; i >= 0; i--) waiting.push(parts[i]!)
   }
-}
-
-/** Of so many nodes does it consist: what it costs in memory. */
-export const nodes = (self: Trie<unknown>): number => {
-  let count = 0
-  if (self instanceof Branch) { for (const part of self.parts) count += nodes(part) }
-  return self instanceof Branch ? count + 1 : 0
 }
