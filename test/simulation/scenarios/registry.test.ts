@@ -48,8 +48,8 @@ scenario("F21 the documented worst case of a sweep is the measured one", {
   broken: {
     "a sweep waits for every close": {
       file: "src/internal/registry/sweep.ts",
-      find: "Supervised.background(",
-      replace: "((_scope, _name, closing) => closing)(",
+      find: "Supervised.background(\n    scope",
+      replace: "((_scope, _name, closing) => closing)(scope",
       caughtBy: "the longest silence"
     }
   }
