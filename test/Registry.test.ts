@@ -899,7 +899,7 @@ describe("sweeping", () => {
     }).pipe(Effect.provide(layer))
   })
 
-  it.effect("a connection that has ended and told nobody is removed, logged and counted, once", () => {
+  it.effect("a connection that has ended and has not told the registry is removed, logged and counted, once", () => {
     const { entries, layer } = logged()
     return Effect.gen(function*() {
       const registry = yield* Registry.make<string>()

@@ -1,9 +1,10 @@
 /**
  * A map from names to values that never changes, as `Trie`: by the hash of the name. It has no order.
  *
- * Peers may choose the names of users and rooms. With `effect/Hash` anybody can write down a million names of one hash, and a
- * change would take as long as all of them together: here a seed that no peer knows is part of the hash. Changing a map of
- * 100,000 names takes half the time that effect/HashMap takes, and a third less memory.
+ * Peers may choose the names of users and rooms. `effect/Hash` has no seed: a peer can compute a million names of one hash, and
+ * each change of an `effect/HashMap` would then walk all of them. Here a seed that no peer knows is part of the hash. With
+ * 100,000 names a change takes as long as that of an `effect/HashMap` (2 us for `set` and `remove`), and a name takes 100 B
+ * in place of 136.
  */
 import * as Trie from "./trie.ts"
 

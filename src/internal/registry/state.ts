@@ -1,6 +1,6 @@
 /**
- * What a registry knows, as one value that never changes: each function here returns another one. Who read it before keeps
- * what it read.
+ * What a registry knows, as one value that never changes: each function here returns another one. A reader keeps
+ * the value that it read.
  */
 import type * as Effect from "effect/Effect"
 import * as HashSet from "effect/HashSet"
