@@ -66,9 +66,10 @@ scenario("F13 a reconnect that is quicker than the recovery at either end", {
     }),
   broken: {
     "a connection that has ended keeps its key": {
-      file: "src/Registry.ts",
-      find: "isLiving(snapshot)\n        ?",
-      replace: "duplicates === \"reject\" ?",
+      file: "src/internal/registry/membership.ts",
+      find: "connection,\n      key: names.key",
+      replace: `connection: Object.create(connection, { [TypeId]: { value: { state: "open", onEnded: () => {} } } }),
+      key: names.key`,
       caughtBy: "the states of the client"
     },
     "others may send before the handshake is done": {

@@ -47,9 +47,9 @@ scenario("F21 the documented worst case of a sweep is the measured one", {
     }),
   broken: {
     "a sweep waits for every close": {
-      file: "src/Registry.ts",
-      find: "Effect.forkIn(connection.closeWith(new ConnectionError.Swept({})), scope)",
-      replace: "connection.closeWith(new ConnectionError.Swept({}))",
+      file: "src/internal/registry/sweep.ts",
+      find: "Supervised.background(\n    scope",
+      replace: "((_scope, _name, closing) => closing)(scope",
       caughtBy: "the longest silence"
     }
   }
@@ -93,7 +93,7 @@ scenario("F23 the late end of an old connection does not remove the new one from
     }),
   broken: {
     "whoever goes takes the key along": {
-      file: "src/Registry.ts",
+      file: "src/internal/registry/state.ts",
       find: ") === connection.id",
       replace: ") !== undefined",
       caughtBy: "who has the key"

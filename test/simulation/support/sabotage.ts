@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import { type Connection, type ConnectionError, Policy, type Registry } from "../../../src/index.ts"
+import { TypeId } from "../../../src/internal/connection/internals.ts"
 import type { Draw } from "./policies.ts"
 
 /**
@@ -63,6 +64,12 @@ export const connection = <R>(kind: Sabotage | undefined, policy: Policy.Policy,
     }
   })
 
+/** A connection that never tells of its end. */
+const deaf = (self: Live): Live =>
+  instead(self, {
+    [TypeId]: Object.create(self[TypeId], { state: { value: "open" }, onEnded: { value: () => {} } })
+  })
+
 /** A registry that is broken in this way: what is added stays until this scope ends. */
 export const registry = (
   kind: Sabotage | undefined,
@@ -71,4 +78,4 @@ export const registry = (
 ): Registry.Registry<string> =>
   kind !== "registry"
     ? self
-    : { ...self, add: (connection, names) => Scope.provide(self.add(connection, names), scope) }
+    : { ...self, add: (connection, names) => Scope.provide(self.add(deaf(connection), names), scope) }

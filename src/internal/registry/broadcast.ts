@@ -1,0 +1,86 @@
+/** One message for many connections: encoded once for each kind of wire, and offered without waiting. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+import { TypeId } from "../connection/internals.ts"
+import type { Wire } from "../connection/options.ts"
+import type { Frame } from "../encoder.ts"
+import type { Entry, Member } from "./state.ts"
+import * as Trie from "./trie.ts"
+
+/** A connection that messages of this type can be sent to. */
+export interface Recipient<in Out> extends Member {
+  readonly wire: Wire<Out>
+  readonly offerFrame: (frame: Frame) => Effect.Effect<boolean>
+}
+
+export interface Counts {
+  readonly delivered: number
+  readonly dropped: number
+  readonly failed: number
+}
+
+/** What throws in the codec or the wrapper of one connection is a mistake there, and nothing that others have to do with. */
+interface Attempt<A> {
+  readonly value: A | undefined
+  readonly cause: Cause.Cause<never> | undefined
+}
+
+const attempt = <A>(run: () => A | undefined): Attempt<A> => {
+  try {
+    return { value: run(), cause: undefined }
+  } catch (defect) {
+    return { value: undefined, cause: Cause.die(defect) }
+  }
+}
+
+const encode = <Out>(wire: Wire<Out>, message: Out): Attempt<Frame> =>
+  attempt(() => Result.getOrUndefined(wire.encode(message)))
+
+/** Offers a frame to a connection whose `offerFrame` was replaced. */
+const offerTo = (connection: Recipient<never>, frame: Frame): Effect.Effect<Attempt<boolean>> =>
+  Effect.map(
+    Effect.exit(Effect.suspend(() => connection.offerFrame(frame))),
+    (exit) => Exit.isSuccess(exit) ? { value: exit.value, cause: undefined } : { value: undefined, cause: exit.cause }
+  )
+
+export const broadcast = <Out>(
+  recipients: Trie.Trie<Entry<Recipient<Out>>>,
+  message: Out,
+  except: number | undefined
+): Effect.Effect<Counts> =>
+  Effect.gen(function*() {
+    const frames = new Map<Wire<Out>, Attempt<Frame>>()
+    const counts = { delivered: 0, dropped: 0, failed: 0 }
+    let thrown: { readonly id: number; readonly cause: Cause.Cause<never> } | undefined
+    let throwing = 0
+    for (const { connection } of Trie.values(recipients)) {
+      const { id, wire } = connection
+      if (id === except) continue
+      const encoded = frames.get(wire) ?? encode(wire, message)
+      frames.set(wire, encoded)
+      const frame = encoded.value
+      let offered: Attempt<boolean> | undefined
+      if (frame !== undefined) {
+        const internals = connection[TypeId]
+        offered = internals.offerNow === undefined
+          ? yield* offerTo(connection, frame)
+          : attempt(() => internals.offerNow!(frame))
+      }
+      if (offered?.value === true) counts.delivered++
+      else if (offered?.value === false) counts.dropped++
+      else counts.failed++
+      const cause = encoded.cause ?? offered?.cause
+      if (cause === undefined) continue
+      throwing++
+      thrown ??= { id, cause }
+    }
+    if (thrown !== undefined) {
+      yield* Effect.logError(
+        `a broadcast failed for ${throwing} connections, the first of them connection ${thrown.id}`,
+        thrown.cause
+      )
+    }
+    return counts
+  })

@@ -1,0 +1,163 @@
+/** How a connection comes into the registry, and how it leaves: with its end, or with the scope of its `add`. */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as HashSet from "effect/HashSet"
+import * as Ref from "effect/Ref"
+import * as Scope from "effect/Scope"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { TypeId } from "../connection/internals.ts"
+import * as Supervised from "../scheduling/supervised.ts"
+import * as History from "./history.ts"
+import * as State from "./state.ts"
+
+/** What the parts of one registry share. */
+export interface Home<C extends State.Member> {
+  readonly ref: Ref.Ref<State.State<C>>
+  /** The scope of the registry: its end ends what the registry forks. */
+  readonly scope: Scope.Scope
+  readonly context: Context.Context<never>
+  readonly duplicates: "takeover" | "reject"
+  /** How many ended connections are remembered. */
+  readonly keep: number
+  /** Last looks at connections whose snapshot suspends. */
+  readonly looks: Set<Fiber.Fiber<void>>
+}
+
+export const makeHome = <C extends State.Member>(
+  duplicates: "takeover" | "reject",
+  keep: number
+): Effect.Effect<Home<C>, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    // the nanosecond of its making: no peer knows it, and a simulation repeats it
+    const seed = Number((yield* Clock.monotonicTimeNanos) & 0xffffffffn)
+    const ref = yield* Ref.make<State.State<C>>(State.empty(seed))
+    const scope = yield* Effect.scope
+    const context = yield* Effect.context<never>()
+    const looks = new Set<Fiber.Fiber<void>>()
+    yield* Effect.addFinalizer(() => Fiber.interruptAll(looks))
+    return { ref, scope, context, duplicates, keep, looks }
+  })
+
+/** Changes the state from synchronous code. */
+const change = <C extends State.Member>(
+  { ref }: Home<C>,
+  by: (state: State.State<C>) => State.State<C>
+): void => {
+  ref.ref.current = by(ref.ref.current)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// leaving
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Writes an entry that was removed into the history, with its connection as it looks now. */
+export const remember = <C extends State.Member>(home: Home<C>, entry: State.Entry<C>): Effect.Effect<void> => {
+  const { keep, ref } = home
+  if (keep <= 0) return Effect.void
+  const { connection, key, tags } = entry
+  return Effect.flatMap(
+    connection.snapshot,
+    (snapshot) =>
+      Ref.update(ref, (state) => ({ ...state, history: History.append(state.history, { key, tags, snapshot }, keep) }))
+  )
+}
+
+/** Called by the connection in the middle of its end: it must not throw, and it cannot suspend. */
+const onEnded = <C extends State.Member>(home: Home<C>, id: number): void => {
+  const entry = State.entryOf(Ref.getUnsafe(home.ref), id)
+  if (entry === undefined) {
+    return change(home, (state) => ({ ...state, watched: HashSet.remove(state.watched, id) }))
+  }
+  change(home, (state) => State.erase(state, entry))
+  if (home.keep <= 0) return
+  const name = `the last look at connection ${id}`
+  let look: Fiber.Fiber<void> | undefined = undefined
+  look = Supervised.spawn(home.context, name, Effect.suspend(() => remember(home, entry)), (exit) => {
+    if (look !== undefined) home.looks.delete(look)
+    if (exit._tag === "Success" || Cause.hasInterruptsOnly(exit.cause)) return
+    Supervised.log(home.context, `${name} failed`, exit.cause)
+  })
+  // a snapshot that suspends is the work of a wrapper
+  if (look.pollUnsafe() === undefined) home.looks.add(look)
+}
+
+/** The scope of an `add` has closed. Its connection may live on, and end later: then it is no news. */
+const unregister = <C extends State.Member>(home: Home<C>, { connection, registration }: State.Entry<C>) =>
+  Effect.suspend(() => {
+    const entry = State.entryOf(Ref.getUnsafe(home.ref), connection.id)
+    if (entry?.registration !== registration) return Effect.void
+    change(home, (state) => ({
+      ...State.erase(state, entry),
+      watched: HashSet.add(state.watched, connection.id)
+    }))
+    return remember(home, entry)
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// coming
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Registers, and takes the key from the connection that has it; or fails, and changes nothing. Asks a connection once to tell
+ * its end, however often it is added.
+ */
+const enter = <C extends State.Member>(
+  home: Home<C>,
+  entry: State.Entry<C>
+): Effect.Effect<void, ConnectionError.ConnectionError> => {
+  const { connection, key } = entry
+  const { id } = connection
+  const before = Ref.getUnsafe(home.ref)
+  const found = key === undefined ? undefined : State.holderOf(before, key)?.connection
+  const holder = found?.id === id ? undefined : found
+  const isRejected = home.duplicates === "reject" && holder !== undefined && State.isLiving(holder[TypeId].state)
+  if (isRejected) return ConnectionError.make(new ConnectionError.DuplicateKey({ key: key! }))
+  const isWatched = State.entryOf(before, id) !== undefined || HashSet.has(before.watched, id)
+  change(home, (state) => State.insert(state, entry))
+  if (!isWatched) connection[TypeId].onEnded(() => onEnded(home, id))
+  if (holder === undefined || home.duplicates === "reject") return Effect.void
+  // in the background: the old one may be slow to close
+  const superseded = Effect.suspend(() => holder.closeWith(new ConnectionError.Superseded({ key: key! })))
+  return Supervised.background(home.scope, `closing connection ${holder.id}, which is superseded,`, superseded)
+}
+
+const noTags: ReadonlySet<string> = new Set()
+
+export const add = <C extends State.Member>(
+  home: Home<C>,
+  connection: C,
+  names: { readonly key?: string | undefined; readonly tags?: Iterable<string> | undefined } = {}
+): Effect.Effect<void, ConnectionError.ConnectionError, Scope.Scope> =>
+  // not acquireRelease, which copies the context of each connection for its release
+  Effect.uninterruptible(Effect.contextWith((context: Context.Context<Scope.Scope>) => {
+    // it would take its key from a living one
+    if (connection[TypeId].state === "ended") return Effect.void
+    const registered: State.Entry<C> = {
+      connection,
+      key: names.key,
+      tags: names.tags === undefined ? noTags : new Set(names.tags),
+      registration: Ref.getUnsafe(home.ref).registrations + 1
+    }
+    return Effect.andThen(
+      enter(home, registered),
+      Scope.addFinalizer(Context.get(context, Scope.Scope), unregister(home, registered))
+    )
+  }))
+
+/** Adds and removes tags; an unknown connection is left alone. */
+export const retag = <C extends State.Member>(
+  { ref }: Home<C>,
+  id: number,
+  change: { readonly add?: Iterable<string> | undefined; readonly remove?: Iterable<string> | undefined }
+): Effect.Effect<void> =>
+  Ref.update(ref, (state) => {
+    const found = State.entryOf(state, id)
+    if (found === undefined) return state
+    const tags = new Set(found.tags)
+    for (const tag of change.remove ?? []) tags.delete(tag)
+    for (const tag of change.add ?? []) tags.add(tag)
+    return State.retag(state, found, tags)
+  })

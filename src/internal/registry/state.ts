@@ -1,0 +1,183 @@
+/**
+ * What a registry knows, as one value that never changes: each function here returns another one. A reader keeps
+ * the value that it read.
+ */
+import type * as Effect from "effect/Effect"
+import * as HashSet from "effect/HashSet"
+import type * as ConnectionError from "../../ConnectionError.ts"
+import type { Internals, State as ConnectionState, TypeId } from "../connection/internals.ts"
+import type { Snapshot } from "../connection/options.ts"
+import * as History from "./history.ts"
+import * as Names from "./names.ts"
+import * as Trie from "./trie.ts"
+
+/** A connection, as far as the registry has to know it. */
+export interface Member {
+  readonly id: number
+  readonly snapshot: Effect.Effect<Snapshot>
+  readonly closeWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
+  readonly [TypeId]: Internals
+}
+
+export interface Called {
+  readonly key: string | undefined
+  readonly tags: ReadonlySet<string>
+}
+
+/** One registered connection. It is removed by the `add` that it came from, or by its end, and by no earlier `add`. */
+export interface Entry<out C> extends Called {
+  readonly connection: C
+  /** Counts up: the order of the entries, whatever the ids are. */
+  readonly registration: number
+}
+
+export interface Ended extends Called {
+  readonly snapshot: Snapshot
+}
+
+/** A connection that a sweep found in a state that it should not be in. */
+export interface Suspect {
+  readonly why: "ended" | "overdue"
+  /** When the first of the looks in a row found it so, in milliseconds of the monotonic clock. */
+  readonly since: number
+  /** Whether it was logged, counted, and removed or closed. */
+  readonly isSettled: boolean
+}
+
+export interface State<C extends Member> {
+  readonly size: number
+  /** How many registrations there were. */
+  readonly registrations: number
+  readonly inOrder: Trie.Trie<Entry<C>>
+  readonly byId: Trie.Trie<Entry<C>>
+  /** The id of the connection that has the key. */
+  readonly byKey: Names.Names<number>
+  readonly byTag: Names.Names<Trie.Trie<Entry<C>>>
+  /** Connections that live on after their entry: their end will be told to the registry, and need not be asked for again. */
+  readonly watched: HashSet.HashSet<number>
+  readonly history: History.History<Ended>
+  readonly suspects: ReadonlyMap<number, Suspect>
+  /** How many connections a sweep found where they should not have been. */
+  readonly overlooked: number
+  /** Whether the rule or a snapshot threw in the last sweep. */
+  readonly isRuleBroken: boolean
+}
+
+/** `seed` is part of the hashes of names: no peer may know it. */
+export const empty = (seed: number): State<never> => ({
+  size: 0,
+  registrations: 0,
+  inOrder: undefined,
+  byId: undefined,
+  byKey: Names.empty(seed),
+  byTag: Names.empty(seed),
+  watched: HashSet.empty(),
+  history: History.empty,
+  suspects: new Map(),
+  overlooked: 0,
+  isRuleBroken: false
+})
+
+const byRegistration = Trie.keyedBy((entry: Entry<Member>) => entry.registration)
+const byConnection = Trie.keyedBy((entry: Entry<Member>) => entry.connection.id)
+
+/** A connection that is closing or has ended has no claim to its key, and no rule applies to it. */
+export const isLiving = (state: ConnectionState): boolean => state === "open" || state === "draining"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// looking up
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const entryOf = <C extends Member>({ byId }: State<C>, id: number): Entry<C> | undefined =>
+  byConnection.get(byId, id) as Entry<C> | undefined
+
+export const holderOf = <C extends Member>(state: State<C>, key: string): Entry<C> | undefined => {
+  const id = Names.get(state.byKey, key)
+  return id === undefined ? undefined : entryOf(state, id)
+}
+
+/** All, or those of a tag. */
+export const select = <C extends Member>(state: State<C>, tag: string | undefined): Trie.Trie<Entry<C>> =>
+  tag === undefined ? state.inOrder : Names.get(state.byTag, tag)
+
+const arrays = new WeakMap<object, ReadonlyArray<unknown>>()
+
+/** All entries. As long as the entries stay the same, so does the array. */
+export const entriesOf = <C extends Member>({ inOrder }: State<C>): ReadonlyArray<Entry<C>> => {
+  if (inOrder === undefined) return []
+  const found = arrays.get(inOrder) ?? Trie.toArray(inOrder)
+  arrays.set(inOrder, found)
+  return found as ReadonlyArray<Entry<C>>
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// changing
+// ---------------------------------------------------------------------------------------------------------------------
+
+type ByTag<C extends Member> = State<C>["byTag"]
+
+const addTags = <C extends Member>(byTag: ByTag<C>, tags: Iterable<string>, entry: Entry<C>): ByTag<C> => {
+  let changed = byTag
+  for (const tag of tags) {
+    const found = Names.get(changed, tag)
+    changed = Names.set(changed, tag, byRegistration.set(found, entry) as Trie.Trie<Entry<C>>)
+  }
+  return changed
+}
+
+const removeTags = <C extends Member>(
+  byTag: ByTag<C>,
+  tags: Iterable<string>,
+  { registration }: Entry<C>
+): ByTag<C> => {
+  let changed = byTag
+  for (const tag of tags) {
+    const found = Names.get(changed, tag)
+    const left = byRegistration.remove(found, registration) as Trie.Trie<Entry<C>>
+    changed = left === undefined ? Names.remove(changed, tag) : Names.set(changed, tag, left)
+  }
+  return changed
+}
+
+/** Removes an entry and its names; a key may belong to the connection that took it over by now. */
+export const erase = <C extends Member>(state: State<C>, entry: Entry<C>): State<C> => {
+  const { connection, key, registration, tags } = entry
+  const { byKey } = state
+  const hasKey = key !== undefined && Names.get(byKey, key) === connection.id
+  return {
+    ...state,
+    size: state.size - 1,
+    inOrder: byRegistration.remove(state.inOrder, registration) as Trie.Trie<Entry<C>>,
+    byId: byConnection.remove(state.byId, connection.id) as Trie.Trie<Entry<C>>,
+    byKey: hasKey ? Names.remove(byKey, key) : byKey,
+    byTag: removeTags(state.byTag, tags, entry)
+  }
+}
+
+/** Adds an entry in place of an earlier one of its connection. */
+export const insert = <C extends Member>(state: State<C>, entry: Entry<C>): State<C> => {
+  const { connection, key, tags } = entry
+  const earlier = entryOf(state, connection.id)
+  const without = earlier === undefined ? state : erase(state, earlier)
+  return {
+    ...without,
+    size: without.size + 1,
+    registrations: entry.registration,
+    inOrder: byRegistration.set(without.inOrder, entry) as Trie.Trie<Entry<C>>,
+    byId: byConnection.set(without.byId, entry) as Trie.Trie<Entry<C>>,
+    byKey: key === undefined ? without.byKey : Names.set(without.byKey, key, connection.id),
+    byTag: addTags(without.byTag, tags, entry),
+    watched: HashSet.remove(without.watched, connection.id)
+  }
+}
+
+/** Gives a connection other tags. Its place in the order stays. */
+export const retag = <C extends Member>(state: State<C>, found: Entry<C>, tags: ReadonlySet<string>): State<C> => {
+  const entry: Entry<C> = { ...found, tags }
+  return {
+    ...state,
+    inOrder: byRegistration.set(state.inOrder, entry) as Trie.Trie<Entry<C>>,
+    byId: byConnection.set(state.byId, entry) as Trie.Trie<Entry<C>>,
+    byTag: addTags(removeTags(state.byTag, found.tags, found), tags, entry)
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * The second line of defence: finds the connections that no fiber of their own has ended, and those that a rule condemns.
+ *
+ * A connection ends itself and tells the registry. One that should have and has not is a bug: two looks have to find it,
+ * because the first may come in the middle of an end, or before the fibers of the connection have run after a stall.
+ */
+import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Ref from "effect/Ref"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { TypeId } from "../connection/internals.ts"
+import type { Snapshot } from "../connection/options.ts"
+import * as Cadence from "../scheduling/cadence.ts"
+import * as Supervised from "../scheduling/supervised.ts"
+import { type Home, remember } from "./membership.ts"
+import * as State from "./state.ts"
+import * as Trie from "./trie.ts"
+
+export type Rule = (snapshot: Snapshot) => boolean
+
+// how far apart the two looks are at least: a connection that is about to end has ended by then
+const confirmAfter = 1000
+
+const defaultCadence = Schedule.spaced("30 seconds")
+
+/** What two looks found: `ended` is removed by the second one, `overdue` is to be closed. */
+interface Findings<C extends State.Member> {
+  readonly ended: ReadonlyArray<State.Entry<C>>
+  readonly overdue: ReadonlyArray<State.Entry<C>>
+}
+
+/** Why a connection should not be here, or not be as it is. */
+const wrongWith = ({ connection }: State.Entry<State.Member>): State.Suspect["why"] | undefined => {
+  const internals = connection[TypeId]
+  if (internals.state === "ended") return "ended"
+  return internals.overdue > 0 ? "overdue" : undefined
+}
+
+/** Looks at every connection; `now` is milliseconds of the monotonic clock. A connection that recovered is suspect no more. */
+const look = <C extends State.Member>(
+  state: State.State<C>,
+  now: number
+): readonly [Findings<C>, State.State<C>] => {
+  const findings: Record<State.Suspect["why"], Array<State.Entry<C>>> = { ended: [], overdue: [] }
+  const suspects = new Map<number, State.Suspect>()
+  for (const entry of Trie.values(state.inOrder)) {
+    const why = wrongWith(entry)
+    if (why === undefined) continue
+    const { id } = entry.connection
+    const last = state.suspects.get(id)
+    const before = last?.why === why ? last : undefined
+    const since = before?.since ?? now
+    const isSettled = now - since >= confirmAfter
+    if (isSettled && before?.isSettled !== true) findings[why].push(entry)
+    suspects.set(id, { why, since, isSettled })
+  }
+  if (suspects.size === 0 && state.suspects.size === 0) return [findings, state]
+  const { ended, overdue } = findings
+  return [
+    findings,
+    ended.reduce(State.erase<C>, {
+      ...state,
+      suspects,
+      overlooked: state.overlooked + ended.length + overdue.length
+    })
+  ]
+}
+
+/** In the background: a connection that is slow to close delays neither the others nor the next sweep. */
+const close = <C extends State.Member>({ scope }: Home<C>, { connection }: State.Entry<C>): Effect.Effect<void> =>
+  Supervised.background(
+    scope,
+    `closing connection ${connection.id}, which was swept,`,
+    Effect.suspend(() => connection.closeWith(new ConnectionError.Swept({})))
+  )
+
+/** Settles what the connections should have settled themselves. Returns the ids of those that it closes. */
+const rescue = <C extends State.Member>(home: Home<C>): Effect.Effect<ReadonlySet<number>> =>
+  Effect.gen(function*() {
+    const now = Number(yield* Clock.monotonicTimeNanos) / 1_000_000
+    const { ended, overdue } = yield* Ref.modify(home.ref, (state) => look(state, now))
+    for (const entry of ended) {
+      const { id } = entry.connection
+      yield* Effect.logError(`connection ${id} has ended and was still registered: the sweep removes it`)
+      yield* Supervised.background(home.scope, `the last look at connection ${id}`, remember(home, entry))
+    }
+    for (const entry of overdue) {
+      const { id, [TypeId]: internals } = entry.connection
+      const millis = Math.round(internals.overdue)
+      yield* Effect.logError(
+        `connection ${id} has outlived its policy by ${millis} ms, and nothing of its own ends it: the sweep closes it`
+      )
+      yield* close(home, entry)
+    }
+    return new Set(overdue.map(({ connection }) => connection.id))
+  })
+
+/** What the rule says of a connection. What throws, throws for this one connection. */
+const judge = (seen: Exit.Exit<Snapshot>, rule: Rule): Exit.Exit<boolean> => {
+  if (Exit.isFailure(seen)) return Exit.failCause(seen.cause)
+  try {
+    return Exit.succeed(rule(seen.value))
+  } catch (defect) {
+    return Exit.die(defect)
+  }
+}
+
+/** Closes what the rule condemns and returns how many. A rule that throws is logged until it has not thrown for a sweep. */
+const enforce = <C extends State.Member>(home: Home<C>, rule: Rule, but: ReadonlySet<number>): Effect.Effect<number> =>
+  Effect.gen(function*() {
+    const before = yield* Ref.get(home.ref)
+    let closed = 0
+    let broken: Cause.Cause<never> | undefined
+    for (const entry of Trie.values(before.inOrder)) {
+      const { id, [TypeId]: internals } = entry.connection
+      if (!State.isLiving(internals.state) || but.has(id)) continue
+      const exit = judge(yield* Effect.exit(entry.connection.snapshot), rule)
+      if (Exit.isFailure(exit)) broken ??= exit.cause
+      else if (exit.value) {
+        closed++
+        yield* close(home, entry)
+      }
+    }
+    const isRuleBroken = broken !== undefined
+    if (broken !== undefined && !before.isRuleBroken) {
+      yield* Effect.logError("the rule `expired` of a registry throws: those connections are not swept", broken)
+    }
+    if (isRuleBroken !== before.isRuleBroken) yield* Ref.update(home.ref, (state) => ({ ...state, isRuleBroken }))
+    return closed
+  })
+
+/** One sweep. Returns how many connections it closes. */
+export const sweep = <C extends State.Member>(home: Home<C>, rule: Rule | undefined): Effect.Effect<number> =>
+  Effect.flatMap(rescue(home), (rescued) =>
+    rule === undefined
+      ? Effect.succeed(rescued.size)
+      : Effect.map(enforce(home, rule, rescued), (closed) => closed + rescued.size))
+
+/** Sweeps for as long as the scope is open, whatever happens to the schedule, to a sweep, or to the fiber. */
+export const keepSweeping = (
+  sweep: Effect.Effect<unknown>,
+  every: Schedule.Schedule<unknown, void, unknown> = defaultCadence
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.flatMap(Cadence.make("a registry's sweep", every, defaultCadence), (next) => {
+    const once = Effect.andThen(Effect.flatMap(next(undefined), Effect.sleep), sweep)
+    return Supervised.restarted("the sweep of a registry", Effect.forever(once))
+  })
