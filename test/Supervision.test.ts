@@ -467,6 +467,40 @@ describe("a mistake in the program", () => {
       assert.include(log.lines[0], "no such handle")
     }))
 
+  it.effect("B100 onRead throws: that connection ends, logged once, and its transport is released", () =>
+    Effect.gen(function*() {
+      const log = yield* collecting
+      const peer = yield* TestSocket.make()
+      const socket = Connection.describe(peer.socket, {
+        messages: false,
+        onRead: () => {
+          throw new Error("no events")
+        }
+      })
+      const c = yield* Connection.make(socket, { codec: Codec.lines(), policy: quiet }).pipe(
+        Effect.provideService(ShortCuts, true),
+        Effect.provide(log.layer)
+      )
+      const { reason } = yield* Effect.flip(c.closed)
+      assert.deepInclude(reason, { _tag: "Defect", by: "transport" })
+      yield* peer.released
+      assert.strictEqual(log.lines.length, 1)
+    }))
+
+  it.effect("B100 a heartbeat whose reader cannot be made: no connection, and no transport left", () =>
+    Effect.gen(function*() {
+      const peer = yield* TestSocket.make()
+      const heartbeat = {
+        ping: () => "ping",
+        reader: () => {
+          throw new Error("no reader")
+        }
+      }
+      const exit = yield* Effect.exit(Connection.make(peer.socket, { codec: Codec.lines(), heartbeat, policy: quiet }))
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+      yield* peer.released
+    }))
+
   for (
     const [what, options] of Object.entries<Partial<Connection.Options<string, string>>>({
       goodbye: {
@@ -649,5 +683,20 @@ describe("a mistake in the program", () => {
       assert.strictEqual((yield* Connection.fibers(wrapped)).length, 5)
       yield* wrapped.close
       assert.strictEqual((yield* c.snapshot).state, "ended")
+    }))
+
+  it.effect("B103 a wrapped connection whose offerFrame is replaced is told of its end, and broadcast to by its own", () =>
+    Effect.gen(function*() {
+      const { c } = yield* open()
+      const registry = yield* Registry.make<string>()
+      let offered = 0
+      const wrapped = Connection.wrap(c, {
+        offerFrame: () => Effect.sync(() => ++offered > 0)
+      })
+      yield* registry.add(wrapped)
+      assert.deepStrictEqual(yield* registry.broadcast("news"), { delivered: 1, dropped: 0, failed: 0 })
+      assert.strictEqual(offered, 1)
+      yield* c.close
+      assert.strictEqual(yield* registry.size, 0)
     }))
 })

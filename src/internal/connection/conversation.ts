@@ -21,7 +21,7 @@ import { failed } from "../closeEvent.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { deadlines } from "./deadlines.ts"
 import { askHeartbeat, heartbeat } from "./heartbeat.ts"
-import { close, defect, end, startLeaving } from "./lifecycle.ts"
+import { close, defect, end, guarded, startLeaving } from "./lifecycle.ts"
 import { discard } from "./outbox.ts"
 import { acceptTaken, look, reader } from "./reader.ts"
 import { take, turnEnded } from "./shortCuts.ts"
@@ -38,7 +38,7 @@ export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pu
   })
   // interruptible while it waits, and nowhere else
   c.fiber = Supervised.spawn(c.context, "connection", conversation, (exit) => ended(c, exit), { uninterruptible: true })
-  if (c.direct) c.transport.onRead?.((chunk) => take(c, chunk))
+  if (c.direct) guarded(c, "transport", () => c.transport.onRead?.((chunk) => take(c, chunk)))
 }
 
 const forkFour = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): Effect.Effect<void> => {
