@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -461,7 +462,9 @@ describe("lending", () => {
       isUsable: () => true,
       ended: () => Effect.never,
       check: undefined,
-      onEvent: undefined
+      onEvent: undefined,
+      place: () => ({}),
+      condemn: () => Effect.void
     }, {
       limits: {
         min: 1,
@@ -481,7 +484,7 @@ describe("lending", () => {
       now: () => 0,
       random: () => 0,
       turns: new Turns({ scheduleTask: (task) => task(), flush: () => {} }),
-      runFork: Effect.runFork
+      context: Context.empty()
     })
     const borrower = { id: 1, cache: { span: undefined } }
     core.balance()
@@ -556,17 +559,7 @@ describe("what is lent works", () => {
   it.effect("B55 nor is one that ended while it was borrowed, whoever made it", () =>
     Effect.gen(function*() {
       const net = network()
-      // nothing but what everybody can see of it
-      const open = Effect.map(net.open, (connection): Conn => ({
-        id: connection.id,
-        receive: connection.receive,
-        receiveAll: connection.receiveAll,
-        send: connection.send,
-        sendAll: connection.sendAll,
-        ending: connection.ending,
-        closed: connection.closed,
-        close: connection.close
-      } as Conn))
+      const open = Effect.map(net.open, (connection): Conn => Connection.wrap(connection, {}))
       const { pool } = yield* start({ max: 1 }, { ...net, open })
       const held = yield* hold(pool)
       yield* net.peers[0]!.reset
@@ -743,7 +736,7 @@ describe("what goes wrong in the code of others", () => {
       net.answer = Effect.die(new Error("bug"))
       const { pool } = yield* start({ max: 1 }, net)
       const error = yield* Effect.flip(visit(pool))
-      assert.strictEqual(error.message, "could not open the connection: bug")
+      assert.strictEqual(error.message, "a defect in the open ended it: bug")
       net.answer = Effect.interrupt
       assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "OpenFailed")
       const stats = yield* pool.stats
@@ -766,12 +759,12 @@ describe("what goes wrong in the code of others", () => {
         onEvent: () => broken ? bug() : Effect.die("bug"),
         isReusable: bug
       }, { ...net, open: Effect.suspend(() => broken ? bug() : net.open) })
-      assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "OpenFailed")
+      assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "Defect")
       broken = false
       const first = yield* visit(pool)
       broken = true
       // the check throws, and so does the dial
-      assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "OpenFailed")
+      assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "Defect")
       broken = false
       const second = yield* visit(pool)
       assert.notStrictEqual(second, first)

@@ -277,7 +277,7 @@ describe("what becomes of a request when its connection ends", () => {
       yield* adjust("3 seconds")
       assert.deepStrictEqual(all.map(outcome), ["OpenFailed", "OpenFailed", "OpenFailed"])
       net.answer = Effect.die("bug")
-      assert.strictEqual(outcome(yield* ask("d")), "OpenFailed")
+      assert.strictEqual(outcome(yield* ask("d")), "Defect")
       assert.strictEqual(net.live, 0)
       net.answer = Effect.void
       net.peer = echo
