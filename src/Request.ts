@@ -176,7 +176,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
       lanes.delete(lane)
       distinct = Infinity
       if (Exit.isFailure(exit)) {
-        lane.abort(errorNow(context, "the release of a connection", exit.cause, lane.connection))
+        lane.abort(errorNow(context, "release", exit.cause, lane.connection))
       }
       pump()
     })

@@ -432,7 +432,7 @@ export class Pool<A> {
     let timer: AnyFiber | undefined
     Supervised.spawn(context, "closing of a pool", closing, (exit) => {
       if (Exit.isFailure(exit)) {
-        logNow(context, "the release of a connection", exit.cause, this.resource.place(item.value))
+        logNow(context, "release", exit.cause, this.resource.place(item.value))
       }
       this.freed(item)
       timer?.interruptUnsafe()
