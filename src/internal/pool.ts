@@ -429,7 +429,7 @@ export class Pool<A> {
     const { context } = this.env
     const close = Scope.close(item.scope, abruptly ? Exit.interrupt() : Exit.void)
     const closing = defect === undefined ? close : Effect.andThen(this.resource.condemn(item.value, defect), close)
-    let timer: AnyFiber | undefined
+    let timer: AnyFiber | undefined = undefined
     Supervised.spawn(context, "closing of a pool", closing, (exit) => {
       if (Exit.isFailure(exit)) {
         logNow(context, "release", exit.cause, this.resource.place(item.value))
