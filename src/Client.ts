@@ -160,6 +160,57 @@ const localClose = () => ConnectionError.make(new ConnectionError.Closed({ by: "
 
 const failedHandshake = (cause: unknown) => ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
 
+/** Why a session is over. */
+const failureOf = (by: string, cause: Cause.Cause<Failure>): Effect.Effect<Failure> =>
+  Cause.hasInterruptsOnly(cause) ? Effect.succeed(failedHandshake(Cause.squash(cause))) : errorOf(by, cause)
+
+const greet = <In, Out, E, R>(
+  connection: Connection<In, Out>,
+  onConnect: Options<In, Out, E, R>["onConnect"],
+  handshake: number
+): Effect.Effect<unknown, Failure, R> =>
+  onConnect === undefined ? Effect.void : onConnect(connection).pipe(
+    handshake === Infinity ? (self) => self : Effect.timeoutOrElse({
+      duration: handshake,
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshake })))
+    }),
+    Effect.mapError((cause) => cause instanceof ConnectionError.ConnectionError ? cause : failedHandshake(cause))
+  )
+
+/** A peer that asks us to leave takes no more: what it still answers is received, then we go if it does not. */
+const hangUp = <In, Out>(
+  connection: Connection<In, Out>,
+  drain: Duration.Duration,
+  onLeave: () => void
+): Effect.Effect<never> =>
+  connection.leaving.pipe(
+    Effect.andThen(Effect.suspend(() => {
+      onLeave()
+      return Effect.sleep(drain)
+    })),
+    Effect.andThen(Effect.suspend(() => connection.closeWith(new ConnectionError.GoingAway({})))),
+    Effect.catchCauseIf(Cause.hasDies, (cause) =>
+      Effect.flatMap(errorOf("leaving", cause, connection), ({ reason }) => connection.closeWith(reason))),
+    // its end is that of the session
+    Effect.andThen(Effect.never)
+  )
+
+/** What ended connections left to be received is bounded as an inbox is; the oldest goes first. */
+const kept = Effect.fnUntraced(function*<In, Out>(sources: ReadonlyArray<Connection<In, Out>>, policy: Policy.Policy) {
+  const kept: Array<Connection<In, Out>> = []
+  let messages = 0
+  let bytes = 0
+  for (const connection of sources.toReversed()) {
+    const { inbox } = yield* connection.snapshot
+    if (inbox.messages === 0) continue
+    messages += inbox.messages
+    bytes += inbox.bytes
+    if (kept.length > 0 && (messages > policy.inboxMessages || bytes > policy.inboxBytes)) break
+    kept.unshift(connection)
+  }
+  return kept
+})
+
 /** In a policy, 0 turns a limit off. */
 const limitOf = (limit: Duration.Duration): Duration.Duration => Duration.isZero(limit) ? Duration.infinity : limit
 
@@ -292,32 +343,9 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
 
   // ---- one session after the other ----------------------------------------------------------------------------------
 
-  const greet = (connection: Connection<In, Out>): Effect.Effect<unknown, Failure, RC> =>
-    options?.onConnect === undefined ? Effect.void : options.onConnect(connection).pipe(
-      handshake === Infinity ? (self) => self : Effect.timeoutOrElse({
-        duration: handshake,
-        orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshake })))
-      }),
-      Effect.mapError((cause) => cause instanceof ConnectionError.ConnectionError ? cause : failedHandshake(cause))
-    )
-
-  /** Why a session is over. */
-  const failureOf = (cause: Cause.Cause<Failure>): Effect.Effect<Failure> =>
-    Cause.hasInterruptsOnly(cause) ? Effect.succeed(failedHandshake(Cause.squash(cause))) : errorOf(doing, cause)
-
-  /** A peer that asks us to leave takes no more: what it still answers is received, then we go if it does not. */
-  const hangUp = (connection: Connection<In, Out>): Effect.Effect<void> =>
-    connection.leaving.pipe(
-      Effect.andThen(Effect.suspend(() => {
-        if (current === connection) current = undefined
-        return Effect.sleep(policy.drain)
-      })),
-      Effect.andThen(Effect.suspend(() => connection.closeWith(new ConnectionError.GoingAway({})))),
-      Effect.catchCauseIf(Cause.hasDies, (cause) =>
-        Effect.flatMap(errorOf("leaving", cause, connection), ({ reason }) => connection.closeWith(reason))),
-      // its end is that of the session
-      Effect.andThen(Effect.never)
-    )
+  const leave = (connection: Connection<In, Out>) => () => {
+    if (current === connection) current = undefined
+  }
 
   /** From dialling to the end of a connection, if there was one: why it ended, and how long it was in use. */
   const session = (dial: Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>) =>
@@ -329,14 +357,14 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
         const connection = yield* dial
         opened = connection
         doing = "onConnect"
-        yield* greet(connection)
+        yield* greet(connection, options?.onConnect, handshake)
         doing = "ending"
         connectedAt = now()
         connected = connection
         current = connection
         sources.push(connection)
         publish({ _tag: "Connected", connection })
-        yield* restarted("the leaving of a client", hangUp(connection))
+        yield* restarted("the leaving of a client", hangUp(connection, policy.drain, leave(connection)))
         return yield* Effect.catch(connection.ending, (ending) => {
           current = undefined
           // enough to dial again; but a close of our own is let to flush
@@ -351,7 +379,9 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
         Effect.scoped,
         Effect.sandbox,
         Effect.flip,
-        Effect.flatMap(failureOf),
+        Effect.flatMap((cause) =>
+          failureOf(doing, cause)
+        ),
         Effect.ensuring(Effect.suspend(() => {
           connected = undefined
           current = undefined
@@ -363,22 +393,6 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
       )
     })
 
-  /** What ended connections left to be received is bounded as an inbox is; the oldest goes first. */
-  const forget = Effect.gen(function*() {
-    const kept: Array<Connection<In, Out>> = []
-    let messages = 0
-    let bytes = 0
-    for (const connection of sources.toReversed()) {
-      const { inbox } = yield* connection.snapshot
-      if (inbox.messages === 0) continue
-      messages += inbox.messages
-      bytes += inbox.bytes
-      if (kept.length > 0 && (messages > policy.inboxMessages || bytes > policy.inboxBytes)) break
-      kept.unshift(connection)
-    }
-    sources = kept
-  })
-
   /** Ends with the reason to close. */
   const loop = Effect.gen(function*() {
     const step = yield* Schedule.toStep(reconnect)
@@ -389,7 +403,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
     let left = opens.length
     while (true) {
       const { error, livedFor } = yield* session(opens[index]!)
-      yield* forget
+      sources = yield* kept(sources, policy)
       doing = "isRetryable"
       if (closing || error.reason._tag === "Defect" || !isRetryable(error)) return error
       const isStable = livedFor !== undefined && livedFor >= stable

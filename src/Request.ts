@@ -101,6 +101,24 @@ const limitOf = (deadline: Duration.Input | undefined): number => {
   return millis === 0 ? Infinity : millis
 }
 
+/** What is opened has an owner before an interruption is looked at. */
+const ownedBy = <A>(
+  open: Effect.Effect<A, Failure, Scope.Scope>,
+  own: (value: A, scope: Scope.Closeable) => Effect.Effect<void>
+): Effect.Effect<void, Failure> =>
+  Effect.uninterruptibleMask((restore) => {
+    const scope = Scope.makeUnsafe()
+    return restore(Scope.provide(open, scope)).pipe(
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
+      Effect.flatMap((value) => own(value, scope))
+    )
+  })
+
+const dialError = (context: Context.Context<never>, exit: Exit.Exit<void, Failure>): Failure =>
+  Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
+    ? errorNow(context, "open", exit.cause)
+    : ConnectionError.make(new ConnectionError.OpenFailed({ cause: "the dial was interrupted" }))
+
 /**
  * Makes requests over the connections of a source: `pool.get`, `client.connection`, a dial, or one connection.
  *
@@ -232,21 +250,15 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   const dial = (): void => {
     opening++
     let done = false
-    const dialling = Effect.uninterruptibleMask((restore) => {
-      const scope = Scope.makeUnsafe()
-      return restore(Scope.provide(open, scope)).pipe(
-        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
-        Effect.flatMap((connection) => {
-          opening--
-          done = true
-          return opened(connection, scope)
-        })
-      )
+    const dialling = ownedBy(open, (connection, scope) => {
+      opening--
+      done = true
+      return opened(connection, scope)
     })
     spawnAmong(dials, context, "dial of requests", dialling, (exit) => {
       if (!done) {
         opening--
-        const error = dialError(exit)
+        const error = dialError(context, exit)
         // told to one of those for whom nothing else is on its way
         if (askers.size > opening * inFlight) {
           for (const asker of askers) {
@@ -258,11 +270,6 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
       pump()
     })
   }
-
-  const dialError = (exit: Exit.Exit<void, Failure>): Failure =>
-    Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
-      ? errorNow(context, "open", exit.cause)
-      : ConnectionError.make(new ConnectionError.OpenFailed({ cause: "the dial was interrupted" }))
 
   const opened = (connection: Connection<In, Out>, scope: Scope.Closeable): Effect.Effect<void> => {
     // by its id: each time it is given it may be wrapped anew

@@ -160,6 +160,20 @@ interface Guest<In, Out> {
   by: "open" | "handshake" | "names" | "registry" | "handle"
 }
 
+const guestOf = <In, Out>(socket: Socket.Socket, whenClaimed: () => void): Guest<In, Out> => ({
+  socket,
+  remote: transportOf(socket).remote,
+  whenClaimed,
+  fiber: undefined,
+  host: undefined,
+  admitted: false,
+  since: 0,
+  running: false,
+  opened: false,
+  connection: undefined,
+  by: "open"
+})
+
 const placeOf = <In, Out>({ connection, remote }: Guest<In, Out>): Defects.Place => ({ id: connection?.id, remote })
 
 /** What a guest's fiber failed with, of which a defect is logged here. */
@@ -179,6 +193,48 @@ const claim = <In, Out>(guest: Guest<In, Out>): void => {
   guest.whenClaimed = undefined
   whenClaimed?.()
 }
+
+/** A handshake, of whose limit so many milliseconds are left. */
+const within = <A, E, R>(shaking: Effect.Effect<A, E, R>, limit: number, left: number) =>
+  shaking.pipe(
+    Effect.timeoutOrElse({
+      duration: Math.max(0, left),
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit })))
+    }),
+    Effect.mapError((cause) =>
+      cause instanceof ConnectionError.ConnectionError
+        ? cause
+        : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
+    )
+  )
+
+/** Accepts, and after an error again when the schedule says so. */
+const acceptAgain = <R>(
+  accepting: Effect.Effect<never, SocketServer.SocketServerError, R>,
+  retryAfter: Cadence.Cadence<SocketServer.SocketServerError>,
+  tell: (event: Event) => Effect.Effect<void>
+): Effect.Effect<never, never, R> =>
+  Effect.gen(function*() {
+    while (true) {
+      const cause = yield* Effect.flip(accepting)
+      const delay = yield* retryAfter(cause)
+      yield* tell({ _tag: "AcceptFailed", cause, retryAfter: delay })
+      yield* Effect.sleep(delay)
+    }
+  })
+
+/** Runs the accept loop in a scope of its own: it goes on while the server drains. Killed, it is started again. */
+const supervised = <R>(scope: Scope.Scope, loop: Effect.Effect<never, never, R>): Effect.Effect<never, never, R> =>
+  Effect.gen(function*() {
+    while (true) {
+      // joined here: its exit is looked at next
+      const fiber = yield* Supervised.spawnIn(scope, "accepting", loop, () => {}, { startImmediately: true })
+      const exit = yield* Fiber.await(fiber)
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return yield* Effect.failCause(exit.cause)
+      yield* Effect.logError("accepting of a server ended and is restarted")
+      yield* Effect.sleep("1 second")
+    }
+  })
 
 /**
  * Accepts connections until it is interrupted, and then drains.
@@ -329,20 +385,6 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       )
     }
 
-    const handshake = (shaking: Effect.Effect<Session, EH, RH>, since: number) =>
-      shaking.pipe(
-        Effect.timeoutOrElse({
-          duration: Math.max(0, since + handshakeLimit - now()),
-          orElse: () =>
-            Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshakeLimit })))
-        }),
-        Effect.mapError((cause) =>
-          cause instanceof ConnectionError.ConnectionError
-            ? cause
-            : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
-        )
-      )
-
     /** A connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
     const converse = (guest: Guest<In, Out>, connection: Connection.Connection<In, Out>, registration: Scope.Scope) => {
       // from here on the guest's fiber and its connection are both known
@@ -357,7 +399,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       return options.handshake === undefined
         ? admitted(guest, connection, undefined as Session, registration)
         : Effect.flatMap(
-          handshake(options.handshake(connection), guest.since),
+          within(options.handshake(connection), handshakeLimit, guest.since + handshakeLimit - now()),
           (session) => admitted(guest, connection, session, registration)
         )
     }
@@ -494,19 +536,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       context: Context.Context<R | RH | RO>,
       whenClaimed: () => void
     ): void => {
-      const guest: Guest<In, Out> = {
-        socket,
-        remote: transportOf(socket).remote,
-        whenClaimed,
-        fiber: undefined,
-        host: undefined,
-        admitted: false,
-        since: 0,
-        running: false,
-        opened: false,
-        connection: undefined,
-        by: "open"
-      }
+      const guest: Guest<In, Out> = guestOf(socket, whenClaimed)
       guests.add(guest)
       const life = Effect.withFiber((fiber) => {
         guest.fiber = fiber
@@ -553,22 +583,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
     )
 
     const retryAfter = yield* Cadence.make("accepting", options.acceptRetry ?? acceptRetryDefault, acceptRetryDefault)
-    const loop = Effect.gen(function*() {
-      while (true) {
-        const cause = yield* Effect.flip(server.run(accept))
-        const delay = yield* retryAfter(cause)
-        yield* tell({ _tag: "AcceptFailed", cause, retryAfter: delay })
-        yield* Effect.sleep(delay)
-      }
-    })
-    while (true) {
-      // not a child: it goes on while this drains
-      const fiber = yield* Supervised.spawnIn(accepting, "accepting", loop, () => {}, { startImmediately: true })
-      const exit = yield* Fiber.await(fiber)
-      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return yield* Effect.failCause(exit.cause)
-      yield* Effect.logError("accepting of a server ended and is restarted")
-      yield* Effect.sleep("1 second")
-    }
+    return yield* supervised(accepting, acceptAgain(server.run(accept), retryAfter, tell))
   })) as Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>>
 }
 

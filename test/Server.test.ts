@@ -1791,6 +1791,38 @@ describe("supervision", () => {
       })
     ))
 
+  it.effect("B101 the fiber of Server.layer, killed, begins again a second later, and one log line says so", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const servers: Array<Fiber.Fiber<unknown, unknown>> = []
+        const { server } = yield* TestSocket.makeServer()
+        const layer = Server.layer({ open: lines(), handle: echo, policy: { drain: 0 } }).pipe(
+          Layer.provide(Layer.succeed(SocketServer.SocketServer, {
+            ...server,
+            // read by the fiber of the server itself
+            get run() {
+              servers.push(Fiber.getCurrent()!)
+              return server.run
+            }
+          }))
+        )
+        const scope = yield* Scope.make()
+        yield* Layer.buildWithScope(layer, scope)
+        yield* settle
+        assert.strictEqual(servers.length, 1)
+        servers[0].interruptUnsafe()
+        yield* TestClock.adjust(999)
+        assert.strictEqual(servers.length, 1)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(servers.length, 2)
+        assert.deepStrictEqual(logged, [
+          "Error a server ended and is restarted: All fibers interrupted without error"
+        ])
+        yield* Scope.close(scope, Exit.void)
+        assert.isDefined(servers[1].pollUnsafe())
+      })
+    ))
+
   it.effect("B102 accepting again as one's own schedule says; one that ends, or dies, is replaced, and logs once", () =>
     withLogs((logged) =>
       Effect.gen(function*() {
