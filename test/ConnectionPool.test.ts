@@ -1763,6 +1763,41 @@ describe("supervision", () => {
       })
     ))
 
+  it.effect("B102 a rest is not begun again by what wakes the pool, and what comes due while the schedule thinks is seen", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* start({ max: 1, idle: 1500, sweep: Schedule.spaced("1 second") })
+      yield* visit(pool)
+      // each patch is a look, and none of them comes when the connection is due
+      for (let at = 300; at <= 1200; at += 300) {
+        yield* adjust(300)
+        yield* pool.patch({ acquire: 5000 })
+      }
+      yield* adjust(799)
+      assert.strictEqual((yield* pool.stats).retired.idle, 0)
+      yield* adjust(1)
+      assert.strictEqual((yield* pool.stats).retired.idle, 1)
+
+      let thinking = false
+      const slow = Schedule.fromStep(Effect.succeed((_: number, due: number) => {
+        thinking = true
+        return Effect.map(Effect.sleep(100), () => {
+          thinking = false
+          return [due, Duration.millis(due)] as [number, Duration.Duration]
+        })
+      }))
+      const other = yield* start({ max: 1, acquire: 1000, leak: 500, sweep: slow })
+      const held = yield* hold(other.pool)
+      yield* adjust(500)
+      // after a look, asking for the next rest
+      assert.strictEqual(thinking, true)
+      const waiter = yield* hold(other.pool)
+      yield* adjust(999)
+      assert.strictEqual(outcome(waiter.fiber), "waits")
+      yield* adjust(101)
+      assert.strictEqual(outcome(waiter.fiber), "AcquireTimeout")
+      yield* held.release
+    }))
+
   it.effect("B102 a refill that dies is replaced by the default, and logs once; one that ends means it", () =>
     withLogs((logged) =>
       Effect.gen(function*() {

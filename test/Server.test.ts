@@ -1721,6 +1721,12 @@ describe("supervision", () => {
           undefined,
           defect
         ]])
+        // nor by a handler that makes a defect of it
+        const dies = yield* start({
+          handle: (connection) => Effect.andThen(connection.closeWith(defect), Effect.orDie(connection.receive))
+        })
+        yield* gone(yield* dies.connect)
+        assert.strictEqual(dies.closings()[0].snapshot.reason, defect)
         assert.deepStrictEqual(logged, [])
       })
     ))
