@@ -460,7 +460,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       })
     }
 
-    /** As `told`, for what nobody has looked at yet. */
+    /** As `told`, for a failure whose meaning is not known yet. */
     const judged = (guest: Guest<In, Out>, failure: Cause.Cause<unknown> | undefined): Effect.Effect<void> =>
       failure === undefined
         ? told(guest)

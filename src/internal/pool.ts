@@ -188,7 +188,7 @@ export class Pool<A> {
     else if (waiter.item !== undefined) this.release(waiter.item, waiter.item.lease, true)
   }
 
-  /** Ends a lease; one that is over already changes nothing. `defect`: nobody can say whether the item is reusable. */
+  /** Ends a lease; one that is over already changes nothing. `defect`: what the rule that decides threw. */
   release(item: Item<A>, lease: number, reusable: boolean, defect?: Failure): void {
     if (item.state !== "leased" || item.lease !== lease) return
     const at = this.env.now()

@@ -178,7 +178,7 @@ export const make = <In = never, Out = unknown>(
       Supervised.spawn(context, "registration of an HTTP connection", Scope.provide(added, scope), (exit) => {
         if (Exit.isSuccess(exit)) return
         Defects.logNow(context, "registry", exit.cause, { remote: Address.remoteOf(conn) })
-        // nobody could see it, or ask it to leave
+        // one that is not registered cannot be seen, or asked to leave
         conn.destroy()
       })
     }
