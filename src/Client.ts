@@ -7,6 +7,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -20,9 +21,10 @@ import * as Stream from "effect/Stream"
 import * as Backoff from "./Backoff.ts"
 import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
+import { condemn, errorNow, errorOf, guarded } from "./internal/defects.ts"
 import { sizeOf } from "./internal/encoder.ts"
-import { pause } from "./internal/scheduling/pause.ts"
 import { Signal } from "./internal/scheduling/signal.ts"
+import { restarted, spawnIn } from "./internal/scheduling/supervised.ts"
 import { turnsOf } from "./internal/scheduling/turns.ts"
 import * as Policy from "./Policy.ts"
 
@@ -122,7 +124,10 @@ export interface Options<In, Out, E = never, R = never> {
    * its failure ends that connection, with `HandshakeFailed` unless it is a `ConnectionError`.
    */
   readonly onConnect?: ((connection: Connection<In, Out>) => Effect.Effect<unknown, E, R>) | undefined
-  /** Size of a message in bytes while it waits for a connection. Default: of text and bytes their own, else of JSON. */
+  /**
+   * Size of a message in bytes while it waits for a connection. Default: of text and bytes their own, else of JSON. Where
+   * it throws, that `send` fails with `Defect`.
+   */
   readonly sizeOf?: ((message: Out) => number) | undefined
 }
 
@@ -136,13 +141,75 @@ const sizeOfMessage = (message: unknown): number => {
   }
 }
 
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** What a connection that is wrapped may throw is an error of its caller; a failure goes to `onFailure`. */
+const orDefect = <A, In, Out>(
+  by: string,
+  connection: Connection<In, Out>,
+  effect: Effect.Effect<A, Failure>,
+  onFailure: (error: Failure) => Effect.Effect<A, Failure>
+): Effect.Effect<A, Failure> =>
+  Effect.catchCause(effect, (cause) => {
+    const failed = cause.reasons.find(Cause.isFailReason)
+    if (failed !== undefined) return onFailure(failed.error)
+    return Cause.hasDies(cause) ? Effect.flatMap(errorOf(by, cause, connection), Effect.fail) : Effect.failCause(cause)
+  })
+
 const localClose = () => ConnectionError.make(new ConnectionError.Closed({ by: "local" }))
 
 const failedHandshake = (cause: unknown) => ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
 
-/** A defect in what the user gave us is no reason to leave everybody waiting, nor one to try the same again. */
-const failureOf = (cause: Cause.Cause<Failure>): Failure =>
-  cause.reasons.find(Cause.isFailReason)?.error ?? failedHandshake(Cause.squash(cause))
+/** Why a session is over. */
+const failureOf = (by: string, cause: Cause.Cause<Failure>): Effect.Effect<Failure> =>
+  Cause.hasInterruptsOnly(cause) ? Effect.succeed(failedHandshake(Cause.squash(cause))) : errorOf(by, cause)
+
+const greet = <In, Out, E, R>(
+  connection: Connection<In, Out>,
+  onConnect: Options<In, Out, E, R>["onConnect"],
+  handshake: number
+): Effect.Effect<unknown, Failure, R> =>
+  onConnect === undefined ? Effect.void : onConnect(connection).pipe(
+    handshake === Infinity ? (self) => self : Effect.timeoutOrElse({
+      duration: handshake,
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshake })))
+    }),
+    Effect.mapError((cause) => cause instanceof ConnectionError.ConnectionError ? cause : failedHandshake(cause))
+  )
+
+/** A peer that asks us to leave takes no more: what it still answers is received, then we go if it does not. */
+const hangUp = <In, Out>(
+  connection: Connection<In, Out>,
+  drain: Duration.Duration,
+  onLeave: () => void
+): Effect.Effect<never> =>
+  connection.leaving.pipe(
+    Effect.andThen(Effect.suspend(() => {
+      onLeave()
+      return Effect.sleep(drain)
+    })),
+    Effect.andThen(Effect.suspend(() => connection.closeWith(new ConnectionError.GoingAway({})))),
+    Effect.catchCauseIf(Cause.hasDies, (cause) =>
+      Effect.flatMap(errorOf("leaving", cause, connection), ({ reason }) => connection.closeWith(reason))),
+    // its end is that of the session
+    Effect.andThen(Effect.never)
+  )
+
+/** What ended connections left to be received is bounded as an inbox is; the oldest goes first. */
+const kept = Effect.fnUntraced(function*<In, Out>(sources: ReadonlyArray<Connection<In, Out>>, policy: Policy.Policy) {
+  const kept: Array<Connection<In, Out>> = []
+  let messages = 0
+  let bytes = 0
+  for (const connection of sources.toReversed()) {
+    const { inbox } = yield* connection.snapshot
+    if (inbox.messages === 0) continue
+    messages += inbox.messages
+    bytes += inbox.bytes
+    if (kept.length > 0 && (messages > policy.inboxMessages || bytes > policy.inboxBytes)) break
+    kept.unshift(connection)
+  }
+  return kept
+})
 
 /** In a policy, 0 turns a limit off. */
 const limitOf = (limit: Duration.Duration): Duration.Duration => Duration.isZero(limit) ? Duration.infinity : limit
@@ -172,8 +239,9 @@ const backoffOf = (policy: Policy.Policy) => {
  * backoff delay follows the round; a connection that did not last is the last to be tried again. The client starts to
  * dial at once.
  *
- * - An error that is not retryable closes the client; so does a schedule that ends. A defect in `open` or in `onConnect`
- *   is a `HandshakeFailed`. A connection that is closed on our side (`connection.close`) is `Closed` by us: not retryable.
+ * - An error that is not retryable closes the client; so does a schedule that ends. What throws in `open`, `onConnect`,
+ *   `reconnect` or `isRetryable` closes it with `Defect`, whatever `isRetryable` says. A connection that is closed on our
+ *   side (`connection.close`) is `Closed` by us: not retryable.
  * - The backoff starts over after a stable stretch, never because a connection opened.
  * - The first sign of an end counts: a FIN, a reset, a missed pong. Two signs of one death are one reconnect, because one
  *   fiber does all of it, one connection after the other.
@@ -211,7 +279,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   options?: Options<In, Out, E, RC>
 ): Effect.fn.Return<Client<In, Out>, never, Exclude<R | RC, Scope.Scope> | Scope.Scope> {
   const clock = yield* Clock.Clock
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const context = yield* Effect.context<never>()
   const turns = turnsOf(yield* Scheduler.Scheduler)
   const policy = Policy.make(options?.policy)
   const reconnect = options?.reconnect ?? backoffOf(policy)
@@ -237,6 +305,8 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   let retry: (() => void) | undefined
   let closing = false
   let end: Failure | undefined
+  // what is at fault when the loop dies now
+  let doing = "reconnect"
   // connections that may still have something to receive, oldest first: a reconnect loses nothing that was read
   let sources: Array<Connection<In, Out>> = []
 
@@ -273,40 +343,28 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
 
   // ---- one session after the other ----------------------------------------------------------------------------------
 
-  const greet = (connection: Connection<In, Out>): Effect.Effect<unknown, Failure, RC> =>
-    options?.onConnect === undefined ? Effect.void : options.onConnect(connection).pipe(
-      handshake === Infinity ? (self) => self : Effect.timeoutOrElse({
-        duration: handshake,
-        orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshake })))
-      }),
-      Effect.mapError((cause) => cause instanceof ConnectionError.ConnectionError ? cause : failedHandshake(cause))
-    )
-
-  /** A peer that asks us to leave takes no more: what it still answers is received, then we go if it does not. */
-  const hangUp = (connection: Connection<In, Out>): Effect.Effect<void> =>
-    connection.leaving.pipe(
-      Effect.andThen(Effect.suspend(() => {
-        if (current === connection) current = undefined
-        return Effect.sleep(policy.drain)
-      })),
-      Effect.andThen(Effect.suspend(() => connection.closeWith(new ConnectionError.GoingAway({}))))
-    )
+  const leave = (connection: Connection<In, Out>) => () => {
+    if (current === connection) current = undefined
+  }
 
   /** From dialling to the end of a connection, if there was one: why it ended, and how long it was in use. */
   const session = (dial: Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>) =>
     Effect.suspend(() => {
       let opened: Connection<In, Out> | undefined
       let connectedAt: number | undefined
+      doing = "open"
       return Effect.gen(function*() {
         const connection = yield* dial
         opened = connection
-        yield* greet(connection)
+        doing = "onConnect"
+        yield* greet(connection, options?.onConnect, handshake)
+        doing = "ending"
         connectedAt = now()
         connected = connection
         current = connection
         sources.push(connection)
         publish({ _tag: "Connected", connection })
-        yield* Effect.forkScoped(hangUp(connection))
+        yield* restarted("the leaving of a client", hangUp(connection, policy.drain, leave(connection)))
         return yield* Effect.catch(connection.ending, (ending) => {
           current = undefined
           // enough to dial again; but a close of our own is let to flush
@@ -314,10 +372,16 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
             snapshot.state === "closing" ? connection.closed : Effect.fail(ending))
         })
       }).pipe(
+        // while the scope is open: the connection ends with that reason, too
+        Effect.catchCauseIf(Cause.hasDies, (cause) =>
+          Effect.flatMap(errorOf(doing, cause, opened), (error) =>
+            Effect.andThen(opened === undefined ? Effect.void : condemn(opened, error), Effect.fail(error)))),
         Effect.scoped,
         Effect.sandbox,
         Effect.flip,
-        Effect.map(failureOf),
+        Effect.flatMap((cause) =>
+          failureOf(doing, cause)
+        ),
         Effect.ensuring(Effect.suspend(() => {
           connected = undefined
           current = undefined
@@ -329,22 +393,6 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
       )
     })
 
-  /** What ended connections left to be received is bounded as an inbox is; the oldest goes first. */
-  const forget = Effect.gen(function*() {
-    const kept: Array<Connection<In, Out>> = []
-    let messages = 0
-    let bytes = 0
-    for (const connection of sources.toReversed()) {
-      const { inbox } = yield* connection.snapshot
-      if (inbox.messages === 0) continue
-      messages += inbox.messages
-      bytes += inbox.bytes
-      if (kept.length > 0 && (messages > policy.inboxMessages || bytes > policy.inboxBytes)) break
-      kept.unshift(connection)
-    }
-    sources = kept
-  })
-
   /** Ends with the reason to close. */
   const loop = Effect.gen(function*() {
     const step = yield* Schedule.toStep(reconnect)
@@ -355,38 +403,35 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
     let left = opens.length
     while (true) {
       const { error, livedFor } = yield* session(opens[index]!)
-      yield* forget
-      if (closing || !isRetryable(error)) return error
+      sources = yield* kept(sources, policy)
+      doing = "isRetryable"
+      if (closing || error.reason._tag === "Defect" || !isRetryable(error)) return error
       const isStable = livedFor !== undefined && livedFor >= stable
       index = isStable ? 0 : (index + 1) % opens.length
       left--
       if (livedFor === undefined && left > 0) continue
+      doing = "reconnect"
       const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), error))
       if (next._tag === "None") return error
       const delay = next.value[1]
       attempt = isStable ? 1 : attempt + 1
       left = opens.length
-      let asked = false
-      // whoever reads the state may ask in the middle of its publication
-      retry = () => {
-        asked = true
-      }
+      const asked = Deferred.makeUnsafe<void>()
+      retry = () => Deferred.doneUnsafe(asked, Exit.void)
       publish({ _tag: "Waiting", attempt, delay, error, lost: takeLost() })
-      yield* pause(runFork, clock, Duration.toMillis(delay), (wake) => {
-        retry = wake
-        if (asked) wake?.()
-      })
+      // whole milliseconds: a rest too short for the clock to tell would come at once
+      yield* Effect.raceFirst(Effect.sleep(Math.ceil(Duration.toMillis(delay))), Deferred.await(asked))
+      retry = undefined
       publish({ _tag: "Connecting", attempt })
     }
   })
 
   const scope = yield* Effect.scope
-  const fiber = yield* Effect.forkIn(loop, scope, { startImmediately: true })
-  // however it ends, even before it began: nobody is left waiting
-  fiber.addObserver((exit) => {
-    if (closing || Exit.hasInterrupts(exit)) finish(localClose())
-    else finish(Exit.isSuccess(exit) ? exit.value : failureOf(exit.cause))
-  })
+  // however it ends, even before it began: no sender and no receiver is left waiting
+  const fiber = yield* spawnIn(scope, "client", loop, (exit) => {
+    const error = Exit.isSuccess(exit) ? exit.value : errorNow(context, doing, exit.cause)
+    finish(closing || Exit.hasInterrupts(exit) ? localClose() : error)
+  }, { startImmediately: true })
 
   const closed = awaiting<never>(() => undefined)
   const awaitEnd = Effect.ignore(closed)
@@ -427,38 +472,46 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   const deliver = (entry: Entry): Effect.Effect<void, Failure> =>
     Effect.flatMap(online, (connection) => {
       const { messages } = entry
-      const sent = messages.length === 1 ? connection.send(messages[0]!) : connection.sendAll(messages)
-      return Effect.catch(sent, (error) =>
+      const sent = Effect.suspend(() =>
+        messages.length === 1 ? connection.send(messages[0]!) : connection.sendAll(messages)
+      )
+      return orDefect("send", connection, sent, (error) =>
         Effect.flatMap(connection.snapshot, ({ reason }) => {
           // what one connection did not accept because it ended, the next one may. A batch may be accepted in part
           if (reason !== error.reason || messages.length > 1) return Effect.fail(error)
           if (current === connection) current = undefined
-          const bytes = weigh(messages)
-          line.bytes += bytes - entry.bytes
-          entry.bytes = bytes
-          return deliver(entry)
+          return Effect.flatMap(guarded("sizeOf", () => weigh(messages)), (bytes) => {
+            line.bytes += bytes - entry.bytes
+            entry.bytes = bytes
+            return deliver(entry)
+          })
         }))
     })
 
+  /** Stands in line. Counted and uncounted whatever comes in between: only `restore` can be interrupted. */
+  const enter = (entry: Entry, restore: Restore): Effect.Effect<void, Failure> => {
+    const { bytes, messages } = entry
+    const isOver = line.messages + messages.length > policy.offlineMessages ||
+      line.bytes + bytes > policy.offlineBytes
+    if (current === undefined && (policy.whenOffline === "fail" || isOver)) return Effect.fail(offline())
+    line.messages += messages.length
+    line.bytes += bytes
+    return Effect.ensuring(
+      restore(turn.withPermit(deliver(entry))),
+      Effect.sync(() => {
+        line.messages -= messages.length
+        line.bytes -= entry.bytes
+      })
+    )
+  }
+
   const send = (messages: ReadonlyArray<Out>): Effect.Effect<void, Failure> =>
-    // counted and uncounted whatever comes in between
     Effect.uninterruptibleMask((restore) => {
       if (end !== undefined) return Effect.fail(end)
       if (messages.length === 0) return Effect.void
-      // whoever is alone with a connection is weighed when that ends
-      const entry: Entry = { messages, bytes: current === undefined || line.messages > 0 ? weigh(messages) : 0 }
-      const isOver = line.messages + messages.length > policy.offlineMessages ||
-        line.bytes + entry.bytes > policy.offlineBytes
-      if (current === undefined && (policy.whenOffline === "fail" || isOver)) return Effect.fail(offline())
-      line.messages += messages.length
-      line.bytes += entry.bytes
-      return Effect.ensuring(
-        restore(turn.withPermit(deliver(entry))),
-        Effect.sync(() => {
-          line.messages -= messages.length
-          line.bytes -= entry.bytes
-        })
-      )
+      // one that is alone with a connection is weighed when that ends
+      if (current !== undefined && line.messages === 0) return enter({ messages, bytes: 0 }, restore)
+      return Effect.flatMap(guarded("sizeOf", () => weigh(messages)), (bytes) => enter({ messages, bytes }, restore))
     })
 
   // ---- receiving ----------------------------------------------------------------------------------------------------
@@ -466,11 +519,14 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   const received = <A>(
     take: (connection: Connection<In, Out>) => Effect.Effect<A, Failure>
   ): Effect.Effect<A, Failure> =>
-    Effect.flatMap(awaiting(() => sources[0]), (connection) =>
-      Effect.catch(take(connection), () => {
-        sources = sources.filter((source) => source !== connection)
-        return received(take)
-      }))
+    Effect.flatMap(
+      awaiting(() => sources[0]),
+      (connection) =>
+        orDefect("receive", connection, Effect.suspend(() => take(connection)), () => {
+          sources = sources.filter((source) => source !== connection)
+          return received(take)
+        })
+    )
 
   return {
     state: Effect.sync(() => state),

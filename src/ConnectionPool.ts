@@ -32,6 +32,7 @@ import * as Backoff from "./Backoff.ts"
 import type { Connection } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import { TypeId } from "./internal/connection/internals.ts"
+import { condemn } from "./internal/defects.ts"
 import * as Lending from "./internal/lending.ts"
 import { configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits.ts"
 import type { Pool } from "./internal/pool.ts"
@@ -375,18 +376,37 @@ export interface Keyed<in K, out In, in Out = In> {
 export interface Options<In, Out, RC = never, RE = never> extends Patch {
   /**
    * Finds out whether a connection works: send a ping, receive the pong. A failure, or `checkTimeout`, replaces the
-   * connection, and the borrower gets another one. It has to leave the connection at rest.
+   * connection, and the borrower gets another one. It has to leave the connection at rest. One that throws ends the
+   * connection with `Defect`.
    */
   readonly check?: ((connection: Connection<In, Out>) => Effect.Effect<unknown, unknown, RC>) | undefined
-  /** Which failures of a borrower leave its connection in order. Default: none. */
+  /**
+   * Which failures of a borrower leave its connection in order. Default: none. One that throws ends the connection with
+   * `Defect`; the borrower gets what it failed with.
+   */
   readonly isReusable?: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
-  /** When to dial again, while somebody waits, after an error that `isRetryable`. Default: the first failure is told. */
+  /**
+   * When to dial again, while a borrower waits, after an error that `isRetryable`. Default: the first failure is told. A
+   * schedule that ends lets the failure be told; one that throws is a `Defect` of that dial.
+   */
   readonly retry?: Schedule.Schedule<unknown, Failure> | undefined
   /**
-   * When to refill `min` after a connection was lost or did not open. What expires is replaced at once, and so is what
-   * somebody waits for. Default `Backoff.exponential()`, whose jitter keeps clients apart when their server comes back.
+   * When to refill `min` after a connection was lost or did not open. What expires is replaced at once, and so is what a
+   * borrower waits for. Default `Backoff.exponential()`, whose jitter keeps clients apart when their server comes back.
+   *
+   * A schedule that ends refills no more until a dial for a borrower succeeds: `Schedule.recurs(0)` never refills what was
+   * lost. In the place of one that fails or throws goes the default, and the log says so once.
    */
   readonly refill?: Schedule.Schedule<unknown, Failure> | undefined
+  /**
+   * When to look at what is due: waiting for longer than `acquire`, idle, too old, to be checked, to be refilled. It is
+   * given in how many milliseconds the first of these is due (`Infinity`: none is), and its delay is how long the pool
+   * rests. Default: exactly until then. With another schedule every limit is seen when the pool looks next.
+   *
+   * Where something becomes due earlier during a rest the schedule is asked again, and can make that rest shorter only.
+   * In the place of a schedule that ends, fails or throws goes the default, and the log says so once.
+   */
+  readonly sweep?: Schedule.Schedule<unknown, number> | undefined
   /** Sees what happens. It runs beside the pool, which it can neither delay nor break; what it fails with is logged. */
   readonly onEvent?: ((event: Event<In, Out>) => Effect.Effect<unknown, unknown, RE>) | undefined
 }
@@ -425,7 +445,7 @@ const leasesOf = <In, Out>(core: Pool<Connection<In, Out>>, at: number): Readonl
   core.held.map(({ by, since, value }) => ({ connection: value, by, heldFor: at - since }))
 
 const lender = <In, Out, RC, RE>(limits: Limits, options: Options<In, Out, RC, RE> | undefined) => {
-  const { check, isReusable, onEvent, refill, retry } = options ?? {}
+  const { check, isReusable, onEvent, refill, retry, sweep } = options ?? {}
   return Lending.make<Connection<In, Out>, RC | RE>({
     limits: coreLimits(limits),
     isUsable: (connection) => connection[TypeId].isResting,
@@ -433,8 +453,12 @@ const lender = <In, Out, RC, RE>(limits: Limits, options: Options<In, Out, RC, R
     check,
     isReusable,
     onEvent: onEvent === undefined ? undefined : (event) => onEvent(publicEvent(event)),
+    place: (connection) => connection,
+    condemn,
     retry,
-    refill: refill ?? Backoff.exponential()
+    refill: refill ?? Backoff.exponential(),
+    refillDefault: Backoff.exponential(),
+    sweep
   })
 }
 
@@ -569,13 +593,13 @@ export const keyed = Effect.fnUntraced(function*<K, In, Out, R = never, RC = nev
           MutableHashMap.remove(pools, key)
           past = sum(past, statsOf(running.core.counters, running.core.gauges))
           running.core.shut()
-          running.sweeper.interruptUnsafe()
+          running.stop()
         }
       }
     )
     if (isClosed) {
       running.core.shut()
-      running.sweeper.interruptUnsafe()
+      running.stop()
     } else MutableHashMap.set(pools, key, running)
     return running.core
   }

@@ -16,6 +16,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Connection } from "./Connection.ts"
 import type { ConnectionError } from "./ConnectionError.ts"
+import * as Supervised from "./internal/scheduling/supervised.ts"
 
 const Count = Schema.Number
 
@@ -415,19 +416,18 @@ export const make = (options: Options): Effect.Effect<Dispatcher, never, Scope.S
       refuse: (error) => settle(Exit.fail(error)),
       start: (job) => {
         const work: Working = { dispatcher: identity, job, outer }
-        const fiber = Effect.runForkWith(Context.add(caller.context as Context.Context<R>, CurrentWork, work))(
-          // before anything of the task can look for it
-          Effect.withFiber<A, E, R>((fiber) => {
-            job.fiber = fiber
-            return task
-          }),
-          { uninterruptible: true }
-        )
-        fiber.addObserver((exit) => {
+        const context = Context.add(caller.context as Context.Context<R>, CurrentWork, work)
+        // before anything of the task can look for it
+        const running = Effect.withFiber<A, E, R>((fiber) => {
+          job.fiber = fiber
+          return task
+        })
+        const over = (exit: Exit.Exit<A, E>): void => {
           ended(job, exit)
           settle(stopped && isInterrupted(exit) ? Exit.fail(failure(new Stopped({}))) : exit)
           pump()
-        })
+        }
+        Supervised.spawn(context, "task of a dispatcher", running, over, { uninterruptible: true })
       }
     })
 

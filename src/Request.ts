@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,7 +14,9 @@ import * as Scope from "effect/Scope"
 import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import { TypeId } from "./internal/connection/internals.ts"
+import { errorNow, guarded } from "./internal/defects.ts"
 import { Lane, makeEntry, type Outcome } from "./internal/lane.ts"
+import { spawn, spawnAmong } from "./internal/scheduling/supervised.ts"
 import { turnsOf } from "./internal/scheduling/turns.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -43,7 +47,12 @@ export interface Options<In, Out> extends Terms {
   readonly inFlight?: number | undefined
   /** The most connections in use at a time. Default 8. */
   readonly connections?: number | undefined
-  /** How a request carries an id, and which one a response carries. `undefined`: no response; it is dropped. */
+  /**
+   * How a request carries an id, and which one a response carries. `undefined`: no response; it is dropped.
+   *
+   * Where `request` throws, that request fails with `Defect`. Where `response` does, its connection ends with `Defect`, and
+   * so does each request that the peer may have seen.
+   */
   readonly correlate?: {
     readonly request: (message: Out, id: number) => Out
     readonly response: (message: In) => number | undefined
@@ -63,6 +72,7 @@ export interface Requests<out In, in Out = In> {
    * What becomes of it:
    * - success: the response to this request and no other.
    * - `OutcomeUnknown`: its connection ended when the peer may have seen it.
+   * - `Defect`: something threw, in `correlate` or in the connection. The peer may have seen it, and it is not sent again.
    * - `RequestTimeout`: no answer within the deadline; the peer may have seen it.
    * - any other error: the peer has not seen it. It is the codec's, that of getting a connection, or why the last of its
    *   connections ended.
@@ -91,16 +101,23 @@ const limitOf = (deadline: Duration.Input | undefined): number => {
   return millis === 0 ? Infinity : millis
 }
 
-/** What the user gave us may do anything but answer. */
-const failureOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
-  if (Exit.isFailure(exit)) {
-    for (const reason of exit.cause.reasons) {
-      if (reason._tag === "Fail") return reason.error
-      if (reason._tag === "Die") return ConnectionError.make(new ConnectionError.OpenFailed({ cause: reason.defect }))
-    }
-  }
-  return ConnectionError.make(new ConnectionError.OpenFailed({ cause: "the dial was interrupted" }))
-}
+/** What is opened has an owner before an interruption is looked at. */
+const ownedBy = <A>(
+  open: Effect.Effect<A, Failure, Scope.Scope>,
+  own: (value: A, scope: Scope.Closeable) => Effect.Effect<void>
+): Effect.Effect<void, Failure> =>
+  Effect.uninterruptibleMask((restore) => {
+    const scope = Scope.makeUnsafe()
+    return restore(Scope.provide(open, scope)).pipe(
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
+      Effect.flatMap((value) => own(value, scope))
+    )
+  })
+
+const dialError = (context: Context.Context<never>, exit: Exit.Exit<void, Failure>): Failure =>
+  Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
+    ? errorNow(context, "open", exit.cause)
+    : ConnectionError.make(new ConnectionError.OpenFailed({ cause: "the dial was interrupted" }))
 
 /**
  * Makes requests over the connections of a source: `pool.get`, `client.connection`, a dial, or one connection.
@@ -149,9 +166,8 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   const retries = bound("retries", options?.retries, 3, 0)
   const limit = limitOf(options?.deadline)
   const { correlate, idempotent = false } = options ?? {}
-  const context = yield* Effect.context<Exclude<R, Scope.Scope> | Scope.Scope>()
+  const context = (yield* Effect.context<Exclude<R, Scope.Scope> | Scope.Scope>()) as Context.Context<never>
   const turns = turnsOf(yield* Scheduler.Scheduler)
-  const runFork = Effect.runForkWith(context)
   const open = (Effect.isEffect(source) ? source : Effect.succeed(source)) as Effect.Effect<
     Connection<In, Out>,
     Failure,
@@ -161,8 +177,8 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   // owned by synchronous code
   const lanes = new Set<Lane<In, Out>>()
   const askers = new Set<Asker<In, Out>>()
-  const dials = new Set<Fiber.Fiber<void, Failure>>()
-  const endings = new Set<Fiber.Fiber<void>>()
+  const dials = new Set<Fiber.Fiber<unknown, unknown>>()
+  const endings = new Set<Fiber.Fiber<unknown, unknown>>()
   let opening = 0
   // how many connections the source has, once it gave the same one twice
   let distinct = Infinity
@@ -171,15 +187,15 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   let closed: Failure | undefined
   let ids = 0
 
-  /** Takes no more requests; its connection is in use until `effect` has given it back. */
+  /** Takes no more requests; its connection is in use until `effect` has given it back, or could not. */
   const retire = (lane: Lane<In, Out>, effect: Effect.Effect<void>): void => {
     lane.retiring = true
-    const fiber = runFork(effect)
-    endings.add(fiber)
-    fiber.addObserver(() => {
-      endings.delete(fiber)
+    spawnAmong(endings, context, "end of a request lane", effect, (exit) => {
       lanes.delete(lane)
       distinct = Infinity
+      if (Exit.isFailure(exit)) {
+        lane.abort(errorNow(context, "release", exit.cause, lane.connection))
+      }
       pump()
     })
   }
@@ -234,23 +250,15 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   const dial = (): void => {
     opening++
     let done = false
-    const fiber = runFork(Effect.uninterruptibleMask((restore) => {
-      const scope = Scope.makeUnsafe()
-      return restore(Scope.provide(open, scope)).pipe(
-        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
-        Effect.flatMap((connection) => {
-          opening--
-          done = true
-          return opened(connection, scope)
-        })
-      )
-    }))
-    dials.add(fiber)
-    fiber.addObserver((exit) => {
-      dials.delete(fiber)
+    const dialling = ownedBy(open, (connection, scope) => {
+      opening--
+      done = true
+      return opened(connection, scope)
+    })
+    spawnAmong(dials, context, "dial of requests", dialling, (exit) => {
       if (!done) {
         opening--
-        const error = failureOf(exit)
+        const error = dialError(context, exit)
         // told to one of those for whom nothing else is on its way
         if (askers.size > opening * inFlight) {
           for (const asker of askers) {
@@ -264,21 +272,32 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   }
 
   const opened = (connection: Connection<In, Out>, scope: Scope.Closeable): Effect.Effect<void> => {
-    const known = Array.from(lanes).some((lane) => lane.connection === connection)
+    // by its id: each time it is given it may be wrapped anew
+    const known = Array.from(lanes).some((lane) => lane.connection.id === connection.id)
     if (known) distinct = lanes.size
     if (known || closed !== undefined) return Scope.close(scope, Exit.void)
     const lane: Lane<In, Out> = new Lane({
       connection,
       scope,
       untouched: () => connection[TypeId].untouched,
-      idOf: correlate?.response,
+      idOf: correlate === undefined ? undefined : (message) => {
+        try {
+          return correlate.response(message)
+        } catch (thrown) {
+          lane.fail(errorNow(context, "correlate", Cause.die(thrown), connection))
+          return undefined
+        }
+      },
       turns,
       onEnd: () => retire(lane, lane.end)
     })
     lanes.add(lane)
     // before anything is read: one that is dead already is the answer to those it was opened for, not a reason to dial on
     assign()
-    const reader = runFork(lane.read)
+    const reader = spawn(context, "reader of requests", lane.read, (exit) => {
+      // what interrupts it while nothing ends the lane, ends it
+      if (Exit.isFailure(exit) && !lane.isGone) lane.fail(errorNow(context, "receive", exit.cause, connection))
+    })
     return Effect.andThen(
       Scope.addFinalizer(scope, Fiber.interrupt(reader)),
       Effect.sync(() => {
@@ -330,9 +349,12 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
       Effect.flatMap(placed(restore), (lane) => {
         const id = ++ids
         return Effect.onExit(
-          Effect.suspend(() =>
-            lane.exchange(correlate === undefined ? message : correlate.request(message, id), makeEntry(id), restore)
-          ),
+          correlate === undefined
+            ? lane.exchange(message, makeEntry(id), restore)
+            : Effect.flatMap(
+              guarded("correlate", () => correlate.request(message, id), lane.connection),
+              (request) => lane.exchange(request, makeEntry(id), restore)
+            ),
           () => Effect.sync(() => leave(lane))
         )
       })
@@ -341,11 +363,12 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   const attempt = (message: Out, again: boolean, left: number): Effect.Effect<In, Failure> =>
     Effect.flatMap(once(message), (outcome): Effect.Effect<In, Failure> => {
       if (outcome._tag === "Answered") return Effect.succeed(outcome.message)
-      if ((!outcome.written || again) && left > 0) return attempt(message, again, left - 1)
+      const { error, written } = outcome
+      // what threw would throw again
+      const isDefect = error.reason._tag === "Defect"
+      if (left > 0 && (!written || (again && !isDefect))) return attempt(message, again, left - 1)
       return Effect.fail(
-        outcome.written
-          ? ConnectionError.make(new ConnectionError.OutcomeUnknown({ cause: outcome.error }))
-          : outcome.error
+        written && !isDefect ? ConnectionError.make(new ConnectionError.OutcomeUnknown({ cause: error })) : error
       )
     })
 

@@ -13,12 +13,17 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
+import * as Backoff from "./Backoff.ts"
 import type * as Connection from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import { TypeId } from "./internal/connection/internals.ts"
+import * as Defects from "./internal/defects.ts"
+import * as Cadence from "./internal/scheduling/cadence.ts"
+import * as Supervised from "./internal/scheduling/supervised.ts"
 import { Direct, transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
 import type { Registry } from "./Registry.ts"
@@ -29,7 +34,7 @@ import type { Registry } from "./Registry.ts"
  * - `Opened`: the handshake is done and the handler starts.
  * - `Closed`: the connection is gone; `snapshot.reason` says why, `failure` is set when the handler failed by itself.
  * - `Refused`: no handler ran, because of a limit, a transport that did not open or a handshake that failed; `failure` is
- *   set when that was a defect, a mistake in the program.
+ *   set when that was a defect, a mistake in the program: `reason` is `Defect` then.
  * - `AcceptFailed`: the operating system did not give us a connection (out of file descriptors); accepting goes on after
  *   `retryAfter` milliseconds.
  *
@@ -79,12 +84,13 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   ) => Effect.Effect<Connection.Connection<In, Out>, ConnectionError.ConnectionError, RO>
   /**
    * Runs for each connection until it returns. When the connection ends, it is interrupted; when it still has messages
-   * to receive, it may finish with them for `Policy.drain`. A failure of its own closes its connection and nothing else.
+   * to receive, it may finish with them for `Policy.drain`. A failure of its own closes its connection and nothing else;
+   * a defect ends it with `Defect`.
    */
   readonly handle: (connection: Connection.Connection<In, Out>, session: Session) => Effect.Effect<unknown, E, R>
   /**
    * Authenticates before the handler runs, within `Policy.handshake` from the accept. What it returns is the session
-   * that the handler and `names` get. A failure refuses the connection with `HandshakeFailed`.
+   * that the handler and `names` get. A failure refuses the connection with `HandshakeFailed`, a defect with `Defect`.
    */
   readonly handshake?: ((connection: Connection.Connection<In, Out>) => Effect.Effect<Session, EH, RH>) | undefined
   /** Where connections are registered, from their handshake until they are gone. */
@@ -97,22 +103,31 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
   /**
    * Told of everything that happens, and cannot be interrupted: each accepted connection gives one `Refused`, or one
-   * `Opened` and then one `Closed`. Without it, failures of handlers and of accepting are logged.
+   * `Opened` and then one `Closed`. Without it, failures of handlers and of accepting are logged. Defects are logged in any
+   * case, and so is what it dies of itself.
    */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
+  /**
+   * When to accept again after the operating system did not give us a connection. Default: after 5 ms, then twice as
+   * long each time up to 1 s (as Go's `net/http`), and from the start after a second without an error. In the place of one
+   * that ends, fails or throws goes the default, and the log says so once.
+   */
+  readonly acceptRetry?: Schedule.Schedule<unknown, SocketServer.SocketServerError> | undefined
 }
 
+const acceptRetryDefault = Backoff.exponential({ base: 5, cap: 1000, jitter: "none", resetAfter: 1000 })
+
+/** Defects are logged where they are found. */
 const logTroubles = (event: Event): Effect.Effect<void> =>
-  event._tag === "Closed" && event.failure !== undefined
+  event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
     ? Effect.logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
-    : event._tag === "Refused" && event.failure !== undefined
-    ? Effect.logError(`opening a connection from ${event.remote ?? "an unknown address"} failed`, event.failure)
     : event._tag === "AcceptFailed"
     ? Effect.logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
     : Effect.void
 
-const onlyDefects = (cause: Cause.Cause<unknown> | undefined): Cause.Cause<unknown> | undefined =>
-  cause !== undefined && Cause.hasDies(cause) ? cause : undefined
+/** What failed by itself, and was not only stopped. */
+const failureOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> | undefined =>
+  Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? exit.cause : undefined
 
 // milliseconds that a peer has to greet before it is told that it is refused: a round trip, also by satellite
 const refusalLimit = 1000
@@ -141,7 +156,31 @@ interface Guest<In, Out> {
   opened: boolean
   /** Set while it is served. */
   connection: Connection.Connection<In, Out> | undefined
+  /** Which callback of the application runs, or ran last: the one that is at fault for a defect. */
+  by: "open" | "handshake" | "names" | "registry" | "handle"
 }
+
+const guestOf = <In, Out>(socket: Socket.Socket, whenClaimed: () => void): Guest<In, Out> => ({
+  socket,
+  remote: transportOf(socket).remote,
+  whenClaimed,
+  fiber: undefined,
+  host: undefined,
+  admitted: false,
+  since: 0,
+  running: false,
+  opened: false,
+  connection: undefined,
+  by: "open"
+})
+
+const placeOf = <In, Out>({ connection, remote }: Guest<In, Out>): Defects.Place => ({ id: connection?.id, remote })
+
+/** What a guest's fiber failed with, of which a defect is logged here. */
+const errorOf = <In, Out>(guest: Guest<In, Out>, failure: Cause.Cause<unknown>): Effect.Effect<unknown> =>
+  Cause.hasDies(failure)
+    ? Defects.errorOf(guest.by, failure as Cause.Cause<ConnectionError.ConnectionError>, placeOf(guest))
+    : Effect.succeed(Cause.squash(failure))
 
 const fibersOf = <In, Out>(guests: Iterable<Guest<In, Out>>): Array<Fiber.Fiber<unknown, unknown>> => {
   const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
@@ -155,6 +194,48 @@ const claim = <In, Out>(guest: Guest<In, Out>): void => {
   whenClaimed?.()
 }
 
+/** A handshake, of whose limit so many milliseconds are left. */
+const within = <A, E, R>(shaking: Effect.Effect<A, E, R>, limit: number, left: number) =>
+  shaking.pipe(
+    Effect.timeoutOrElse({
+      duration: Math.max(0, left),
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit })))
+    }),
+    Effect.mapError((cause) =>
+      cause instanceof ConnectionError.ConnectionError
+        ? cause
+        : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
+    )
+  )
+
+/** Accepts, and after an error again when the schedule says so. */
+const acceptAgain = <R>(
+  accepting: Effect.Effect<never, SocketServer.SocketServerError, R>,
+  retryAfter: Cadence.Cadence<SocketServer.SocketServerError>,
+  tell: (event: Event) => Effect.Effect<void>
+): Effect.Effect<never, never, R> =>
+  Effect.gen(function*() {
+    while (true) {
+      const cause = yield* Effect.flip(accepting)
+      const delay = yield* retryAfter(cause)
+      yield* tell({ _tag: "AcceptFailed", cause, retryAfter: delay })
+      yield* Effect.sleep(delay)
+    }
+  })
+
+/** Runs the accept loop in a scope of its own: it goes on while the server drains. Killed, it is started again. */
+const supervised = <R>(scope: Scope.Scope, loop: Effect.Effect<never, never, R>): Effect.Effect<never, never, R> =>
+  Effect.gen(function*() {
+    while (true) {
+      // joined here: its exit is looked at next
+      const fiber = yield* Supervised.spawnIn(scope, "accepting", loop, () => {}, { startImmediately: true })
+      const exit = yield* Fiber.await(fiber)
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return yield* Effect.failCause(exit.cause)
+      yield* Effect.logError("accepting of a server ended and is restarted")
+      yield* Effect.sleep("1 second")
+    }
+  })
+
 /**
  * Accepts connections until it is interrupted, and then drains.
  *
@@ -162,7 +243,7 @@ const claim = <In, Out>(guest: Guest<In, Out>): void => {
  *
  * - Limits come first: a connection beyond `maxConnections` waits unread, which the peer sees as back-pressure, or is
  *   refused; one beyond `maxConnectionsPerAddress` is refused. A permit is held until its connection is gone.
- * - Accept errors back off from 5 ms to 1 s (as Go's `net/http`) and never end the server.
+ * - Accept errors back off as `acceptRetry` says, and never end the server.
  * - Interrupted, it asks every connection to leave (`Connection.drainWith`), and waits for handlers and flushes up to
  *   `Policy.drain`; what is left then is ended. Those who wait for a permit, and those who come meanwhile, are refused.
  *
@@ -283,44 +364,32 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
     const refuse = (guest: Guest<In, Out>, limit: Limit) => {
       const reason = new ConnectionError.Refused(limit === "stopping" ? { limit } : { limit, allowed: policy[limit] })
       // a protocol may wait for its peer to speak first, and that one is not worth waiting for
-      const open = Effect.timeoutOption(options.open(guest.socket), refusalLimit)
+      const open = Effect.timeoutOption(Effect.suspend(() => options.open(guest.socket)), refusalLimit)
       return Effect.flatMap(open, (opened) => {
         claim(guest)
         if (Option.isNone(opened)) return Effect.void
         const connection = opened.value
         const refusal = options.refusal
         return Effect.andThen(
-          refusal === undefined ? Effect.void : Effect.ignoreCause(
-            Effect.suspend(() => Effect.ignore(connection.send(refusal(reason)))),
-            { log: "Error", message: "refusal of a server failed" }
+          refusal === undefined ? Effect.void : Effect.catchCause(
+            Effect.suspend(() => connection.send(refusal(reason))),
+            (cause) => Defects.logged("refusal", cause, { id: connection.id, remote: guest.remote })
           ),
           connection.closeWith(reason)
         )
       }).pipe(
         Effect.scoped,
         Effect.interruptible,
-        Effect.ignoreCause,
+        Effect.catchCause((cause) => Defects.logged("open", cause, placeOf(guest))),
         Effect.andThen(tell({ _tag: "Refused", remote: guest.remote, reason, failure: undefined }))
       )
     }
 
-    const handshake = (shaking: Effect.Effect<Session, EH, RH>, since: number) =>
-      shaking.pipe(
-        Effect.timeoutOrElse({
-          duration: Math.max(0, since + handshakeLimit - now()),
-          orElse: () =>
-            Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshakeLimit })))
-        }),
-        Effect.mapError((cause) =>
-          cause instanceof ConnectionError.ConnectionError
-            ? cause
-            : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
-        )
-      )
-
     /** A connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
     const converse = (guest: Guest<In, Out>, connection: Connection.Connection<In, Out>, registration: Scope.Scope) => {
+      // from here on the guest's fiber and its connection are both known
       guest.connection = connection
+      guest.by = "handshake"
       claim(guest)
       // accepted while stopping: it ends before its handshake
       if (stopping) return connection.closeWith(new ConnectionError.Refused({ limit: "stopping" }))
@@ -330,7 +399,7 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       return options.handshake === undefined
         ? admitted(guest, connection, undefined as Session, registration)
         : Effect.flatMap(
-          handshake(options.handshake(connection), guest.since),
+          within(options.handshake(connection), handshakeLimit, guest.since + handshakeLimit - now()),
           (session) => admitted(guest, connection, session, registration)
         )
     }
@@ -343,7 +412,10 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       registration: Scope.Scope
     ) => {
       const { registry } = options
-      const handled = Effect.suspend(() => options.handle(connection, session))
+      const handled = Effect.suspend(() => {
+        guest.by = "handle"
+        return options.handle(connection, session)
+      })
       const announced = options.onEvent === undefined
         ? Effect.suspend(() => {
           guest.opened = true
@@ -357,34 +429,44 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
           handled
         )
       if (registry === undefined) return announced
-      const registered = Effect.suspend(() => registry.add(connection, options.names?.(connection, session)))
+      const registered = Effect.suspend(() => {
+        guest.by = "names"
+        const names = options.names?.(connection, session)
+        guest.by = "registry"
+        return registry.add(connection, names)
+      })
       return Effect.andThen(Scope.provide(registered, registration), announced)
     }
 
-    /** Tells what became of a connection. */
-    const told = (guest: Guest<In, Out>, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
-      const failure = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? exit.cause : undefined
+    /** Tells what became of a connection. `error` is what `failure` means. */
+    const told = (guest: Guest<In, Out>, failure?: Cause.Cause<unknown>, error?: unknown): Effect.Effect<void> => {
       const { connection, remote } = guest
+      const reason = error instanceof ConnectionError.ConnectionError ? error.reason : undefined
+      // only a mistake in the program is more than its reason
+      const defect = reason?._tag === "Defect" ? failure : undefined
       if (connection === undefined) {
-        const error = failure === undefined ? undefined : Cause.squash(failure)
-        const reason = error === undefined
+        const refused = failure === undefined
           ? new ConnectionError.Refused({ limit: "stopping" })
-          : error instanceof ConnectionError.ConnectionError
-          ? error.reason
           : new ConnectionError.OpenFailed({ cause: error })
-        return tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
+        return tell({ _tag: "Refused", remote, reason: reason ?? refused, failure: defect })
       }
       if (guest.opened && failure === undefined && options.onEvent === undefined) return Effect.void
       return Effect.flatMap(connection.snapshot, (snapshot) => {
         if (guest.opened) return tell({ _tag: "Closed", snapshot, failure })
-        const reason = failure === undefined
+        const refused = failure === undefined
           ? snapshot.reason ?? new ConnectionError.Refused({ limit: "stopping" })
-          : new ConnectionError.HandshakeFailed({ cause: Cause.squash(failure) })
-        return tell({ _tag: "Refused", remote, reason, failure: onlyDefects(failure) })
+          : new ConnectionError.HandshakeFailed({ cause: error })
+        return tell({ _tag: "Refused", remote, reason: reason ?? refused, failure: defect })
       })
     }
 
-    /** The conversation is over: what is left of it goes. */
+    /** As `told`, for a failure whose meaning is not known yet. */
+    const judged = (guest: Guest<In, Out>, failure: Cause.Cause<unknown> | undefined): Effect.Effect<void> =>
+      failure === undefined
+        ? told(guest)
+        : Effect.flatMap(errorOf(guest, failure), (error) => told(guest, failure, error))
+
+    /** The conversation is over: its scope and its registration are closed. */
     const conclude = (
       guest: Guest<In, Out>,
       scope: Scope.Closeable,
@@ -392,18 +474,24 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       ended: Exit.Exit<unknown, unknown>
     ): Effect.Effect<void> => {
       guest.running = false
-      const { connection } = guest
-      const error = Exit.isFailure(ended) ? Cause.squash(ended.cause) : undefined
       // the registry's scope is the outer one, so that it remembers the connection as it ended
-      const release = (exit: Exit.Exit<unknown, unknown>) =>
-        Effect.flatMap(
-          Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit))),
-          (closed) => told(guest, Exit.isSuccess(exit) ? closed : exit)
+      const close = (exit: Exit.Exit<unknown, unknown>) =>
+        Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit)))
+      const failure = failureOf(ended)
+      if (failure === undefined) return Effect.flatMap(close(ended), (closed) => judged(guest, failureOf(closed)))
+      return Effect.flatMap(errorOf(guest, failure), (error) => {
+        const { connection } = guest
+        if (connection === undefined || !(error instanceof ConnectionError.ConnectionError)) {
+          return Effect.andThen(close(ended), told(guest, failure, error))
+        }
+        // the end of the connection is no failure of its handler; any other connection error closes it with that reason
+        return Effect.exit(Effect.interruptible(connection.closeWith(error.reason))).pipe(
+          Effect.flatMap(close),
+          Effect.flatMap((closed) =>
+            Cause.hasDies(failure) ? told(guest, failure, error) : judged(guest, failureOf(closed))
+          )
         )
-      // the end of the connection is no failure of its handler; any other connection error closes it with that reason
-      return error instanceof ConnectionError.ConnectionError && connection !== undefined
-        ? Effect.flatMap(Effect.exit(Effect.interruptible(connection.closeWith(error.reason))), release)
-        : release(ended)
+      })
     }
 
     /** One connection, from its permit to its end. No generators: those would stay for as long as it lives. */
@@ -448,25 +536,21 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       context: Context.Context<R | RH | RO>,
       whenClaimed: () => void
     ): void => {
-      const guest: Guest<In, Out> = {
-        socket,
-        remote: transportOf(socket).remote,
-        whenClaimed,
-        fiber: undefined,
-        host: undefined,
-        admitted: false,
-        since: 0,
-        running: false,
-        opened: false,
-        connection: undefined
-      }
+      const guest: Guest<In, Out> = guestOf(socket, whenClaimed)
       guests.add(guest)
       const life = Effect.withFiber((fiber) => {
         guest.fiber = fiber
         return attend(guest)
       })
-      Effect.runForkWith(context)(life as Effect.Effect<void, never, R | RH | RO>, { uninterruptible: true })
-        .addObserver(() => forget(guest))
+      const ended = (exit: Exit.Exit<void>): void => {
+        if (Exit.isFailure(exit)) {
+          Defects.logNow(context as Context.Context<never>, guest.by, exit.cause, placeOf(guest))
+        }
+        forget(guest)
+      }
+      Supervised.spawn(context, "guest of a server", life as Effect.Effect<void, never, R | RH | RO>, ended, {
+        uninterruptible: true
+      })
     }
 
     const accept = Object.assign(
@@ -498,18 +582,8 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       })
     )
 
-    const loop = yield* Effect.gen(function*() {
-      let backoff = 5
-      while (true) {
-        const since = now()
-        const cause = yield* Effect.flip(server.run(accept))
-        if (now() - since >= 1000) backoff = 5
-        yield* tell({ _tag: "AcceptFailed", cause, retryAfter: backoff })
-        yield* Effect.sleep(backoff)
-        backoff = Math.min(backoff * 2, 1000)
-      }
-    }).pipe(Effect.forkIn(accepting, { startImmediately: true }))
-    return yield* Fiber.join(loop)
+    const retryAfter = yield* Cadence.make("accepting", options.acceptRetry ?? acceptRetryDefault, acceptRetryDefault)
+    return yield* supervised(accepting, acceptAgain(server.run(accept), retryAfter, tell))
   })) as Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>>
 }
 
@@ -522,9 +596,12 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
 export const layer = <In, Out, Session = void, E = never, EH = never, R = never, RH = never, RO = never>(
   options: Options<In, Out, Session, E, EH, R, RH, RO>
 ): Layer.Layer<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> => {
-  const running = Effect.tapCause(
+  const running = Effect.catchCause(
     run(options),
-    (cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal("the server died", cause)
+    (cause) =>
+      Cause.hasInterruptsOnly(cause)
+        ? Effect.failCause(cause)
+        : Effect.andThen(Effect.logFatal("the server died", cause), Effect.never)
   )
-  return Layer.effectDiscard(Effect.forkScoped(running))
+  return Layer.effectDiscard(Supervised.restarted("a server", running))
 }

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -14,6 +15,7 @@ import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { Backoff, Client, Codec, Connection, ConnectionError, Heartbeat, Policy } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import { withLogs } from "./support/logs.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Chat = Client.Client<string>
@@ -711,10 +713,7 @@ describe("addresses and retries", () => {
 
       const dying = Schedule.fromStep(Effect.succeed(() => Effect.die("schedule")))
       const dies = yield* start(undefined, { answer: Effect.fail(refused), reconnect: dying })
-      assert.deepInclude((yield* Effect.flip(dies.client.closed)).reason, {
-        _tag: "HandshakeFailed",
-        cause: "schedule"
-      })
+      assert.deepInclude((yield* Effect.flip(dies.client.closed)).reason, { _tag: "Defect", by: "reconnect" })
     }))
 
   it.effect("a schedule of one's own replaces the retry fields", () =>
@@ -944,7 +943,7 @@ describe("sending while offline", () => {
         "Closed   ": ({ scope }) => Scope.close(scope, Exit.interrupt()),
         "OpenFailed": ({ gate }) => Deferred.fail(gate, refused),
         "Superseded": ({ gate }) => Deferred.fail(gate, failed(new ConnectionError.Superseded({ key: "k" }))),
-        "HandshakeFailed": ({ gate }) => Deferred.die(gate, "defect")
+        "Defect": ({ gate }) => Deferred.die(gate, "defect")
       }
       for (const [expected, settleBy] of Object.entries(ways)) {
         const self = yield* offline({ retryAttempts: 1 })
@@ -1021,7 +1020,7 @@ describe("sending while offline", () => {
         }
       })
       const fibers = yield* sendAll(client, ["7", "throw", "4", "3"])
-      assert.deepStrictEqual(outcomes(fibers), ["waits", "Die", "Offline", "waits"])
+      assert.deepStrictEqual(outcomes(fibers), ["waits", "Defect", "Offline", "waits"])
       yield* connect
       assert.strictEqual(yield* net.last.text, "7\n3\n")
     }))
@@ -1436,12 +1435,12 @@ describe("what is given to the client fails", () => {
       const ways: ReadonlyArray<[Effect.Effect<unknown, unknown>, string]> = [
         [Effect.fail(given), "waiting 200 for 2: Closed"],
         [Effect.fail({ _tag: "BadPassword" }), "closed: HandshakeFailed"],
-        [Effect.die(new Error("defect")), "closed: HandshakeFailed"],
+        [Effect.die(new Error("defect")), "closed: Defect"],
         [
           Effect.sync(() => {
             throw new Error("thrown")
           }),
-          "closed: HandshakeFailed"
+          "closed: Defect"
         ],
         [Effect.interrupt, "closed: HandshakeFailed"]
       ]
@@ -1456,14 +1455,14 @@ describe("what is given to the client fails", () => {
       }
       const { client } = yield* start(undefined, { onConnect: () => Effect.die("boom") })
       yield* settle
-      assert.deepInclude((yield* Effect.flip(client.closed)).reason, { _tag: "HandshakeFailed", cause: "boom" })
+      assert.deepInclude((yield* Effect.flip(client.closed)).reason, { _tag: "Defect", by: "onConnect" })
       const throws = yield* start(undefined, {
         onConnect: () => {
           throw new Error("at once")
         }
       })
       yield* settle
-      assert.match((yield* Effect.flip(throws.client.closed)).message, /the handshake failed: at once/)
+      assert.match((yield* Effect.flip(throws.client.closed)).message, /a defect in the onConnect ended it: at once/)
     }))
 
   it.effect("onConnect: an unbounded handshake is one without a deadline", () =>
@@ -1497,29 +1496,31 @@ describe("what is given to the client fails", () => {
 
   it.effect("open: a defect, a throw or an interruption of its own leaves nobody waiting", () =>
     Effect.gen(function*() {
-      for (
-        const answer of [
-          Effect.die("defect"),
+      const answers: ReadonlyArray<[Effect.Effect<void>, string]> = [
+        [Effect.die("defect"), "Defect"],
+        [
           Effect.sync((): void => {
             throw new Error("thrown")
           }),
-          Effect.interrupt
-        ]
-      ) {
+          "Defect"
+        ],
+        [Effect.interrupt, "HandshakeFailed"]
+      ]
+      for (const [answer, expected] of answers) {
         const { client } = yield* start(undefined, { answer })
         const { ended, seen } = yield* watch(client)
         yield* settle
-        assert.deepStrictEqual(seen, [`${yield* now} closed: HandshakeFailed`])
+        assert.deepStrictEqual(seen, [`${yield* now} closed: ${expected}`])
         assert.isTrue(yield* ended)
         for (const effect of [client.closed, client.send("d"), client.receive, client.flush, client.connection]) {
           assert.strictEqual(
             (yield* Effect.flip(effect as Effect.Effect<unknown, Failure>)).reason._tag,
-            "HandshakeFailed"
+            expected
           )
         }
       }
       const retried = yield* start(undefined, { answer: Effect.die("defect"), isRetryable: () => true })
-      assert.strictEqual(yield* stateOf(retried.client), "waiting 200 for 2: HandshakeFailed")
+      assert.strictEqual(yield* stateOf(retried.client), "closed: Defect")
     }))
 
   it.effect("isRetryable: a throw closes the client", () =>
@@ -1531,7 +1532,7 @@ describe("what is given to the client fails", () => {
         }
       })
       yield* settle
-      assert.strictEqual(yield* stateOf(client), "closed: HandshakeFailed")
+      assert.strictEqual(yield* stateOf(client), "closed: Defect")
     }))
 })
 
@@ -1775,5 +1776,197 @@ describe("as a service", () => {
         yield* client.connection
         assert.deepStrictEqual(yield* Effect.forEach(there.peers, (peer) => peer.text), ["secret\n", "secret\n"])
       }).pipe(Effect.provide(Layer.provide(layer, Layer.succeed(Token, "secret"))))
+    }))
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+describe("supervision", () => {
+  const bug = (): never => {
+    throw new Error("bug")
+  }
+  const numberless = (logged: ReadonlyArray<string>) => logged.map((line) => line.replace(/\d+/, "n"))
+
+  it.effect("B100 what throws closes the client with Defect, after one dial and one log line, and none waits", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const dying = Schedule.fromStep(Effect.succeed(() => Effect.die(new Error("bug"))))
+        const ways: Record<string, Parameters<typeof start>[1] & {}> = {
+          open: { answer: Effect.sync(bug), isRetryable: () => true },
+          onConnect: { onConnect: bug, isRetryable: () => true },
+          isRetryable: { answer: Effect.fail(refused), isRetryable: bug },
+          reconnect: { answer: Effect.fail(refused), reconnect: dying }
+        }
+        for (const [by, options] of Object.entries(ways)) {
+          const gate = Deferred.makeUnsafe<void>()
+          const { client, net } = yield* start(undefined, {
+            ...options,
+            answer: Effect.andThen(Deferred.await(gate), options.answer ?? Effect.void)
+          })
+          const waiting = yield* Effect.forEach(
+            [client.send("a"), client.receive, client.closed, client.connection] as Array<
+              Effect.Effect<unknown, Failure>
+            >,
+            (effect) => Effect.forkChild(effect, started)
+          )
+          yield* Deferred.succeed(gate, undefined)
+          yield* adjust(60_000)
+          assert.deepStrictEqual(outcomes(waiting), ["Defect", "Defect", "Defect", "Defect"], by)
+          assert.strictEqual(net.dials.length, 1)
+          const error = yield* Effect.flip(client.closed)
+          assert.deepInclude(error.reason, { _tag: "Defect", by })
+          const of = by === "onConnect" ? " of connection n" : ""
+          assert.deepStrictEqual(numberless(logged.splice(0)), [`Error a defect in ${by}${of}: bug`])
+          if (by === "onConnect") yield* net.last.released
+        }
+      })
+    ))
+
+  it.effect("B100 a Defect that a connection has already is not dialled again, and not logged again", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const defect = failed(new ConnectionError.Defect({ by: "heartbeat", cause: Cause.die(new Error("bug")) }))
+        const { client, net } = yield* start(undefined, { isRetryable: () => true })
+        yield* (yield* client.connection).closeWith(defect.reason)
+        yield* adjust(60_000)
+        assert.deepStrictEqual([yield* stateOf(client), net.dials.length, logged], ["closed: Defect", 1, []])
+      })
+    ))
+
+  it.effect("B100 a defect in onConnect is the reason of its connection, too", () =>
+    Effect.gen(function*() {
+      let greeted: Connection.Connection<string> | undefined
+      yield* start(undefined, {
+        onConnect: (connection) => {
+          greeted = connection
+          return Effect.andThen(Effect.yieldNow, Effect.die("bug"))
+        }
+      })
+      yield* settle
+      assert.strictEqual((yield* greeted!.snapshot).reason?._tag, "Defect")
+    }))
+
+  it.effect("B100 a sizeOf that throws when its connection ends fails its sender, and the line goes on", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { client, net } = yield* start({ outboxMessages: 1 }, {
+          sizeOf: (message) => message === "bad" ? bug() : 1
+        })
+        yield* settle
+        yield* net.last.window(0)
+        const fibers = yield* sendAll(client, ["a", "b", "bad", "c"])
+        yield* settle
+        yield* net.last.reset
+        yield* adjust(1000)
+        // the connection took the first two; of the third is only known what it weighs
+        assert.deepStrictEqual(outcomes(fibers), ["done", "done", "Defect", "done"])
+        assert.deepStrictEqual([yield* net.last.text, logged], ["c\n", ["Error a defect in sizeOf: bug"]])
+      })
+    ))
+
+  it.effect("B100 what a wrapped connection throws is an error of its sender or receiver", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const net = network()
+        const open = Effect.map(net.open, (connection) =>
+          Connection.wrap(connection, { send: bug, receive: Effect.sync(bug), receiveAll: connection.receiveAll }))
+        const client = yield* Client.make(open, { policy: quiet })
+        yield* settle
+        assert.deepInclude((yield* Effect.flip(client.send("a"))).reason, { _tag: "Defect", by: "send" })
+        assert.deepInclude((yield* Effect.flip(client.receive)).reason, { _tag: "Defect", by: "receive" })
+        yield* net.last.send("x\n")
+        assert.deepStrictEqual(yield* client.receiveAll, ["x"])
+        assert.deepStrictEqual(numberless(logged), [
+          "Error a defect in send of connection n: bug",
+          "Error a defect in receive of connection n: bug"
+        ])
+      })
+    ))
+
+  it.effect("B101 the client's fiber, killed in any state, leaves none waiting", () =>
+    Effect.gen(function*() {
+      for (const state of ["connecting 1", "connected", "waiting 200 for 2: OpenFailed"]) {
+        let loop: Fiber.Fiber<unknown, unknown> | undefined
+        const answer = Effect.withFiber((fiber) => {
+          loop = fiber
+          return state === "connecting 1" ? Effect.never : state === "connected" ? Effect.void : Effect.fail(refused)
+        })
+        const { client, net } = yield* start(undefined, { answer })
+        yield* settle
+        assert.strictEqual(yield* stateOf(client), state)
+        const waiting = yield* Effect.forEach(
+          [client.receive, client.closed] as Array<Effect.Effect<unknown, Failure>>,
+          (effect) => Effect.forkChild(effect, started)
+        )
+        loop!.interruptUnsafe()
+        yield* adjust(1000)
+        assert.deepStrictEqual([yield* stateOf(client), ...outcomes(waiting)], ["closed: Closed", "Closed", "Closed"])
+        assert.strictEqual(net.dials.length, 1)
+        if (state === "connected") yield* net.last.released
+      }
+    }))
+
+  it.effect("B101 what waits for a goodbye is restarted when it is killed; one that dies ends its connection", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        for (const way of ["interrupted", "dies"]) {
+          const net = network()
+          let watching: Fiber.Fiber<unknown, unknown> | undefined
+          let leave = Effect.never as Effect.Effect<void>
+          const left = Deferred.makeUnsafe<void>()
+          const open = Effect.map(net.open, (connection) =>
+            Connection.wrap(connection, {
+              leaving: Effect.withFiber((fiber) => {
+                watching = fiber
+                return Effect.andThen(Deferred.await(left), Effect.suspend(() => leave))
+              })
+            }))
+          const client = yield* Client.make(open, { policy: { ...quiet, drain: 1000 } })
+          yield* settle
+          if (way === "dies") leave = Effect.die(new Error("bug"))
+          else {
+            leave = Effect.void
+            watching!.interruptUnsafe()
+            yield* adjust(1000)
+          }
+          yield* Deferred.succeed(left, undefined)
+          yield* settle
+          if (way === "dies") assert.strictEqual(yield* stateOf(client), "closed: Defect")
+          else {
+            yield* adjust(999)
+            assert.strictEqual(yield* stateOf(client), "connected")
+            yield* adjust(1)
+            assert.strictEqual(yield* stateOf(client), "waiting 200 for 2: GoingAway")
+          }
+          assert.deepStrictEqual(numberless(logged.splice(0)), [
+            way === "dies"
+              ? "Error a defect in leaving of connection n: bug"
+              : "Error the leaving of a client ended and is restarted: All fibers interrupted without error"
+          ])
+        }
+      })
+    ))
+
+  it.effect("B103 a wrapped connection: sent, received, left and followed as the one inside", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const open = Effect.map(
+        net.open,
+        (connection) => Connection.wrap(connection, { send: (message) => connection.send(`> ${message}`) })
+      )
+      const client = yield* Client.make(open, { policy: { ...quiet, offlineMessages: 2 } })
+      yield* client.send("a")
+      yield* net.last.send("x\ny\n")
+      yield* settle
+      assert.strictEqual(yield* client.receive, "x")
+      yield* net.last.reset
+      yield* settle
+      const waiting = yield* sendAll(client, ["b"])
+      yield* adjust(200)
+      assert.deepStrictEqual(outcomes(waiting), ["done"])
+      assert.deepStrictEqual(yield* Effect.forEach(net.peers, (peer) => peer.text), ["> a\n", "> b\n"])
+      // what the first one had read comes before anything of the second one
+      yield* net.last.send("z\n")
+      assert.deepStrictEqual([yield* client.receive, yield* client.receive], ["y", "z"])
     }))
 })

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -16,6 +17,7 @@ import { Pool } from "../src/internal/pool.ts"
 import { Turns } from "../src/internal/scheduling/turns.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { VirtualTime } from "../src/testing/internal/virtualTime.ts"
+import { withLogs } from "./support/logs.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Conn = Connection.Connection<string>
@@ -461,7 +463,9 @@ describe("lending", () => {
       isUsable: () => true,
       ended: () => Effect.never,
       check: undefined,
-      onEvent: undefined
+      onEvent: undefined,
+      place: () => ({}),
+      condemn: () => Effect.void
     }, {
       limits: {
         min: 1,
@@ -481,7 +485,7 @@ describe("lending", () => {
       now: () => 0,
       random: () => 0,
       turns: new Turns({ scheduleTask: (task) => task(), flush: () => {} }),
-      runFork: Effect.runFork
+      context: Context.empty()
     })
     const borrower = { id: 1, cache: { span: undefined } }
     core.balance()
@@ -556,17 +560,7 @@ describe("what is lent works", () => {
   it.effect("B55 nor is one that ended while it was borrowed, whoever made it", () =>
     Effect.gen(function*() {
       const net = network()
-      // nothing but what everybody can see of it
-      const open = Effect.map(net.open, (connection): Conn => ({
-        id: connection.id,
-        receive: connection.receive,
-        receiveAll: connection.receiveAll,
-        send: connection.send,
-        sendAll: connection.sendAll,
-        ending: connection.ending,
-        closed: connection.closed,
-        close: connection.close
-      } as Conn))
+      const open = Effect.map(net.open, (connection): Conn => Connection.wrap(connection, {}))
       const { pool } = yield* start({ max: 1 }, { ...net, open })
       const held = yield* hold(pool)
       yield* net.peers[0]!.reset
@@ -743,7 +737,7 @@ describe("what goes wrong in the code of others", () => {
       net.answer = Effect.die(new Error("bug"))
       const { pool } = yield* start({ max: 1 }, net)
       const error = yield* Effect.flip(visit(pool))
-      assert.strictEqual(error.message, "could not open the connection: bug")
+      assert.strictEqual(error.message, "a defect in the open ended it: bug")
       net.answer = Effect.interrupt
       assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "OpenFailed")
       const stats = yield* pool.stats
@@ -766,12 +760,12 @@ describe("what goes wrong in the code of others", () => {
         onEvent: () => broken ? bug() : Effect.die("bug"),
         isReusable: bug
       }, { ...net, open: Effect.suspend(() => broken ? bug() : net.open) })
-      assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "OpenFailed")
+      assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "Defect")
       broken = false
       const first = yield* visit(pool)
       broken = true
       // the check throws, and so does the dial
-      assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "OpenFailed")
+      assert.strictEqual((yield* Effect.flip(visit(pool))).reason._tag, "Defect")
       broken = false
       const second = yield* visit(pool)
       assert.notStrictEqual(second, first)
@@ -1525,4 +1519,338 @@ describe("interruption", () => {
       60_000
     )
   }
+})
+
+describe("supervision", () => {
+  const bug = (): never => {
+    throw new Error("bug")
+  }
+  /** The reason a connection ended with. */
+  const reasonOf = (connection: Conn) => Effect.map(connection.snapshot, ({ reason }) => reason?._tag)
+  const busy = (pool: ConnectionPool.ConnectionPool<string>) =>
+    Effect.map(pool.stats, (s) => [s.inUse, s.waiting, s.dialing, s.checking, s.closing])
+  const none = [0, 0, 0, 0, 0]
+
+  it.effect("B100 an open that throws is a Defect of its borrower, logged once, and is not tried again", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const net = network()
+        net.answer = Effect.sync(bug)
+        const { pool } = yield* start({ max: 1, retry: Schedule.spaced("1 second") }, net)
+        const error = yield* Effect.flip(visit(pool))
+        assert.deepInclude(error.reason, { _tag: "Defect", by: "open" })
+        assert.isFalse(error.isRetryable)
+        assert.deepStrictEqual([net.dials.length, logged], [1, ["Error a defect in open: bug"]])
+        // one that a connection had already is passed on, and not logged again
+        net.answer = Effect.fail(error)
+        assert.strictEqual(yield* Effect.flip(visit(pool)), error)
+        assert.deepStrictEqual([yield* busy(pool), logged.length], [none, 1])
+      })
+    ))
+
+  it.effect("B100 a check that throws ends its connection with Defect, and the borrower gets another one", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { net, pool } = yield* start({ max: 1, checkAfter: 0, check: bug })
+        let first: Conn | undefined
+        yield* pool.use((connection) => Effect.sync(() => first = connection))
+        assert.notStrictEqual(yield* visit(pool), first!.id)
+        assert.strictEqual(yield* reasonOf(first!), "Defect")
+        assert.deepStrictEqual(logged, [`Error a defect in check of connection ${first!.id}: bug`])
+        assert.deepStrictEqual([yield* busy(pool), net.live, (yield* pool.stats).retired.unhealthy], [none, 1, 1])
+      })
+    ))
+
+  it.effect("B100 an isReusable that throws: the borrower's own failure, and its connection ends with Defect", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { net, pool } = yield* start({ max: 1, isReusable: bug })
+        const seen: Array<Conn> = []
+        const borrow = (connection: Conn) => {
+          seen.push(connection)
+          return Effect.fail("mine")
+        }
+        assert.strictEqual(yield* Effect.flip(pool.use(borrow)), "mine")
+        assert.strictEqual(yield* Effect.flip(Effect.scoped(Effect.flatMap(pool.get, borrow))), "mine")
+        yield* settle
+        for (const connection of seen) assert.strictEqual(yield* reasonOf(connection), "Defect")
+        assert.deepStrictEqual(
+          logged,
+          seen.map(({ id }) => `Error a defect in isReusable of connection ${id}: bug`)
+        )
+        assert.deepStrictEqual([yield* busy(pool), net.live, (yield* pool.stats).retired.abandoned], [none, 0, 2])
+        assert.isNumber(yield* visit(pool))
+      })
+    ))
+
+  it.effect("B100 a retry that dies is a Defect of the borrower its dial was for", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const net = network()
+        net.answer = Effect.fail(refused)
+        const { pool } = yield* start(
+          { max: 1, retry: Schedule.fromStep(Effect.succeed(() => Effect.die("bug"))) },
+          net
+        )
+        assert.deepInclude((yield* Effect.flip(visit(pool))).reason, { _tag: "Defect", by: "retry" })
+        assert.deepStrictEqual([logged, yield* busy(pool)], [["Error a defect in retry: bug"], none])
+        net.answer = Effect.void
+        assert.isNumber(yield* visit(pool))
+      })
+    ))
+
+  it.effect("B100 an onEvent that throws, and a release that dies, are logged and free what they held", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { pool } = yield* start({
+          max: 1,
+          onEvent: (event) => event._tag === "Returned" ? bug() : Effect.void
+        })
+        yield* visit(pool)
+        assert.deepStrictEqual(logged.splice(0), ["Error onEvent of a pool failed: bug"])
+        const net = network()
+        const open = Effect.tap(net.open, () => Effect.addFinalizer(() => Effect.die("no")))
+        const dying = yield* start({ max: 1 }, { ...net, open })
+        const first = yield* dying.pool.use((connection) => Effect.as(connection.close, connection.id))
+        assert.notStrictEqual(yield* visit(dying.pool), first)
+        assert.deepStrictEqual(logged, [
+          `Error a defect in release of connection ${first}: no`
+        ])
+      })
+    ))
+
+  it.effect("B101 the sweeper, killed, begins again a second later, and one log line says so", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        let sweeper: Fiber.Fiber<unknown, unknown> | undefined
+        const sweep = Schedule.fromStep(
+          Effect.succeed((_: number, due: number) =>
+            Effect.withFiber((fiber) => {
+              sweeper = fiber
+              return Effect.succeed<[number, Duration.Duration]>([due, Duration.millis(due)])
+            })
+          )
+        )
+        const { pool } = yield* start({ max: 1, acquire: "10 seconds", sweep })
+        const [, waiter] = yield* holds(pool, 2)
+        yield* adjust("2 seconds")
+        sweeper!.interruptUnsafe()
+        yield* settle
+        assert.deepStrictEqual(logged, [
+          "Error the sweep of a pool ended and is restarted: All fibers interrupted without error"
+        ])
+        yield* adjust("7999 millis")
+        assert.strictEqual(outcome(waiter!.fiber), "waits")
+        yield* adjust("1 millis")
+        assert.strictEqual(outcome(waiter!.fiber), "AcquireTimeout")
+        assert.strictEqual(logged.length, 1)
+      })
+    ))
+
+  it.effect("B101 a pool that closes takes its sweeper with it, also one that was about to begin again", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const sweepers: Array<Fiber.Fiber<unknown, unknown>> = []
+        const sweep = Schedule.fromStep(Effect.succeed((_: number, due: number) =>
+          Effect.withFiber((fiber) => {
+            sweepers.push(fiber)
+            return Effect.succeed<[number, Duration.Duration]>([due, Duration.infinity])
+          })
+        ))
+        for (const kills of [false, true]) {
+          const { pool } = yield* start({ max: 1, sweep })
+          yield* settle
+          if (kills) sweepers.at(-1)!.interruptUnsafe()
+          yield* settle
+          yield* pool.close
+          const { length } = sweepers
+          yield* adjust("1 minute")
+          assert.deepStrictEqual([sweepers.length, sweepers.at(-1)!.pollUnsafe() !== undefined], [length, true])
+        }
+        assert.strictEqual(logged.length, 1)
+      })
+    ))
+
+  it.effect("B101 a watcher that is killed, or dies, takes its connection out of the pool", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        for (const way of ["interrupted", "dies"]) {
+          const net = network()
+          let watcher: Fiber.Fiber<unknown, unknown> | undefined
+          const end = Latch.makeUnsafe(false)
+          const open = Effect.map(net.open, (connection) =>
+            Connection.wrap(connection, {
+              ending: Effect.withFiber((fiber) => {
+                watcher = fiber
+                return Effect.andThen(end.await, Effect.die("bug"))
+              })
+            }))
+          const { pool } = yield* start({ max: 1 }, { ...net, open })
+          const first = yield* visit(pool)
+          const held = yield* hold(pool)
+          if (way === "dies") yield* end.open
+          else watcher!.interruptUnsafe()
+          yield* settle
+          yield* held.release
+          assert.deepStrictEqual(
+            [(yield* pool.stats).retired.stale, (yield* pool.stats).open, yield* busy(pool)],
+            [1, 0, none],
+            way
+          )
+          assert.deepStrictEqual(
+            logged,
+            way === "dies" ? [`Error a defect in ending of connection ${first}: bug`] : []
+          )
+        }
+      })
+    ))
+
+  it.effect("B101 a dial and a check that are killed free their slot, and their borrower goes on", () =>
+    Effect.gen(function*() {
+      const net = network()
+      let running: Fiber.Fiber<unknown, unknown> | undefined
+      const hangs = Effect.withFiber((fiber) => {
+        running = fiber
+        return Effect.never
+      })
+      net.answer = hangs
+      const { pool } = yield* start({ max: 1, checkAfter: 0, check: () => hangs }, net)
+      const waiter = yield* hold(pool)
+      running!.interruptUnsafe()
+      yield* settle
+      assert.deepStrictEqual([outcome(waiter.fiber), yield* busy(pool), net.live], ["OpenFailed", none, 0])
+      net.answer = Effect.void
+      const first = yield* visit(pool)
+      const checked = yield* hold(pool)
+      assert.isUndefined(checked.connection)
+      running!.interruptUnsafe()
+      yield* settle
+      assert.notStrictEqual(checked.connection!.id, first)
+      yield* checked.release
+      assert.deepStrictEqual([yield* busy(pool), net.live], [none, 1])
+    }))
+
+  it.effect("B102 a sweep of one's own says when to look; one that ends, or dies, is replaced, and logs once", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const closedAt = (sweep: Schedule.Schedule<unknown, number>) =>
+          Effect.gen(function*() {
+            const { pool } = yield* start({ max: 1, idle: 3500, sweep })
+            yield* visit(pool)
+            const began = yield* now
+            for (let i = 0; i < 10_000; i++) {
+              if ((yield* pool.stats).retired.idle === 1) return (yield* now) - began
+              yield* TestClock.adjust(1)
+            }
+            return undefined
+          })
+        // on the second; what becomes due in between does not begin the rest anew
+        assert.strictEqual(yield* closedAt(Schedule.spaced("1 second")), 4000)
+        assert.deepStrictEqual(logged, [])
+        const steps: Array<number> = []
+        const dying = Schedule.fromStep(Effect.succeed((_: number, due: number) => {
+          steps.push(due)
+          return steps.length > 2 ? Effect.die("bug") : Effect.succeed([due, Duration.seconds(1)])
+        })) as Schedule.Schedule<unknown, number>
+        assert.strictEqual(yield* closedAt(dying), 3500)
+        // when it began, nothing was due; the connection, a second and two seconds later
+        assert.deepStrictEqual(steps, [Infinity, 2500, 1500])
+        assert.deepStrictEqual(logged.splice(0), [
+          "Error the schedule of the sweep of a pool failed: the default goes on: bug"
+        ])
+        assert.strictEqual(yield* closedAt(Schedule.recurs(1)), 3500)
+        assert.deepStrictEqual(logged, ["Warn the schedule of the sweep of a pool has ended: the default goes on"])
+      })
+    ))
+
+  it.effect("B102 a rest is not begun again by what wakes the pool, and what comes due while the schedule thinks is seen", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* start({ max: 1, idle: 1500, sweep: Schedule.spaced("1 second") })
+      yield* visit(pool)
+      // each patch is a look, and none of them comes when the connection is due
+      for (let at = 300; at <= 1200; at += 300) {
+        yield* adjust(300)
+        yield* pool.patch({ acquire: 5000 })
+      }
+      yield* adjust(799)
+      assert.strictEqual((yield* pool.stats).retired.idle, 0)
+      yield* adjust(1)
+      assert.strictEqual((yield* pool.stats).retired.idle, 1)
+
+      let thinking = false
+      const slow = Schedule.fromStep(Effect.succeed((_: number, due: number) => {
+        thinking = true
+        return Effect.map(Effect.sleep(100), () => {
+          thinking = false
+          return [due, Duration.millis(due)] as [number, Duration.Duration]
+        })
+      }))
+      const other = yield* start({ max: 1, acquire: 1000, leak: 500, sweep: slow })
+      const held = yield* hold(other.pool)
+      yield* adjust(500)
+      // after a look, asking for the next rest
+      assert.strictEqual(thinking, true)
+      const waiter = yield* hold(other.pool)
+      yield* adjust(999)
+      assert.strictEqual(outcome(waiter.fiber), "waits")
+      yield* adjust(101)
+      assert.strictEqual(outcome(waiter.fiber), "AcquireTimeout")
+      yield* held.release
+    }))
+
+  it.effect("B102 a refill that dies is replaced by the default, and logs once; one that ends means it", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const net = network()
+        net.answer = Effect.fail(refused)
+        const dying = Schedule.fromStep(Effect.succeed(() => Effect.die("bug"))) as Schedule.Schedule<unknown, Failure>
+        yield* start({ min: 1, max: 1, refill: dying }, net).pipe(
+          Effect.provideService(Random.Random, {
+            nextDoubleUnsafe: () => 0.5,
+            nextIntUnsafe: () => 0
+          })
+        )
+        yield* settle
+        yield* adjust("1 second")
+        // half of 200, 400, 800 ms
+        assert.deepStrictEqual(net.dials, [0, 100, 300, 700])
+        assert.deepStrictEqual(logged.splice(0), [
+          "Error the schedule of the refill of a pool failed: the default goes on: bug"
+        ])
+        const ends = network()
+        ends.answer = Effect.fail(refused)
+        const { pool } = yield* start({ min: 1, max: 1, refill: Schedule.recurs(1) }, ends)
+        yield* settle
+        yield* adjust("1 hour")
+        assert.strictEqual(ends.dials.length, 2)
+        ends.answer = Effect.void
+        assert.isNumber(yield* visit(pool))
+        assert.deepStrictEqual(logged, [])
+      })
+    ))
+
+  it.effect("B103 a wrapped connection: a late answer to the first borrower never reaches the second one", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const open = Effect.map(
+        net.open,
+        (connection) => Connection.wrap(connection, { send: (message) => connection.send(`> ${message}`) })
+      )
+      const { pool } = yield* start({ max: 1, isReusable: () => true }, { ...net, open })
+      const ask = pool.use((connection) =>
+        Effect.andThen(connection.send("q"), Effect.timeout(connection.receive, 1000))
+      )
+      const first = yield* Effect.forkChild(Effect.flip(ask), started)
+      yield* adjust(1000)
+      assert.strictEqual((yield* Fiber.join(first))._tag, "TimeoutError")
+      yield* net.peers[0]!.send("late\n")
+      yield* settle
+      const second = yield* Effect.forkChild(ask, started)
+      yield* settle
+      assert.strictEqual(yield* net.peers[1]!.text, "> q\n")
+      yield* net.peers[1]!.send("own\n")
+      yield* settle
+      assert.strictEqual(yield* Fiber.join(second), "own")
+      assert.deepStrictEqual([(yield* pool.stats).retired.stale, net.peak], [1, 1])
+    }))
 })

@@ -126,6 +126,24 @@ describe("Dispatcher", () => {
   })
 
   describe("workers", () => {
+    it.effect("B101 a task whose fiber is killed frees its worker, and its caller sees the interruption", () =>
+      Effect.gen(function*() {
+        const dispatcher = yield* Dispatcher.make({ workers: 1 })
+        let task: Fiber.Fiber<unknown, unknown> | undefined
+        const hangs = Effect.withFiber<never>((fiber) => {
+          task = fiber
+          return Effect.never
+        })
+        for (const ask of [dispatcher.run(hangs), dispatcher.submit(hangs)]) {
+          const caller = yield* Effect.forkChild(ask, { startImmediately: true })
+          const next = yield* Effect.forkChild(dispatcher.run(Effect.succeed("next")), { startImmediately: true })
+          task!.interruptUnsafe()
+          assert.strictEqual(yield* Fiber.join(next), "next")
+          assert.isDefined(caller.pollUnsafe())
+        }
+        assert.deepInclude(yield* dispatcher.stats, { busy: 0, waiting: 0, succeeded: 2, interrupted: 2, failed: 0 })
+      }))
+
     it.effect("B96 a failing task never loses a worker: failure, defect, interruption, a throw", () =>
       Effect.gen(function*() {
         const dispatcher = yield* Dispatcher.make({ workers: 1 })

@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { Client, Codec, Connection, ConnectionError, ConnectionPool, type Policy, Request } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import { withLogs } from "./support/logs.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Conn = Connection.Connection<string>
@@ -277,7 +278,7 @@ describe("what becomes of a request when its connection ends", () => {
       yield* adjust("3 seconds")
       assert.deepStrictEqual(all.map(outcome), ["OpenFailed", "OpenFailed", "OpenFailed"])
       net.answer = Effect.die("bug")
-      assert.strictEqual(outcome(yield* ask("d")), "OpenFailed")
+      assert.strictEqual(outcome(yield* ask("d")), "Defect")
       assert.strictEqual(net.live, 0)
       net.answer = Effect.void
       net.peer = echo
@@ -489,5 +490,161 @@ describe("options", () => {
         const exit = yield* Effect.exit(Effect.scoped(Request.make(network().open, options)))
         assert.include(String(exit), Object.keys(options)[0]!)
       }
+    }))
+})
+
+describe("supervision", () => {
+  const bug = (): never => {
+    throw new Error("bug")
+  }
+
+  it.effect("B100 a correlate.response that throws: all that wait settle with Defect, and the slot is free", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const net = network()
+        const seen: Array<Conn> = []
+        const open = Effect.tap(net.open, (connection) => Effect.sync(() => seen.push(connection)))
+        const pool = yield* ConnectionPool.make(open, { max: 1 })
+        const requests = yield* Request.make(pool.get, {
+          inFlight: 3,
+          deadline: 0,
+          connections: 1,
+          idempotent: true,
+          correlate: { ...byId!, response: (message) => message === "bad" ? bug() : byId!.response(message) }
+        })
+        const ask = (message: string) => Effect.tap(Effect.forkChild(requests.request(message), started), () => settle)
+        const all = [yield* ask("a"), yield* ask("b"), yield* ask("c"), yield* ask("d")]
+        yield* net.peers[0]!.send("2:B\nbad\n1:A\n")
+        yield* settle
+        // what came before it is delivered, what waited for a place goes to the next connection
+        assert.deepStrictEqual(all.map(outcome), ["Defect", "2:B", "Defect", "waits"])
+        assert.deepInclude((yield* Effect.flip(Fiber.join(all[0]!))) as Failure, { isRetryable: false })
+        assert.strictEqual((yield* seen[0]!.snapshot).reason?._tag, "Defect")
+        assert.deepStrictEqual(logged, [`Error a defect in correlate of connection ${seen[0]!.id}: bug`])
+        assert.deepStrictEqual([net.live, (yield* pool.stats).inUse], [1, 1])
+        yield* net.peers[1]!.send("4:D\n")
+        yield* settle
+        assert.strictEqual(outcome(all[3]!), "4:D")
+        assert.deepStrictEqual([(yield* pool.stats).inUse, (yield* pool.stats).idle], [0, 1])
+      })
+    ))
+
+  it.effect("B100 a correlate.request that throws is a Defect of that request, and sends nothing", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { ask, net } = yield* start({
+          inFlight: 2,
+          deadline: 0,
+          correlate: { ...byId!, request: (message, id) => message === "bad" ? bug() : byId!.request(message, id) }
+        })
+        const all = [yield* ask("a"), yield* ask("bad"), yield* ask("c")]
+        assert.deepStrictEqual(all.map(outcome), ["waits", "Defect", "waits"])
+        assert.strictEqual(yield* net.peers[0]!.text, "1:a\n3:c\n")
+        yield* net.peers[0]!.send("3:C\n1:A\n")
+        yield* settle
+        assert.deepStrictEqual(all.map(outcome), ["1:A", "Defect", "3:C"])
+        assert.deepStrictEqual([net.live, net.peers.length, logged.length], [0, 1, 1])
+        assert.match(logged[0]!, /^Error a defect in correlate of connection \d+: bug$/)
+      })
+    ))
+
+  it.effect("B100 a send or a dial that throws is a Defect, and is logged once", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const net = network()
+        const open = Effect.map(net.open, (connection) => Connection.wrap(connection, { send: bug }))
+        assert.deepInclude((yield* Effect.flip(Request.once(open, "a"))).reason, { _tag: "Defect", by: "send" })
+        net.answer = Effect.sync(bug)
+        assert.deepInclude((yield* Effect.flip(Request.once(net.open, "a"))).reason, { _tag: "Defect", by: "open" })
+        assert.deepStrictEqual(
+          [net.live, logged.map((line) => line.replace(/\d+/, "n"))],
+          [0, ["Error a defect in send of connection n: bug", "Error a defect in open: bug"]]
+        )
+      })
+    ))
+
+  it.effect("B101 a reader that is killed, or dies, ends its connection, and every request on it is told", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        for (const way of ["interrupted", "dies"]) {
+          const net = network()
+          let reader: Fiber.Fiber<unknown, unknown> | undefined
+          const open = Effect.map(net.open, (connection) =>
+            Connection.wrap(connection, {
+              receiveAll: Effect.withFiber((fiber) => {
+                reader = fiber
+                return Effect.tap(connection.receiveAll, () => way === "dies" ? Effect.die("bug") : Effect.void)
+              })
+            }))
+          const requests = yield* Request.make(open, { connections: 1, inFlight: 2, deadline: 0 })
+          const ask = (message: string) => Effect.forkChild(requests.request(message), started)
+          const all = [yield* ask("a"), yield* ask("b"), yield* ask("c")]
+          yield* settle
+          if (way === "dies") yield* net.peers[0]!.send("A\n")
+          else reader!.interruptUnsafe()
+          yield* settle
+          const told = way === "dies" ? "Defect" : "OutcomeUnknown"
+          assert.deepStrictEqual(all.map(outcome), [told, told, "waits"], way)
+          assert.deepStrictEqual([net.live, net.peers.length], [1, 2])
+          assert.strictEqual(yield* net.peers[1]!.text, "c\n")
+        }
+        assert.strictEqual(logged.length, 1)
+      })
+    ))
+
+  it.effect("B101 a dial that is killed tells a request, and a release that dies leaves none waiting", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { ask, net } = yield* start({ deadline: 0 })
+        let dial: Fiber.Fiber<unknown, unknown> | undefined
+        net.answer = Effect.withFiber((fiber) => {
+          dial = fiber
+          return Effect.never
+        })
+        const killed = yield* ask("a")
+        dial!.interruptUnsafe()
+        yield* settle
+        assert.deepStrictEqual([outcome(killed), net.live], ["OpenFailed", 0])
+        net.answer = Effect.addFinalizer(() => Effect.die("no")) as Effect.Effect<void>
+        const lost = yield* ask("b")
+        yield* net.peers[0]!.reset
+        yield* settle
+        assert.strictEqual(outcome(lost), "Defect")
+        net.answer = Effect.void
+        net.peer = echo
+        assert.strictEqual(outcome(yield* ask("c")), "re c")
+        assert.strictEqual(logged.length, 1)
+      })
+    ))
+
+  it.effect("B103 a connection that is wrapped each time it is given is one connection, with what it knows", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const connection = yield* net.open
+      const given = Effect.sync(() => Connection.wrap(connection, {}))
+      const requests = yield* Request.make(given, { connections: 2, retries: 0, deadline: 0 })
+      const all = yield* Effect.forEach(["a", "b"], (message) => Effect.forkChild(requests.request(message), started))
+      yield* settle
+      // two readers would take each other's answers
+      assert.strictEqual(yield* net.peers[0]!.text, "a\n")
+      yield* net.peers[0]!.send("A\n")
+      yield* settle
+      yield* net.peers[0]!.send("B\n")
+      yield* settle
+      assert.deepStrictEqual(all.map(outcome), ["A", "B"])
+    }))
+
+  it.effect("B103 of a wrapped connection, too, what no write had begun with is known not to be seen", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const open = Effect.map(net.open, (connection) => Connection.wrap(connection, {}))
+      const requests = yield* Request.make(open, { connections: 1, inFlight: 3, retries: 0, deadline: 0 })
+      const ask = (message: string) => Effect.tap(Effect.forkChild(requests.request(message), started), () => settle)
+      const first = yield* ask("a")
+      yield* net.peers[0]!.window(0)
+      const all = [first, yield* ask("b"), yield* ask("c")]
+      yield* net.peers[0]!.reset
+      yield* settle
+      assert.deepStrictEqual(all.map(outcome), ["OutcomeUnknown", "OutcomeUnknown", "Reset"])
     }))
 })

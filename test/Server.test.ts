@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Latch, Layer, Logger, Random, Scheduler, Scope } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Latch, Layer, Logger, Random, Schedule, Scheduler, Scope } from "effect"
 import { SocketServer } from "effect/socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, Heartbeat, Registry, Server } from "../src/index.ts"
 import type { Policy } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import { withLogs } from "./support/logs.ts"
 
 type Line = Connection.Connection<string>
 type Options = Server.Options<string, string, string, unknown, unknown, never, never, Scope.Scope>
@@ -688,8 +689,8 @@ describe("handshakes", () => {
         assert.strictEqual(Cause.squash(failure), defect)
       }
       assert.deepStrictEqual(refusals().map((reason) => reason.message), [
-        "the handshake failed: a bug",
-        "the handshake failed: a bug"
+        "a defect in the handshake ended it: a bug",
+        "a defect in the names ended it: a bug"
       ])
       assert.isTrue(yield* answers(other, "fine"))
     }))
@@ -971,7 +972,7 @@ describe("handlers", () => {
       }).pipe(Effect.provide(Logger.layer([logger])))
       assert.strictEqual(logged.length, 3)
       assert.match(logged[0], /^the handler of connection \d+ failed$/)
-      assert.strictEqual(logged[1], "opening a connection from 10.0.0.1:1 failed")
+      assert.match(logged[1], /^a defect in handshake of connection \d+ \(10\.0\.0\.1:1\)$/)
       assert.strictEqual(logged[2], "accepting failed, next try in 5 ms")
     }))
 
@@ -1279,7 +1280,7 @@ describe("accepting", () => {
       assert.deepStrictEqual(failing.refusals(), [new ConnectionError.OpenTimeout({ limit: 5 })])
       const dying = yield* start({ open: () => Effect.die(new Error("a bug")) })
       yield* dying.connect
-      assert.strictEqual(dying.refusals()[0].message, "could not open the connection: a bug")
+      assert.strictEqual(dying.refusals()[0].message, "a defect in the open ended it: a bug")
       const [event] = dying.events
       assert.isTrue(event._tag === "Refused" && event.failure !== undefined)
       assert.isTrue(dying.isRunning())
@@ -1612,4 +1613,279 @@ describe("events", () => {
       }),
     120_000
   )
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// supervision
+// ---------------------------------------------------------------------------------------------------------------------
+
+describe("supervision", () => {
+  const bug = (): never => {
+    throw new Error("bug")
+  }
+  const numberless = (logged: ReadonlyArray<string>) =>
+    logged.map((line) => line.replace(/connection \d+/, "connection n"))
+
+  const faults: Record<string, Partial<Options>> = {
+    open: { open: bug },
+    handshake: { handshake: bug },
+    names: { names: bug },
+    handle: { handle: bug }
+  }
+  for (const [by, fault] of Object.entries(faults)) {
+    for (const onEvent of [true, false]) {
+      it.effect(`B100 ${by} throws, ${onEvent ? "with" : "without"} onEvent: its connection ends with Defect, logged once`, () =>
+        withLogs((logged) =>
+          Effect.gen(function*() {
+            const registry = yield* Registry.make<string>()
+            const opened: Array<Line> = []
+            const open = (socket: Parameters<typeof fault.open & {}>[0]) =>
+              Effect.tap(lines()(socket), (connection) => Effect.sync(() => opened.push(connection)))
+            const server = yield* start({
+              registry,
+              policy: { maxConnections: 1, whenFull: "reject" },
+              open,
+              ...fault,
+              ...(onEvent ? {} : { onEvent: undefined })
+            })
+            const peer = yield* server.connectFrom("10.0.0.1:1")
+            yield* peer.send("a\n")
+            if (by !== "open") yield* gone(peer)
+            yield* settle
+            for (const connection of opened) {
+              const { reason } = yield* connection.snapshot
+              assert.deepInclude(reason, { _tag: "Defect", by })
+            }
+            const of = by === "open" ? "" : " of connection n"
+            assert.deepStrictEqual(numberless(logged), [`Error a defect in ${by}${of} (10.0.0.1:1): bug`])
+            // neither the permit nor the name is kept
+            assert.strictEqual(yield* registry.size, 0)
+            yield* server.connectFrom("10.0.0.2:1")
+            assert.strictEqual(logged.length, 2)
+            if (!onEvent) return
+            const [event] = server.events
+            if (by !== "handle") {
+              assert.isTrue(event._tag === "Refused" && event.reason._tag === "Defect" && event.failure !== undefined)
+            } else {
+              const { failure, snapshot } = server.closings()[0]
+              assert.deepStrictEqual([snapshot.reason?._tag, failure === undefined], ["Defect", false])
+            }
+          })
+        ))
+    }
+  }
+
+  it.effect("B100 what a handler said before its defect leaves, and the peer is told no text of it", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* start({
+        messages: true,
+        open: lines({ outboxMessages: 10 }),
+        handle: (connection) =>
+          Effect.andThen(connection.sendAll(["a", "b"]), Effect.die(new Error("the password is secret")))
+      })
+      const peer = yield* connect
+      yield* gone(peer)
+      assert.match(yield* peer.text, /^ab/)
+      assert.notInclude(yield* peer.text, "secret")
+    }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("B100 a refusal, or an open, that throws for a peer that is refused is logged once", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        let opened = 0
+        const server = yield* start({
+          policy: { maxConnections: 1, whenFull: "reject" },
+          open: (socket) => opened++ === 2 ? bug() : lines()(socket),
+          refusal: bug
+        })
+        yield* server.connectFrom("10.0.0.1:1")
+        yield* gone(yield* server.connectFrom("10.0.0.2:1"))
+        yield* server.connectFrom("10.0.0.3:1")
+        assert.deepStrictEqual(server.refusals().map((reason) => reason._tag), ["Refused", "Refused"])
+        assert.deepStrictEqual(numberless(logged), [
+          "Error a defect in refusal of connection n (10.0.0.2:1): bug",
+          "Error a defect in open (10.0.0.3:1): bug"
+        ])
+      })
+    ))
+
+  it.effect("B100 a Defect that the connection had already is told to the handler, and not logged again", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const defect = new ConnectionError.Defect({ by: "heartbeat", cause: Cause.die(new Error("bug")) })
+        const { closings, connect } = yield* start({
+          handle: (connection) => Effect.andThen(connection.closeWith(defect), connection.receive)
+        })
+        yield* gone(yield* connect)
+        assert.deepStrictEqual(closings().map(({ failure, snapshot }) => [failure, snapshot.reason]), [[
+          undefined,
+          defect
+        ]])
+        // nor by a handler that makes a defect of it
+        const dies = yield* start({
+          handle: (connection) => Effect.andThen(connection.closeWith(defect), Effect.orDie(connection.receive))
+        })
+        yield* gone(yield* dies.connect)
+        assert.strictEqual(dies.closings()[0].snapshot.reason, defect)
+        assert.deepStrictEqual(logged, [])
+      })
+    ))
+
+  it.effect("B100 an onEvent that throws is logged, and changes nothing", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { connect } = yield* start({ onEvent: bug })
+        const peer = yield* connect
+        assert.isTrue(yield* answers(peer, "a"))
+        yield* peer.end
+        yield* gone(peer)
+        assert.deepStrictEqual(logged, Array(2).fill("Error onEvent of a server failed: bug"))
+      })
+    ))
+
+  it.effect("B101 the fiber of a connection, killed in its handshake or its handler, gives back what it held", () =>
+    Effect.gen(function*() {
+      for (const at of ["handshake", "handle"] as const) {
+        let fiber: Fiber.Fiber<unknown, unknown> | undefined
+        const hangs = () =>
+          Effect.withFiber<never>((running) => {
+            fiber = running
+            return Effect.never
+          })
+        const registry = yield* Registry.make<string>()
+        const server = yield* start({ registry, policy: { maxConnections: 1 }, [at]: hangs })
+        const peer = yield* server.connect
+        fiber!.interruptUnsafe()
+        yield* gone(peer)
+        assert.deepStrictEqual(server.tags(), at === "handle" ? ["Opened", "Closed"] : ["Refused"])
+        assert.strictEqual(yield* registry.size, 0)
+        // the permit is free
+        fiber = undefined
+        yield* server.connect
+        assert.isDefined(fiber)
+      }
+    }))
+
+  it.effect("B101 what accepts, killed, accepts again a second later, and one log line says so", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const loops: Array<Fiber.Fiber<unknown, unknown>> = []
+        const { server } = yield* TestSocket.makeServer()
+        const watched: typeof server = {
+          ...server,
+          run: (handler) =>
+            Effect.withFiber((fiber) => {
+              loops.push(fiber)
+              return server.run(handler)
+            })
+        }
+        const running = yield* Server.run({ open: lines(), handle: echo }).pipe(
+          Effect.provideService(SocketServer.SocketServer, watched),
+          Effect.forkChild({ startImmediately: true })
+        )
+        loops[0].interruptUnsafe()
+        yield* settle
+        assert.deepStrictEqual(logged, ["Error accepting of a server ended and is restarted"])
+        yield* TestClock.adjust(999)
+        assert.strictEqual(loops.length, 1)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(loops.length, 2)
+        yield* Fiber.interrupt(running)
+        assert.isDefined(loops[1].pollUnsafe())
+        yield* TestClock.adjust(10_000)
+        assert.deepStrictEqual([loops.length, logged.length], [2, 1])
+      })
+    ))
+
+  it.effect("B101 the fiber of Server.layer, killed, begins again a second later, and one log line says so", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const servers: Array<Fiber.Fiber<unknown, unknown>> = []
+        const { server } = yield* TestSocket.makeServer()
+        const layer = Server.layer({ open: lines(), handle: echo, policy: { drain: 0 } }).pipe(
+          Layer.provide(Layer.succeed(SocketServer.SocketServer, {
+            ...server,
+            // read by the fiber of the server itself
+            get run() {
+              servers.push(Fiber.getCurrent()!)
+              return server.run
+            }
+          }))
+        )
+        const scope = yield* Scope.make()
+        yield* Layer.buildWithScope(layer, scope)
+        yield* settle
+        assert.strictEqual(servers.length, 1)
+        servers[0].interruptUnsafe()
+        yield* TestClock.adjust(999)
+        assert.strictEqual(servers.length, 1)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(servers.length, 2)
+        assert.deepStrictEqual(logged, [
+          "Error a server ended and is restarted: All fibers interrupted without error"
+        ])
+        yield* Scope.close(scope, Exit.void)
+        assert.isDefined(servers[1].pollUnsafe())
+      })
+    ))
+
+  it.effect("B102 accepting again as one's own schedule says; one that ends, or dies, is replaced, and logs once", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const delays = (acceptRetry: Options["acceptRetry"]) =>
+          Effect.gen(function*() {
+            const server = yield* start({ acceptRetry })
+            for (let i = 0; i < 4; i++) {
+              yield* server.listener.failAccept("out of files")
+              yield* settle
+              yield* TestClock.adjust(999)
+            }
+            return server.events.flatMap((event) => event._tag === "AcceptFailed" ? [event.retryAfter] : [])
+          })
+        assert.deepStrictEqual(yield* delays(undefined), [5, 10, 20, 40])
+        assert.deepStrictEqual(yield* delays(Schedule.spaced(100)), [100, 100, 100, 100])
+        assert.deepStrictEqual(logged, [])
+        assert.deepStrictEqual(yield* delays(Schedule.upTo(Schedule.spaced(100), { times: 2 })), [100, 100, 5, 10])
+        assert.deepStrictEqual(logged.splice(0), ["Warn the schedule of accepting has ended: the default goes on"])
+        const dying = Schedule.fromStep(Effect.succeed(() => Effect.die(new Error("bug"))))
+        assert.deepStrictEqual(yield* delays(dying), [5, 10, 20, 40])
+        assert.deepStrictEqual(logged, ["Error the schedule of accepting failed: the default goes on: bug"])
+      })
+    ))
+
+  it.effect("B103 a wrapped connection: its handler ends with it, and it is registered, drained and refused as the one inside", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry.make<string>()
+      let stopped = 0
+      const { closings, connect, refusals, stop } = yield* start({
+        registry,
+        policy: { maxConnections: 2, whenFull: "reject", drain: 1000 },
+        refusal: () => "busy",
+        open: (socket) =>
+          Effect.map(
+            lines({ halfClose: 0, drain: 1000 }, { goodbye: "bye" })(socket),
+            (connection) => Connection.wrap(connection, { send: (message) => connection.send(`> ${message}`) })
+          ),
+        handle: (connection) =>
+          Effect.onInterrupt(Effect.andThen(connection.send("hello"), Effect.never), () =>
+            Effect.sync(() => {
+              stopped++
+            }))
+      })
+      const first = yield* connect
+      const second = yield* connect
+      const third = yield* connect
+      yield* gone(third)
+      assert.strictEqual(yield* third.text, "> busy\n")
+      assert.strictEqual(refusals()[0]._tag, "Refused")
+      assert.strictEqual(yield* registry.size, 2)
+      yield* first.reset
+      yield* gone(first)
+      assert.deepStrictEqual([stopped, yield* registry.size, closings()[0].snapshot.reason?._tag], [1, 1, "Reset"])
+      yield* stop
+      assert.strictEqual(yield* second.text, "> hello\nbye\n")
+      yield* TestClock.adjust(1000)
+      yield* gone(second)
+      assert.deepStrictEqual([stopped, yield* registry.size], [2, 0])
+    }))
 })

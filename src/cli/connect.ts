@@ -14,6 +14,7 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
+import { joined } from "../internal/scheduling/supervised.ts"
 import { redactUrl } from "../node/internal/address.ts"
 import * as Policy from "../Policy.ts"
 import * as NativeProtocol from "../Protocol.ts"
@@ -153,7 +154,7 @@ export const connect = Command.make(
             : undefined
       }
     })
-    const reporter = yield* Effect.forkChild(Stream.runForEach(client.changes, report))
+    const reporter = yield* joined("reporter", Stream.runForEach(client.changes, report))
 
     // ---- messages come ------------------------------------------------------------------------------------------------
 

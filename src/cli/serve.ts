@@ -1,5 +1,6 @@
 /** `holdfast serve`: an echo or hub server on any number of addresses. */
 import { isReadonlyArrayNonEmpty, of } from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -113,7 +114,8 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
 const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Effect<void> => {
   const { fields, text } = describeEvent(event)
   const level = event._tag === "Refused" || event._tag === "AcceptFailed" ? "Warn" : "Info"
-  const line = event._tag === "Closed" && event.failure !== undefined
+  // a defect is logged already
+  const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
     ? Effect.logError(text, event.failure)
     : Effect.logWithLevel(level)(text)
   return format === "json" ? Effect.annotateLogs(line, fields) : line

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as ConnectionError from "../ConnectionError.ts"
+import { condemn, errorOf } from "./defects.ts"
 import type { Turns } from "./scheduling/turns.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -15,10 +16,13 @@ const full = ConnectionError.make(new ConnectionError.OutboxFull({ messages: 0, 
 
 /** What a lane needs of a connection. */
 export interface Conversation<in out In, in out Out> {
+  readonly id: number
   readonly send: (message: Out) => Effect.Effect<void, Failure>
   readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, Failure>
   readonly close: Effect.Effect<void>
+  readonly closeWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
   readonly snapshot: Effect.Effect<{
+    readonly remote: string | undefined
     readonly messagesOut: number
     readonly dropped: number
     readonly reason: ConnectionError.Reason | undefined
@@ -106,7 +110,11 @@ export class Lane<in out In, in out Out> {
     return Effect.flatMap(
       Effect.exit(restore(this.turn.withPermit(this.send(message, entry)))),
       (exit) => {
-        if (entry.outcome === undefined && Exit.isFailure(exit)) return Effect.failCause(exit.cause)
+        if (entry.outcome === undefined && Exit.isFailure(exit)) {
+          return Cause.hasDies(exit.cause)
+            ? Effect.flatMap(errorOf("send", exit.cause, this.connection), Effect.fail)
+            : Effect.failCause(exit.cause)
+        }
         return Effect.onError(restore(this.await(entry)), () => Effect.sync(() => this.abandon(entry)))
       }
     )
@@ -158,14 +166,14 @@ export class Lane<in out In, in out Out> {
     if (this.options.idOf === undefined) this.retiring = true
   }
 
-  /** Takes what comes, until the connection ends. */
+  /** Takes what comes, until the connection ends. Its exit has to be given to `fail`. */
   readonly read: Effect.Effect<never, Failure> = Effect.gen({ self: this }, function*() {
     while (true) {
       const messages = yield* this.connection.receiveAll
       for (let i = 0; i < messages.length && this.ended === undefined; i++) this.receive(messages[i]!)
       if (this.ended !== undefined) return yield* this.ended
     }
-  }).pipe(Effect.tapError((error) => Effect.sync(() => this.fail(error))))
+  })
 
   private receive(message: In): void {
     const { idOf } = this.options
@@ -190,17 +198,26 @@ export class Lane<in out In, in out Out> {
   /** Gives up the connection, and tells each request whether the peer may have seen it. */
   get end(): Effect.Effect<void> {
     const { connection, options, pending, scope } = this
-    return Scope.close(scope, Exit.interrupt()).pipe(
+    const error = this.ended!
+    const condemned = error.reason._tag === "Defect" ? condemn(connection, error) : Effect.void
+    return condemned.pipe(
+      Effect.andThen(Scope.close(scope, Exit.interrupt())),
       // what this cannot end because it is somebody else's is closed
       Effect.andThen(connection.close),
       Effect.andThen(connection.snapshot),
       Effect.map(({ messagesOut }) => {
         const written = messagesOut - options.untouched()
         for (const entry of pending.values()) {
-          this.settle(entry, { _tag: "Lost", error: this.ended!, written: entry.before < written })
+          this.settle(entry, { _tag: "Lost", error, written: entry.before < written })
         }
         pending.clear()
       })
     )
+  }
+
+  /** The connection could not be given up: of no request can be said whether the peer has seen it. */
+  abort(error: Failure): void {
+    for (const entry of this.pending.values()) this.settle(entry, { _tag: "Lost", error, written: true })
+    this.pending.clear()
   }
 }

@@ -1,4 +1,5 @@
 /** What takes time in a pool: dialling, checking, lending, and the fiber that looks at what is due. */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -10,8 +11,11 @@ import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../ConnectionError.ts"
+import { defectNow, errorOf } from "./defects.ts"
 import { Pool } from "./pool.ts"
-import type { Environment, Happening, Item, PoolLimits, Waiter } from "./poolModel.ts"
+import type { Environment, Happening, Item, PoolLimits, Resource, Waiter } from "./poolModel.ts"
+import * as Cadence from "./scheduling/cadence.ts"
+import { kept } from "./scheduling/supervised.ts"
 import { turnsOf } from "./scheduling/turns.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -28,13 +32,19 @@ export interface Options<A, R> {
   readonly check: ((value: A) => Effect.Effect<unknown, unknown, R>) | undefined
   readonly isReusable: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
   readonly onEvent: ((event: Happening<A>) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly place: Resource<A>["place"]
+  readonly condemn: Resource<A>["condemn"]
   readonly retry: Schedule.Schedule<unknown, Failure> | undefined
   readonly refill: Schedule.Schedule<unknown, Failure>
+  /** Takes the place of a `refill` that fails or dies. */
+  readonly refillDefault: Schedule.Schedule<unknown, Failure>
+  readonly sweep: Schedule.Schedule<unknown, number> | undefined
 }
 
 export interface Running<A> {
   readonly core: Pool<A>
-  readonly sweeper: Fiber.Fiber<unknown>
+  /** Ends the fiber that looks at what is due. */
+  readonly stop: () => void
 }
 
 /** What the pools of one constructor have in common. */
@@ -55,31 +65,37 @@ export interface Lending<A> {
   readonly now: () => number
 }
 
-// a timer of the host cannot be longer
-const longest = 2 ** 31 - 1
+/** The delay is what it is given: how many milliseconds are left until something is due. */
+const untilDue: Schedule.Schedule<unknown, number> = Schedule.fromStep(
+  Effect.succeed((_: number, due: number) => Effect.succeed([due, Duration.millis(Math.ceil(due))]))
+)
 
-/** Sleeps until the earliest limit could pass, and looks again: one timer per pool, never one per item. */
-const sweeping = Effect.fnUntraced(function*<A>(
-  core: Pool<A>,
-  refill: Schedule.Schedule<unknown, Failure>,
-  clock: Clock.Clock,
-  now: () => number
-) {
-  const step = yield* Schedule.toStep(refill)
+/** Looks at what is due, rests for as long as the schedule says, and looks again: one timer per pool, never one per item. */
+const sweeping = Effect.fnUntraced(function*<A, R>(core: Pool<A>, options: Options<A, R>, now: () => number) {
+  const refill = yield* Cadence.make("the refill of a pool", options.refill, options.refillDefault, { mayEnd: true })
+  const sweep = yield* Cadence.make("the sweep of a pool", options.sweep ?? untilDue, untilDue)
+  let planned = -Infinity
   while (true) {
     core.wake.close()
     core.sweep()
     if (core.lost !== undefined) {
-      const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), core.lost))
-      core.refillAt = next._tag === "None" ? Infinity : now() + Math.ceil(Duration.toMillis(next.value[1]))
+      const delay = yield* refill(core.lost)
+      core.refillAt = now() + Math.ceil(delay)
       core.lost = undefined
       continue
     }
-    core.sweepAt = core.nextDue()
-    const rest = core.sweepAt - now()
+    const at = now()
+    const due = Math.max(0, core.nextDue() - at)
+    // what becomes due while the schedule is asked wakes this
+    core.sweepAt = Infinity
+    const next = at + (yield* sweep(due))
+    // woken early: a rest may become shorter, and not begin again and again
+    planned = at < planned ? Math.min(planned, next) : next
+    core.sweepAt = planned
+    const rest = planned - now()
     yield* rest === Infinity
       ? core.wake.await
-      : Effect.raceFirst(Effect.sleep(Math.min(longest, Math.max(1, Math.ceil(rest)))), core.wake.await)
+      : Effect.raceFirst(Effect.sleep(Math.max(1, Math.ceil(rest))), core.wake.await)
   }
 })
 
@@ -96,9 +112,8 @@ export const make = Effect.fnUntraced(function*<A, R>(
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
   const turns = turnsOf(yield* Scheduler.Scheduler)
-  const runFork = Effect.runForkWith(context) as Environment<A>["runFork"]
   const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
-  const { ended, isReusable, isUsable, refill, retry } = options
+  const { condemn, ended, isReusable, isUsable, place, retry } = options
   const check = options.check as ((value: A) => Effect.Effect<unknown, unknown>) | undefined
   const onEvent = options.onEvent as ((event: Happening<A>) => Effect.Effect<unknown, unknown>) | undefined
   let limits = options.limits
@@ -112,17 +127,24 @@ export const make = Effect.fnUntraced(function*<A, R>(
       const scope = Scope.makeUnsafe()
       return restore(within(Scope.provide(open, scope), limits.dial)).pipe(
         Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
+        Effect.catchCause((cause) =>
+          Cause.hasDies(cause) ? Effect.flatMap(errorOf("open", cause), Effect.fail) : Effect.failCause(cause)
+        ),
         Effect.map((value) => take(value, scope))
       )
     })
 
   const release = (core: Pool<A>, item: Item<A>, lease: number, exit: Exit.Exit<unknown, unknown>): void => {
     let reusable = exit._tag === "Success"
-    try {
-      if (exit._tag === "Failure" && isReusable !== undefined) reusable = isReusable(exit)
-    } finally {
-      core.release(item, lease, reusable)
+    let defect: Failure | undefined
+    if (exit._tag === "Failure" && isReusable !== undefined) {
+      try {
+        reusable = isReusable(exit)
+      } catch (thrown) {
+        defect = defectNow(context as Context.Context<never>, "isReusable", Cause.die(thrown), place(item.value))
+      }
     }
+    core.release(item, lease, reusable, defect)
   }
 
   return {
@@ -137,14 +159,23 @@ export const make = Effect.fnUntraced(function*<A, R>(
         ended,
         check: check === undefined ? undefined : (value) => within(check(value), limits.checkTimeout),
         onEvent,
+        place,
+        condemn,
         open: (take, needed) =>
           retry === undefined ? attempt(open, take) : Effect.retry(attempt(open, take), {
             schedule: retry,
             while: (error) => error.isRetryable && needed()
           })
-      }, { limits, now, random: () => random.nextDoubleUnsafe(), turns, runFork, ...extra })
+      }, {
+        limits,
+        now,
+        random: () => random.nextDoubleUnsafe(),
+        turns,
+        context: context as Context.Context<never>,
+        ...extra
+      })
       core.balance()
-      return { core, sweeper: runFork(sweeping(core, refill, clock, now)) }
+      return { core, stop: kept(context, "the sweep of a pool", sweeping(core, options, now)) }
     },
     // what gives back is in place before anything is taken, so that nothing has to be masked
     use: (pool, f) =>
@@ -202,10 +233,10 @@ export const make = Effect.fnUntraced(function*<A, R>(
 })
 
 /** Closes a pool and waits until nothing of it is left, for `drain` for what is borrowed. */
-export const close = <A>({ core, sweeper }: Running<A>): Effect.Effect<void> =>
+export const close = <A>({ core, stop }: Running<A>): Effect.Effect<void> =>
   Effect.suspend(() => {
     core.shut()
-    sweeper.interruptUnsafe()
+    stop()
     const { emptied, limits: { drain } } = core
     if (emptied.isOpen) return Effect.void
     const patience = drain === 0

@@ -5,12 +5,14 @@
  * and freed in one place each. Only dialling, checking and closing take time; they run in fibers of the pool, not of a
  * borrower, so that a borrower who gives up leaves nothing half done: what it waited for goes to the next one.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import * as ConnectionError from "../ConnectionError.ts"
+import { defectNow, errorNow, logNow } from "./defects.ts"
 import { Line } from "./line.ts"
 import {
   type Borrower,
@@ -25,8 +27,10 @@ import {
   type Why
 } from "./poolModel.ts"
 import { Signal } from "./scheduling/signal.ts"
+import * as Supervised from "./scheduling/supervised.ts"
 
 type Failure = ConnectionError.ConnectionError
+type AnyFiber = Fiber.Fiber<unknown, unknown>
 
 /** The others are in order, and may say goodbye. */
 const broken: ReadonlySet<Why> = new Set<Why>(["stale", "unhealthy", "abandoned"])
@@ -36,15 +40,7 @@ const nameOf = (id: number, span: AnySpan | undefined): string =>
 
 export const localClose = () => ConnectionError.make(new ConnectionError.Closed({ by: "local" }))
 
-/** A defect in what the user gave us is a failure to open like any other. */
-const failureOf = (exit: Exit.Exit<unknown, Failure>): Failure => {
-  if (Exit.isSuccess(exit)) return localClose()
-  for (const reason of exit.cause.reasons) {
-    if (reason._tag === "Fail") return reason.error
-    if (reason._tag === "Die") return ConnectionError.make(new ConnectionError.OpenFailed({ cause: reason.defect }))
-  }
-  return ConnectionError.make(new ConnectionError.OpenFailed({ cause: "the dial was interrupted" }))
-}
+const interrupted = () => ConnectionError.make(new ConnectionError.OpenFailed({ cause: "the dial was interrupted" }))
 
 export class Pool<A> {
   // everything open, including what is closing: until that is done the peer still counts it
@@ -52,8 +48,8 @@ export class Pool<A> {
   // by `since`, the oldest first
   private readonly idle: Array<Item<A>> = []
   private readonly waiters = new Line<Waiter<A>>()
-  private readonly dials = new Set<Fiber.Fiber<unknown, unknown>>()
-  private readonly checkers = new Set<Fiber.Fiber<unknown, unknown>>()
+  private readonly dials = new Set<AnyFiber>()
+  private readonly checkers = new Set<AnyFiber>()
   private dialing = 0
   private leased = 0
   private closing = 0
@@ -192,8 +188,8 @@ export class Pool<A> {
     else if (waiter.item !== undefined) this.release(waiter.item, waiter.item.lease, true)
   }
 
-  /** Ends a lease; one that is over already changes nothing. */
-  release(item: Item<A>, lease: number, reusable: boolean): void {
+  /** Ends a lease; one that is over already changes nothing. `defect`: what the rule that decides threw. */
+  release(item: Item<A>, lease: number, reusable: boolean, defect?: Failure): void {
     if (item.state !== "leased" || item.lease !== lease) return
     const at = this.env.now()
     item.lease++
@@ -208,7 +204,7 @@ export class Pool<A> {
     const why = !reusable ? "abandoned" : this.unusable(item, at) ?? this.surplus()
     this.returning = true
     if (why === undefined) this.offer(item, at)
-    else this.retire(item, why)
+    else this.retire(item, why, broken.has(why), defect)
     this.returning = false
     // the last step of a return: whoever gets the item need not wait for another turn
     if (this.settled.length > 0) this.flush()
@@ -305,14 +301,18 @@ export class Pool<A> {
       done = true
       this.opened(value, scope, startedAt)
     }
-    const fiber = this.env.runFork(Effect.suspend(() => this.resource.open(take, needed)))
-    this.dials.add(fiber)
-    fiber.addObserver((exit) => {
-      this.dials.delete(fiber)
-      if (!done) this.dialFailed(failureOf(exit))
+    const opening = Effect.suspend(() => this.resource.open(take, needed))
+    Supervised.spawnAmong(this.dials, this.env.context, "dial of a pool", opening, (exit) => {
+      if (!done) this.dialFailed(this.dialError(exit))
       this.balance()
       this.emptyCheck()
     })
+  }
+
+  /** What `open` died of is an error already; what is left is that of the schedule. */
+  private dialError(exit: Exit.Exit<unknown, Failure>): Failure {
+    if (Exit.isSuccess(exit)) return localClose()
+    return Cause.hasInterruptsOnly(exit.cause) ? interrupted() : errorNow(this.env.context, "retry", exit.cause)
   }
 
   private opened(value: A, scope: Scope.Closeable, startedAt: number): void {
@@ -340,12 +340,25 @@ export class Pool<A> {
     }
     this.items.add(item)
     this.emit({ _tag: "Opened", value, took: at - startedAt })
-    item.watcher = this.env.runFork(Effect.map(this.resource.ended(value), (error) => this.gone(item, error)))
+    this.watch(item)
     const why = this.surplus()
     if (why !== undefined) this.retire(item, why)
     // one that is dead already still answers whoever waits, with its reason: another dial may meet the same
     else if (item.ended !== undefined && this.waiters.size === 0) this.retire(item, "stale")
     else this.offer(item, at, startedAt)
+  }
+
+  /** However the watching ends, the item is not lent again: nothing else would tell that it is dead. */
+  private watch(item: Item<A>): void {
+    const { env, resource } = this
+    const ended = Effect.suspend(() => resource.ended(item.value))
+    item.watcher = Supervised.spawn(env.context, "watcher of a pool", ended, (exit) => {
+      if (item.state === "closing") return
+      const error = Exit.isSuccess(exit)
+        ? exit.value
+        : errorNow(env.context, "ending", exit.cause, resource.place(item.value))
+      this.gone(item, error)
+    })
   }
 
   private dialFailed(error: Failure): void {
@@ -380,13 +393,15 @@ export class Pool<A> {
   private startCheck(item: Item<A>): void {
     item.state = "checking"
     this.counters.checks++
-    const fiber = this.env.runFork(Effect.suspend(() => this.resource.check!(item.value)))
-    this.checkers.add(fiber)
-    fiber.addObserver((exit) => {
-      const at = this.env.now()
-      this.checkers.delete(fiber)
+    const { env, resource } = this
+    const checking = Effect.suspend(() => resource.check!(item.value))
+    Supervised.spawnAmong(this.checkers, env.context, "check of a pool", checking, (exit) => {
+      const at = env.now()
+      const defect = Exit.isFailure(exit) && Cause.hasDies(exit.cause)
+        ? defectNow(env.context, "check", exit.cause, resource.place(item.value))
+        : undefined
       const why = this.isClosed ? "closing" : Exit.isFailure(exit) ? "unhealthy" : this.unusable(item, at)
-      if (why !== undefined) return this.retire(item, why)
+      if (why !== undefined) return this.retire(item, why, broken.has(why), defect)
       item.checkedAt = at
       const trimmed = this.surplus()
       if (trimmed !== undefined) this.retire(item, trimmed)
@@ -399,25 +414,32 @@ export class Pool<A> {
   // closing
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Takes an item out for good. Its slot is free once it has closed, or has had `drain` for that. */
-  private retire(item: Item<A>, why: Why, abruptly = broken.has(why)): void {
+  /**
+   * Takes an item out for good. Its slot is free once it has closed, or has had `drain` for that. `defect` is the reason
+   * that it ends with.
+   */
+  private retire(item: Item<A>, why: Why, abruptly = broken.has(why), defect?: Failure): void {
     if (item.state === "closing") return
     item.state = "closing"
     this.closing++
     this.counters.retired[why]++
     this.emit({ _tag: "Retired", value: item.value, why })
     item.watcher?.interruptUnsafe()
-    if (why === "stale" || why === "unhealthy") this.lose(item.ended ?? localClose())
-    const { runFork } = this.env
-    const fiber = runFork(Scope.close(item.scope, abruptly ? Exit.interrupt() : Exit.void))
-    if (fiber.pollUnsafe() !== undefined) return this.freed(item)
-    const limit = this.limits.drain
-    const timer = limit === Infinity ? undefined : runFork(Effect.sleep(limit))
-    timer?.addObserver(() => this.freed(item))
-    fiber.addObserver(() => {
+    if (why === "stale" || why === "unhealthy") this.lose(item.ended ?? defect ?? localClose())
+    const { context } = this.env
+    const close = Scope.close(item.scope, abruptly ? Exit.interrupt() : Exit.void)
+    const closing = defect === undefined ? close : Effect.andThen(this.resource.condemn(item.value, defect), close)
+    let timer: AnyFiber | undefined = undefined
+    Supervised.spawn(context, "closing of a pool", closing, (exit) => {
+      if (Exit.isFailure(exit)) {
+        logNow(context, "release", exit.cause, this.resource.place(item.value))
+      }
       this.freed(item)
       timer?.interruptUnsafe()
     })
+    const limit = this.limits.drain
+    if (limit === Infinity || !this.items.has(item)) return
+    timer = Supervised.spawn(context, "drain of a pool", Effect.sleep(limit), () => this.freed(item))
   }
 
   private freed(item: Item<A>): void {
@@ -555,8 +577,10 @@ export class Pool<A> {
   private emit(event: Happening<A>): void {
     const { onEvent } = this.resource
     if (onEvent === undefined) return
-    this.env.runFork(
-      Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "a hook of a pool failed" })
-    )
+    const { context } = this.env
+    Supervised.spawn(context, "onEvent of a pool", Effect.suspend(() => onEvent(event)), (exit) => {
+      if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
+      Supervised.log(context, "onEvent of a pool failed", exit.cause)
+    })
   }
 }

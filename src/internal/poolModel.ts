@@ -1,9 +1,11 @@
 /** What a pool is made of, and what it is told. */
+import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { ConnectionError } from "../ConnectionError.ts"
+import type { Place as Where } from "./defects.ts"
 import type { Place } from "./line.ts"
 import type { Turns } from "./scheduling/turns.ts"
 
@@ -55,6 +57,10 @@ export interface Resource<A> {
   /** Has its own deadline. */
   readonly check: ((value: A) => Effect.Effect<unknown, unknown>) | undefined
   readonly onEvent: ((event: Happening<A>) => Effect.Effect<unknown, unknown>) | undefined
+  /** What the log says of it. */
+  readonly place: (value: A) => Where
+  /** Gives it the reason of its end, and does not wait for that. */
+  readonly condemn: (value: A, error: Failure) => Effect.Effect<void>
 }
 
 /** Who borrows: a fiber, in the span that it is in at that moment. The text is only made when somebody asks. */
@@ -145,7 +151,8 @@ export interface Environment<A> {
   readonly now: () => number
   readonly random: () => number
   readonly turns: Turns
-  readonly runFork: <B, E>(effect: Effect.Effect<B, E>) => Fiber.Fiber<B, E>
+  /** For the fibers of the pool. */
+  readonly context: Context.Context<never>
   readonly shared?: Shared<A> | undefined
   /** Nothing is open, and nobody waits. */
   readonly onEmpty?: (() => void) | undefined

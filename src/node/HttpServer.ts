@@ -23,6 +23,8 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import type * as Net from "node:net"
 import * as ConnectionError from "../ConnectionError.ts"
+import * as Defects from "../internal/defects.ts"
+import * as Supervised from "../internal/scheduling/supervised.ts"
 import * as Policy from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import * as Acceptor from "./internal/acceptor.ts"
@@ -171,8 +173,14 @@ export const make = <In = never, Out = unknown>(
       if (options.registry === undefined) return
       const scope = Scope.makeUnsafe()
       registrations.set(connection, scope)
-      const added = options.registry.add(connection.asConnection(), { tags: ["http"] })
-      Effect.runForkWith(context)(Scope.provide(Effect.ignore(added), scope))
+      const { registry } = options
+      const added = Effect.suspend(() => registry.add(connection.asConnection(), { tags: ["http"] }))
+      Supervised.spawn(context, "registration of an HTTP connection", Scope.provide(added, scope), (exit) => {
+        if (Exit.isSuccess(exit)) return
+        Defects.logNow(context, "registry", exit.cause, { remote: Address.remoteOf(conn) })
+        // one that is not registered cannot be seen, or asked to leave
+        conn.destroy()
+      })
     }
     /** It is closed, or something else now. */
     const forget = (conn: Net.Socket): void => {
@@ -180,7 +188,12 @@ export const make = <In = never, Out = unknown>(
       if (connection === undefined) return
       connections.delete(conn)
       const registration = registrations.get(connection)
-      if (registration !== undefined) Effect.runFork(Scope.close(registration, Exit.void))
+      if (registration !== undefined) {
+        const removed = Scope.close(registration, Exit.void)
+        Supervised.spawn(context, "registration of an HTTP connection", removed, (exit) => {
+          if (Exit.isFailure(exit)) Defects.logNow(context, "registry", exit.cause)
+        })
+      }
       if (connections.size === 0) onQuiet?.()
     }
 
@@ -218,14 +231,17 @@ export const make = <In = never, Out = unknown>(
     })
     server.on("dropRequest", (request) => connections.get(request.socket)?.drop())
 
-    let checked = performance.now()
-    const timer = setInterval(() => {
-      const at = performance.now()
-      // so late that we were busy ourselves, and the peers could not show what they took
-      const unfair = at - checked > 1.5 * period
-      checked = at
-      for (const connection of connections.values()) connection.check(at, unfair)
-    }, period).unref()
+    const watching = Effect.gen(function*() {
+      let checked = performance.now()
+      while (true) {
+        yield* Effect.sleep(period)
+        const at = performance.now()
+        // so late that we were busy ourselves, and the peers could not show what they took
+        const unfair = at - checked > 1.5 * period
+        checked = at
+        for (const connection of connections.values()) connection.check(at, unfair)
+      }
+    })
 
     // -----------------------------------------------------------------------------------------------------------------
     // WebSockets
@@ -272,7 +288,7 @@ export const make = <In = never, Out = unknown>(
       if (connections.size === 0) return resume(Effect.void)
       onQuiet = () => resume(Effect.void)
     })
-    yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(timer)))
+    yield* Supervised.restarted("the deadlines of an HTTP server", watching)
 
     yield* Effect.mapError(
       listen(server, address, options.backlog),

@@ -100,6 +100,7 @@ import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
+import { joinedScoped } from "../internal/scheduling/supervised.ts"
 import * as Chaos from "./Chaos.ts"
 import { type Draw, drawFrom } from "./internal/random.ts"
 import { count, millis } from "./internal/settings.ts"
@@ -348,7 +349,7 @@ class Run {
       }),
       process: (host, effect) => {
         const machine = network.host(host)
-        return Effect.gen({ self: this }, function*() {
+        const life = Effect.gen({ self: this }, function*() {
           while (true) {
             const exit = yield* Effect.exit(machine.run(Effect.scoped(effect)))
             if (Exit.isSuccess(exit)) return
@@ -358,7 +359,9 @@ class Run {
             // on a host that is still down it is interrupted at once
             yield* Effect.sleep(100)
           }
-        }).pipe(Effect.forkScoped, Effect.asVoid)
+        })
+        // how it ended, it has told itself
+        return Effect.asVoid(joinedScoped(`process of ${host}`, life))
       },
       eventually: (what, condition) =>
         Effect.gen({ self: this }, function*() {

@@ -15,6 +15,7 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
+import { spawnIn } from "../internal/scheduling/supervised.ts"
 
 /**
  * The far end of a test socket.
@@ -244,7 +245,10 @@ export const makeServer = (options?: {
             return yield* Effect.gen(function*() {
               while (true) {
                 const socket = yield* Queue.take(current)
-                yield* Effect.forkIn(Effect.ignoreCause(handler(socket)), scope, { startImmediately: true })
+                // what a handler fails with ends it alone
+                yield* spawnIn(scope, "handler", Effect.ignoreCause(handler(socket)), () => {}, {
+                  startImmediately: true
+                })
               }
             }).pipe(Effect.ensuring(Scope.close(scope, Exit.void)))
           })

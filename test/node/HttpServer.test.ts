@@ -8,6 +8,7 @@ import { promisify } from "node:util"
 import { WebSocket } from "ws"
 import { Codec, Connection, Registry, Server } from "../../src/index.ts"
 import { HttpServer } from "../../src/node/index.ts"
+import { withLogs } from "../support/logs.ts"
 import { certificate, client, portOf, tempDir, until } from "./fixtures/kit.ts"
 
 const execFile = promisify(ChildProcess.execFile)
@@ -131,6 +132,41 @@ describe("HttpServer", () => {
         assert.match(yield* refusal("https://127.0.0.1:0"), /^BadTls: .* `cert` and `key`$/)
         assert.match(yield* refusal("http://127.0.0.1:0", { webSocket: "live" }), /^BadOption: .*`webSocket`/)
       }))
+  })
+
+  describe("supervision", () => {
+    it.live("B100 a registration that throws, or a removal that dies, is logged once, and ends its connection at most", () =>
+      withLogs((logged) =>
+        Effect.gen(function*() {
+          const registry = yield* Registry.make<string>()
+          let adds = 0
+          const { url } = yield* start({
+            registry: {
+              ...registry,
+              add: (connection, names) => {
+                if (adds++ === 0) throw new Error("bug")
+                return Effect.andThen(
+                  registry.add(connection, names),
+                  Effect.addFinalizer(() => adds === 2 ? Effect.die(new Error("no")) : Effect.void)
+                )
+              }
+            }
+          })
+          const thrown = yield* client({ url })
+          yield* lives(thrown)
+          const removed = yield* client({ url })
+          removed.conn.write(get("/", "Connection: close"))
+          yield* lives(removed)
+          assert.include(removed.text, "hello")
+          yield* eventually("the removal", Effect.sync(() => logged.length === 2))
+          const works = yield* client({ url })
+          works.conn.write(get("/"))
+          yield* until("an answer", () => works.text.includes("hello"))
+          assert.match(logged[0]!, /^Error a defect in registry \(127\.0\.0\.1:\d+\): bug$/)
+          assert.strictEqual(logged[1], "Error a defect in registry: no")
+          assert.strictEqual(logged.length, 2)
+        })
+      ))
   })
 
   describe("keep-alive", () => {

@@ -17,11 +17,14 @@ const delayOf = (next: readonly [unknown, Duration.Duration]): number =>
 /**
  * Steps through `schedule`. When that ends, fails or dies, `fallback`, which must not end, takes its place from that step on,
  * and one log line says so: what a schedule drives does not stop without a word.
+ *
+ * `mayEnd`: an end is what the schedule says, as `Infinity`, and it is asked again with the next input.
  */
 export const make = <Input, E, R>(
   name: string,
   schedule: Schedule.Schedule<unknown, Input, E, R>,
-  fallback: Schedule.Schedule<unknown, Input>
+  fallback: Schedule.Schedule<unknown, Input>,
+  options?: { readonly mayEnd?: boolean | undefined }
 ): Effect.Effect<Cadence<Input>, never, R> =>
   Effect.gen(function*() {
     const clock = yield* Clock.Clock
@@ -43,8 +46,9 @@ export const make = <Input, E, R>(
           Effect.catchCause((cause) => {
             // the fiber that asks is interrupted: the schedule is as good as before
             if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause) as Effect.Effect<never>
-            hasEnded = true
             const isDone = cause.reasons.every((reason) => reason._tag === "Fail" && Cause.isDone(reason.error))
+            if (isDone && options?.mayEnd === true) return Effect.succeed(Infinity)
+            hasEnded = true
             const told = isDone
               ? Effect.logWarning(`the schedule of ${name} has ended: the default goes on`)
               : Effect.logError(`the schedule of ${name} failed: the default goes on`, cause)

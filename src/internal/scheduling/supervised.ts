@@ -48,6 +48,22 @@ export const spawn = <A, E, R>(
   return fiber
 }
 
+/** `spawn`, which keeps the fiber in `fibers` for as long as it runs: its owner ends all of them when it ends itself. */
+export const spawnAmong = <A, E, R>(
+  fibers: Set<Fiber.Fiber<unknown, unknown>>,
+  context: Context.Context<R>,
+  name: string,
+  effect: Effect.Effect<A, E, R>,
+  ended: Ended<A, E>
+): void => {
+  let running: Fiber.Fiber<A, E> | undefined
+  const fiber = spawn(context, name, effect, (exit) => {
+    if (running !== undefined) fibers.delete(running)
+    ended(exit)
+  })
+  if (fiber.pollUnsafe() === undefined) fibers.add(running = fiber)
+}
+
 interface ForkOptions {
   readonly startImmediately?: boolean | undefined
   readonly uninterruptible?: boolean | undefined
@@ -102,29 +118,43 @@ const joinedBy = <A, R>(
 const restartAfter = "1 second"
 
 /**
- * Forks what has to go on for as long as the scope is open. When it ends, fails, dies or is interrupted by anybody but the
- * scope, it begins again a second later, and one log line says so.
+ * Forks, for synchronous code, what has to go on until it is stopped. When it ends, fails, dies or is interrupted by
+ * another fiber, it begins again a second later, and one log line says so. What this gives back stops it, and returns the
+ * fiber to wait for.
  */
+export const kept = <E, R>(
+  context: Context.Context<R>,
+  name: string,
+  effect: Effect.Effect<unknown, E, R>
+): () => Fiber.Fiber<unknown, E> => {
+  let isStopping = false
+  let fiber: Fiber.Fiber<unknown, E>
+  const ended: Ended<unknown, E> = (exit) => {
+    if (isStopping) return
+    log(context, `${name} ended and is restarted`, exit._tag === "Failure" ? exit.cause : Cause.empty)
+    start(Effect.andThen(Effect.sleep(restartAfter), effect))
+  }
+  const start = (running: Effect.Effect<unknown, E, R>): void => {
+    const started = spawn(context, name, running, ended)
+    // one that ended at once has a successor already
+    if (started.pollUnsafe() === undefined) fiber = started
+  }
+  start(effect)
+  return () => {
+    isStopping = true
+    fiber.interruptUnsafe()
+    return fiber
+  }
+}
+
+/** As `kept`, for as long as the scope of the caller is open. */
 export const restarted = <E, R>(
   name: string,
   effect: Effect.Effect<unknown, E, R>
 ): Effect.Effect<void, never, R | Scope.Scope> =>
   Effect.contextWith((context: Context.Context<R | Scope.Scope>) => {
-    let isStopping = false
-    let fiber: Fiber.Fiber<unknown, E>
-    const ended: Ended<unknown, E> = (exit) => {
-      if (isStopping) return
-      log(context, `${name} ended and is restarted`, exit._tag === "Failure" ? exit.cause : Cause.empty)
-      start(Effect.andThen(Effect.sleep(restartAfter), effect))
-    }
-    const start = (running: Effect.Effect<unknown, E, R>): void => {
-      fiber = spawn(context, name, running, ended)
-    }
-    start(effect)
-    return Effect.addFinalizer(() => {
-      isStopping = true
-      return Fiber.interrupt(fiber)
-    })
+    const stop = kept(context, name, effect)
+    return Effect.addFinalizer(() => Effect.suspend(() => Fiber.await(stop())))
   })
 
 /** What the owner of children is told. */

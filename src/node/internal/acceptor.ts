@@ -12,6 +12,7 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import { spawn } from "../../internal/scheduling/supervised.ts"
 import { type Attachable, Direct, type Directly, TypeId } from "../../internal/transport.ts"
 import * as Address from "./address.ts"
 import { readerOf, Stream, writerOf } from "./duplex.ts"
@@ -320,18 +321,19 @@ export const make = (settings: Settings) => {
       const track = Fiber.runIn(scope)
       const inFiber: Consumer["take"] = (arrival, opened) => {
         let failed = false
-        const fiber = (Effect.isEffect(opened.socket) ? opened.socket : Effect.succeed(opened.socket)).pipe(
+        const life = (Effect.isEffect(opened.socket) ? opened.socket : Effect.succeed(opened.socket)).pipe(
           Effect.flatMap(handler),
           Effect.onError(() =>
             Effect.sync(() => {
               failed = true
             })
           ),
-          Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" }),
-          Effect.runForkWith(opened.provide(context))
+          Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" })
         )
-        fiber.addObserver((exit) => handled(arrival, failed || Exit.isFailure(exit)))
-        track(fiber)
+        // whatever its exit is, a connection that it left behind is destroyed
+        track(spawn(opened.provide(context), "handler of a listener", life, (exit) => {
+          handled(arrival, failed || Exit.isFailure(exit))
+        }))
       }
       const direct = (handler as Directly)[Direct]
       const take: Consumer["take"] = direct === undefined ? inFiber : (arrival, opened) => {

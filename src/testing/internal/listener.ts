@@ -7,6 +7,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
+import { spawn } from "../../internal/scheduling/supervised.ts"
 import { type Connection, type Core, type Gate, gateKey } from "./core.ts"
 import { openError, systemError } from "./failures.ts"
 import type { Machine } from "./machine.ts"
@@ -130,13 +131,12 @@ class Listener implements Gate {
       }
       const take = (connection: Connection): void => {
         const { server } = connection
-        const fiber = handler(this.socketOf(connection)).pipe(
-          // a handler that failed before anybody read leaves nobody to close the connection
+        const handled = handler(this.socketOf(connection)).pipe(
+          // a handler that failed before it read leaves no other that closes the connection
           Effect.onError(() => Effect.sync(() => server.abandon())),
-          Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" }),
-          Effect.runForkWith(context)
+          Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" })
         )
-        track(fiber)
+        track(spawn(context, "handler", handled, () => {}))
       }
       return yield* Effect.callback<never, SocketServer.SocketServerError>((resume) => {
         consumer = {

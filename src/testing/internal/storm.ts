@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { joinedScoped } from "../../internal/scheduling/supervised.ts"
 import type { Latency, Network } from "../TestNetwork.ts"
 import { systemError } from "./failures.ts"
 import type { Draw } from "./random.ts"
@@ -206,7 +207,8 @@ export const storm = (
       if (kind === "stall" && lasting === 0) continue
       told({ at: clock.currentTimeMillisUnsafe(), kind, where: `${host.name} ${other}`, lasting })
       const fault = begin(kind, network, draw, host.name, other, lasting)
-      yield* Effect.forkScoped(Effect.scoped(Effect.andThen(fault, Effect.sleep(lasting))), { startImmediately: true })
+      const lives = Effect.ignoreCause(Effect.scoped(Effect.andThen(fault, Effect.sleep(lasting))), { log: "Error" })
+      yield* joinedScoped("fault", lives, { startImmediately: true })
     }
   }))
 

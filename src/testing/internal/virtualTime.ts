@@ -15,6 +15,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
 import { type Due, Heap } from "../../internal/scheduling/heap.ts"
+import { spawn } from "../../internal/scheduling/supervised.ts"
 import { Alarm, type Alarmed } from "../../internal/scheduling/timers.ts"
 
 interface Sleep extends Due {
@@ -128,7 +129,10 @@ export class VirtualTime {
     const outer = this.isRunning
     this.isRunning = true
     try {
-      return Effect.runForkWith(context)(Effect.andThen(Effect.yieldNow, effect), { scheduler: this.scheduler })
+      // its exit is for the caller to look at
+      return spawn(context, "simulated", Effect.andThen(Effect.yieldNow, effect), () => {}, {
+        scheduler: this.scheduler
+      })
     } finally {
       this.isRunning = outer
     }

@@ -98,7 +98,7 @@ scenario("F24 an accept error is followed by a pause", {
   broken: {
     "it is tried again at once": {
       file: "src/Server.ts",
-      find: "Effect.sleep(backoff)",
+      find: "Effect.sleep(delay)",
       replace: "Effect.yieldNow",
       caughtBy: "when accepting failed"
     }

@@ -74,10 +74,10 @@ scenario("F13 a reconnect that is quicker than the recovery at either end", {
     },
     "others may send before the handshake is done": {
       file: "src/Client.ts",
-      find: "yield* greet(connection)",
+      find: "yield* greet(connection, options?.onConnect, handshake)",
       replace: `current = connection
         publish({ _tag: "Connected", connection })
-        yield* greet(connection)`,
+        yield* greet(connection, options?.onConnect, handshake)`,
       caughtBy: "what comes first on every connection"
     }
   }

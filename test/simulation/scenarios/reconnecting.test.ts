@@ -83,8 +83,8 @@ scenario("F7 a late close of the old socket starts no second reconnect", {
   broken: {
     "every close of a socket starts a reconnect of its own": {
       file: "src/Client.ts",
-      find: "yield* Effect.forkScoped(hangUp(connection))",
-      replace: `yield* Effect.forkScoped(hangUp(connection))
+      find: "yield* restarted(\"the leaving of a client\", hangUp(connection, policy.drain, leave(connection)))",
+      replace: `yield* restarted("the leaving of a client", hangUp(connection, policy.drain, leave(connection)))
         yield* Effect.forkIn(Effect.catch(connection.closed, () => session(dial)), scope)`,
       caughtBy: "the dials"
     }

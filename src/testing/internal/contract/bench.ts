@@ -10,7 +10,7 @@ import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
 import { concat, toBytes } from "./bytes.ts"
 import type { Transport } from "./model.ts"
-import { Broken, broken, describeExit, expectBytes, settle, succeeds, within } from "./steps.ts"
+import { beginScoped, Broken, broken, describeExit, expectBytes, settle, succeeds, within } from "./steps.ts"
 
 /** One end of a live connection. */
 export interface End {
@@ -126,7 +126,7 @@ export const run = (
         new Broken({ expected: "the accept loop to run on", seen: describeExit(Exit.failCause(cause)) })
       )
     ),
-    Effect.forkScoped({ startImmediately: true })
+    beginScoped
   )
 
 /** One more connection: the dialling end and the accepted one. */

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as References from "effect/References"
 import type * as Scope from "effect/Scope"
+import { spawn } from "../../../internal/scheduling/supervised.ts"
 import type { Check, Need, Transport } from "./model.ts"
 import { ContractViolation } from "./model.ts"
 import { type Broken, broken, deadlineOf, describeExit } from "./steps.ts"
@@ -55,9 +56,9 @@ export const check = (name: string, body: Body, needs: ReadonlyArray<Need> = [])
       yield* Effect.scoped(body(transport))
       yield* released(transport, before)
     })
-    // detached, so that a release that hangs does not take the check with it
+    // no child, so that a release that hangs does not take the check with it; its exit is awaited, within a limit
     const bounded = Effect.gen(function*() {
-      const fiber = yield* Effect.forkDetach(whole, { startImmediately: true })
+      const fiber = spawn(yield* Effect.context<never>(), "check", whole, () => {})
       const exit = yield* Fiber.await(fiber).pipe(
         Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.undefined }),
         Effect.onInterrupt(() => Fiber.interrupt(fiber))

@@ -6,7 +6,18 @@ import { arrives, connect, type End, isEnd, open, pair, receiveRest, send, start
 import { pattern, toBytes } from "./bytes.ts"
 import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
-import { broken, describeError, expect, expectBytes, fails, quiet, settle, staysSuspended, within } from "./steps.ts"
+import {
+  begin,
+  broken,
+  describeError,
+  expect,
+  expectBytes,
+  fails,
+  quiet,
+  settle,
+  staysSuspended,
+  within
+} from "./steps.ts"
 
 /** Everything up to the end has to be this, and the end an orderly one. */
 const endsAfter = (transport: Transport, end: End, wanted: Uint8Array, what: string) =>
@@ -43,7 +54,7 @@ const halfClose: Body = (transport) =>
 const halfCloseWakes: Body = (transport) =>
   Effect.gen(function*() {
     const [client, server] = yield* pair(transport)
-    const pull = yield* Effect.forkChild(Effect.flip(server.pull), { startImmediately: true })
+    const pull = yield* begin(Effect.flip(server.pull))
     yield* staysSuspended(transport, "a pull from a silent peer", pull)
     yield* client.finish
     const error = yield* within(transport, "a suspended pull to fail at the peer's half-close", Fiber.await(pull))
@@ -57,7 +68,7 @@ const noHalfClose: Body = (transport) =>
     yield* send(transport, client, toBytes("question"))
     yield* within(transport, "a writer to be released", client.finish)
     yield* arrives(transport, server, toBytes("question"), "what was written before the writer was released")
-    const pull = yield* Effect.forkChild(server.pull, { startImmediately: true })
+    const pull = yield* begin(server.pull)
     yield* staysSuspended(transport, "a pull, where there is no half-close,", pull)
     yield* Fiber.interrupt(pull)
     yield* send(transport, server, toBytes("answer"))
@@ -70,7 +81,7 @@ const scopeFailsPull: Body = (transport) =>
     for (const which of [0, 1] as const) {
       const ends = yield* connect(transport, bench)
       const expected = "closing the reader's scope to fail a suspended pull"
-      const pull = yield* Effect.forkChild(fails(transport, expected, ends[which].pull), { startImmediately: true })
+      const pull = yield* begin(fails(transport, expected, ends[which].pull))
       yield* staysSuspended(transport, "a pull from a silent peer", pull)
       yield* within(transport, "the reader to be released", ends[which].closeReader)
       yield* within(transport, expected, Fiber.join(pull))
@@ -84,9 +95,7 @@ const peerSeesClose: Body = (transport) =>
     for (const which of [0, 1] as const) {
       const ends = yield* connect(transport, bench)
       const [closing, other] = [ends[which], ends[1 - which]!]
-      const pull = yield* Effect.forkChild(endsAfter(transport, other, new Uint8Array(0), "a peer's close"), {
-        startImmediately: true
-      })
+      const pull = yield* begin(endsAfter(transport, other, new Uint8Array(0), "a peer's close"))
       yield* staysSuspended(transport, "a pull from a silent peer", pull)
       yield* within(transport, "a connection to be released", closing.close)
       yield* Fiber.join(pull)
@@ -141,7 +150,7 @@ const bothClose: Body = (transport) =>
     for (let i = 0; i < 5; i++) {
       const [client, server] = yield* connect(transport, bench)
       const pulls = yield* Effect.forEach([client, server], (end) =>
-        Effect.forkChild(fails(transport, "a pull to fail when both ends close", end.pull), { startImmediately: true }))
+        begin(fails(transport, "a pull to fail when both ends close", end.pull)))
       yield* Effect.all([
         within(transport, "a connection to be released", client.close),
         within(transport, "a connection to be released", server.close)
@@ -152,13 +161,12 @@ const bothClose: Body = (transport) =>
 
 /** Does something until it fails. */
 const loop = (effect: Effect.Effect<unknown, Socket.SocketError>, what: string) =>
-  Effect.forkChild(
+  begin(
     Effect.flip(Effect.forever(effect)).pipe(
       Effect.flatMap((error) =>
         Socket.isSocketError(error) ? Effect.void : broken(`${what} to fail with a SocketError`, String(error))
       )
-    ),
-    { startImmediately: true }
+    )
   )
 
 const closeInTraffic: Body = (transport) =>
@@ -210,7 +218,7 @@ const closeEvent: Body = (transport) =>
       const ends = yield* connect(transport, bench)
       const [closing, other] = [ends[which], ends[1 - which]!]
       const pulls = yield* Effect.forEach([closing, other], (end) =>
-        Effect.forkChild(fails(transport, "a pull to fail after a close event", end.pull), { startImmediately: true }))
+        begin(fails(transport, "a pull to fail after a close event", end.pull)))
       yield* settle(transport, "a close event to be taken", closing.writer.write(new Socket.CloseEvent()))
       yield* Effect.forEach(pulls, Fiber.join)
     }
@@ -222,7 +230,7 @@ const abort: Body = (transport) =>
     yield* send(transport, client, toBytes("hello"))
     yield* arrives(transport, server, toBytes("hello"), "a greeting")
     const expected = "a broken connection to be told from an orderly end"
-    const pull = yield* Effect.forkChild(fails(transport, expected, client.pull), { startImmediately: true })
+    const pull = yield* begin(fails(transport, expected, client.pull))
     yield* staysSuspended(transport, "a pull from a silent peer", pull)
     yield* transport.abort!(server.socket)
     const error = yield* Fiber.join(pull)

@@ -7,6 +7,7 @@ import { arrives, connect, open, receive, send, start } from "./bench.ts"
 import { pattern, toBytes } from "./bytes.ts"
 import { type Body, check } from "./check.ts"
 import {
+  begin,
   broken,
   describeError,
   expect,
@@ -50,8 +51,8 @@ const writesWait: Body = (transport) =>
     const dialled = yield* bench.dial
     const scope = yield* Effect.scope
     const early = yield* Scope.provide(dialled.writer, yield* Scope.fork(scope))
-    const given = yield* Effect.forkChild(early.write(toBytes("given up")), { startImmediately: true })
-    const kept = yield* Effect.forkChild(early.writeAll([toBytes("ke"), toBytes("pt")]), { startImmediately: true })
+    const given = yield* begin(early.write(toBytes("given up")))
+    const kept = yield* begin(early.writeAll([toBytes("ke"), toBytes("pt")]))
     yield* staysSuspended(transport, "a write before the dial", kept)
     yield* within(transport, "a write before the dial to be interruptible", Fiber.interrupt(given))
     const [, accepted] = yield* Effect.all([
@@ -60,7 +61,7 @@ const writesWait: Body = (transport) =>
     ], { concurrency: 2 })
     yield* succeeds(transport, "a write made before the dial to go on after it", Fiber.join(kept))
     const answering = yield* Scope.provide(accepted.writer, yield* Scope.fork(scope))
-    const answer = yield* Effect.forkChild(answering.write(toBytes("answer")), { startImmediately: true })
+    const answer = yield* begin(answering.write(toBytes("answer")))
     yield* staysSuspended(transport, "a write before the accepted reader is acquired", answer)
     const server = yield* open(transport, accepted, "the accepted end")
     yield* succeeds(transport, "a write made before the reader was acquired to go on after it", Fiber.join(answer))
@@ -74,7 +75,7 @@ const interruptedDial: Body = (transport) =>
     for (let i = 0; i < 24; i++) {
       const socket = yield* bench.dial
       const scope = yield* Scope.make()
-      const dial = yield* Effect.forkChild(Scope.provide(socket.reader, scope), { startImmediately: true })
+      const dial = yield* begin(Scope.provide(socket.reader, scope))
       // both kinds of moments: between two steps of a fiber, and while something real is under way
       if (i % 2 === 0) { for (let turn = 0; turn < i; turn += 2) yield* Effect.yieldNow }
       else yield* Effect.sleep((i - 1) / 2)
@@ -124,7 +125,7 @@ const writerOutlives: Body = (transport) =>
     ], { concurrency: 2 })
     yield* within(transport, "a reader to be released", Scope.close(first, Exit.void))
     yield* before.close
-    const between = yield* Effect.forkChild(writer.write(toBytes("later")), { startImmediately: true })
+    const between = yield* begin(writer.write(toBytes("later")))
     yield* staysSuspended(transport, "a write between two connections", between)
     const [, server] = yield* Effect.all([
       succeeds(transport, "the reader to be acquired again", socket.reader),

@@ -6,7 +6,7 @@ import { arrives, type End, pair, receive, receiveRest, send } from "./bench.ts"
 import { difference, pattern } from "./bytes.ts"
 import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
-import { broken, describeExit, expectBytes, quiet, settle, succeeds, within } from "./steps.ts"
+import { beginScoped, broken, describeExit, expectBytes, quiet, settle, succeeds, within } from "./steps.ts"
 
 const chunkSize = 64 * 1024
 
@@ -24,7 +24,7 @@ const fill = (transport: Transport, end: End) =>
     const capacity = transport.capacity ?? 64 * 1024 * 1024
     let taken = 0
     let full = false
-    const fiber: Fiber.Fiber<never, Socket.SocketError> = yield* Effect.forkScoped(
+    const fiber: Fiber.Fiber<never, Socket.SocketError> = yield* beginScoped(
       Effect.gen(function*() {
         while (true) {
           yield* end.writer.writeAll([pattern(taken, chunkSize)])
@@ -32,8 +32,7 @@ const fill = (transport: Transport, end: End) =>
           // once it was full, a peer may take as much as it likes
           if (!full && taken * chunkSize > capacity) return yield* Effect.never
         }
-      }),
-      { startImmediately: true }
+      })
     )
     const settled = Effect.gen(function*() {
       let before = -1
@@ -114,7 +113,7 @@ const ownClose: Body = (transport) =>
     const stuck = yield* fill(transport, client)
     const expected = "a suspended write to end when its own connection is closed"
     // only the reader: the writer is in use
-    const closing = yield* Effect.forkScoped(client.closeReader, { startImmediately: true })
+    const closing = yield* beginScoped(client.closeReader)
     // a writer waits for the next connection once this one is over, and that is no hang: one write has to settle
     yield* Effect.raceFirst(
       comesToItsEnd(transport, stuck, expected),

@@ -7,7 +7,7 @@ import { arrives, connect, type End, listen, open, run, send, start } from "./be
 import { toBytes } from "./bytes.ts"
 import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
-import { type Broken, expect, within } from "./steps.ts"
+import { beginScoped, type Broken, expect, within } from "./steps.ts"
 
 const greets = (transport: Transport, client: End, server: End) =>
   Effect.gen(function*() {
@@ -19,10 +19,9 @@ const early: Body = (transport) =>
   Effect.gen(function*() {
     const { dial, server } = yield* listen(transport)
     const socket = yield* dial
-    const opening = yield* Effect.forkScoped(
+    const opening = yield* beginScoped(
       Effect.tap(open(transport, socket, "a dial before the server runs"), (client) =>
-        send(transport, client, toBytes("hello"))),
-      { startImmediately: true }
+        send(transport, client, toBytes("hello")))
     )
     yield* Effect.sleep(20)
     const accepted = yield* Queue.unbounded<Socket.Socket, Broken>()
@@ -46,10 +45,10 @@ const stopAndGo: Body = (transport) =>
           })
         )
       )
-    const first = yield* Effect.forkScoped(server.run(handler), { startImmediately: true })
+    const first = yield* beginScoped(server.run(handler))
     for (let i = 0; i < 3; i++) {
       const socket = yield* dial
-      yield* Effect.forkScoped(Effect.exit(socket.reader), { startImmediately: true })
+      yield* beginScoped(Effect.exit(socket.reader))
       yield* within(transport, "a handler to run", Queue.take(arrived))
     }
     yield* within(transport, "the accept loop to be interruptible", Fiber.interrupt(first))
@@ -82,7 +81,7 @@ const failingHandlers: Body = (transport) =>
       if (count === 3) return Effect.scoped(Effect.andThen(Effect.ignore(socket.reader), Effect.fail("late")))
       return Effect.andThen(Queue.offer(accepted, socket), Effect.never)
     }
-    const loop = yield* Effect.forkScoped(server.run(handler), { startImmediately: true })
+    const loop = yield* beginScoped(server.run(handler))
     for (let i = 0; i < 3; i++) {
       const socket = yield* dial
       // it may be refused, or open and end: either way it is over

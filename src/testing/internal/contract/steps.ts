@@ -5,7 +5,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
+import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import { difference } from "./bytes.ts"
 import type { Transport } from "./model.ts"
 
@@ -39,6 +41,16 @@ export const within = <A, E, R>(
     orElse: () => broken(expected, `nothing within ${Duration.format(deadline)}`)
   })
 }
+
+/** Begins a step beside the check, which looks at its exit later. */
+export const begin = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
+  Supervised.joined("step", effect, { startImmediately: true })
+
+/** As `begin`, until the end of the check's scope. */
+export const beginScoped = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<Fiber.Fiber<A, E>, never, R | Scope.Scope> =>
+  Supervised.joinedScoped("step", effect, { startImmediately: true })
 
 /** Lets time pass in which nothing should happen. */
 export const quiet = (transport: Transport): Effect.Effect<void> => Effect.sleep(transport.quiet ?? "50 millis")

@@ -6,7 +6,7 @@ import { arrives, connect, type End, open, pair, receive, receiveRest, send, sta
 import { concat, pattern, toBytes } from "./bytes.ts"
 import { type Body, check } from "./check.ts"
 import type { Transport } from "./model.ts"
-import { broken, describeExit, expectBytes, staysSuspended, succeeds, within } from "./steps.ts"
+import { begin, broken, describeExit, expectBytes, staysSuspended, succeeds, within } from "./steps.ts"
 
 const singleBytes: Body = (transport) =>
   Effect.gen(function*() {
@@ -142,7 +142,7 @@ const interruptedPull: Body = (transport) =>
   Effect.gen(function*() {
     const [client, server] = yield* pair(transport)
     const size = 64 * 1024
-    const waiting = yield* Effect.forkChild(server.pull, { startImmediately: true })
+    const waiting = yield* begin(server.pull)
     yield* staysSuspended(transport, "a pull from a silent peer", waiting)
     yield* within(transport, "a pull to be interruptible", Fiber.interrupt(waiting))
     const write = Effect.gen(function*() {
@@ -154,7 +154,7 @@ const interruptedPull: Body = (transport) =>
     const read = Effect.gen(function*() {
       let seen = 0
       for (let round = 0; seen < size; round++) {
-        const pull = yield* Effect.forkChild(server.pull, { startImmediately: true })
+        const pull = yield* begin(server.pull)
         for (let turn = 0; turn < round % 4; turn++) yield* Effect.yieldNow
         // most rounds give up a pull that has nothing yet; every eighth waits, so that it goes on
         if (round % 8 !== 7) yield* within(transport, "a pull to be interruptible", Fiber.interrupt(pull))
