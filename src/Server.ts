@@ -387,8 +387,8 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
 
     /** A connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
     const converse = (guest: Guest<In, Out>, connection: Connection.Connection<In, Out>, registration: Scope.Scope) => {
-      // from here on the guest's fiber and its connection are both known
       guest.connection = connection
+      if (guest.fiber !== undefined) connection[TypeId].handledBy(guest.fiber)
       guest.by = "handshake"
       claim(guest)
       // accepted while stopping: it ends before its handshake

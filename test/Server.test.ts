@@ -1853,6 +1853,23 @@ describe("supervision", () => {
       })
     ))
 
+  it.effect("the handler is listed beside the fibers of its connection, and ends with it", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry.make<string>()
+      const { connect } = yield* start({ registry, handle: () => Effect.never })
+      const peer = yield* connect
+      const [entry] = yield* registry.entries
+      const names = Effect.map(
+        Connection.fibers(entry!.connection),
+        (all) => all.map(({ name, state }) => [name, state])
+      )
+      assert.deepStrictEqual((yield* names).at(-1), ["handler", "working"])
+      yield* peer.reset
+      yield* gone(peer)
+      assert.deepStrictEqual((yield* names).at(-1), ["handler", "ended"])
+      assert.strictEqual((yield* names).length, 6)
+    }))
+
   it.effect("B103 a wrapped connection: its handler ends with it, and it is registered, drained and refused as the one inside", () =>
     Effect.gen(function*() {
       const registry = yield* Registry.make<string>()

@@ -180,19 +180,22 @@ export const due = (c: Watched, at: number, late: number, isSure: boolean): Verd
   return { _tag: "Wait", millis: Math.min(next, watchAgain(c, isBusy)) }
 }
 
+/** How many bytes the peer's side has taken, while it has some to take. */
+const takenOf = (c: Watched): number | undefined => {
+  const unsent = unsentOf(c)
+  if (!c.facts.isWriting && unsent === 0) return undefined
+  return c.transport.unsent === undefined ? 0 : c.outbox.written - unsent
+}
+
 /** Sees whether the peer takes our bytes; true while it has some to take. */
 const watchWrite = (c: Watched, at: number): boolean => {
-  const { facts, outbox, transport } = c
-  const unsent = unsentOf(c)
-  if (!facts.isWriting && unsent === 0) {
-    facts.stalledSince = undefined
-    return false
-  }
-  const taken = transport.unsent === undefined ? 0 : outbox.written - unsent
+  const { facts } = c
+  const taken = takenOf(c)
   // any change: what frames cost on the wire is not known here, and may make it fall
-  if (facts.stalledSince === undefined || taken !== facts.taken) facts.stalledSince = at
-  facts.taken = taken
-  return true
+  if (taken === undefined) facts.stalledSince = undefined
+  else if (facts.stalledSince === undefined || taken !== facts.taken) facts.stalledSince = at
+  if (taken !== undefined) facts.taken = taken
+  return taken !== undefined
 }
 
 /** When to look again at what begins without a deadline that is known beforehand. */
@@ -220,9 +223,11 @@ const watchAgain = ({ facts, terms: { limits }, transport }: Watched, isBusy: bo
  */
 export const overdue = (c: Watched, at: number): number => {
   let most = 0
+  // since the last look at the writes
+  const isMoving = takenOf(c) !== c.facts.taken
   for (const rule of rules) {
     const since = rule.since(c)
-    if (since === undefined) continue
+    if (since === undefined || (rule.name === "write" && isMoving)) continue
     const limit = rule.limit(c)
     most = Math.max(most, at - since - 1.5 * limit - 1_000)
   }

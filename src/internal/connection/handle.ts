@@ -11,7 +11,7 @@ import { withWatcher } from "./conversation.ts"
 import { overdue } from "./deadlines.ts"
 import { askHeartbeat } from "./heartbeat.ts"
 import { type FiberReport, type Internals, type State, TypeId } from "./internals.ts"
-import { askAndDrain, close } from "./lifecycle.ts"
+import { askAndDrain, close, guarded } from "./lifecycle.ts"
 import { type Snapshot, termsOf, type Wire } from "./options.ts"
 import * as Outbox from "./outbox.ts"
 import { reportsOf } from "./reports.ts"
@@ -188,7 +188,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
   }
 
   get overdue(): number {
-    return overdue(this.c, this.c.timers.now())
+    return guarded(this.c, "transport", () => overdue(this.c, this.c.timers.now())) ?? 0
   }
 
   offerNow(frame: Frame): boolean {
