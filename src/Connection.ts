@@ -276,13 +276,16 @@ interface Prepared<In, Out> {
 
 /** Starts the conversation over a transport that is open. A throw is that of the heartbeat's `reader`. */
 const converse = <In, Out>(
-  { context, ...prepared }: Prepared<In, Out>,
+  { context, decoder, messages, shared, transport }: Prepared<In, Out>,
   opener: Opener,
   writer: Socket.Writer,
   pull: Socket.Reader["pull"]
 ): Conversation<In, Out> => {
   const c = new Conversation({
-    ...prepared,
+    shared,
+    transport,
+    messages,
+    decoder,
     id: takeId(),
     acts,
     context,

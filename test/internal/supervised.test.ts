@@ -29,11 +29,13 @@ describe("supervised", () => {
       spawn("dies", Effect.die("no"))
       spawn("later", Effect.andThen(Effect.yieldNow, Effect.fail("no")))
       const killed = spawn("killed", Effect.never)
-      assert.strictEqual(Supervised.nameOf(killed), "killed")
+      assert.strictEqual(Supervised.census().get("killed"), 1)
+      assert.isUndefined(Supervised.census().get("at once"))
       assert.deepStrictEqual(told, ["at once Success", "dies Failure"])
       yield* Fiber.interrupt(killed)
       yield* settle
       assert.deepStrictEqual(told, ["at once Success", "dies Failure", "killed Failure", "later Failure"])
+      assert.isUndefined(Supervised.census().get("killed"))
     }))
 
   it.effect("children: the first exit is told with its place, and all are interrupted and awaited", () =>
@@ -46,13 +48,13 @@ describe("supervised", () => {
         Effect.never,
         () => Effect.andThen(Effect.yieldNow, Effect.sync(() => order.push("slow")))
       )
-      yield* children.fork(Effect.never)
-      yield* children.fork(slow)
-      yield* children.fork(Effect.andThen(Effect.yieldNow, Effect.fail("no")))
+      yield* children.fork([Effect.never, slow, Effect.andThen(Effect.yieldNow, Effect.fail("no"))])
+      assert.deepStrictEqual(["a", "b", "c"].map((name) => Supervised.census().get(name)), [1, 1, 1])
       yield* settle
       assert.deepStrictEqual(order, ["2 false"])
       yield* children.stop
       assert.deepStrictEqual(order, ["2 false", "0 true", "slow", "1 true"])
+      assert.isUndefined(Supervised.census().get("a"))
     }))
 
   for (

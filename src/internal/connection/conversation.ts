@@ -32,22 +32,14 @@ type Failure = ConnectionError.ConnectionError
 
 /** Starts the conversation: its own fiber runs up to where it waits for the end. */
 export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): void => {
-  const conversation = Effect.flatMap(forkFour(c, pull), () => {
+  const four = c.children.fork([reader(c, pull), writer(c), heartbeat(c), deadlines(c)])
+  const conversation = Effect.flatMap(four, () => {
     c.wakeUp.release()
     return untilTheEnd(c)
   })
   // interruptible while it waits, and nowhere else
   c.fiber = Supervised.spawn(c.context, "connection", conversation, (exit) => ended(c, exit), { uninterruptible: true })
   if (c.direct) guarded(c, "transport", () => c.transport.onRead?.((chunk) => take(c, chunk)))
-}
-
-const forkFour = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): Effect.Effect<void> => {
-  const { children } = c
-  return children.fork(reader(c, pull)).pipe(
-    Effect.andThen(children.fork(writer(c))),
-    Effect.andThen(children.fork(heartbeat(c))),
-    Effect.andThen(children.fork(deadlines(c)))
-  )
 }
 
 /** Waits, and ends it: woken with what comes then, as a fiber has nothing on its stack while it waits. */

@@ -140,32 +140,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
   }
 
   get snapshot(): Effect.Effect<Snapshot> {
-    return Effect.sync(() => {
-      const { c } = this
-      const { facts, inbox, lifecycle, outbox } = c
-      const at = lifecycle._tag === "Ended" ? lifecycle.at : c.timers.now()
-      return {
-        id: c.id,
-        state: states[lifecycle._tag],
-        local: c.transport.local,
-        remote: c.transport.remote,
-        openedAt: c.openedAt,
-        age: at - c.opened,
-        quietFor: at - facts.heardAt,
-        bytesIn: c.bytesIn,
-        bytesOut: outbox.written,
-        messagesIn: c.messagesIn,
-        messagesOut: outbox.accepted,
-        inbox: { messages: inbox.messages, bytes: inbox.bytes },
-        outbox: { messages: outbox.messages, bytes: outbox.bytes },
-        dropped: outbox.dropped,
-        skipped: c.skipped,
-        lost: c.lost,
-        paused: lifecycle._tag === "Open" && facts.readingSince === undefined,
-        rtt: c.pings.rtt,
-        reason: reasonOf(lifecycle)?.reason
-      }
-    })
+    return Effect.sync(() => this.look())
   }
 
   // ---- what the library needs ---------------------------------------------------------------------------------------
@@ -185,6 +160,33 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
 
   get untouched(): number {
     return this.c.outbox.untouched
+  }
+
+  look(): Snapshot {
+    const { c } = this
+    const { facts, inbox, lifecycle, outbox } = c
+    const at = lifecycle._tag === "Ended" ? lifecycle.at : c.timers.now()
+    return {
+      id: c.id,
+      state: states[lifecycle._tag],
+      local: c.transport.local,
+      remote: c.transport.remote,
+      openedAt: c.openedAt,
+      age: at - c.opened,
+      quietFor: at - facts.heardAt,
+      bytesIn: c.bytesIn,
+      bytesOut: outbox.written,
+      messagesIn: c.messagesIn,
+      messagesOut: outbox.accepted,
+      inbox: { messages: inbox.messages, bytes: inbox.bytes },
+      outbox: { messages: outbox.messages, bytes: outbox.bytes },
+      dropped: outbox.dropped,
+      skipped: c.skipped,
+      lost: c.lost,
+      paused: lifecycle._tag === "Open" && facts.readingSince === undefined,
+      rtt: c.pings.rtt,
+      reason: reasonOf(lifecycle)?.reason
+    }
   }
 
   get overdue(): number {

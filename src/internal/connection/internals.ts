@@ -2,6 +2,7 @@
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { Frame } from "../encoder.ts"
+import type { Snapshot } from "./options.ts"
 
 export const TypeId = "~holdfast/Connection"
 
@@ -57,6 +58,8 @@ export interface Internals {
    * stops its handler with it; one callback costs less than the fibers of a race.
    */
   readonly onGone: (watcher: () => void) => void
+  /** What a snapshot is made of, without an effect: how the connection looks now. */
+  readonly look: () => Snapshot
   /** The fiber of a server that handles it. */
   readonly handledBy: (fiber: Fiber.Fiber<unknown, unknown>) => void
   readonly fibers: ReadonlyArray<FiberReport>

@@ -1,9 +1,7 @@
 /** How a connection comes into the registry, and how it leaves: with its end, or with the scope of its `add`. */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as HashSet from "effect/HashSet"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
@@ -18,12 +16,9 @@ export interface Home<C extends State.Member> {
   readonly ref: Ref.Ref<State.State<C>>
   /** The scope of the registry: its end ends what the registry forks. */
   readonly scope: Scope.Scope
-  readonly context: Context.Context<never>
   readonly duplicates: "takeover" | "reject"
   /** How many ended connections are remembered. */
   readonly keep: number
-  /** Last looks at connections whose snapshot suspends. */
-  readonly looks: Set<Fiber.Fiber<void>>
 }
 
 export const makeHome = <C extends State.Member>(
@@ -35,10 +30,7 @@ export const makeHome = <C extends State.Member>(
     const seed = Number((yield* Clock.monotonicTimeNanos) & 0xffffffffn)
     const ref = yield* Ref.make<State.State<C>>(State.empty(seed))
     const scope = yield* Effect.scope
-    const context = yield* Effect.context<never>()
-    const looks = new Set<Fiber.Fiber<void>>()
-    yield* Effect.addFinalizer(() => Fiber.interruptAll(looks))
-    return { ref, scope, context, duplicates, keep, looks }
+    return { ref, scope, duplicates, keep }
   })
 
 /** Changes the state from synchronous code. */
@@ -53,47 +45,37 @@ const change = <C extends State.Member>(
 // leaving
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Writes an entry that was removed into the history, with its connection as it looks now. */
-export const remember = <C extends State.Member>(home: Home<C>, entry: State.Entry<C>): Effect.Effect<void> => {
-  const { keep, ref } = home
-  if (keep <= 0) return Effect.void
-  const { connection, key, tags } = entry
-  return Effect.flatMap(
-    connection.snapshot,
-    (snapshot) =>
-      Ref.update(ref, (state) => ({ ...state, history: History.append(state.history, { key, tags, snapshot }, keep) }))
-  )
-}
+/** Writes an entry into the history, with its connection as it looks now. */
+export const remember = <C extends State.Member>(
+  { keep }: Home<C>,
+  state: State.State<C>,
+  { connection, key, tags }: State.Entry<C>
+): State.State<C> =>
+  keep <= 0
+    ? state
+    : { ...state, history: History.append(state.history, { key, tags, snapshot: connection[TypeId].look() }, keep) }
+
+const forget = <C extends State.Member>(home: Home<C>, state: State.State<C>, entry: State.Entry<C>) =>
+  remember(home, State.erase(state, entry), entry)
 
 /** Called by the connection in the middle of its end: it must not throw, and it cannot suspend. */
 const onEnded = <C extends State.Member>(home: Home<C>, id: number): void => {
   const entry = State.entryOf(Ref.getUnsafe(home.ref), id)
-  if (entry === undefined) {
-    return change(home, (state) => ({ ...state, watched: HashSet.remove(state.watched, id) }))
-  }
-  change(home, (state) => State.erase(state, entry))
-  if (home.keep <= 0) return
-  const name = `the last look at connection ${id}`
-  let look: Fiber.Fiber<void> | undefined = undefined
-  look = Supervised.spawn(home.context, name, Effect.suspend(() => remember(home, entry)), (exit) => {
-    if (look !== undefined) home.looks.delete(look)
-    if (exit._tag === "Success" || Cause.hasInterruptsOnly(exit.cause)) return
-    Supervised.log(home.context, `${name} failed`, exit.cause)
-  })
-  // a snapshot that suspends is the work of a wrapper
-  if (look.pollUnsafe() === undefined) home.looks.add(look)
+  change(home, (state) =>
+    entry === undefined
+      ? { ...state, watched: HashSet.remove(state.watched, id) }
+      : forget(home, state, entry))
 }
 
 /** The scope of an `add` has closed. Its connection may live on, and end later: then it is no news. */
 const unregister = <C extends State.Member>(home: Home<C>, { connection, registration }: State.Entry<C>) =>
-  Effect.suspend(() => {
+  Effect.sync(() => {
     const entry = State.entryOf(Ref.getUnsafe(home.ref), connection.id)
-    if (entry?.registration !== registration) return Effect.void
-    change(home, (state) => ({
-      ...State.erase(state, entry),
-      watched: HashSet.add(state.watched, connection.id)
-    }))
-    return remember(home, entry)
+    if (entry?.registration !== registration) return
+    change(home, (state) => {
+      const left = forget(home, state, entry)
+      return { ...left, watched: HashSet.add(left.watched, connection.id) }
+    })
   })
 
 // ---------------------------------------------------------------------------------------------------------------------

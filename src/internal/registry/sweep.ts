@@ -86,7 +86,7 @@ const rescue = <C extends State.Member>(home: Home<C>): Effect.Effect<ReadonlySe
     for (const entry of ended) {
       const { id } = entry.connection
       yield* Effect.logError(`connection ${id} has ended and was still registered: the sweep removes it`)
-      yield* Supervised.background(home.scope, `the last look at connection ${id}`, remember(home, entry))
+      yield* Ref.update(home.ref, (state) => remember(home, state, entry))
     }
     for (const entry of overdue) {
       const { id, [TypeId]: internals } = entry.connection

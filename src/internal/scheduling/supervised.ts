@@ -16,14 +16,37 @@ import type * as Scope from "effect/Scope"
 /** Told of an exit, once; at once where the fiber ended before it waited for anything. Must not throw. */
 export type Ended<A, E> = (exit: Exit.Exit<A, E>) => void
 
-const names = new WeakMap<object, string>()
+/** How many fibers of one name run. */
+interface Count {
+  readonly name: string
+  running: number
+}
 
-/** The name that a fiber was forked with. */
-export const nameOf = (fiber: Fiber.Fiber<unknown, unknown>): string | undefined => names.get(fiber)
+const counts = new Map<string, Count>()
 
-const named = <A, E>(name: string, fiber: Fiber.Fiber<A, E>): Fiber.Fiber<A, E> => {
-  // a fiber that is over is never looked up
-  if (fiber.pollUnsafe() === undefined) names.set(fiber, name)
+/** The names of all fibers that run now and were forked here, and how many of each: for diagnosis. */
+export const census = (): ReadonlyMap<string, number> =>
+  new Map(Array.from(counts.values(), ({ name, running }) => [name, running]))
+
+const began = (name: string): Count => {
+  let count = counts.get(name)
+  if (count === undefined) counts.set(name, count = { name, running: 0 })
+  count.running++
+  return count
+}
+
+const over = (count: Count): void => {
+  // a name may be made for one fiber
+  if (--count.running === 0) counts.delete(count.name)
+}
+
+/** Counts a fiber until its exit, of which its owner is told. */
+const watched = <A, E>(name: string, fiber: Fiber.Fiber<A, E>, ended?: Ended<A, E>): Fiber.Fiber<A, E> => {
+  const count = began(name)
+  fiber.addObserver((exit) => {
+    over(count)
+    ended?.(exit)
+  })
   return fiber
 }
 
@@ -42,11 +65,7 @@ export const spawn = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   ended: Ended<A, E>,
   options?: Pick<Effect.RunOptions, "scheduler" | "uninterruptible">
-): Fiber.Fiber<A, E> => {
-  const fiber = named(name, Effect.runForkWith(context)(effect, options))
-  fiber.addObserver(ended)
-  return fiber
-}
+): Fiber.Fiber<A, E> => watched(name, Effect.runForkWith(context)(effect, options), ended)
 
 /** `spawn`, which keeps the fiber in `fibers` for as long as it runs: its owner ends all of them when it ends itself. */
 export const spawnAmong = <A, E, R>(
@@ -77,10 +96,7 @@ export const spawnIn = <A, E, R>(
   ended: Ended<A, E>,
   options: ForkOptions = {}
 ): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
-  Effect.map(Effect.forkIn(effect, scope, options), (fiber) => {
-    fiber.addObserver(ended)
-    return named(name, fiber)
-  })
+  Effect.map(Effect.forkIn(effect, scope, options), (fiber) => watched(name, fiber, ended))
 
 /** Forks a child of the calling fiber, which joins it: an exit that nobody joins is a mistake of the caller. */
 export const joined = <A, E, R>(
@@ -88,7 +104,7 @@ export const joined = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   options: ForkOptions = {}
 ): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
-  Effect.map(Effect.forkChild(effect, options), (fiber) => named(name, fiber))
+  Effect.map(Effect.forkChild(effect, options), (fiber) => watched(name, fiber))
 
 /** As `joined`, for a fiber that lives as long as the scope of the caller. */
 export const joinedScoped = <A, E, R>(
@@ -96,7 +112,7 @@ export const joinedScoped = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   options: ForkOptions = {}
 ): Effect.Effect<Fiber.Fiber<A, E>, never, R | Scope.Scope> =>
-  Effect.map(Effect.forkScoped(effect, options), (fiber) => named(name, fiber))
+  Effect.map(Effect.forkScoped(effect, options), (fiber) => watched(name, fiber))
 
 /** Forks what its caller does not wait for and cannot fail by itself: a failure or a defect is logged. */
 export const background = <A, E, R>(
@@ -112,7 +128,7 @@ const joinedBy = <A, R>(
   scope: Scope.Scope,
   name: string,
   effect: Effect.Effect<A, never, R>
-): Effect.Effect<Fiber.Fiber<A>, never, R> => Effect.map(Effect.forkIn(effect, scope), (fiber) => named(name, fiber))
+): Effect.Effect<Fiber.Fiber<A>, never, R> => Effect.map(Effect.forkIn(effect, scope), (fiber) => watched(name, fiber))
 
 // so long after it ended: one that ends as soon as it begins must not take a core
 const restartAfter = "1 second"
@@ -171,29 +187,36 @@ export class Children<in out E> {
   private forked = 0
   private readonly parent: Parent<E>
   // one bit for each child that has ended
-  private over = 0
+  private ended = 0
 
   constructor(names: ReadonlyArray<string>, parent: Parent<E>) {
     this.names = names
     this.parent = parent
-    // room for as many as there will be: an array that grows takes it for seventeen
-    this.fibers = Array.from({ length: names.length })
+    // a copy has room for as many as there will be: an array that grows takes it for seventeen
+    this.fibers = names.slice() as ReadonlyArray<unknown> as Array<never>
   }
 
   // one observer for all of them: the exit of a fiber is known before its observers are called
   private readonly told = (exit: Exit.Exit<never, E>): void => {
-    let index = 0
-    while ((this.over & (1 << index)) !== 0 || this.fibers[index]?.pollUnsafe() === undefined) index++
-    this.over |= 1 << index
-    this.parent.childEnded(index, exit)
+    for (let i = 0; i < this.forked; i++) {
+      if ((this.ended & (1 << i)) !== 0 || this.fibers[i]!.pollUnsafe() === undefined) continue
+      this.ended |= 1 << i
+      over(counts.get(this.names[i]!)!)
+      return this.parent.childEnded(i, exit)
+    }
   }
 
-  /** Forks the next child of the calling fiber, up to where it first waits. */
-  fork<R>(effect: Effect.Effect<never, E, R>): Effect.Effect<void, never, R> {
-    return Effect.map(Effect.forkChild(effect, { startImmediately: true }), (fiber) => {
-      this.fibers[this.forked++] = fiber
-      fiber.addObserver(this.told)
-    })
+  /** Forks them as children of the calling fiber, each up to where it first waits. */
+  fork<R>(effects: ReadonlyArray<Effect.Effect<never, E, R>>): Effect.Effect<void, never, R> {
+    const effect = effects[this.forked]
+    return effect === undefined
+      ? Effect.void
+      : Effect.flatMap(Effect.forkChild(effect, { startImmediately: true }), (fiber) => {
+        began(this.names[this.forked]!)
+        this.fibers[this.forked++] = fiber
+        fiber.addObserver(this.told)
+        return this.fork(effects)
+      })
   }
 
   /** Interrupts all of them, once all are forked, and waits until the last one has ended. */

@@ -249,7 +249,7 @@ export class HttpConnection implements Internals {
   // what others see
   // -------------------------------------------------------------------------------------------------------------------
 
-  private readonly snapshot = (): Snapshot => {
+  readonly look = (): Snapshot => {
     const at = this.endedAt ?? performance.now()
     const { conn } = this
     const active = this.response === undefined ? 0 : 1
@@ -302,7 +302,7 @@ export class HttpConnection implements Internals {
       patch: () =>
         Effect.fail(new InvalidPolicy({ detail: "the limits of an HTTP connection are those of its server" })),
       policy: Effect.succeed(this.settings.policy),
-      snapshot: Effect.sync(this.snapshot),
+      snapshot: Effect.sync(this.look),
       wire,
       offerFrame: () => Effect.succeed(false),
       [TypeId]: this
