@@ -9,14 +9,12 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
-import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
@@ -30,8 +28,7 @@ import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./inte
 import { ShortCuts } from "./internal/connection/shortCuts.ts"
 import { Conversation, type Opener } from "./internal/connection/state.ts"
 import type { Frame } from "./internal/encoder.ts"
-import { timersOf } from "./internal/scheduling/timers.ts"
-import { turnsOf } from "./internal/scheduling/turns.ts"
+import { sharedOf } from "./internal/scheduling/timers.ts"
 import { type Attachable, attachable, type Transport, transportOf } from "./internal/transport.ts"
 import * as Policy from "./Policy.ts"
 
@@ -281,6 +278,7 @@ const converse = <In, Out>(
   writer: Socket.Writer,
   pull: Socket.Reader["pull"]
 ): Conversation<In, Out> => {
+  const { clock, timers, turns } = sharedOf(context)
   const c = new Conversation({
     shared,
     transport,
@@ -291,9 +289,9 @@ const converse = <In, Out>(
     context,
     writer,
     opener,
-    clock: Context.get(context, Clock.Clock),
-    turns: turnsOf(Context.get(context, Scheduler.Scheduler)),
-    timers: timersOf(context),
+    clock,
+    turns,
+    timers,
     ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
     direct: Context.get(context, ShortCuts)
   })

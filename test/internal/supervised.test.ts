@@ -52,7 +52,7 @@ describe("supervised", () => {
       assert.deepStrictEqual(["a", "b", "c"].map((name) => Supervised.census().get(name)), [1, 1, 1])
       yield* settle
       assert.deepStrictEqual(order, ["2 false"])
-      yield* children.stop
+      yield* children.stop()
       assert.deepStrictEqual(order, ["2 false", "0 true", "slow", "1 true"])
       assert.isUndefined(Supervised.census().get("a"))
     }))

@@ -21,7 +21,7 @@ import { failed } from "../closeEvent.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { deadlines } from "./deadlines.ts"
 import { askHeartbeat, heartbeat } from "./heartbeat.ts"
-import { close, defect, end, guarded, startLeaving } from "./lifecycle.ts"
+import { close, defect, end, startLeaving } from "./lifecycle.ts"
 import { discard } from "./outbox.ts"
 import { acceptTaken, look, reader } from "./reader.ts"
 import { take, turnEnded } from "./shortCuts.ts"
@@ -39,7 +39,12 @@ export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pu
   })
   // interruptible while it waits, and nowhere else
   c.fiber = Supervised.spawn(c.context, "connection", conversation, (exit) => ended(c, exit), { uninterruptible: true })
-  if (c.direct) guarded(c, "transport", () => c.transport.onRead?.((chunk) => take(c, chunk)))
+  if (!c.direct || c.transport.onRead === undefined) return
+  try {
+    c.transport.onRead((chunk) => take(c, chunk))
+  } catch (thrown) {
+    end(c, ConnectionError.make(defect(c, "transport", Cause.die(thrown))))
+  }
 }
 
 /** Waits, and ends it: woken with what comes then, as a fiber has nothing on its stack while it waits. */
@@ -75,11 +80,17 @@ const finish = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
   end(c, ConnectionError.closedByUs)
   acceptTaken(c)
   c.wakeUp.stop()
-  return Effect.flatMap(c.children.stop, () => {
-    const isMidFrame = c.outbox.rest !== undefined
-    const error = settle(c)
-    return Effect.flatMap(isMidFrame ? Effect.void : sayLastWords(c, error), () => release(c))
-  })
+  const stopped = c.children.stop()
+  // nearly always all of them end at once
+  return stopped === Effect.void ? part(c) : Effect.flatMap(stopped, () => part(c))
+}
+
+/** All children have ended. */
+const part = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
+  const isMidFrame = c.outbox.rest !== undefined
+  const error = settle(c)
+  const words = isMidFrame ? Effect.void : sayLastWords(c, error)
+  return words === Effect.void ? release(c) : Effect.flatMap(words, () => release(c))
 }
 
 /** The one place that settles the end. */
@@ -107,11 +118,13 @@ const sayLastWords = <In, Out>(c: Conversation<In, Out>, { reason }: Failure): E
 
 const release = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
   const { opener } = c
-  const released = "detach" in opener ? Effect.sync(() => opener.detach()) : Scope.close(opener, Exit.void)
-  return Effect.flatMap(Effect.exit(released), (exit) => {
-    if (Exit.isFailure(exit) && Cause.hasDies(exit.cause)) defect(c, "transport", exit.cause)
-    return Effect.void
-  })
+  return Effect.catchCause(
+    "detach" in opener ? Effect.sync(() => opener.detach()) : Scope.close(opener, Exit.void),
+    (cause) => {
+      if (Cause.hasDies(cause)) defect(c, "transport", cause)
+      return Effect.void
+    }
+  )
 }
 
 /** Tells what waits for the end. */

@@ -29,8 +29,6 @@ const steadyStep = Effect.runSync(Schedule.toStep(steady)) as (
   beat: Beat
 ) => Effect.Effect<[unknown, Duration.Duration]>
 
-const millisOf = ([, delay]: [unknown, Duration.Duration]): number => Duration.toMillis(delay)
-
 /** What the schedule of pings is told. */
 const beatOf = <In, Out>({ facts, pings, terms: { limits, policy }, timers }: Conversation<In, Out>): Beat => ({
   every: limits.pingEvery,
@@ -43,19 +41,22 @@ const beatOf = <In, Out>({ facts, pings, terms: { limits, policy }, timers }: Co
 
 /** Asks the schedule for the interval that begins now. */
 const interval = <In, Out>(c: Conversation<In, Out>, beat: Beat): Effect.Effect<number> => {
-  const { cadence, clock, facts, wakeUp } = c
-  const next = beat.every === Infinity
-    // off, whatever the schedule says
-    ? Effect.succeed(Infinity)
-    : cadence === undefined
-    ? Effect.map(steadyStep(clock.currentTimeMillisUnsafe(), beat), millisOf)
-    : cadence(beat)
-  return Effect.map(next, (delay) => {
-    // the first one is shorter, by the jitter
-    facts.pingEvery = beat.count === 0 ? beat.every : delay
-    wakeUp.first.slack = facts.pingEvery / pingSlack
-    return delay
-  })
+  const { cadence, clock } = c
+  // off, whatever the schedule says
+  if (beat.every === Infinity) return Effect.sync(() => planned(c, beat, Infinity))
+  return cadence === undefined
+    ? Effect.map(
+      steadyStep(clock.currentTimeMillisUnsafe(), beat),
+      ([, delay]) => planned(c, beat, Duration.toMillis(delay))
+    )
+    : Effect.map(cadence(beat), (delay) => planned(c, beat, delay))
+}
+
+const planned = <In, Out>({ facts, wakeUp }: Conversation<In, Out>, beat: Beat, delay: number): number => {
+  // the first one is shorter, by the jitter
+  facts.pingEvery = beat.count === 0 ? beat.every : delay
+  wakeUp.first.slack = facts.pingEvery / pingSlack
+  return delay
 }
 
 const sleepUntil = <In, Out>(c: Conversation<In, Out>, at: number): Effect.Effect<never, Failure> => {

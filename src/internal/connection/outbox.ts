@@ -18,6 +18,7 @@ import {
 import { type Frame, type Framed, sizeOf } from "../encoder.ts"
 import { FrameBuffer } from "../frameBuffer.ts"
 import { Signal } from "../scheduling/signal.ts"
+import { runNow } from "../scheduling/supervised.ts"
 import type { Task, Turns } from "../scheduling/turns.ts"
 import type { Terms } from "./options.ts"
 
@@ -52,7 +53,7 @@ interface Owner {
 
 // made in a fiber of its own, a queue keeps no dispatcher of the fiber that sends alive: it has that of all connections
 const makeQueue = (turns: Turns): Queue.Queue<Element, Failure> =>
-  Object.assign(Effect.runSync(Queue.unbounded<Element, Failure>()), { dispatcher: turns.dispatcher })
+  Object.assign(runNow(Queue.unbounded<Element, Failure>()), { dispatcher: turns.dispatcher })
 
 // the smallest and largest buffer that the small frames of a turn are written into
 export const smallestBuffer = 256

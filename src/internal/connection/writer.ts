@@ -205,13 +205,12 @@ const takeNext = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failu
 const noop = (): void => {}
 
 /** A transport that is released drops what it holds: first the peer takes it, for as long as the drain lasts. */
-const finish = <In, Out>(c: Conversation<In, Out>, reason: Failure): Effect.Effect<never, Failure> =>
-  unsentOf(c) > 0
-    ? Effect.flatMap(c.clock.sleep(takenPoll), () => finish(c, reason))
-    : Effect.matchEffect(lastWords(c, reason.reason), {
-      onFailure: socketFailed,
-      onSuccess: () => Effect.fail(reason)
-    })
+const finish = <In, Out>(c: Conversation<In, Out>, reason: Failure): Effect.Effect<never, Failure> => {
+  if (unsentOf(c) > 0) return Effect.flatMap(c.clock.sleep(takenPoll), () => finish(c, reason))
+  const words = lastWords(c, reason.reason)
+  const ended = Effect.fail(reason)
+  return words === Effect.void ? ended : Effect.matchEffect(words, { onFailure: socketFailed, onSuccess: () => ended })
+}
 
 /** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. Said once. */
 export const lastWords = <In, Out>(

@@ -8,7 +8,7 @@ import * as Logger from "effect/Logger"
 import * as Scheduler from "effect/Scheduler"
 import { type Due, Heap } from "./heap.ts"
 import { log, spawn } from "./supervised.ts"
-import { perform, type Task, turnsOf } from "./turns.ts"
+import { perform, type Task, type Turns, turnsOf } from "./turns.ts"
 
 /** A clock that can do something at a time without a fiber that sleeps. What it gives back calls it off. */
 export const Alarm = "~holdfast/Alarm"
@@ -234,27 +234,45 @@ export class Timers {
   }
 }
 
-const all = new WeakMap<Clock.Clock, WeakMap<Scheduler.Scheduler, Timers>>()
+/** Milliseconds of the monotonic clock. */
+export const monotonic = (clock: Clock.Clock) => (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
 
-const make = (clock: Clock.Clock, scheduler: Scheduler.Scheduler, context: Context.Context<never>): Timers => {
-  const turns = turnsOf(scheduler)
+const make = (clock: Clock.Clock, turns: Turns, context: Context.Context<never>): Timers => {
   // of the first context only what is needed: these timers may outlive it
-  const kept = Context.make(Scheduler.Scheduler, scheduler).pipe(
+  const kept = Context.make(Scheduler.Scheduler, Context.get(context, Scheduler.Scheduler)).pipe(
     Context.add(Logger.CurrentLoggers, Context.get(context, Logger.CurrentLoggers))
   )
   return new Timers(clock, kept, monotonic(clock), (task) => turns.scheduleTask(task))
 }
 
-/** Milliseconds of the monotonic clock. */
-export const monotonic = (clock: Clock.Clock) => (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+/** What all connections of one clock and one scheduler share. */
+export interface Shared {
+  readonly clock: Clock.Clock
+  readonly scheduler: Scheduler.Scheduler
+  readonly turns: Turns
+  readonly timers: Timers
+}
 
-/** The timers of the clock and the scheduler of a context. */
-export const timersOf = (context: Context.Context<never>): Timers => {
+const all = new WeakMap<Clock.Clock, WeakMap<Scheduler.Scheduler, Shared>>()
+
+// nearly always the same
+let last: Shared | undefined
+
+/** The turns and the timers of the clock and the scheduler of a context. */
+export const sharedOf = (context: Context.Context<never>): Shared => {
   const clock = Context.get(context, Clock.Clock)
   const scheduler = Context.get(context, Scheduler.Scheduler)
+  if (last?.clock === clock && last.scheduler === scheduler) return last
   let ofClock = all.get(clock)
   if (ofClock === undefined) all.set(clock, ofClock = new WeakMap())
-  let timers = ofClock.get(scheduler)
-  if (timers === undefined) ofClock.set(scheduler, timers = make(clock, scheduler, context))
-  return timers
+  let shared = ofClock.get(scheduler)
+  if (shared === undefined) {
+    const turns = turnsOf(scheduler)
+    shared = { clock, scheduler, turns, timers: make(clock, turns, context) }
+    ofClock.set(scheduler, shared)
+  }
+  return last = shared
 }
+
+/** The timers of the clock and the scheduler of a context. */
+export const timersOf = (context: Context.Context<never>): Timers => sharedOf(context).timers
