@@ -19,12 +19,12 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { failed } from "../closeEvent.ts"
 import * as Supervised from "../scheduling/supervised.ts"
-import { deadlines } from "./deadlines.ts"
-import { askHeartbeat, heartbeat } from "./heartbeat.ts"
+import { deadlines, look } from "./deadlines.ts"
+import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
 import { close, defect, end, startLeaving } from "./lifecycle.ts"
 import { discard } from "./outbox.ts"
-import { acceptTaken, look, reader } from "./reader.ts"
-import { take, turnEnded } from "./shortCuts.ts"
+import { acceptTaken, look as lookAtTaken, reader } from "./reader.ts"
+import { isSettled, take, turnEnded } from "./shortCuts.ts"
 import { type Acts, type Conversation, fiberNames, reasonOf } from "./state.ts"
 import { lastWords, writer } from "./writer.ts"
 
@@ -194,11 +194,14 @@ export const releaseWith = <In, Out>(
 
 /** What the parts of a connection call for. */
 export const acts: Acts = {
-  look,
+  look: lookAtTaken,
   turnEnded,
   end,
   stop,
   childEnded,
   died: (c, name, thrown) => end(c, ConnectionError.make(defect(c, name, Cause.die(thrown)))),
-  pingNow: (c) => askHeartbeat(c, "ping")
+  pingNow: (c) => askHeartbeat(c, "ping"),
+  beat,
+  lookAgain: (c) => look(c, false),
+  isSettled
 }

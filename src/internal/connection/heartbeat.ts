@@ -60,9 +60,9 @@ const planned = <In, Out>({ facts, wakeUp }: Conversation<In, Out>, beat: Beat, 
 }
 
 const sleepUntil = <In, Out>(c: Conversation<In, Out>, at: number): Effect.Effect<never, Failure> => {
-  const { first } = c.wakeUp
-  first.at = at
-  return first.sleep(c.wakeUp, () => beat(c))
+  const { wakeUp } = c
+  wakeUp.first.at = at
+  return wakeUp.sleep(wakeUp.first)
 }
 
 /** The interval counts from the last ping, or from the beginning. */
@@ -79,7 +79,8 @@ const ping = <In, Out>(c: Conversation<In, Out>, at: number): Failure | undefine
   return undefined
 }
 
-const beat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
+/** A ping is due, or asked for. */
+export const beat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
   const { asked, facts, pings, timers } = c
   const at = timers.now()
   const planned = c.wakeUp.first.at
@@ -110,10 +111,10 @@ const beat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> 
 
 /** Wakes a heartbeat that sleeps before its time: for a ping now, or another plan. */
 export const askHeartbeat = <In, Out>(c: Conversation<In, Out>, asked: "ping" | "plan"): void => {
-  const sleeper = c.wakeUp.first
-  if (!sleeper.isSleeping) return
+  const { wakeUp } = c
+  if (!wakeUp.first.isSleeping) return
   c.asked = asked
-  sleeper.wake()
+  wakeUp.wake(wakeUp.first)
 }
 
 /**

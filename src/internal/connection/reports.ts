@@ -37,7 +37,7 @@ const report = (
 export const reportsOf = <In, Out>(c: Conversation<In, Out>): ReadonlyArray<FiberReport> => {
   const { children, fiber, handler, work } = c
   const worked = [work.reader, work.writer, work.heartbeat, work.deadlines]
-  const direct = [work.readerDirect, work.writerDirect, 0, 0]
+  const direct = [work.readerDirect, work.writerDirect, 0, work.deadlinesDirect]
   const reports = [report("connection", fiber!, "waiting", 0, 0)]
   fiberNames.forEach((name, i) => {
     reports.push(report(name, children.fibers[i]!, doing(c, name), worked[i]!, direct[i]!))

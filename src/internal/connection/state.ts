@@ -16,7 +16,7 @@ import type { Cadence } from "../scheduling/cadence.ts"
 import { Children, type Parent } from "../scheduling/supervised.ts"
 import type { Timer, Timers } from "../scheduling/timers.ts"
 import type { Task, Turns } from "../scheduling/turns.ts"
-import { WakeUp } from "../scheduling/wakeUp.ts"
+import { type Sleeper, WakeUp } from "../scheduling/wakeUp.ts"
 import type { Attachable, Transport } from "../transport.ts"
 import { Inbox } from "./inbox.ts"
 import type { Shared, Terms, Way } from "./options.ts"
@@ -40,6 +40,18 @@ export type Lifecycle =
   | { readonly _tag: "Draining"; readonly reason: Failure; readonly by: number; readonly untilTold: boolean }
   | { readonly _tag: "Closing"; readonly reason: Failure; readonly by: number; readonly flushes: boolean }
   | { readonly _tag: "Ended"; readonly reason: Failure; readonly at: number }
+
+/**
+ * What the deadlines call for: end the connection, ask it to leave or drain it because of its age, look once more after
+ * pending input was processed, send a probe, or wait.
+ */
+export type Verdict =
+  | { readonly _tag: "End"; readonly error: Failure }
+  | { readonly _tag: "Leave" }
+  | { readonly _tag: "Drain"; readonly reason: ConnectionError.Reason }
+  | { readonly _tag: "Confirm" }
+  | { readonly _tag: "Probe" }
+  | { readonly _tag: "Wait"; readonly millis: number }
 
 export const open: Lifecycle = { _tag: "Open" }
 
@@ -110,6 +122,7 @@ export interface Work {
   writerDirect: number
   heartbeat: number
   deadlines: number
+  deadlinesDirect: number
 }
 
 /** The four children of a connection's own fiber, in the order in which they are forked. */
@@ -128,6 +141,11 @@ export interface Acts {
   /** A short cut of this fiber threw. */
   readonly died: <In, Out>(c: Conversation<In, Out>, name: FiberName, defect: unknown) => void
   readonly pingNow: <In, Out>(c: Conversation<In, Out>) => void
+  /** What the heartbeat and the deadlines go on with when they have slept. */
+  readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
+  readonly lookAgain: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
+  /** Looks at the deadlines without their fiber; true when nothing came of it. */
+  readonly isSettled: <In, Out>(c: Conversation<In, Out>) => boolean
   readonly childEnded: <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>) => void
 }
 
@@ -181,7 +199,15 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   readonly inbox: Inbox<In>
   readonly outbox: Outbox
   readonly wakeUp: WakeUp
-  readonly work: Work = { reader: 0, readerDirect: 0, writer: 0, writerDirect: 0, heartbeat: 0, deadlines: 0 }
+  readonly work: Work = {
+    reader: 0,
+    readerDirect: 0,
+    writer: 0,
+    writerDirect: 0,
+    heartbeat: 0,
+    deadlines: 0,
+    deadlinesDirect: 0
+  }
   readonly whenClosed = Deferred.makeUnsafe<never, Failure>()
   // made when a fiber waits for it
   whenLeaving: Deferred.Deferred<void> | undefined
@@ -235,6 +261,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   // ---- pinging ------------------------------------------------------------------------------------------------------
 
+  /** What a look at the deadlines without their fiber found, for the fiber to do. */
+  verdict: Verdict | undefined
   /** What its heartbeat is woken for before its time: a ping now, or another plan. */
   asked: "ping" | "plan" | undefined
   /** Its own schedule of pings; without one the policy's interval. */
@@ -301,6 +329,14 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   tooSlow(error: Failure): void {
     this.acts.end(this, error)
+  }
+
+  next(sleeper: Sleeper): Effect.Effect<never, Failure> {
+    return sleeper === this.wakeUp.first ? this.acts.beat(this) : this.acts.lookAgain(this)
+  }
+
+  isSettled(): boolean {
+    return this.acts.isSettled(this)
   }
 
   jumped(at: number): void {

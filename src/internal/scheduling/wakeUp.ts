@@ -11,8 +11,8 @@ export class Sleeper {
   at: number
   /** By how many milliseconds it may be early, in a crowd. */
   slack = 0
-  private resume: Resume | undefined
-  private next: (() => Effect.Effect<never, never>) | undefined
+  /** Set while the fiber sleeps. */
+  resume: Resume | undefined
 
   constructor(at: number) {
     this.at = at
@@ -21,28 +21,13 @@ export class Sleeper {
   get isSleeping(): boolean {
     return this.resume !== undefined
   }
-
-  /** Runs the fiber that sleeps, up to where it waits again. */
-  wake(): void {
-    const { next, resume } = this
-    this.resume = undefined
-    if (resume !== undefined) resume(Effect.suspend(next!))
-  }
-
-  /**
-   * Sleeps, and goes on with `next`. Resumed with what comes next, a fiber has nothing on its stack while it sleeps, which
-   * is a quarter of a kilobyte less than a `flatMap`.
-   */
-  sleep<E>(wakeUp: WakeUp, next: () => Effect.Effect<never, E>): Effect.Effect<never, E> {
-    return Effect.callback((resume) => {
-      this.resume = resume as Resume
-      this.next = next as () => Effect.Effect<never>
-      wakeUp.arm()
-    })
-  }
 }
 
 interface Owner {
+  /** What a fiber goes on with when it has slept. */
+  readonly next: (sleeper: Sleeper) => Effect.Effect<never, unknown>
+  /** Does what the second fiber is to wake up for, where that is possible without it: then it sleeps on. */
+  readonly isSettled: () => boolean
   /** The wall clock has jumped. */
   readonly jumped: (at: number) => void
   /** Nothing will wake the fibers up any more. */
@@ -88,6 +73,24 @@ export class WakeUp implements Task {
     this.timer?.cancel()
   }
 
+  /**
+   * Sleeps, and goes on with what the owner says. Resumed with what comes next, a fiber has nothing on its stack while it
+   * sleeps, which is a quarter of a kilobyte less than a `flatMap`.
+   */
+  sleep<E>(sleeper: Sleeper): Effect.Effect<never, E> {
+    return Effect.callback((resume) => {
+      sleeper.resume = resume as Resume
+      this.arm()
+    })
+  }
+
+  /** Runs a fiber that sleeps, up to where it waits again. */
+  wake(sleeper: Sleeper): void {
+    const { resume } = sleeper
+    sleeper.resume = undefined
+    resume?.(Effect.suspend(() => this.owner.next(sleeper) as Effect.Effect<never>))
+  }
+
   /** The second fiber wakes up by then, if it sleeps for longer. */
   secondBy(at: number): void {
     if (this.second.at <= at) return
@@ -111,9 +114,10 @@ export class WakeUp implements Task {
     const now = this.timers.now()
     const wakesFirst = now >= first.at || timer?.at === first.at
     this.isHeld = true
-    if (wakesFirst) first.wake()
+    if (wakesFirst) this.wake(first)
     // it moves what the second fiber looks at behind its own next time
-    if (now >= second.at || (wakesFirst && second.at < first.at)) second.wake()
+    const wakesSecond = second.isSleeping && (now >= second.at || (wakesFirst && second.at < first.at))
+    if (wakesSecond && !this.owner.isSettled()) this.wake(second)
     this.isHeld = false
     this.arm()
   }

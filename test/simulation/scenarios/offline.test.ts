@@ -68,7 +68,9 @@ scenario("F13 a reconnect that is quicker than the recovery at either end", {
     "a connection that has ended keeps its key": {
       file: "src/internal/registry/membership.ts",
       find: "connection,\n      key: names.key",
-      replace: `connection: Object.create(connection, { [TypeId]: { value: { state: "open", onEnded: () => {} } } }),
+      replace: `connection: Object.create(connection, {
+        [TypeId]: { value: { state: "open", onEnded: () => {}, look: () => connection[TypeId].look() } }
+      }),
       key: names.key`,
       caughtBy: "the states of the client"
     },
