@@ -24,7 +24,7 @@ import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
 import { close, defect, end, startLeaving } from "./lifecycle.ts"
 import { discard } from "./outbox.ts"
 import { acceptTaken, look as lookAtTaken, reader } from "./reader.ts"
-import { isSettled, take, turnEnded } from "./shortCuts.ts"
+import { take, turnEnded } from "./shortCuts.ts"
 import { type Acts, type Conversation, fiberNames, reasonOf } from "./state.ts"
 import { lastWords, writer } from "./writer.ts"
 
@@ -202,6 +202,5 @@ export const acts: Acts = {
   died: (c, name, thrown) => end(c, ConnectionError.make(defect(c, name, Cause.die(thrown)))),
   pingNow: (c) => askHeartbeat(c, "ping"),
   beat,
-  lookAgain: (c) => look(c, false),
-  isSettled
+  lookAgain: (c) => look(c, false)
 }

@@ -9,7 +9,7 @@ import type { Turns } from "../scheduling/turns.ts"
 import { askAndDrain, leave } from "./lifecycle.ts"
 import type { Terms } from "./options.ts"
 import type { Pings } from "./pings.ts"
-import { type Conversation, type Facts, type Lifecycle, reasonOf, type Verdict } from "./state.ts"
+import { type Conversation, type Facts, type Lifecycle, reasonOf } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -30,6 +30,18 @@ export const unsentOf = ({ transport }: Pick<Watched, "transport">): number => t
 // ---------------------------------------------------------------------------------------------------------------------
 // the rules
 // ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * What the deadlines call for: end the connection, ask it to leave or drain it because of its age, look once more after
+ * pending input was processed, send a probe, or wait.
+ */
+export type Verdict =
+  | { readonly _tag: "End"; readonly error: Failure }
+  | { readonly _tag: "Leave" }
+  | { readonly _tag: "Drain"; readonly reason: ConnectionError.Reason }
+  | { readonly _tag: "Confirm" }
+  | { readonly _tag: "Probe" }
+  | { readonly _tag: "Wait"; readonly millis: number }
 
 interface Rule {
   readonly name: string
@@ -281,23 +293,14 @@ const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
 export const deadlines = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
   Effect.suspend(() => look(c, false))
 
-/** What has to be done now. */
-export const judge = <In, Out>(c: Conversation<In, Out>, at: number, isSure: boolean): Verdict => {
-  const { timers, wakeUp: { second } } = c
-  // a stall of ours that began before is seen by the wake-up that it delayed
-  return due(c, at, second.at === -Infinity ? 0 : Math.max(at - second.at, timers.late), isSure)
-}
-
 export const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.Effect<never, Failure> => {
   const { timers, turns, wakeUp } = c
-  const { second } = wakeUp
-  let found = c.verdict
-  c.verdict = undefined
-  c.work.deadlines++
+  c.looks++
   for (let isSure = isConfirmed;; isSure = false) {
     const at = timers.now()
-    const verdict = found ?? judge(c, at, isSure)
-    found = undefined
+    // a stall of ours that began before is seen by the wake-up that it delayed
+    const late = wakeUp.secondAt === -Infinity ? 0 : Math.max(at - wakeUp.secondAt, timers.late)
+    const verdict = due(c, at, late, isSure)
     switch (verdict._tag) {
       case "End": {
         const ending = Effect.fail(verdict.error)
@@ -311,15 +314,14 @@ export const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): E
         askAndDrain(c, verdict.reason)
         continue
       case "Probe":
-        second.at = at
+        wakeUp.secondAt = at
         c.acts.pingNow(c)
         continue
       case "Confirm":
         // a timer runs before the input that is waiting: let the event loop deliver that first
         return Effect.flatMap(afterTurns(turns, 3), () => look(c, true))
       case "Wait":
-        second.at = at + verdict.millis
-        return wakeUp.sleep(second)
+        return wakeUp.sleepSecond(at + verdict.millis)
     }
   }
 }

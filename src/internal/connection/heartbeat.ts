@@ -1,6 +1,7 @@
 /** Heartbeat: follow the schedule of pings; ping, unless traffic both ways has said as much. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as ConnectionError from "../../ConnectionError.ts"
@@ -29,45 +30,46 @@ const steadyStep = Effect.runSync(Schedule.toStep(steady)) as (
   beat: Beat
 ) => Effect.Effect<[unknown, Duration.Duration]>
 
-/** What the schedule of pings is told. */
-const beatOf = <In, Out>({ facts, pings, terms: { limits, policy }, timers }: Conversation<In, Out>): Beat => ({
-  every: limits.pingEvery,
-  jitter: policy.pingJitter,
-  count: pings.sent,
-  unanswered: pings.missed,
-  rtt: pings.rtt?.smoothed,
-  quietFor: timers.now() - facts.heardAt
-})
+/** What the schedule of pings is told, and asked for: the interval after so many pings. */
+const beatOf = <In, Out>(c: Conversation<In, Out>, count: number): Beat => {
+  const { facts, pings, terms: { limits, policy }, timers } = c
+  return {
+    every: limits.pingEvery,
+    jitter: policy.pingJitter,
+    count,
+    unanswered: pings.missed,
+    rtt: pings.rtt?.smoothed,
+    quietFor: timers.now() - facts.heardAt
+  }
+}
 
-/** Asks the schedule for the interval that begins now. */
-const interval = <In, Out>(c: Conversation<In, Out>, beat: Beat): Effect.Effect<number> => {
+type GoOn = (delay: number) => Effect.Effect<never, Failure>
+
+/** Asks the schedule for the interval that begins now, and goes on with it: at once, where the answer is there at once. */
+const ask = <In, Out>(c: Conversation<In, Out>, beat: Beat, goOn: GoOn): Effect.Effect<never, Failure> => {
   const { cadence, clock } = c
   // off, whatever the schedule says
-  if (beat.every === Infinity) return Effect.sync(() => planned(c, beat, Infinity))
-  return cadence === undefined
-    ? Effect.map(
-      steadyStep(clock.currentTimeMillisUnsafe(), beat),
-      ([, delay]) => planned(c, beat, Duration.toMillis(delay))
-    )
-    : Effect.map(cadence(beat), (delay) => planned(c, beat, delay))
+  if (beat.every === Infinity) return goOn(planned(c, beat, Infinity))
+  if (cadence !== undefined) return Effect.flatMap(cadence(beat), (delay) => goOn(planned(c, beat, delay)))
+  const step: Effect.Effect<readonly [unknown, Duration.Duration]> = steadyStep(clock.currentTimeMillisUnsafe(), beat)
+  const go = (next: readonly [unknown, Duration.Duration]) => goOn(planned(c, beat, Duration.toMillis(next[1])))
+  const known = Exit.isExit(step) && Exit.isSuccess(step) ? step.value : undefined
+  return known === undefined ? Effect.flatMap(step, go) : go(known as readonly [unknown, Duration.Duration])
 }
 
 const planned = <In, Out>({ facts, wakeUp }: Conversation<In, Out>, beat: Beat, delay: number): number => {
   // the first one is shorter, by the jitter
   facts.pingEvery = beat.count === 0 ? beat.every : delay
-  wakeUp.first.slack = facts.pingEvery / pingSlack
+  wakeUp.slack = facts.pingEvery / pingSlack
   return delay
 }
 
-const sleepUntil = <In, Out>(c: Conversation<In, Out>, at: number): Effect.Effect<never, Failure> => {
-  const { wakeUp } = c
-  wakeUp.first.at = at
-  return wakeUp.sleep(wakeUp.first)
-}
+const sleepUntil = <In, Out>({ wakeUp }: Conversation<In, Out>, at: number): Effect.Effect<never, Failure> =>
+  wakeUp.sleepFirst(at)
 
 /** The interval counts from the last ping, or from the beginning. */
 const plan = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
-  Effect.flatMap(interval(c, beatOf(c)), (delay) => sleepUntil(c, Math.max(c.timers.now(), c.pings.lastAt + delay)))
+  ask(c, beatOf(c, c.pings.sent), (delay) => sleepUntil(c, Math.max(c.timers.now(), c.pings.lastAt + delay)))
 
 /** Sends a ping, if the connection is open; fails when it cannot be encoded. */
 const ping = <In, Out>(c: Conversation<In, Out>, at: number): Failure | undefined => {
@@ -83,10 +85,10 @@ const ping = <In, Out>(c: Conversation<In, Out>, at: number): Failure | undefine
 export const beat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
   const { asked, facts, pings, timers } = c
   const at = timers.now()
-  const planned = c.wakeUp.first.at
+  const planned = c.wakeUp.firstAt
   c.asked = undefined
   if (asked === "plan") return plan(c)
-  c.work.heartbeat++
+  c.beats++
   if (asked === "ping") {
     const failure = ping(c, at)
     return failure === undefined ? sleepUntil(c, planned) : Effect.fail(failure)
@@ -99,22 +101,18 @@ export const beat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Fa
     return sleepUntil(c, quietSince + facts.pingEvery)
   }
   pingedLate(facts, Math.max(0, at - planned), at)
-  const told = beatOf(c)
+  const next = beatOf(c, pings.sent + 1)
   const failure = ping(c, at)
   if (failure !== undefined) return Effect.fail(failure)
   // the cadence is the interval, whatever the round trip takes; after a stall it starts over
-  return Effect.flatMap(
-    interval(c, { ...told, count: told.count + 1 }),
-    (delay) => sleepUntil(c, planned + delay > at ? planned + delay : at + delay)
-  )
+  return ask(c, next, (delay) => sleepUntil(c, planned + delay > at ? planned + delay : at + delay))
 }
 
 /** Wakes a heartbeat that sleeps before its time: for a ping now, or another plan. */
 export const askHeartbeat = <In, Out>(c: Conversation<In, Out>, asked: "ping" | "plan"): void => {
-  const { wakeUp } = c
-  if (!wakeUp.first.isSleeping) return
+  if (!c.wakeUp.isFirstSleeping) return
   c.asked = asked
-  wakeUp.wake(wakeUp.first)
+  c.wakeUp.wakeFirst()
 }
 
 /**

@@ -152,7 +152,7 @@ export const look = <In, Out>(c: Conversation<In, Out>): void => {
     hear(c)
     return
   }
-  c.work.readerDirect++
+  c.directReads++
   acceptTaken(c)
   const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
   if (failure !== undefined) end(c, failure)
@@ -174,7 +174,7 @@ export const reader = <In, Out>(
   const reading: Effect.Effect<never, Failure> = Effect.matchEffect(pulling, {
     onSuccess: (chunks) => {
       c.isPulling = false
-      c.work.reader++
+      c.reads++
       look(c)
       const at = hear(c)
       if (c.lifecycle._tag !== "Open") return reading

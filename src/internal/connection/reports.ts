@@ -6,7 +6,7 @@ import { type Conversation, type FiberName, fiberNames } from "./state.ts"
 type Doing = FiberReport["state"]
 
 const doing = <In, Out>(c: Conversation<In, Out>, name: FiberName): Doing => {
-  const { facts, lifecycle, wakeUp: { first, second } } = c
+  const { facts, lifecycle, wakeUp } = c
   switch (name) {
     case "reader":
       if (c.isPulling) return "waiting"
@@ -14,11 +14,11 @@ const doing = <In, Out>(c: Conversation<In, Out>, name: FiberName): Doing => {
     case "writer":
       return c.standBy === undefined ? "working" : "waiting"
     case "heartbeat":
-      if (c.shared.heartbeat === undefined || first.at === Infinity) return "parked"
-      return first.isSleeping ? "waiting" : "working"
+      if (c.shared.heartbeat === undefined || wakeUp.firstAt === Infinity) return "parked"
+      return wakeUp.isFirstSleeping ? "waiting" : "working"
     case "deadlines":
-      if (!second.isSleeping) return "working"
-      return second.at === Infinity ? "parked" : "waiting"
+      if (!wakeUp.isSecondSleeping) return "working"
+      return wakeUp.secondAt === Infinity ? "parked" : "waiting"
   }
 }
 
@@ -35,9 +35,9 @@ const report = (
 
 /** Its own fiber, the four under it, and the handler of a server, if there is one. */
 export const reportsOf = <In, Out>(c: Conversation<In, Out>): ReadonlyArray<FiberReport> => {
-  const { children, fiber, handler, work } = c
-  const worked = [work.reader, work.writer, work.heartbeat, work.deadlines]
-  const direct = [work.readerDirect, work.writerDirect, 0, work.deadlinesDirect]
+  const { children, fiber, handler } = c
+  const worked = [c.reads, c.writes, c.beats, c.looks]
+  const direct = [c.directReads, c.directWrites, 0, 0]
   const reports = [report("connection", fiber!, "waiting", 0, 0)]
   fiberNames.forEach((name, i) => {
     reports.push(report(name, children.fibers[i]!, doing(c, name), worked[i]!, direct[i]!))

@@ -10,7 +10,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Queue from "effect/Queue"
 import type { Frame } from "../encoder.ts"
-import { judge, unsentOf } from "./deadlines.ts"
+import { unsentOf } from "./deadlines.ts"
 import { wake } from "./outbox.ts"
 import { hear, look } from "./reader.ts"
 import type { Conversation } from "./state.ts"
@@ -90,27 +90,10 @@ const writeAtOnce = <In, Out>(c: Conversation<In, Out>): NonEmptyReadonlyArray<F
     if (batch === undefined) return undefined
     const at = timers.now()
     if (!transport.writeNow!(batch)) return batch
-    c.work.writerDirect++
+    c.directWrites++
     // what the kernel has taken as well needs no watching
     if (unsentOf(c) > 0) began(c, at)
     wrote(c, at)
   }
   return undefined
-}
-
-/**
- * Looks at the deadlines in the event that would wake their fiber; true when nothing comes of it, and the fiber sleeps on.
- * Nearly every look of an idle connection is one of these: it rides on a ping.
- */
-export const isSettled = <In, Out>(c: Conversation<In, Out>): boolean => {
-  if (!c.direct) return false
-  const at = c.timers.now()
-  const verdict = judge(c, at, false)
-  if (verdict._tag !== "Wait") {
-    c.verdict = verdict
-    return false
-  }
-  c.work.deadlinesDirect++
-  c.wakeUp.second.at = at + verdict.millis
-  return true
 }

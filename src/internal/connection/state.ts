@@ -16,7 +16,7 @@ import type { Cadence } from "../scheduling/cadence.ts"
 import { Children, type Parent } from "../scheduling/supervised.ts"
 import type { Timer, Timers } from "../scheduling/timers.ts"
 import type { Task, Turns } from "../scheduling/turns.ts"
-import { type Sleeper, WakeUp } from "../scheduling/wakeUp.ts"
+import { WakeUp } from "../scheduling/wakeUp.ts"
 import type { Attachable, Transport } from "../transport.ts"
 import { Inbox } from "./inbox.ts"
 import type { Shared, Terms, Way } from "./options.ts"
@@ -40,18 +40,6 @@ export type Lifecycle =
   | { readonly _tag: "Draining"; readonly reason: Failure; readonly by: number; readonly untilTold: boolean }
   | { readonly _tag: "Closing"; readonly reason: Failure; readonly by: number; readonly flushes: boolean }
   | { readonly _tag: "Ended"; readonly reason: Failure; readonly at: number }
-
-/**
- * What the deadlines call for: end the connection, ask it to leave or drain it because of its age, look once more after
- * pending input was processed, send a probe, or wait.
- */
-export type Verdict =
-  | { readonly _tag: "End"; readonly error: Failure }
-  | { readonly _tag: "Leave" }
-  | { readonly _tag: "Drain"; readonly reason: ConnectionError.Reason }
-  | { readonly _tag: "Confirm" }
-  | { readonly _tag: "Probe" }
-  | { readonly _tag: "Wait"; readonly millis: number }
 
 export const open: Lifecycle = { _tag: "Open" }
 
@@ -114,17 +102,6 @@ export class Facts {
   }
 }
 
-/** How often each fiber worked by itself, and how often its work was done by a short cut, in the event that called for it. */
-export interface Work {
-  reader: number
-  readerDirect: number
-  writer: number
-  writerDirect: number
-  heartbeat: number
-  deadlines: number
-  deadlinesDirect: number
-}
-
 /** The four children of a connection's own fiber, in the order in which they are forked. */
 export const fiberNames = ["reader", "writer", "heartbeat", "deadlines"] as const
 export type FiberName = typeof fiberNames[number]
@@ -144,8 +121,6 @@ export interface Acts {
   /** What the heartbeat and the deadlines go on with when they have slept. */
   readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
   readonly lookAgain: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
-  /** Looks at the deadlines without their fiber; true when nothing came of it. */
-  readonly isSettled: <In, Out>(c: Conversation<In, Out>) => boolean
   readonly childEnded: <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>) => void
 }
 
@@ -199,15 +174,13 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   readonly inbox: Inbox<In>
   readonly outbox: Outbox
   readonly wakeUp: WakeUp
-  readonly work: Work = {
-    reader: 0,
-    readerDirect: 0,
-    writer: 0,
-    writerDirect: 0,
-    heartbeat: 0,
-    deadlines: 0,
-    deadlinesDirect: 0
-  }
+  /** How often each fiber worked by itself, and how often its work was done by a short cut, in the event that called for it. */
+  reads = 0
+  directReads = 0
+  writes = 0
+  directWrites = 0
+  beats = 0
+  looks = 0
   readonly whenClosed = Deferred.makeUnsafe<never, Failure>()
   // made when a fiber waits for it
   whenLeaving: Deferred.Deferred<void> | undefined
@@ -261,8 +234,6 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   // ---- pinging ------------------------------------------------------------------------------------------------------
 
-  /** What a look at the deadlines without their fiber found, for the fiber to do. */
-  verdict: Verdict | undefined
   /** What its heartbeat is woken for before its time: a ping now, or another plan. */
   asked: "ping" | "plan" | undefined
   /** Its own schedule of pings; without one the policy's interval. */
@@ -298,7 +269,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.opened = opened
     this.facts = new Facts(opened, parts.ageFactor, shared.terms.limits.pingEvery)
     this.pings = new Pings(opened)
-    this.wakeUp = new WakeUp(timers, Infinity, -Infinity, this)
+    this.wakeUp = new WakeUp(timers, this)
     this.outbox = new Outbox(turns, !messages && transport.unsent === undefined, this)
     this.inbox = new Inbox<In>(turns, this)
     this.children = new Children(fiberNames, this)
@@ -331,17 +302,17 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.acts.end(this, error)
   }
 
-  next(sleeper: Sleeper): Effect.Effect<never, Failure> {
-    return sleeper === this.wakeUp.first ? this.acts.beat(this) : this.acts.lookAgain(this)
+  firstWoke(): Effect.Effect<never, Failure> {
+    return this.acts.beat(this)
   }
 
-  isSettled(): boolean {
-    return this.acts.isSettled(this)
+  secondWoke(): Effect.Effect<never, Failure> {
+    return this.acts.lookAgain(this)
   }
 
   jumped(at: number): void {
     // one that is due in this moment pings anyway
-    if (at < this.wakeUp.first.at) this.acts.pingNow(this)
+    if (at < this.wakeUp.firstAt) this.acts.pingNow(this)
   }
 
   wakeUpFailed(defect: unknown): void {

@@ -150,7 +150,7 @@ export const isDirect = <In, Out>({ direct, transport }: Conversation<In, Out>):
   direct && transport.writeNow !== undefined
 
 export const began = <In, Out>(c: Conversation<In, Out>, at: number): void => {
-  if (beginWrite(c, at) >= c.wakeUp.second.at) return
+  if (beginWrite(c, at) >= c.wakeUp.secondAt) return
   c.turns.scheduleTask(() => guarded(c, "writer", () => c.wakeUp.secondBy(isStillWriting(c, c.timers.now()))))
 }
 
@@ -174,7 +174,7 @@ export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, 
       const reason = drained(outbox)
       return reason !== undefined ? finish(c, reason) : isDirect(c) ? standBy(c) : takeNext(c)
     }
-    c.work.writer++
+    c.writes++
     began(c, c.timers.now())
     return Effect.matchEffect(c.writer.writeAll(Arr.map(batch, detach)), {
       onFailure: socketFailed,
