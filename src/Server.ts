@@ -530,7 +530,8 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
       claim(guest)
     }
 
-    // in a fiber of ours, so that what ends the accept loop does not end the connections
+    // in a fiber of ours: an accept error, or the end of the accept loop, does not end the connections that are alive, and
+    // `SocketServer.run` interrupts what it started when it ends
     const receive = (
       socket: Socket.Socket,
       context: Context.Context<R | RH | RO>,

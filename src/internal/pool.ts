@@ -3,7 +3,12 @@
  *
  * Plain fields and synchronous methods. Nothing runs in between two steps of a method, so a slot is counted, handed on
  * and freed in one place each. Only dialling, checking and closing take time; they run in fibers of the pool, not of a
- * borrower, so that a borrower who gives up leaves nothing half done: what it waited for goes to the next one.
+ * borrower, so that a borrower who gives up leaves nothing half done: what it waited for goes to the next one. A dial that
+ * no borrower waits for any more becomes an idle connection.
+ *
+ * Effect's `Pool` is not used: a growth there waits for the one before, so a dial that hangs holds up all borrowers; waiting
+ * has no bound and no deadline; the replacement of an invalidated item opens while the old one is still open, which exceeds
+ * a server's limit; and what was opened together expires together.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
