@@ -117,7 +117,7 @@ const broadcast: Load = {
   name: "broadcast",
   about: `one message of 100 bytes to ${many} connections, deliveries in a second`,
   descriptors: many + spareDescriptors,
-  servers: ["raw", "effect", "holdfast", "beside"],
+  servers: ["raw", "effect", "holdfast"],
   measure: (settings) =>
     withFleets(settings, { connections: many, inFlight: 1, size: small }, async (fleets) =>
       rates(

@@ -39,6 +39,7 @@ const fake = (): Fake => {
     [TypeId]: {
       state: "open",
       overdue: 0,
+      look: () => snapshot,
       onEnded: (watcher: () => void) => {
         onEnded = watcher
       },
