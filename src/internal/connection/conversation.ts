@@ -21,7 +21,7 @@ import { failed } from "../closeEvent.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { deadlines, look } from "./deadlines.ts"
 import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
-import { close, defect, end, startLeaving } from "./lifecycle.ts"
+import { close, defect, died, end, guarded, startLeaving } from "./lifecycle.ts"
 import { discard } from "./outbox.ts"
 import { acceptTaken, look as lookAtTaken, reader } from "./reader.ts"
 import { take, turnEnded } from "./shortCuts.ts"
@@ -40,11 +40,7 @@ export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pu
   // interruptible while it waits, and nowhere else
   c.fiber = Supervised.spawn(c.context, "connection", conversation, (exit) => ended(c, exit), { uninterruptible: true })
   if (!c.direct || c.transport.onRead === undefined) return
-  try {
-    c.transport.onRead((chunk) => take(c, chunk))
-  } catch (thrown) {
-    end(c, ConnectionError.make(defect(c, "transport", Cause.die(thrown))))
-  }
+  guarded(c, "transport", () => c.transport.onRead!((chunk) => take(c, chunk)))
 }
 
 /** Waits, and ends it: woken with what comes then, as a fiber has nothing on its stack while it waits. */
@@ -179,16 +175,9 @@ export const releaseWith = <In, Out>(
     return Effect.void
   }
   if (Deferred.isDoneUnsafe(c.whenClosed)) return forget()
-  if (Exit.isSuccess(exit)) {
-    close(c, ConnectionError.closedByUs)
-    return Effect.flatMap(Fiber.await(c.fiber!), forget)
-  }
-  end(
-    c,
-    Cause.hasInterruptsOnly(exit.cause)
-      ? ConnectionError.closedByUs
-      : ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed }))
-  )
+  if (Exit.isSuccess(exit)) close(c, ConnectionError.closedByUs)
+  else if (Cause.hasInterruptsOnly(exit.cause)) end(c, ConnectionError.closedByUs)
+  else end(c, ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed })))
   return Effect.flatMap(Fiber.await(c.fiber!), forget)
 }
 
@@ -199,7 +188,7 @@ export const acts: Acts = {
   end,
   stop,
   childEnded,
-  died: (c, name, thrown) => end(c, ConnectionError.make(defect(c, name, Cause.die(thrown)))),
+  died,
   pingNow: (c) => askHeartbeat(c, "ping"),
   beat,
   lookAgain: (c) => look(c, false)

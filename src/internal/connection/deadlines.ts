@@ -88,7 +88,7 @@ const reading = (
 
 const ageLimit = ({ facts, terms: { limits } }: Watched): number => Math.round(limits.maxAge * facts.ageFactor)
 
-export const aged = ({ terms: { limits } }: Watched) => new ConnectionError.MaxAge({ limit: limits.maxAge })
+const aged = ({ terms: { limits } }: Watched) => new ConnectionError.MaxAge({ limit: limits.maxAge })
 
 /** In the order in which they are looked at: the first broken one is the reason. */
 export const rules: ReadonlyArray<Rule> = [

@@ -77,12 +77,16 @@ export const defect = <In, Out>(
   return new ConnectionError.Defect({ by, cause })
 }
 
+/** What a part of the connection threw ends it. */
+export const died = <In, Out>(c: Conversation<In, Out>, by: string, thrown: unknown): void =>
+  end(c, ConnectionError.make(defect(c, by, Cause.die(thrown))))
+
 /** Runs what no fiber of the connection would die of, in an event or in the fiber of a user: a throw ends the connection. */
 export const guarded = <In, Out, A>(c: Conversation<In, Out>, by: string, run: () => A): A | undefined => {
   try {
     return run()
   } catch (thrown) {
-    end(c, ConnectionError.make(defect(c, by, Cause.die(thrown))))
+    died(c, by, thrown)
     return undefined
   }
 }

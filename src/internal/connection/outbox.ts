@@ -213,7 +213,7 @@ export const takeElement = (o: Outbox): Element | undefined => {
 }
 
 /** Takes one frame out of what waits. */
-export const takeOldest = (o: Outbox): Frame | Framed | undefined => {
+const takeOldest = (o: Outbox): Frame | Framed | undefined => {
   let element: Element | undefined
   do element = takeElement(o) ?? o.fresh.shift()
   while (element === wake)
