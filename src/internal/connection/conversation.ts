@@ -25,7 +25,7 @@ import { close, defect, died, end, guarded, startLeaving } from "./lifecycle.ts"
 import { discard } from "./outbox.ts"
 import { acceptTaken, look as lookAtTaken, reader } from "./reader.ts"
 import { take, turnEnded } from "./shortCuts.ts"
-import { type Acts, type Conversation, fiberNames, reasonOf } from "./state.ts"
+import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./state.ts"
 import { lastWords, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -48,7 +48,7 @@ const untilTheEnd = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> =>
   Effect.interruptible(Effect.callback((resume) => {
     c.stop = resume
     // a child may have ended before it waited for anything
-    if (c.lifecycle._tag === "Closing" && !c.lifecycle.flushes) stop(c)
+    if (isOver(c.lifecycle)) stop(c)
     return Effect.suspend(() => finish(c))
   }))
 

@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { log } from "../scheduling/supervised.ts"
 import { close as closeOutbox, offerControl } from "./outbox.ts"
-import { type Conversation, type Lifecycle, reasonOf } from "./state.ts"
+import { type Conversation, isOver, type Lifecycle, reasonOf } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -58,7 +58,7 @@ export const close = <In, Out>(c: Conversation<In, Out>, error: Failure): void =
 /** Ends it now: its own fiber is woken, and does the rest. */
 export const end = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   const { lifecycle } = c
-  if (lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)) return
+  if (isOver(lifecycle)) return
   // what was read and not looked at is still received, unless nothing more was
   if (lifecycle._tag !== "Open") c.taken = undefined
   c.inbox.onTold = undefined

@@ -13,7 +13,7 @@ import type { Frame } from "../encoder.ts"
 import { unsentOf } from "./deadlines.ts"
 import { wake } from "./outbox.ts"
 import { hear, look } from "./reader.ts"
-import type { Conversation } from "./state.ts"
+import { type Conversation, isOver } from "./state.ts"
 import { began, isDirect, next, offerTurn, writer, wrote } from "./writer.ts"
 
 interface Host {
@@ -57,7 +57,7 @@ export const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | stri
 /** A turn is over in which something was sent, or the outbox was closed. */
 export const turnEnded = <In, Out>(c: Conversation<In, Out>): void => {
   const { lifecycle, outbox } = c
-  if (lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)) return
+  if (isOver(lifecycle)) return
   offerTurn(outbox)
   if (outbox.closedWith !== undefined && outbox.hasQueue) {
     Queue.failCauseUnsafe(outbox.queue, Cause.fail(outbox.closedWith))

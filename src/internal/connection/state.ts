@@ -47,6 +47,10 @@ export const open: Lifecycle = { _tag: "Open" }
 export const reasonOf = (lifecycle: Lifecycle): Failure | undefined =>
   lifecycle._tag === "Open" ? undefined : lifecycle.reason
 
+/** Nothing more is written but last words: its own fiber ends it, or has. */
+export const isOver = (lifecycle: Lifecycle): boolean =>
+  lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)
+
 // before any clock began, whatever is added to it; unlike -Infinity it needs no box of its own in every connection
 const longAgo = -1_000_000_000
 
