@@ -21,15 +21,15 @@ import * as Stream from "effect/Stream"
 import * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Beat, Heartbeat } from "./Heartbeat.ts"
+import type { Frame } from "./internal/codec/encoder.ts"
 import { acts, releaseWith, start } from "./internal/connection/conversation.ts"
-import { Handle } from "./internal/connection/handle.ts"
-import { type FiberReport, type Internals, TypeId } from "./internal/connection/internals.ts"
-import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./internal/connection/options.ts"
+import { Conversation, type Opener } from "./internal/connection/core/state.ts"
+import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./internal/connection/core/terms.ts"
+import { Handle } from "./internal/connection/handle/handle.ts"
+import { type FiberReport, type Internals, TypeId } from "./internal/connection/handle/internals.ts"
 import { ShortCuts } from "./internal/connection/shortCuts.ts"
-import { Conversation, type Opener } from "./internal/connection/state.ts"
-import type { Frame } from "./internal/encoder.ts"
 import { sharedOf } from "./internal/scheduling/timers.ts"
-import { type Attachable, attachable, type Transport, transportOf } from "./internal/transport.ts"
+import { type Attachable, attachable, type Transport, transportOf } from "./internal/transport/transport.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -45,11 +45,11 @@ export {
    * @since 0.1.0
    */
   describe
-} from "./internal/transport.ts"
-export type { Transport } from "./internal/transport.ts"
+} from "./internal/transport/transport.ts"
+export type { Transport } from "./internal/transport/transport.ts"
 
-export type { FiberReport } from "./internal/connection/internals.ts"
-export type { Snapshot, Wire } from "./internal/connection/options.ts"
+export type { Snapshot, Wire } from "./internal/connection/core/terms.ts"
+export type { FiberReport } from "./internal/connection/handle/internals.ts"
 
 type Failure = ConnectionError.ConnectionError
 

@@ -11,7 +11,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { bytes, configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits.ts"
+import {
+  bytes,
+  configOf,
+  count,
+  fraction,
+  limit,
+  oneLine,
+  type Patch as PatchOf,
+  patcher
+} from "./internal/limits/limits.ts"
 
 export {
   /**
@@ -29,7 +38,7 @@ export {
    * @since 0.1.0
    */
   parseDuration
-} from "./internal/limits.ts"
+} from "./internal/limits/limits.ts"
 
 /**
  * What happens to a message that finds the outbox full.

@@ -92,9 +92,9 @@ import type * as Codec from "./Codec.ts"
 import * as Connection from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Signal } from "./Heartbeat.ts"
-import { closeOf, noteOf, reasonOf } from "./internal/protocolCloses.ts"
-import * as Frames from "./internal/protocolFrames.ts"
-import { BadFrame, ControlFrame } from "./internal/protocolFrames.ts"
+import { closeOf, noteOf, reasonOf } from "./internal/protocol/closes.ts"
+import * as Frames from "./internal/protocol/frames.ts"
+import { BadFrame, ControlFrame } from "./internal/protocol/frames.ts"
 import * as Policy from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError

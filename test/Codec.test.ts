@@ -4,9 +4,9 @@ import * as Schema from "effect/Schema"
 import * as Codec from "../src/Codec.ts"
 import type { CodecReason, InvalidMessage } from "../src/ConnectionError.ts"
 import { FrameTooLong } from "../src/ConnectionError.ts"
-import { ByteQueue } from "../src/internal/byteQueue.ts"
-import { checkMsgpack } from "../src/internal/msgpack.ts"
-import { utf8Size } from "../src/internal/utf8.ts"
+import { ByteQueue } from "../src/internal/bytes/byteQueue.ts"
+import { utf8Size } from "../src/internal/bytes/utf8.ts"
+import { checkMsgpack } from "../src/internal/codec/msgpack.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // tools

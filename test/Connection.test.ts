@@ -12,7 +12,7 @@ import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
-import { TypeId } from "../src/internal/connection/internals.ts"
+import { TypeId } from "../src/internal/connection/handle/internals.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { countingClock } from "./support/countingClock.ts"
 

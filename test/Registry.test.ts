@@ -20,7 +20,7 @@ import {
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, Registry } from "../src/index.ts"
 import type { Policy } from "../src/index.ts"
-import { type Internals, TypeId } from "../src/internal/connection/internals.ts"
+import { type Internals, TypeId } from "../src/internal/connection/handle/internals.ts"
 import * as History from "../src/internal/registry/history.ts"
 import * as Membership from "../src/internal/registry/membership.ts"
 import * as Names from "../src/internal/registry/names.ts"

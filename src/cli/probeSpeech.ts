@@ -1,6 +1,6 @@
 /** The three ways to ping that `holdfast probe` knows, spoken by hand. */
 import * as Codec from "../Codec.ts"
-import * as Frames from "../internal/protocolFrames.ts"
+import * as Frames from "../internal/protocol/frames.ts"
 import * as Policy from "../Policy.ts"
 import { versions } from "../Protocol.ts"
 import type { Report } from "./probeReport.ts"

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Codec } from "../../src/index.ts"
-import { setShared } from "../../src/internal/memory.ts"
+import { setShared } from "../../src/internal/bytes/memory.ts"
 
 const large = 65536
 

@@ -6,10 +6,10 @@
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Turns } from "../scheduling/turns.ts"
-import { askAndDrain, leave } from "./lifecycle.ts"
-import type { Terms } from "./options.ts"
-import type { Pings } from "./pings.ts"
-import { type Conversation, type Facts, type Lifecycle, reasonOf } from "./state.ts"
+import { askAndDrain, leave } from "./core/lifecycle.ts"
+import type { Pings } from "./core/pings.ts"
+import { type Conversation, type Facts, type Lifecycle, reasonOf } from "./core/state.ts"
+import type { Terms } from "./core/terms.ts"
 
 type Failure = ConnectionError.ConnectionError
 

@@ -7,9 +7,9 @@ import * as Schedule from "effect/Schedule"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { type Beat, steady } from "../../Heartbeat.ts"
 import * as Cadence from "../scheduling/cadence.ts"
+import { offerControl } from "./core/outbox.ts"
+import type { Conversation } from "./core/state.ts"
 import { pingedLate, pongLimit } from "./deadlines.ts"
-import { offerControl } from "./outbox.ts"
-import type { Conversation } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
 

@@ -4,11 +4,11 @@ import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
-import { sizeOf } from "../encoder.ts"
+import { sizeOf } from "../codec/encoder.ts"
+import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import type { Conversation } from "./core/state.ts"
 import { pause, resume } from "./deadlines.ts"
 import { sendControl } from "./heartbeat.ts"
-import { defect, drain, end, startLeaving } from "./lifecycle.ts"
-import type { Conversation } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Chunk = Uint8Array | string

@@ -1,8 +1,8 @@
 /** Sender: encode, and give it to the outbox, or wait for room there. */
 import * as Effect from "effect/Effect"
 import { type ConnectionError, make as makeError, MessageTooLarge } from "../../ConnectionError.ts"
-import { type Encoder, type Frame, type Framed, sizeOf } from "../encoder.ts"
-import { FrameBuffer, largest } from "../frameBuffer.ts"
+import { type Encoder, type Frame, type Framed, sizeOf } from "../codec/encoder.ts"
+import { FrameBuffer, largest } from "../codec/frameBuffer.ts"
 import {
   accept,
   count,
@@ -16,7 +16,7 @@ import {
   relax,
   settle,
   type Waiter
-} from "./outbox.ts"
+} from "./core/outbox.ts"
 
 type Failure = ConnectionError
 

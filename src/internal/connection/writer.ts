@@ -7,11 +7,10 @@ import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { closeEvent } from "../closeEvent.ts"
-import { type Frame, Framed, sizeOf } from "../encoder.ts"
-import { detach, FrameBuffer } from "../frameBuffer.ts"
-import { beginWrite, endWrite, isStillWriting, unsentOf } from "./deadlines.ts"
-import { guarded } from "./lifecycle.ts"
+import { type Frame, Framed, sizeOf } from "../codec/encoder.ts"
+import { detach, FrameBuffer } from "../codec/frameBuffer.ts"
+import { closeEvent } from "../reasons/closeEvent.ts"
+import { guarded } from "./core/lifecycle.ts"
 import {
   type Element,
   gone,
@@ -23,9 +22,10 @@ import {
   smallestBuffer,
   takeElement,
   wake
-} from "./outbox.ts"
+} from "./core/outbox.ts"
+import type { Conversation } from "./core/state.ts"
+import { beginWrite, endWrite, isStillWriting, unsentOf } from "./deadlines.ts"
 import { admit } from "./sender.ts"
-import type { Conversation } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Batch = NonEmptyReadonlyArray<Frame>

@@ -12,8 +12,8 @@ import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
-import { isWhole, setShared } from "../../internal/memory.ts"
-import { type Transport, TypeId } from "../../internal/transport.ts"
+import { isWhole, setShared } from "../../internal/bytes/memory.ts"
+import { type Transport, TypeId } from "../../internal/transport/transport.ts"
 import { type Chunk, unsent, writeError, writeNow } from "./stream.ts"
 
 // what is read ahead of whoever pulls: the mark of Node's own streams

@@ -10,7 +10,7 @@ import * as Fs from "node:fs"
 import * as Readline from "node:readline"
 import { fileURLToPath } from "node:url"
 import { Connection, type ConnectionError, Registry, Server } from "../../../src/index.ts"
-import { transportOf } from "../../../src/internal/transport.ts"
+import { transportOf } from "../../../src/internal/transport/transport.ts"
 import { until } from "../../node/fixtures/kit.ts"
 
 export { certificate, descriptors, onLinux, portOf, tempDir, until } from "../../node/fixtures/kit.ts"

@@ -52,7 +52,7 @@ scenario("F11 a slow reader whose pongs are lively", {
     }),
   broken: {
     "the outbox has no bound": {
-      file: "src/internal/connection/outbox.ts",
+      file: "src/internal/connection/core/outbox.ts",
       find: "return o.messages < outboxMessages &&",
       replace: "return true || o.messages < outboxMessages &&",
       caughtBy: "the most bytes held"
@@ -97,13 +97,13 @@ scenario("F12 a single message does not bypass the bound in bytes", {
     }),
   broken: {
     "room is made for any message": {
-      file: "src/internal/connection/outbox.ts",
+      file: "src/internal/connection/core/outbox.ts",
       find: "if (size > outboxBytes) return",
       replace: "if (size === Infinity) return",
       caughtBy: "a message larger than the outbox"
     },
     "a message is taken while there is any room": {
-      file: "src/internal/connection/outbox.ts",
+      file: "src/internal/connection/core/outbox.ts",
       find: "o.bytes + size <= outboxBytes",
       replace: "o.bytes < outboxBytes",
       caughtBy: "a message larger than what is left"

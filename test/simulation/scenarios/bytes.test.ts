@@ -81,13 +81,13 @@ scenario("F22 one read is not one message", {
     }),
   broken: {
     "what follows the first message of a read is dropped": {
-      file: "src/internal/framings/lines.ts",
+      file: "src/internal/codec/framings/lines.ts",
       find: "text.split(\"\\n\")",
       replace: "text.split(\"\\n\", 1)",
       caughtBy: "how many messages were received"
     },
     "the end of a read ends a message": {
-      file: "src/internal/framings/lines.ts",
+      file: "src/internal/codec/framings/lines.ts",
       find: "return error ?? oneByOne(chunk, last, chunk.length, texts, skipped)",
       replace: "if (last < chunk.length) texts.push(textOf(chunk.subarray(last)) ?? \"\")\n      return error",
       caughtBy: "how many messages were received"

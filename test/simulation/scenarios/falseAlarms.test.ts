@@ -63,7 +63,7 @@ scenario("F4 closing over a dead link ends", {
     }),
   broken: {
     "close waits for the peer": {
-      file: "src/internal/connection/lifecycle.ts",
+      file: "src/internal/connection/core/lifecycle.ts",
       find: "const limit = c.timers.now() + c.terms.limits.drain",
       replace: "const limit = Infinity",
       caughtBy: "close ends with the drain"

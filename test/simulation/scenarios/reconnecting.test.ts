@@ -32,7 +32,7 @@ scenario("F6 a heartbeat of the previous connection leaves the next one alone", 
     }),
   broken: {
     "the connections of a client share their pings": {
-      file: "src/internal/connection/state.ts",
+      file: "src/internal/connection/core/state.ts",
       find: "new Pings(opened)",
       replace: "((shared as { sent?: Pings }).sent ??= new Pings(opened))",
       caughtBy: "the states of the client"

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import { type Connection, type ConnectionError, Policy, type Registry } from "../../../src/index.ts"
-import { TypeId } from "../../../src/internal/connection/internals.ts"
+import { TypeId } from "../../../src/internal/connection/handle/internals.ts"
 import type { Draw } from "./policies.ts"
 
 /**

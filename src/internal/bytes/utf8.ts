@@ -1,0 +1,36 @@
+/** Text and its UTF-8 bytes. */
+import { InvalidMessage } from "../../ConnectionError.ts"
+
+const encoder = new TextEncoder()
+// a byte order mark is kept: it is part of the message
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+export const utf8 = (text: string): Uint8Array => encoder.encode(text)
+
+/** The text of UTF-8 bytes, or undefined when they are none. */
+export const textOf = (bytes: Uint8Array): string | undefined => {
+  try {
+    return decoder.decode(bytes)
+  } catch {
+    return undefined
+  }
+}
+
+export const notText = (): InvalidMessage =>
+  new InvalidMessage({ direction: "decode", format: "UTF-8", detail: "the bytes are not UTF-8" })
+
+/** How many bytes a text has as UTF-8, without making them. */
+export const utf8Size = (text: string): number => {
+  let size = text.length
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code < 0x80) continue
+    if (code < 0x800) size++
+    else {
+      size += 2
+      // a pair is 4 bytes for 2 units
+      if (code >= 0xd800 && code < 0xdc00 && (text.charCodeAt(i + 1) & 0xfc00) === 0xdc00) i++
+    }
+  }
+  return size
+}

@@ -1,0 +1,148 @@
+/** Writes the messages of a codec: payload and framing put together. */
+import * as Result from "effect/Result"
+import type { CodecReason } from "../../ConnectionError.ts"
+import { FrameTooLong } from "../../ConnectionError.ts"
+import { uncleared } from "../bytes/memory.ts"
+import { utf8, utf8Size } from "../bytes/utf8.ts"
+import { sizeOver } from "./decoder.ts"
+import { largest, small, type Writable } from "./frameBuffer.ts"
+import { type Framing, isOurs } from "./framing.ts"
+import * as Payloads from "./payload.ts"
+
+/** Bytes for a stream; a whole message, binary or text, for a transport that keeps messages apart. */
+export type Frame = Uint8Array | string
+
+/** A large frame: its header, and its payload as it was given. */
+export class Framed {
+  readonly header: Uint8Array
+  readonly payload: Uint8Array
+
+  constructor(header: Uint8Array, payload: Uint8Array) {
+    this.header = header
+    this.payload = payload
+  }
+
+  get byteLength(): number {
+    return this.header.byteLength + this.payload.byteLength
+  }
+}
+
+/** The size of a frame on the wire, in bytes. */
+export const sizeOf = (frame: Frame | Framed): number =>
+  typeof frame !== "string" ? frame.byteLength : ascii.test(frame) ? frame.length : utf8Size(frame)
+
+const ascii = /^[\0-\x7f]*$/
+
+// behind what a framing of the application announced, to see whether it wrote there
+const guardSize = 64
+const guardByte = 0xa5
+
+/**
+ * Encodes in two steps, so that in between room can be found for the frame: `prepare`, then `write` or `frame`. Nothing
+ * runs between the steps, so all connections of the same options share one. What a codec throws goes to the sender.
+ */
+export class Encoder<in Out> implements Writable {
+  private readonly framing: Framing
+  private readonly payload: Payloads.Payload<unknown, Out>
+  private readonly limit: number
+  private readonly isBytes: boolean
+  private readonly isTrusted: boolean
+  /** Whether frames may be written one behind the other: not where the transport keeps messages apart. */
+  readonly isStream: boolean
+  /** Size of the frame prepared last, in bytes. */
+  size = 0
+  // a payload that is framed as it is written, or a frame
+  private body: Frame = ""
+  private isFramed = false
+
+  constructor(framing: Framing, payload: Payloads.Payload<unknown, Out>, limit: number, isStream: boolean) {
+    const known: unknown = payload
+    this.framing = framing
+    this.payload = payload
+    this.limit = limit
+    this.isBytes = known === Payloads.bytes
+    this.isTrusted = isOurs(framing)
+    this.isStream = isStream
+  }
+
+  /** Encodes a message, or says why it cannot be. */
+  prepare(message: Out): CodecReason | undefined {
+    const { framing, limit } = this
+    let content: Frame
+    if (this.isBytes && message instanceof Uint8Array) content = message
+    else {
+      const encoded = this.payload.encode(message)
+      if (Result.isFailure(encoded)) return encoded.failure
+      content = encoded.success
+    }
+    const over = sizeOver(content, limit)
+    if (over > 0) return new FrameTooLong({ direction: "encode", size: over, limit })
+    if (!this.isStream) return this.framed(content)
+    if (typeof content === "string" && framing.encodeText !== undefined) return this.finish(framing.encodeText(content))
+    const bytes = typeof content === "string" ? utf8(content) : content
+    // what cannot be framed has its reason from `encode`
+    const total = framing.encodedSize === undefined ? -1 : framing.encodedSize(bytes)
+    if (total < 0) return this.finish(framing.encode(bytes))
+    this.body = bytes
+    this.size = total
+    this.isFramed = false
+    return undefined
+  }
+
+  private finish(encoded: Result.Result<Uint8Array, CodecReason>): CodecReason | undefined {
+    return Result.isFailure(encoded) ? encoded.failure : this.framed(encoded.success)
+  }
+
+  private framed(frame: Frame): undefined {
+    this.body = frame
+    this.size = sizeOf(frame)
+    this.isFramed = true
+  }
+
+  /** Writes the frame prepared last. */
+  write(target: Uint8Array, at: number): void {
+    const body = this.body as Uint8Array
+    if (this.isFramed) target.set(body, at)
+    else if (this.isTrusted) this.framing.encodeInto!(body, target, at)
+    else target.set(this.guarded(this.size, "encodeInto"), at)
+  }
+
+  /** A framing of the application writes into memory of its own: the next bytes of `target` are those of others. */
+  private guarded(size: number, write: "encodeInto" | "encodeHeader"): Uint8Array {
+    const scratch = new Uint8Array(size + guardSize).fill(guardByte, size)
+    this.framing[write]!(this.body as Uint8Array, scratch, 0)
+    for (let i = size; i < scratch.length; i++) {
+      if (scratch[i] !== guardByte) {
+        throw new RangeError(`the framing ${this.framing.name} announced ${size} bytes and wrote more`)
+      }
+    }
+    return scratch.subarray(0, size)
+  }
+
+  /** The frame prepared last, by itself. */
+  frame(): Frame | Framed {
+    const { body, framing, size } = this
+    if (this.isFramed || typeof body === "string") return body
+    if (framing.encodeHeader === undefined || body.byteLength < largest) return this.whole()
+    const header = size - body.byteLength
+    return new Framed(
+      this.isTrusted
+        ? small(header, (target, at) => framing.encodeHeader!(body, target, at))
+        : this.guarded(header, "encodeHeader"),
+      body
+    )
+  }
+
+  private whole(): Frame {
+    if (this.isFramed) return this.body
+    const frame = uncleared(this.size)
+    this.write(frame, 0)
+    return frame
+  }
+
+  /** Both steps: a frame in one piece. */
+  encode(message: Out): Result.Result<Frame, CodecReason> {
+    const failure = this.prepare(message)
+    return failure === undefined ? Result.succeed(this.whole()) : Result.fail(failure)
+  }
+}

@@ -1,0 +1,246 @@
+/** Messages that were read and not received yet, kept in the batches they came in. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
+import type { ConnectionError } from "../../../ConnectionError.ts"
+import { Signal } from "../../scheduling/signal.ts"
+import type { Turns } from "../../scheduling/turns.ts"
+import { Done } from "./synchronous.ts"
+import type { Terms } from "./terms.ts"
+
+interface Batch<In> {
+  readonly messages: ReadonlyArray<In>
+  readonly bytes: number
+}
+
+const nothing: ReadonlyArray<never> = []
+
+/** The connection, as far as its inbox sees it: its policy as it is now. */
+interface Bounded {
+  readonly terms: Terms
+}
+
+type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
+
+/** An `Effect.suspend` without a closure, and done at once in a generator. */
+abstract class Receives<in out In, A> extends Effectable.Class<A, ConnectionError> {
+  protected readonly inbox: Inbox<In>
+
+  constructor(inbox: Inbox<In>) {
+    super()
+    this.inbox = inbox
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<A, ConnectionError>> {
+    return this.asEffect()[Symbol.iterator]()
+  }
+}
+
+class Receiving<in out In> extends Receives<In, In> {
+  asEffect(): Effect.Effect<In, ConnectionError> {
+    return this.inbox.takeOne()
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<In, ConnectionError>> {
+    const { inbox } = this
+    return inbox.messages > 0 ? new Done(inbox.take()) : super[Symbol.iterator]()
+  }
+}
+
+class ReceivingAll<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
+  asEffect(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    return this.inbox.takeAll()
+  }
+}
+
+/**
+ * Owned by one connection. Bounds are checked by the reader (`isFull`), which stops after one more read: the batch that
+ * crosses a bound is kept whole, so what is held is at most the bound plus two reads of the transport.
+ *
+ * Whoever waits is woken in a task of its own, and given what came: the first receiver and the first receiver of batches
+ * have a place here, any others share a signal.
+ */
+export class Inbox<In> {
+  private first: ReadonlyArray<In> = nothing
+  private firstBytes = 0
+  // index of the next message in `first`
+  private offset = 0
+  private more: Array<Batch<In>> | undefined
+  private error: ConnectionError | undefined
+  private readonly turns: Turns
+  private waking = false
+  private one: Resume<In> | undefined
+  private all: Resume<NonEmptyReadonlyArray<In>> | undefined
+  private others: Signal | undefined
+  private room: Signal | undefined
+  // made once: a receiver that waits costs no more than the wait
+  private readonly waitForOne: Effect.Effect<In, ConnectionError>
+  private takingAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> | undefined
+  private waitForAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> | undefined
+  messages = 0
+  bytes = 0
+  private readonly owner: Bounded
+  /** Called when a receiver has got everything and is told the end. */
+  onTold: (() => void) | undefined
+
+  constructor(turns: Turns, owner: Bounded) {
+    this.turns = turns
+    this.owner = owner
+    const gone = Effect.sync(() => {
+      this.one = undefined
+    })
+    this.waitForOne = Effect.callback((resume) => {
+      if (this.isReady) return resume(this.receive)
+      if (this.one !== undefined) return resume(this.wait(this.receive))
+      this.one = resume
+      return gone
+    })
+  }
+
+  get isFull(): boolean {
+    const { inboxBytes, inboxMessages } = this.owner.terms.limits
+    return this.messages >= inboxMessages || this.bytes >= inboxBytes
+  }
+
+  private get isReady(): boolean {
+    return this.messages > 0 || this.error !== undefined
+  }
+
+  offer(messages: ReadonlyArray<In>, bytes: number): void {
+    // after the end nobody waits for more
+    if (messages.length === 0 || this.error !== undefined) return
+    if (this.messages === 0) {
+      this.first = messages
+      this.firstBytes = bytes
+      this.offset = 0
+    } else if (this.more === undefined) this.more = [{ messages, bytes }]
+    else this.more.push({ messages, bytes })
+    this.messages += messages.length
+    this.bytes += bytes
+    if (this.room !== undefined && this.isFull) this.room.close()
+    this.wake()
+  }
+
+  /** What is buffered can still be taken; then every take fails with `error`. */
+  end(error: ConnectionError): void {
+    if (this.error !== undefined) return
+    this.error = error
+    this.wake()
+    this.room?.open()
+  }
+
+  private wake(): void {
+    if (this.waking || (this.one === undefined && this.all === undefined && this.others === undefined)) return
+    this.waking = true
+    this.turns.scheduleTask(this)
+  }
+
+  /** @internal */
+  run(): void {
+    this.waking = false
+    const { one } = this
+    if (one !== undefined && this.isReady) {
+      this.one = undefined
+      one(this.takeOne())
+    }
+    // not before: the first may have sent the second away
+    const { all } = this
+    if (all !== undefined && this.isReady) {
+      this.all = undefined
+      all(this.takeAll())
+    }
+    if (this.others !== undefined && this.isReady) this.others.open()
+  }
+
+  /** Waits, and looks again. */
+  private wait<A>(then: Effect.Effect<A, ConnectionError>): Effect.Effect<A, ConnectionError> {
+    return Effect.suspend(() => {
+      if (this.isReady) return then
+      this.others ??= new Signal(this.turns, false)
+      this.others.close()
+      return Effect.flatMap(this.others.await, () => then)
+    })
+  }
+
+  /** Waits until there is room, or nobody needs any. */
+  awaitRoom(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.isFull || this.error !== undefined) return Effect.void
+      this.room ??= new Signal(this.turns, false)
+      return Effect.andThen(this.room.await, this.awaitRoom())
+    })
+  }
+
+  /** The bounds are other ones. */
+  patched(): void {
+    if (this.isFull && this.error === undefined) this.room?.close()
+    else this.room?.open()
+  }
+
+  private took(messages: number, bytes: number): void {
+    this.messages -= messages
+    this.bytes -= bytes
+    if (this.room !== undefined && !this.isFull) this.room.open()
+  }
+
+  /** What `receiveAll` does. */
+  takeAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    if (this.messages === 0) return this.error !== undefined ? this.told(this.error) : this.awaitAll
+    let all = this.offset === 0 ? this.first : this.first.slice(this.offset)
+    for (const { messages } of this.more ?? nothing) all = all.concat(messages)
+    this.first = nothing
+    this.more = undefined
+    this.took(this.messages, this.bytes)
+    return Effect.succeed(all as unknown as NonEmptyReadonlyArray<In>)
+  }
+
+  private get awaitAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    if (this.waitForAll !== undefined) return this.waitForAll
+    const gone = Effect.sync(() => {
+      this.all = undefined
+    })
+    return this.waitForAll = Effect.callback((resume) => {
+      if (this.isReady) return resume(this.receiveAll)
+      if (this.all !== undefined) return resume(this.wait(this.receiveAll))
+      this.all = resume
+      return gone
+    })
+  }
+
+  /** Made when somebody wants it: most receive one at a time, or all that there is, and not both. */
+  get receiveAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    return this.takingAll ??= new ReceivingAll(this)
+  }
+
+  /**
+   * What `receive` does.
+   *
+   * @internal
+   */
+  takeOne(): Effect.Effect<In, ConnectionError> {
+    if (this.messages > 0) return Effect.succeed(this.take())
+    return this.error !== undefined ? this.told(this.error) : this.waitForOne
+  }
+
+  private told(error: ConnectionError): Effect.Effect<never, ConnectionError> {
+    this.onTold?.()
+    return Effect.fail(error)
+  }
+
+  /** The next message, when there is one. */
+  take(): In {
+    const message = this.first[this.offset++]!
+    if (this.offset < this.first.length) this.took(1, 0)
+    else {
+      const bytes = this.firstBytes
+      const next = this.more?.shift()
+      this.first = next === undefined ? nothing : next.messages
+      this.firstBytes = next === undefined ? 0 : next.bytes
+      this.offset = 0
+      this.took(1, bytes)
+    }
+    return message
+  }
+
+  readonly receive: Effect.Effect<In, ConnectionError> = new Receiving(this)
+}

@@ -1,0 +1,322 @@
+/**
+ * Frames on their way out: bounded data, and control frames that pass it. Senders fill it, and the writer empties it.
+ *
+ * The bound excludes the one write in progress, at most 64 KiB or one frame: what the transport holds can no longer be
+ * dropped or reordered. The data are in an Effect `Queue`; bounds in bytes, control frames and dropping the oldest need more
+ * than it offers, so admission is ours, in front of it.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
+import {
+  type ConnectionError,
+  make as makeError,
+  MessageTooLarge,
+  OutboxFull,
+  SlowConsumer
+} from "../../../ConnectionError.ts"
+import { type Frame, type Framed, sizeOf } from "../../codec/encoder.ts"
+import { FrameBuffer } from "../../codec/frameBuffer.ts"
+import { Signal } from "../../scheduling/signal.ts"
+import { runNow } from "../../scheduling/supervised.ts"
+import type { Task, Turns } from "../../scheduling/turns.ts"
+import type { Terms } from "./terms.ts"
+
+/** In the queue of a writer that waits for it: there is something to do beside the queue. */
+export const wake = Symbol("holdfast/wake")
+
+/** What the queue holds: a frame, or the small frames of one turn. */
+export type Element = Frame | Framed | FrameBuffer | typeof wake
+
+type Failure = ConnectionError
+type Resume = (effect: Effect.Effect<void, Failure>) => void
+
+export interface Waiter {
+  readonly frames: ReadonlyArray<Frame | Framed>
+  next: number
+  readonly resume: Resume
+}
+
+interface Flusher {
+  readonly target: number
+  readonly resume: Resume
+}
+
+/** The connection, as far as its outbox sees it. */
+interface Owner {
+  readonly terms: Terms
+  readonly turnEnded: () => void
+  /** The policy is to end the connection: the peer is too slow. */
+  readonly tooSlow: (error: Failure) => void
+  readonly writeFailed: (defect: unknown) => void
+}
+
+// made in a fiber of its own, a queue keeps no dispatcher of the fiber that sends alive: it has that of all connections
+const makeQueue = (turns: Turns): Queue.Queue<Element, Failure> =>
+  Object.assign(runNow(Queue.unbounded<Element, Failure>()), { dispatcher: turns.dispatcher })
+
+// the smallest and largest buffer that the small frames of a turn are written into
+export const smallestBuffer = 256
+export const largestBuffer = 16 * 1024
+// pongs waiting for a peer that reads nothing; one more proves nothing new
+const maxControl = 64
+
+// most connections never have a sender that waits
+export const none: Set<never> = new Set()
+export const noFrames: Array<Frame> = []
+
+/**
+ * Owned by one connection, changed synchronously by its senders and its writer. What was sent in one turn of the event loop
+ * is offered to the queue at the end of the turn. What is being written does not count against the bounds: that is one
+ * write, at most 64 KiB or one frame.
+ */
+export class Outbox implements Task {
+  readonly turns: Turns
+  readonly owner: Owner
+  // a connection that only listens has none: it is 0.9 KB
+  private made: Queue.Queue<Element, Failure> | undefined
+  /** Sent in this turn. */
+  readonly fresh: Array<Element> = []
+  /** Taken from the queue, and not written yet. */
+  head: Element | undefined
+  control = noFrames
+  /** How large the buffer of the next turn is. */
+  bufferSize = smallestBuffer
+  /** The rest of a frame too large for one write. */
+  rest: Uint8Array | undefined
+  /** Whether large frames are written in slices, so that progress inside them can be seen. */
+  readonly splits: boolean
+  /** Messages in the write in progress; one that is written in slices is, until its last slice is out. */
+  inWrite = 0
+  isWriting = false
+  /** Whether the write in progress holds more than control frames. */
+  writesData = false
+  isNotified = false
+  waiters: Set<Waiter> = none
+  flushers: Set<Flusher> = none
+  isDeterring = false
+  writable: Signal | undefined
+  closedWith: Failure | undefined
+  isEnded = false
+  /** Messages, and their bytes, that wait to be written. */
+  messages = 0
+  bytes = 0
+  accepted = 0
+  dropped = 0
+  written = 0
+  /** After the end: how many accepted messages no write had begun with. */
+  untouched = 0
+
+  constructor(turns: Turns, splits: boolean, owner: Owner) {
+    this.turns = turns
+    this.splits = splits
+    this.owner = owner
+  }
+
+  /** Every accepted message passes through it, to the writer. Made when something is sent, or waited for, the first time. */
+  get queue(): Queue.Queue<Element, Failure> {
+    return this.made ??= makeQueue(this.turns)
+  }
+
+  get hasQueue(): boolean {
+    return this.made !== undefined
+  }
+
+  /** Something was sent, or the end is near: the owner is told at the end of the turn. */
+  notify(): void {
+    if (this.isNotified) return
+    this.isNotified = true
+    this.turns.scheduleTask(this)
+  }
+
+  run(): void {
+    this.isNotified = false
+    this.owner.turnEnded()
+  }
+
+  failed(defect: unknown): void {
+    this.owner.writeFailed(defect)
+  }
+}
+
+/** Settles a fiber that waits, in a task of its own: a sender must not run in the middle of the writer's turn. */
+export const settle = (o: Outbox, waiter: { readonly resume: Resume }, effect: Effect.Effect<void, Failure>): void =>
+  o.turns.scheduleTask(() => waiter.resume(effect))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// bounds
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const fits = (o: Outbox, size: number): boolean => {
+  const { outboxBytes, outboxMessages } = o.owner.terms.limits
+  return o.messages < outboxMessages && o.bytes + size <= outboxBytes
+}
+
+export const isFull = (o: Outbox): boolean => {
+  const { outboxBytes, outboxMessages } = o.owner.terms.limits
+  return o.messages >= outboxMessages || o.bytes >= outboxBytes
+}
+
+/** Senders that ask had better wait. */
+export const deter = (o: Outbox): void => {
+  o.isDeterring = true
+  o.writable?.close()
+}
+
+const invite = (o: Outbox): void => {
+  o.isDeterring = false
+  o.writable?.open()
+}
+
+/** There is more room than there was. */
+export const relax = (o: Outbox): void => {
+  const { lowWater, outboxBytes, outboxMessages } = o.owner.terms.policy
+  if (o.messages <= outboxMessages * lowWater && o.bytes <= outboxBytes * lowWater) invite(o)
+}
+
+export const isWritable = (o: Outbox): boolean => o.closedWith === undefined && !o.isDeterring
+
+export const awaitWritable = (o: Outbox): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (!o.isDeterring) return Effect.void
+    // not made for a connection that is never asked
+    o.writable ??= new Signal(o.turns, false)
+    return Effect.andThen(o.writable.await, awaitWritable(o))
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// in and out
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const count = (o: Outbox, size: number): void => {
+  o.accepted++
+  o.messages++
+  o.bytes += size
+  if (isFull(o)) deter(o)
+  if (!o.isNotified) o.notify()
+}
+
+export const accept = (o: Outbox, frame: Frame | Framed, size: number): void => {
+  o.fresh.push(frame)
+  count(o, size)
+}
+
+export const takeElement = (o: Outbox): Element | undefined => {
+  const { head } = o
+  if (head !== undefined) {
+    o.head = undefined
+    return head
+  }
+  if (!o.hasQueue) return undefined
+  const exit = Queue.takeUnsafe(o.queue)
+  return exit === undefined || Exit.isFailure(exit) ? undefined : exit.value
+}
+
+/** Takes one frame out of what waits. */
+const takeOldest = (o: Outbox): Frame | Framed | undefined => {
+  let element: Element | undefined
+  do element = takeElement(o) ?? o.fresh.shift()
+  while (element === wake)
+  if (element === undefined) return undefined
+  let frame: Frame | Framed
+  if (element instanceof FrameBuffer) {
+    frame = element.takeFirst()
+    if (element.count > 0) o.head = element
+  } else frame = element
+  o.messages--
+  o.bytes -= sizeOf(frame)
+  return frame
+}
+
+/** Takes one frame, or says why not; "full" only under `wait`. */
+export const offer = (
+  o: Outbox,
+  frame: Frame | Framed,
+  size = sizeOf(frame)
+): "accepted" | "dropped" | "full" | Failure => {
+  if (o.closedWith !== undefined) return o.closedWith
+  const { outboxBytes, overflow } = o.owner.terms.policy
+  if (size > outboxBytes) return makeError(new MessageTooLarge({ size, limit: outboxBytes }))
+  if (o.waiters.size === 0 && fits(o, size)) {
+    accept(o, frame, size)
+    return "accepted"
+  }
+  // a sender that is turned away can wait until it is worth trying again
+  deter(o)
+  switch (overflow) {
+    case "wait":
+      return "full"
+    case "fail":
+      return makeError(new OutboxFull({ messages: o.messages, bytes: o.bytes }))
+    case "drop-newest":
+      o.dropped++
+      return "dropped"
+    case "drop-oldest":
+      while (!fits(o, size)) {
+        if (takeOldest(o) === undefined) break
+        o.dropped++
+      }
+      accept(o, frame, size)
+      return "accepted"
+    case "close": {
+      const error = makeError(new SlowConsumer({ messages: o.messages, bytes: o.bytes }))
+      o.owner.tooSlow(error)
+      return error
+    }
+  }
+}
+
+/** Passes all data, and its bounds. Dropped when the peer reads nothing and enough control frames wait already. */
+export const offerControl = (o: Outbox, frame: Frame): void => {
+  if (o.closedWith !== undefined || o.control.length >= maxControl) return
+  if (o.control === noFrames) o.control = [frame]
+  else o.control.push(frame)
+  o.notify()
+}
+
+/** How many accepted messages are no longer here: handed to the transport, or dropped. */
+export const gone = (o: Outbox): number => o.accepted - o.messages - o.inWrite
+
+/** Waits until what was accepted before is handed to the transport. */
+export const flush = (o: Outbox): Effect.Effect<void, Failure> =>
+  Effect.callback((resume) => {
+    if (o.isEnded) return resume(Effect.fail(o.closedWith!))
+    if (gone(o) === o.accepted) return resume(Effect.void)
+    const flusher = { target: o.accepted, resume }
+    if (o.flushers === none) o.flushers = new Set()
+    o.flushers.add(flusher)
+    return Effect.sync(() => {
+      o.flushers.delete(flusher)
+    })
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the end
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Accepts nothing more; what was accepted is still written. Waiting senders fail. */
+export const close = (o: Outbox, error: Failure): void => {
+  if (o.closedWith !== undefined) return
+  o.closedWith = error
+  const waiters = [...o.waiters]
+  o.waiters.clear()
+  for (const waiter of waiters) settle(o, waiter, Effect.fail(error))
+  invite(o)
+  o.notify()
+}
+
+/** Nothing more is written: waiting flushes fail. Returns how many accepted messages never left. */
+export const discard = (o: Outbox, error: Failure): number => {
+  close(o, error)
+  if (o.isEnded) return 0
+  o.isEnded = true
+  const flushers = [...o.flushers]
+  o.flushers.clear()
+  for (const flusher of flushers) settle(o, flusher, Effect.fail(o.closedWith!))
+  o.untouched = o.messages
+  const lost = o.messages + o.inWrite
+  while (takeOldest(o) !== undefined);
+  o.control = noFrames
+  o.rest = undefined
+  return lost
+}

@@ -1,0 +1,325 @@
+/** What a connection knows: one value, changed synchronously, in one place for each field. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
+import type * as ConnectionError from "../../../ConnectionError.ts"
+import type { Beat, Signal } from "../../../Heartbeat.ts"
+import type { Appender } from "../../codec/decoder.ts"
+import type { Frame } from "../../codec/encoder.ts"
+import type { Cadence } from "../../scheduling/cadence.ts"
+import { Children, type Parent } from "../../scheduling/supervised.ts"
+import type { Timer, Timers } from "../../scheduling/timers.ts"
+import type { Task, Turns } from "../../scheduling/turns.ts"
+import { WakeUp } from "../../scheduling/wakeUp.ts"
+import type { Attachable, Transport } from "../../transport/transport.ts"
+import { Inbox } from "./inbox.ts"
+import { Outbox } from "./outbox.ts"
+import { Pings } from "./pings.ts"
+import type { Shared, Terms, Way } from "./terms.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+/**
+ * The states, each with its facts:
+ *
+ *     Open ──> Draining ──> Closing ──> Ended
+ *       └──────────────────────^
+ *
+ * - `Draining`: nothing more is received, answers still leave. `untilTold`: and when the receiver has got everything and
+ *   is told the end, nothing more is sent either.
+ * - `Closing`: nothing more is sent. `flushes`: but what was accepted is still written.
+ */
+export type Lifecycle =
+  | { readonly _tag: "Open" }
+  | { readonly _tag: "Draining"; readonly reason: Failure; readonly by: number; readonly untilTold: boolean }
+  | { readonly _tag: "Closing"; readonly reason: Failure; readonly by: number; readonly flushes: boolean }
+  | { readonly _tag: "Ended"; readonly reason: Failure; readonly at: number }
+
+export const open: Lifecycle = { _tag: "Open" }
+
+/** Why it ends, once that is decided: the first reason. */
+export const reasonOf = (lifecycle: Lifecycle): Failure | undefined =>
+  lifecycle._tag === "Open" ? undefined : lifecycle.reason
+
+/** Nothing more is written but last words: its own fiber ends it, or has. */
+export const isOver = (lifecycle: Lifecycle): boolean =>
+  lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)
+
+// before any clock began, whatever is added to it; unlike -Infinity it needs no box of its own in every connection
+const longAgo = -1_000_000_000
+
+/**
+ * What is waited for, and since when: milliseconds of the monotonic clock. Changed synchronously, by the event that each
+ * field names.
+ */
+export class Facts {
+  readonly openedAt: number
+  /** Drawn once: how much of `maxAge` this connection lives. */
+  readonly ageFactor: number
+  /** The last byte came; stamped before decoding. */
+  heardAt: number
+  /** Something came that only a living peer sends: anything but a pong that answers nothing. */
+  provenAt: number
+  /** The last data was handed to the transport. */
+  sentAt: number
+  /** The last message came, or left. */
+  messageAt: number
+  /** We are ready to read; undefined while our own inbox is full, and once the peer has finished. */
+  readingSince: number | undefined
+  /** Reading went on after a pause. */
+  resumedAt = longAgo
+  /** A frame is incomplete. */
+  frameSince: number | undefined
+  /** The peer owes us taking some bytes. */
+  stalledSince: number | undefined
+  isWriting = false
+  /** What the peer's side had taken at the last look. */
+  taken = 0
+  /** A write began since the last look; and whether the next look comes soon enough to see its progress. */
+  hasWritten = false
+  isWatching = false
+  /** The interval between pings as it is now. */
+  pingEvery: number
+  /** The connection was asked to leave because of its age. */
+  isAsked = false
+  /** We came back from a stall of our own: the peer gets half of each limit from here, whatever was nearly over. */
+  forgivenAt = longAgo
+  /** For how long we were not there to ask since the peer was last heard, and when we came back. */
+  away = 0
+  backAt = longAgo
+
+  constructor(at: number, ageFactor: number, pingEvery: number) {
+    this.openedAt = at
+    this.ageFactor = ageFactor
+    this.heardAt = at
+    this.provenAt = at
+    this.sentAt = at
+    this.messageAt = at
+    this.readingSince = at
+    this.pingEvery = pingEvery
+  }
+}
+
+/** The four children of a connection's own fiber, in the order in which they are forked. */
+export const fiberNames = ["reader", "writer", "heartbeat", "deadlines"] as const
+export type FiberName = typeof fiberNames[number]
+
+/** What the fields of a connection call for: the functions over it, the same for all connections. */
+export interface Acts {
+  /** Looks at what was taken in an event. */
+  readonly look: <In, Out>(c: Conversation<In, Out>) => void
+  /** Its own fiber is to end it. */
+  readonly stop: <In, Out>(c: Conversation<In, Out>) => void
+  /** A turn is over in which something was sent. */
+  readonly turnEnded: <In, Out>(c: Conversation<In, Out>) => void
+  readonly end: <In, Out>(c: Conversation<In, Out>, error: Failure) => void
+  /** A short cut of this fiber threw. */
+  readonly died: <In, Out>(c: Conversation<In, Out>, name: FiberName, defect: unknown) => void
+  readonly pingNow: <In, Out>(c: Conversation<In, Out>) => void
+  /** What the heartbeat and the deadlines go on with when they have slept. */
+  readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
+  readonly lookAgain: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
+  readonly childEnded: <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>) => void
+}
+
+/** What releases the transport: the scope that it was opened in, or itself. */
+export type Opener = Scope.Closeable | Attachable
+
+/** What a connection is made of. */
+export interface Parts<in out In, in out Out> {
+  readonly id: number
+  readonly acts: Acts
+  readonly context: Context.Context<never>
+  readonly shared: Shared<In, Out>
+  readonly transport: Transport
+  /** Whether the transport keeps messages apart. */
+  readonly messages: boolean
+  readonly decoder: Appender<In>
+  readonly writer: Socket.Writer
+  readonly opener: Opener
+  readonly clock: Clock.Clock
+  readonly turns: Turns
+  readonly timers: Timers
+  /** How much of `maxAge` it lives. */
+  readonly ageFactor: number
+  readonly direct: boolean
+}
+
+/**
+ * A connection from the moment its transport is open. Fields and no behaviour: the functions over it are in the files of
+ * this folder, one for each fiber. A class, because there may be a hundred thousand of them, and an object literal of so
+ * many fields costs twice as much to make.
+ */
+export class Conversation<in out In, in out Out> implements Parent<Failure>, Task {
+  readonly id: number
+  readonly acts: Acts
+  /** That of the fiber that opened it. */
+  readonly context: Context.Context<never>
+  readonly shared: Shared<In, Out>
+  readonly transport: Transport
+  readonly messages: boolean
+  readonly way: Way<Out>
+  readonly decoder: Appender<In>
+  readonly writer: Socket.Writer
+  readonly clock: Clock.Clock
+  readonly turns: Turns
+  readonly timers: Timers
+  /** On the wall clock, and on the monotonic one. */
+  readonly openedAt: number
+  readonly opened: number
+  readonly facts: Facts
+  readonly pings: Pings
+  readonly inbox: Inbox<In>
+  readonly outbox: Outbox
+  readonly wakeUp: WakeUp
+  /** How often each fiber worked by itself, and how often its work was done by a short cut, in the event that called for it. */
+  reads = 0
+  directReads = 0
+  writes = 0
+  directWrites = 0
+  beats = 0
+  looks = 0
+  readonly whenClosed = Deferred.makeUnsafe<never, Failure>()
+  // made when a fiber waits for it
+  whenLeaving: Deferred.Deferred<void> | undefined
+  whenEnding: Deferred.Deferred<never, Failure> | undefined
+  lifecycle: Lifecycle = open
+  /** The policy as it is now: replaced as a whole. */
+  terms: Terms
+  isLeaving = false
+  /** What the peer last asked of those it loses. */
+  advice: ConnectionError.Advice | undefined
+
+  // ---- fibers -------------------------------------------------------------------------------------------------------
+
+  /** Its own. */
+  fiber: Fiber.Fiber<void> | undefined
+  readonly children: Children<Failure>
+  /** The handler of a server. */
+  handler: Fiber.Fiber<unknown, unknown> | undefined
+  /** Wakes its own fiber, which waits for the end, with what comes then. */
+  stop: ((effect: Effect.Effect<void>) => void) | undefined
+  isStopping = false
+  readonly opener: Opener
+
+  /** Whether reads and writes may take the short cuts past their fibers. */
+  readonly direct: boolean
+
+  // ---- reading ------------------------------------------------------------------------------------------------------
+
+  /** The reader waits for more, and nothing was read that it has not got. */
+  isPulling = false
+  /** Read, and not looked at yet. */
+  taken: Uint8Array | string | undefined
+  /** Bytes of the unfinished frame. */
+  pending = 0
+  bytesIn = 0
+  messagesIn = 0
+  skipped = 0
+  readonly heed: ((message: In) => Signal<Out> | undefined) | undefined
+  /** What a message showed to be wrong, or the peer's own word that it is over. */
+  broken: ConnectionError.Reason | undefined
+  hasPeerEnded = false
+
+  // ---- writing ------------------------------------------------------------------------------------------------------
+
+  /** Taken from the outbox, and more than the transport takes at once. */
+  left: NonEmptyReadonlyArray<Frame> | undefined
+  /** Wakes the writer, which stands by. */
+  standBy: ((effect: Effect.Effect<never, Failure>) => void) | undefined
+  hasLastWords = false
+  lost = 0
+
+  // ---- pinging ------------------------------------------------------------------------------------------------------
+
+  /** What its heartbeat is woken for before its time: a ping now, or another plan. */
+  asked: "ping" | "plan" | undefined
+  /** Its own schedule of pings; without one the policy's interval. */
+  cadence: Cadence<Beat> | undefined
+
+  // ---- the end ------------------------------------------------------------------------------------------------------
+
+  // nearly always one
+  endWatchers: (() => void) | Array<() => void> | undefined
+  goneWatchers: (() => void) | Array<() => void> | undefined
+  isGone = false
+  goneTimer: Timer | undefined
+
+  constructor(parts: Parts<In, Out>) {
+    const { messages, shared, timers, transport, turns } = parts
+    const opened = timers.now()
+    this.id = parts.id
+    this.acts = parts.acts
+    this.context = parts.context
+    this.shared = shared
+    this.transport = transport
+    this.messages = messages
+    this.way = messages ? shared.messages : shared.stream
+    this.decoder = parts.decoder
+    this.writer = parts.writer
+    this.opener = parts.opener
+    this.clock = parts.clock
+    this.turns = turns
+    this.timers = timers
+    this.direct = parts.direct
+    this.terms = shared.terms
+    this.openedAt = parts.clock.currentTimeMillisUnsafe()
+    this.opened = opened
+    this.facts = new Facts(opened, parts.ageFactor, shared.terms.limits.pingEvery)
+    this.pings = new Pings(opened)
+    this.wakeUp = new WakeUp(timers, this)
+    this.outbox = new Outbox(turns, !messages && transport.unsent === undefined, this)
+    this.inbox = new Inbox<In>(turns, this)
+    this.children = new Children(fiberNames, this)
+    this.heed = shared.heartbeat?.reader()
+  }
+
+  // ---- what the parts tell it, done by `acts` -----------------------------------------------------------------------
+
+  run(): void {
+    this.acts.look(this)
+  }
+
+  failed(defect: unknown): void {
+    this.acts.died(this, "reader", defect)
+  }
+
+  childEnded(index: number, exit: Exit.Exit<never, Failure>): void {
+    this.acts.childEnded(this, index, exit)
+  }
+
+  turnEnded(): void {
+    this.acts.turnEnded(this)
+  }
+
+  writeFailed(defect: unknown): void {
+    this.acts.died(this, "writer", defect)
+  }
+
+  tooSlow(error: Failure): void {
+    this.acts.end(this, error)
+  }
+
+  firstWoke(): Effect.Effect<never, Failure> {
+    return this.acts.beat(this)
+  }
+
+  secondWoke(): Effect.Effect<never, Failure> {
+    return this.acts.lookAgain(this)
+  }
+
+  jumped(at: number): void {
+    // one that is due in this moment pings anyway
+    if (at < this.wakeUp.firstAt) this.acts.pingNow(this)
+  }
+
+  wakeUpFailed(defect: unknown): void {
+    this.acts.died(this, "deadlines", defect)
+  }
+}

@@ -1,0 +1,219 @@
+/** A connection as its users and the library see it: each operation is one call into this folder. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as ConnectionError from "../../../ConnectionError.ts"
+import * as Policy from "../../../Policy.ts"
+import type { Frame } from "../../codec/encoder.ts"
+import { withWatcher } from "../conversation.ts"
+import { askAndDrain, close, guarded } from "../core/lifecycle.ts"
+import * as Outbox from "../core/outbox.ts"
+import { type Conversation, reasonOf } from "../core/state.ts"
+import { type Sender, Sending, SendingAll } from "../core/synchronous.ts"
+import { type Snapshot, termsOf, type Wire } from "../core/terms.ts"
+import { overdue } from "../deadlines.ts"
+import { askHeartbeat } from "../heartbeat.ts"
+import { patched, sendAll, sendOne } from "../sender.ts"
+import { reportsOf } from "./fiberReports.ts"
+import { type FiberReport, type Internals, type State, TypeId } from "./internals.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+const states = { Open: "open", Draining: "draining", Closing: "closing", Ended: "ended" } as const
+
+/** Getters on a prototype: a hundred thousand connections have one of each. */
+export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
+  readonly id: number
+  readonly receive: Effect.Effect<In, Failure>
+  /** Not on the prototype, so that it can be taken off. */
+  readonly send = (message: Out): Effect.Effect<void, Failure> => new Sending(this, message)
+  private readonly c: Conversation<In, Out>
+
+  constructor(c: Conversation<In, Out>) {
+    this.c = c
+    this.id = c.id
+    this.receive = c.inbox.receive
+  }
+
+  // ---- receiving and sending ----------------------------------------------------------------------------------------
+
+  get receiveAll(): Effect.Effect<NonEmptyReadonlyArray<In>, Failure> {
+    return this.c.inbox.receiveAll
+  }
+
+  get kept(): number {
+    const { accepted, dropped } = this.c.outbox
+    return accepted - dropped
+  }
+
+  sendNow(message: Out): Effect.Effect<void, Failure> {
+    return sendOne(this.c.outbox, this.c.way.encoder, message)
+  }
+
+  sendAllNow(messages: Iterable<Out>): Effect.Effect<void, Failure> {
+    return sendAll(this.c.outbox, this.c.way.encoder, messages)
+  }
+
+  get sendAll(): (messages: Iterable<Out>) => Effect.Effect<void, Failure> {
+    return (messages) => new SendingAll(this, messages)
+  }
+
+  get flush(): Effect.Effect<void, Failure> {
+    return Outbox.flush(this.c.outbox)
+  }
+
+  get isWritable(): Effect.Effect<boolean> {
+    return Effect.sync(() => Outbox.isWritable(this.c.outbox))
+  }
+
+  get awaitWritable(): Effect.Effect<void> {
+    return Outbox.awaitWritable(this.c.outbox)
+  }
+
+  get wire(): Wire<Out> {
+    return this.c.way.wire
+  }
+
+  get offerFrame(): (frame: Frame) => Effect.Effect<boolean> {
+    return (frame) => Effect.sync(() => this.offerNow(frame))
+  }
+
+  // ---- the end ------------------------------------------------------------------------------------------------------
+
+  get close(): Effect.Effect<void> {
+    return this.closing(() => ConnectionError.closedByUs)
+  }
+
+  get closeWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
+    return (reason) => this.closing(() => reasonOf(this.c.lifecycle) ?? ConnectionError.make(reason))
+  }
+
+  private closing(error: () => Failure): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { c } = this
+      close(c, error())
+      return Deferred.isDoneUnsafe(c.whenClosed) ? Effect.void : Effect.ignore(Deferred.await(c.whenClosed))
+    })
+  }
+
+  get drainWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
+    return (reason) => Effect.sync(() => askAndDrain(this.c, reason))
+  }
+
+  get leaving(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.c.isLeaving ? Effect.void : Deferred.await(this.c.whenLeaving ??= Deferred.makeUnsafe<void>())
+    )
+  }
+
+  get ending(): Effect.Effect<never, Failure> {
+    return Effect.suspend(() => {
+      const reason = reasonOf(this.c.lifecycle)
+      return reason === undefined
+        ? Deferred.await(this.c.whenEnding ??= Deferred.makeUnsafe<never, Failure>())
+        : Effect.fail(reason)
+    })
+  }
+
+  get closed(): Effect.Effect<never, Failure> {
+    return Deferred.await(this.c.whenClosed)
+  }
+
+  // ---- its policy, and how it is ------------------------------------------------------------------------------------
+
+  get patch(): (changes: Policy.Patch) => Effect.Effect<void, Policy.InvalidPolicy> {
+    return (changes) =>
+      Effect.map(Effect.suspend(() => Policy.patch(this.c.terms.policy, changes)), (policy) => {
+        const { c } = this
+        const before = c.terms
+        c.terms = termsOf(policy)
+        patched(c.outbox)
+        c.inbox.patched()
+        if (c.terms.limits.pingEvery !== before.limits.pingEvery) askHeartbeat(c, "plan")
+        c.wakeUp.secondBy(c.timers.now())
+      })
+  }
+
+  get policy(): Effect.Effect<Policy.Policy> {
+    return Effect.sync(() => this.c.terms.policy)
+  }
+
+  get snapshot(): Effect.Effect<Snapshot> {
+    return Effect.sync(() => this.look())
+  }
+
+  // ---- what the library needs ---------------------------------------------------------------------------------------
+
+  get [TypeId](): Internals {
+    return this
+  }
+
+  get state(): State {
+    return states[this.c.lifecycle._tag]
+  }
+
+  get isResting(): boolean {
+    const { inbox, lifecycle, pending, taken } = this.c
+    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && taken === undefined
+  }
+
+  get untouched(): number {
+    return this.c.outbox.untouched
+  }
+
+  look(): Snapshot {
+    const { c } = this
+    const { facts, inbox, lifecycle, outbox } = c
+    const at = lifecycle._tag === "Ended" ? lifecycle.at : c.timers.now()
+    return {
+      id: c.id,
+      state: states[lifecycle._tag],
+      local: c.transport.local,
+      remote: c.transport.remote,
+      openedAt: c.openedAt,
+      age: at - c.opened,
+      quietFor: at - facts.heardAt,
+      bytesIn: c.bytesIn,
+      bytesOut: outbox.written,
+      messagesIn: c.messagesIn,
+      messagesOut: outbox.accepted,
+      inbox: { messages: inbox.messages, bytes: inbox.bytes },
+      outbox: { messages: outbox.messages, bytes: outbox.bytes },
+      dropped: outbox.dropped,
+      skipped: c.skipped,
+      lost: c.lost,
+      paused: lifecycle._tag === "Open" && facts.readingSince === undefined,
+      rtt: c.pings.rtt,
+      reason: reasonOf(lifecycle)?.reason
+    }
+  }
+
+  get overdue(): number {
+    return guarded(this.c, "transport", () => overdue(this.c, this.c.timers.now())) ?? 0
+  }
+
+  offerNow(frame: Frame): boolean {
+    return Outbox.offer(this.c.outbox, frame) === "accepted"
+  }
+
+  onEnded(watcher: () => void): void {
+    const { c } = this
+    if (Deferred.isDoneUnsafe(c.whenClosed)) watcher()
+    else c.endWatchers = withWatcher(c.endWatchers, watcher)
+  }
+
+  onGone(watcher: () => void): void {
+    const { c } = this
+    if (c.isGone) watcher()
+    else c.goneWatchers = withWatcher(c.goneWatchers, watcher)
+  }
+
+  handledBy(fiber: Fiber.Fiber<unknown, unknown>): void {
+    this.c.handler = fiber
+  }
+
+  get fibers(): ReadonlyArray<FiberReport> {
+    return reportsOf(this.c)
+  }
+}

@@ -1,0 +1,66 @@
+/** What the library needs of a connection and its users do not: one symbol, so that a wrapped connection has it too. */
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type { Frame } from "../../codec/encoder.ts"
+import type { Snapshot } from "../core/terms.ts"
+
+export const TypeId = "~holdfast/Connection"
+
+/** The states of a connection, from its opening to its end. */
+export type State = "open" | "draining" | "closing" | "ended"
+
+/**
+ * What one fiber of a connection does.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FiberReport {
+  /** `connection`: its own fiber, the parent of the four; `handler`: that of a `Server`. */
+  readonly name: "connection" | "reader" | "writer" | "heartbeat" | "deadlines" | "handler"
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  /**
+   * `waiting`: for the next read, something to write, its next ping or look. `paused`: reads nothing, because nothing is
+   * received. `parked`: has nothing to wait for, such as a heartbeat that is off. `working`: none of these.
+   */
+  readonly state: "waiting" | "working" | "paused" | "parked" | "ended"
+  readonly exit: Exit.Exit<unknown, unknown> | undefined
+  /** How often the fiber itself worked: reads, writes, pings, looks at the deadlines. */
+  readonly worked: number
+  /** How often its work was done by a short cut, in the event that called for it, while the fiber stood by. */
+  readonly direct: number
+}
+
+export interface Internals {
+  /** The state alone, without the cost of a snapshot. */
+  readonly state: State
+  /**
+   * Whether the connection is open and nothing lies between two messages: none is waiting to be received, and none has
+   * begun to arrive. A pool asks before every use.
+   */
+  readonly isResting: boolean
+  /**
+   * After the end: how many of the messages accepted last no write had begun with, so that the peer cannot have seen any
+   * of them. `Snapshot.lost` counts also those in the write that was under way.
+   */
+  readonly untouched: number
+  /**
+   * By how many milliseconds the connection has outlived what its policy allows, or 0. More than 0 twice in a row, a second
+   * or more apart, means that its own deadlines are not watched any more.
+   */
+  readonly overdue: number
+  /** `offerFrame` without an effect for each connection of a broadcast; undefined where `offerFrame` was replaced. */
+  readonly offerNow: ((frame: Frame) => boolean) | undefined
+  /** Calls back when the connection has ended, once its transport is released; at once where it has. Must not throw. */
+  readonly onEnded: (watcher: () => void) => void
+  /**
+   * Calls back once the connection has ended; where messages still wait to be received then, `Policy.drain` later. A server
+   * stops its handler with it; one callback costs less than the fibers of a race.
+   */
+  readonly onGone: (watcher: () => void) => void
+  /** What a snapshot is made of, without an effect: how the connection looks now. */
+  readonly look: () => Snapshot
+  /** The fiber of a server that handles it. */
+  readonly handledBy: (fiber: Fiber.Fiber<unknown, unknown>) => void
+  readonly fibers: ReadonlyArray<FiberReport>
+}
