@@ -42,8 +42,7 @@ import type * as Schema from "effect/Schema"
 import type { CodecReason } from "./ConnectionError.ts"
 import { utf8 } from "./internal/bytes/utf8.ts"
 import type { Decoded, Decoder } from "./internal/codec/decoder.ts"
-import { Appender } from "./internal/codec/decoder.ts"
-import { Encoder } from "./internal/codec/encoder.ts"
+import type { Frame } from "./internal/codec/encoder.ts"
 import type { FrameDecoder, Framing, FramingOptions } from "./internal/codec/framing.ts"
 import { integer } from "./internal/codec/framing.ts"
 import * as Bytes from "./internal/codec/framings/bytes.ts"
@@ -53,6 +52,7 @@ import type { LengthPrefixOptions } from "./internal/codec/framings/lengthPrefix
 import * as LengthPrefix from "./internal/codec/framings/lengthPrefix.ts"
 import * as Lines from "./internal/codec/framings/lines.ts"
 import * as Varint from "./internal/codec/framings/varint.ts"
+import * as Halves from "./internal/codec/halves.ts"
 import { checkMsgpack, maxDepth } from "./internal/codec/msgpack.ts"
 import type { Content, Payload } from "./internal/codec/payload.ts"
 import * as Payloads from "./internal/codec/payload.ts"
@@ -68,6 +68,8 @@ export type {
   Decoded,
   /** @since 0.1.0 */
   Decoder,
+  /** @since 0.1.0 */
+  Frame,
   /** @since 0.1.0 */
   FrameDecoder,
   /** @since 0.1.0 */
@@ -86,7 +88,7 @@ export type {
  * @category models
  * @since 0.1.0
  */
-export const defaultMaxFrame = 1024 * 1024
+export const defaultMaxFrame: number = Halves.defaultMaxFrame
 
 /**
  * Writes messages of type `Out` and reads messages of type `In`.
@@ -391,11 +393,6 @@ export interface Options {
   readonly transport?: "stream" | "messages" | undefined
 }
 
-const limitOf = (codec: Codec<unknown, never>, options: Options): number => {
-  const asked = options.maxFrame === undefined ? undefined : integer("maxFrame", options.maxFrame, 1)
-  return Math.min(asked ?? codec.maxFrame ?? defaultMaxFrame, codec.maxFrame ?? Infinity)
-}
-
 /**
  * Makes a decoder for one connection, or for bytes from anywhere.
  *
@@ -407,15 +404,8 @@ const limitOf = (codec: Codec<unknown, never>, options: Options): number => {
  * @category running
  * @since 0.1.0
  */
-export const decoder = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Decoder<In> => appender(codec, options)
-
-/**
- * The same, for a connection.
- *
- * @internal
- */
-export const appender = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Appender<In> =>
-  new Appender(codec.framing, codec.payload, limitOf(codec, options), options.transport === "messages")
+export const decoder = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Decoder<In> =>
+  Halves.decoderOf(codec, options)
 
 /**
  * Makes the function that writes messages of a codec: wire bytes on a stream; on a transport that keeps messages apart,
@@ -428,17 +418,9 @@ export const encoder = <In, Out>(
   codec: Codec<In, Out>,
   options: Options = {}
 ): (message: Out) => Result.Result<Uint8Array | string, CodecReason> => {
-  const made = encoderOf(codec, options)
+  const made = Halves.encoderOf(codec, options)
   return (message) => made.encode(message)
 }
-
-/**
- * The same, for connections.
- *
- * @internal
- */
-export const encoderOf = <In, Out>(codec: Codec<In, Out>, options: Options = {}): Encoder<Out> =>
-  new Encoder(codec.framing, codec.payload, limitOf(codec, options), options.transport !== "messages")
 
 /**
  * Writes one message as the bytes of a stream. Use `encoder` for many.

@@ -9,27 +9,20 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
+import type * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
-import * as Codec from "./Codec.ts"
+import type * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Beat, Heartbeat } from "./Heartbeat.ts"
 import type { Frame } from "./internal/codec/encoder.ts"
-import { acts, releaseWith, start } from "./internal/connection/conversation.ts"
-import { Conversation, type Opener } from "./internal/connection/core/state.ts"
+import { encoderOf } from "./internal/codec/halves.ts"
 import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./internal/connection/core/terms.ts"
-import { Handle } from "./internal/connection/handle/handle.ts"
 import { type FiberReport, type Internals, TypeId } from "./internal/connection/handle/internals.ts"
-import { ShortCuts } from "./internal/connection/shortCuts.ts"
-import { sharedOf } from "./internal/scheduling/timers.ts"
-import { type Attachable, attachable, type Transport, transportOf } from "./internal/transport/transport.ts"
+import { open } from "./internal/connection/opening.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -170,7 +163,7 @@ export interface Options<in out In, in out Out> {
 const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
   const policy = Policy.make(options.policy)
   const way = (transport: "stream" | "messages"): Way<Out> => {
-    const encoder = Codec.encoderOf(options.codec, { maxFrame: policy.maxFrame, transport })
+    const encoder = encoderOf(options.codec, { maxFrame: policy.maxFrame, transport })
     const wire: Wire<Out> = { encode: (message) => encoder.encode(message) }
     const { goodbye } = options
     if (goodbye === undefined) return { encoder, wire, goodbye: () => undefined }
@@ -194,15 +187,6 @@ const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
     messages: way("messages")
   }
 }
-
-const hasMessages = (
-  transport: Transport,
-  named: "stream" | "messages" | undefined,
-  context: Context.Context<never>
-): boolean =>
-  named === undefined
-    ? transport.messages || Context.getOption(context, Socket.WebSocket)._tag === "Some"
-    : named === "messages"
 
 /**
  * Opens a connection over a socket.
@@ -247,126 +231,6 @@ export const make: {
   return open(args[0] as Socket.Socket, share(args[1] as Options<unknown, unknown>)) as never
 }
 
-const decoderFor = <In, Out>(shared: Shared<In, Out>, messages: boolean) =>
-  Codec.appender(shared.codec, {
-    maxFrame: shared.terms.policy.maxFrame,
-    transport: messages ? "messages" : "stream"
-  })
-
-let nextId = 0
-
-/**
- * The next id, for what is shown beside connections without being made here (HTTP).
- *
- * @internal
- */
-export const takeId = (): number => ++nextId
-
-/** What a connection has before its transport is open: the codec, the heartbeat and their like are anybody's code. */
-interface Prepared<In, Out> {
-  readonly shared: Shared<In, Out>
-  readonly context: Context.Context<Scope.Scope>
-  readonly transport: Transport
-  readonly messages: boolean
-  readonly decoder: ReturnType<typeof decoderFor<In, Out>>
-}
-
-/** Starts the conversation over a transport that is open. A throw is that of the heartbeat's `reader`. */
-const converse = <In, Out>(
-  { context, decoder, messages, shared, transport }: Prepared<In, Out>,
-  opener: Opener,
-  writer: Socket.Writer,
-  pull: Socket.Reader["pull"]
-): Conversation<In, Out> => {
-  const { clock, timers, turns } = sharedOf(context)
-  const c = new Conversation({
-    shared,
-    transport,
-    messages,
-    decoder,
-    id: takeId(),
-    acts,
-    context,
-    writer,
-    opener,
-    clock,
-    turns,
-    timers,
-    ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
-    direct: Context.get(context, ShortCuts)
-  })
-  start(c, pull)
-  return c
-}
-
-const owned = <In, Out>(c: Conversation<In, Out>, scope: Scope.Scope): Effect.Effect<Connection<In, Out>> =>
-  Effect.as(Scope.addFinalizerExit(scope, (exit) => releaseWith(c, exit)), new Handle(c))
-
-/** One that is connected already: there is nothing to wait for, and nothing for a scope to own but the connection. */
-const attach = <In, Out>(
-  transport: Attachable,
-  prepared: Prepared<In, Out>
-): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope> => {
-  const failure = transport.attach()
-  if (failure !== undefined) return Effect.fail(ConnectionError.fromSocketError(failure))
-  try {
-    const c = converse(prepared, transport, transport, transport.pull)
-    return owned(c, Context.get(prepared.context, Scope.Scope))
-  } catch (defect) {
-    transport.detach()
-    throw defect
-  }
-}
-
-const opening = Effect.fnUntraced(function*<In, Out>(
-  socket: Socket.Socket,
-  prepared: Prepared<In, Out>,
-  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-): Effect.fn.Return<Connection<In, Out>, Failure, Scope.Scope> {
-  const { open } = prepared.shared.terms.limits
-  // closed when the conversation ends, which may be long before the user's scope closes
-  const transportScope = Scope.makeUnsafe()
-
-  // nobody else would: the scope that dialled has no part in it yet
-  const orRelease = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    Effect.onError(effect, () => Scope.close(transportScope, Exit.void))
-
-  const { pull } = yield* Scope.provide(socket.reader, transportScope).pipe(
-    Effect.mapError(ConnectionError.fromSocketError),
-    open === Infinity ? (self) => self : Effect.timeoutOrElse({
-      duration: open,
-      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit: open })))
-    }),
-    restore,
-    orRelease
-  )
-
-  // in the transport's scope: releasing it half-closes, and the last words come after the writer has ended
-  const c = yield* Scope.provide(socket.writer, transportScope).pipe(
-    Effect.map((writer) => converse(prepared, transportScope, writer, pull)),
-    orRelease
-  )
-  // runs before the transport is released: finalizers run last in, first out
-  return yield* owned(c, Context.get(prepared.context, Scope.Scope))
-})
-
-const open = <In, Out>(
-  socket: Socket.Socket,
-  shared: Shared<In, Out>
-): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope> =>
-  // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
-  Effect.uninterruptibleMask((restore) =>
-    Effect.contextWith((context: Context.Context<Scope.Scope>) =>
-      Effect.suspend(() => {
-        const transport = transportOf(socket)
-        const messages = hasMessages(transport, shared.transport, context)
-        const prepared = { shared, context, transport, messages, decoder: decoderFor(shared, messages) }
-        const there = attachable(socket, transport)
-        return there === undefined ? opening(socket, prepared, restore) : attach(there, prepared)
-      })
-    )
-  )
-
 /**
  * The fibers of a connection, for diagnosis: its own, always the four under it, and the handler where a `Server` serves it.
  *
@@ -387,7 +251,7 @@ export const fibers = <In, Out>(self: Connection<In, Out>): Effect.Effect<Readon
  * @category models
  * @since 0.1.0
  */
-export type Overrides<In, Out> = Partial<Omit<Connection<In, Out>, "id" | typeof TypeId>>
+export type Overrides<In, Out> = Partial<Omit<Connection<In, Out>, "id">>
 
 /**
  * A connection with some operations replaced, which is complete: it behaves as the one inside in `Server`,

@@ -9,7 +9,12 @@ import { largest, small, type Writable } from "./frameBuffer.ts"
 import { type Framing, isOurs } from "./framing.ts"
 import * as Payloads from "./payload.ts"
 
-/** Bytes for a stream; a whole message, binary or text, for a transport that keeps messages apart. */
+/**
+ * What a message is on the wire: bytes for a stream; a whole message, binary or text, where the transport keeps messages apart.
+ *
+ * @category running
+ * @since 0.1.0
+ */
 export type Frame = Uint8Array | string
 
 /** A large frame: its header, and its payload as it was given. */

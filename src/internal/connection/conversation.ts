@@ -24,9 +24,8 @@ import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlines, look } from "./deadlines.ts"
 import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
-import { acceptTaken, look as lookAtTaken, reader } from "./reader.ts"
-import { take, turnEnded } from "./shortCuts.ts"
-import { lastWords, writer } from "./writer.ts"
+import { acceptTaken, look as lookAtTaken, reader, takeReads } from "./reader.ts"
+import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -39,8 +38,7 @@ export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pu
   })
   // interruptible while it waits, and nowhere else
   c.fiber = Supervised.spawn(c.context, "connection", conversation, (exit) => ended(c, exit), { uninterruptible: true })
-  if (!c.direct || c.transport.onRead === undefined) return
-  guarded(c, "transport", () => c.transport.onRead!((chunk) => take(c, chunk)))
+  guarded(c, "transport", () => takeReads(c))
 }
 
 /** Waits, and ends it: woken with what comes then, as a fiber has nothing on its stack while it waits. */

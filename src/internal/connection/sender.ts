@@ -1,8 +1,10 @@
 /** Sender: encode, and give it to the outbox, or wait for room there. */
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
 import { type ConnectionError, make as makeError, MessageTooLarge } from "../../ConnectionError.ts"
 import { type Encoder, type Frame, type Framed, sizeOf } from "../codec/encoder.ts"
 import { FrameBuffer, largest } from "../codec/frameBuffer.ts"
+import { Done } from "./core/inbox.ts"
 import {
   accept,
   count,
@@ -151,4 +153,55 @@ export const patched = (o: Outbox): void => {
   if (isFull(o)) deter(o)
   relax(o)
   admit(o)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the effects that `send` and `sendAll` return
+// ---------------------------------------------------------------------------------------------------------------------
+
+const done = new Done<void>(undefined)
+
+/** A connection, as far as a send needs it. */
+export interface Sender<in Out> {
+  /** How many messages were taken, and not dropped. */
+  readonly kept: number
+  /** What `send` does. Must not throw. */
+  readonly sendNow: (message: Out) => Effect.Effect<void, ConnectionError>
+  /** What `sendAll` does: all of them can be encoded, or none is sent. Must not throw. */
+  readonly sendAllNow: (messages: Iterable<Out>) => Effect.Effect<void, ConnectionError>
+}
+
+/** An `Effect.suspend` without a closure for each message, and done at once in a generator. */
+abstract class Sends<in out Out, in out A> extends Effectable.Class<void, ConnectionError> {
+  protected readonly sender: Sender<Out>
+  protected readonly what: A
+
+  constructor(sender: Sender<Out>, what: A) {
+    super()
+    this.sender = sender
+    this.what = what
+  }
+
+  override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<void, ConnectionError>> {
+    const { sender } = this
+    const { kept } = sender
+    const effect = this.asEffect()
+    if (effect !== Effect.void) return effect[Symbol.iterator]()
+    // a send that never suspends still yields to other fibers: it takes the slow path
+    return sender.kept > kept ? done : Effect.suspend(() => Effect.void)[Symbol.iterator]()
+  }
+}
+
+/** What `send` returns. */
+export class Sending<in out Out> extends Sends<Out, Out> {
+  asEffect(): Effect.Effect<void, ConnectionError> {
+    return this.sender.sendNow(this.what)
+  }
+}
+
+/** What `sendAll` returns. */
+export class SendingAll<in out Out> extends Sends<Out, Iterable<Out>> {
+  asEffect(): Effect.Effect<void, ConnectionError> {
+    return this.sender.sendAllNow(this.what)
+  }
 }

@@ -1,6 +1,7 @@
 /** Writer: take from the queue, write, say the last words. */
 import * as Arr from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
@@ -23,7 +24,7 @@ import {
   takeElement,
   wake
 } from "./core/outbox.ts"
-import type { Conversation } from "./core/state.ts"
+import { type Conversation, isOver } from "./core/state.ts"
 import { beginWrite, endWrite, isStillWriting, unsentOf } from "./deadlines.ts"
 import { admit } from "./sender.ts"
 
@@ -41,7 +42,7 @@ const takenPoll = Duration.millis(20)
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Offers what was sent in this turn to the queue. */
-export const offerTurn = (o: Outbox): void => {
+const offerTurn = (o: Outbox): void => {
   const { fresh } = o
   if (fresh.length === 0) return
   const { queue } = o
@@ -55,7 +56,7 @@ export const offerTurn = (o: Outbox): void => {
 }
 
 /** Takes from the queue: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
-export const next = (o: Outbox): Batch | undefined => {
+const next = (o: Outbox): Batch | undefined => {
   const batch: Array<Frame> = []
   let size = 0
   o.writesData = o.rest !== undefined
@@ -129,7 +130,7 @@ const pushSlice = (o: Outbox, batch: Array<Frame>, frame: Uint8Array): number =>
 }
 
 /** The last batch was handed to the transport. */
-export const wrote = <In, Out>(c: Conversation<In, Out>, at: number): void => {
+const wrote = <In, Out>(c: Conversation<In, Out>, at: number): void => {
   const o = c.outbox
   endWrite(c, at, o.writesData)
   o.isWriting = false
@@ -146,12 +147,60 @@ export const wrote = <In, Out>(c: Conversation<In, Out>, at: number): void => {
 const drained = (o: Outbox): Failure | undefined =>
   o.messages === 0 && o.rest === undefined && o.control.length === 0 && !o.isWriting ? o.closedWith : undefined
 
-export const isDirect = <In, Out>({ direct, transport }: Conversation<In, Out>): boolean =>
+const isDirect = <In, Out>({ direct, transport }: Conversation<In, Out>): boolean =>
   direct && transport.writeNow !== undefined
 
-export const began = <In, Out>(c: Conversation<In, Out>, at: number): void => {
+const began = <In, Out>(c: Conversation<In, Out>, at: number): void => {
   if (beginWrite(c, at) >= c.wakeUp.secondAt) return
   c.turns.scheduleTask(() => guarded(c, "writer", () => c.wakeUp.secondBy(isStillWriting(c, c.timers.now()))))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the short cut: what is sent in a turn is written at its end, while the fiber stands by
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A turn is over in which something was sent, or the outbox was closed. */
+export const turnEnded = <In, Out>(c: Conversation<In, Out>): void => {
+  const { lifecycle, outbox } = c
+  if (isOver(lifecycle)) return
+  offerTurn(outbox)
+  if (outbox.closedWith !== undefined && outbox.hasQueue) {
+    Queue.failCauseUnsafe(outbox.queue, Cause.fail(outbox.closedWith))
+  }
+  const { standBy } = c
+  // the writer is at work, and takes it next
+  if (standBy === undefined) return
+  if (!isDirect(c)) {
+    // beside the queue, or behind what the queue was told
+    if (Queue.sizeUnsafe(outbox.queue) === 0) Queue.offerUnsafe(outbox.queue, wake)
+    return Queue.flushUnsafe(outbox.queue)
+  }
+  // no fiber would die of a throw: `guarded`, without a closure for each turn
+  try {
+    c.left = writeAtOnce(c)
+  } catch (thrown) {
+    return c.acts.died(c, "writer", thrown)
+  }
+  // the rest, and the last words, are for the writer
+  if (c.left === undefined && outbox.closedWith === undefined) return
+  c.standBy = undefined
+  standBy(writer(c))
+}
+
+/** Takes and writes as the writer does, as long as the transport takes it at once; returns what it does not take. */
+const writeAtOnce = <In, Out>(c: Conversation<In, Out>): NonEmptyReadonlyArray<Frame> | undefined => {
+  const { outbox, timers, transport } = c
+  while (outbox.closedWith === undefined) {
+    const batch = next(outbox)
+    if (batch === undefined) return undefined
+    const at = timers.now()
+    if (!transport.writeNow!(batch)) return batch
+    c.directWrites++
+    // what the kernel has taken as well needs no watching
+    if (unsentOf(c) > 0) began(c, at)
+    wrote(c, at)
+  }
+  return undefined
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 /** What is known of a transport beyond what `effect/socket` says. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import type * as Context from "effect/Context"
 import * as Socket from "effect/socket/Socket"
 
 export const TypeId = "~holdfast/Transport"
@@ -35,26 +34,6 @@ export interface Transport {
   readonly onRead?: ((take: (chunk: Uint8Array | string) => boolean) => void) | undefined
 }
 
-/**
- * A transport that is connected already. What a socket's reader and writer do in a scope needs no effect here, which is
- * half of what it costs to take a connection: the listener hands it to the server in the event that brings it, and the
- * connection attaches to it and lets it go, in one step each. A `SocketServer` or a `Socket` that is not ours goes the long
- * way, with the same tests.
- */
-export interface Attachable extends Transport {
-  /** Begins to read, or says why it cannot. */
-  readonly attach: () => Socket.SocketError | undefined
-  /** Reads no more; flushes and closes in the background. */
-  readonly detach: () => void
-  readonly pull: Socket.Reader["pull"]
-  readonly write: Socket.Writer["write"]
-  readonly writeAll: Socket.Writer["writeAll"]
-}
-
-/** Not of a socket that wraps one: its reader is another one. */
-export const attachable = (socket: Socket.Socket, transport: Transport): Attachable | undefined =>
-  "attach" in transport && (transport as unknown) === socket ? transport as Attachable : undefined
-
 const stream: Transport = { messages: false }
 
 /**
@@ -69,12 +48,3 @@ export const describe = (socket: Socket.Socket, transport: Transport): Socket.So
 /** What is known of a socket; a socket nobody described is a byte stream. */
 export const transportOf = (socket: Socket.Socket): Transport =>
   (socket as Socket.Socket & { readonly [TypeId]?: Transport })[TypeId] ?? stream
-
-/**
- * A handler of sockets that can be called for one which is there, instead of being run in a fiber made for it: it makes
- * its own. `done` is called once, when the socket has an owner or nobody will read it any more.
- */
-export const Direct = "~holdfast/Direct"
-export interface Directly {
-  readonly [Direct]?: (socket: Socket.Socket, context: Context.Context<never>, done: () => void) => void
-}

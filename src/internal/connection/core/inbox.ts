@@ -5,7 +5,6 @@ import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../../../ConnectionError.ts"
 import { Signal } from "../../scheduling/signal.ts"
 import type { Turns } from "../../scheduling/turns.ts"
-import { Done } from "./synchronous.ts"
 import type { Terms } from "./terms.ts"
 
 interface Batch<In> {
@@ -21,6 +20,24 @@ interface Bounded {
 }
 
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
+
+/**
+ * What `receive` and `send` give to a generator when they need not wait: an iterator that has ended already. A generator asks
+ * each effect it gets with `yield*` for an iterator; the loop of the runtime never sees one that has ended, and would cost as
+ * much as everything else that is done for a small message (0.5 of 1.2 us).
+ */
+export class Done<A> implements Effect.EffectIterator<Effect.Effect<A>> {
+  readonly done = true
+  readonly value: A
+
+  constructor(value: A) {
+    this.value = value
+  }
+
+  next(): IteratorReturnResult<A> {
+    return this
+  }
+}
 
 /** An `Effect.suspend` without a closure, and done at once in a generator. */
 abstract class Receives<in out In, A> extends Effectable.Class<A, ConnectionError> {

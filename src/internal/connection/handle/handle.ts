@@ -10,17 +10,20 @@ import { withWatcher } from "../conversation.ts"
 import { askAndDrain, close, guarded } from "../core/lifecycle.ts"
 import * as Outbox from "../core/outbox.ts"
 import { type Conversation, reasonOf } from "../core/state.ts"
-import { type Sender, Sending, SendingAll } from "../core/synchronous.ts"
-import { type Snapshot, termsOf, type Wire } from "../core/terms.ts"
+import { type Snapshot, type Terms, termsOf, type Wire } from "../core/terms.ts"
 import { overdue } from "../deadlines.ts"
 import { askHeartbeat } from "../heartbeat.ts"
-import { patched, sendAll, sendOne } from "../sender.ts"
+import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
 import { reportsOf } from "./fiberReports.ts"
 import { type FiberReport, type Internals, type State, TypeId } from "./internals.ts"
 
 type Failure = ConnectionError.ConnectionError
 
 const states = { Open: "open", Draining: "draining", Closing: "closing", Ended: "ended" } as const
+
+const haveOtherBounds = ({ policy: a }: Terms, { policy: b }: Terms): boolean =>
+  a.outboxMessages !== b.outboxMessages || a.outboxBytes !== b.outboxBytes || a.lowWater !== b.lowWater ||
+  a.inboxMessages !== b.inboxMessages || a.inboxBytes !== b.inboxBytes || a.overflow !== b.overflow
 
 /** Getters on a prototype: a hundred thousand connections have one of each. */
 export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
@@ -128,8 +131,10 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
         const { c } = this
         const before = c.terms
         c.terms = termsOf(policy)
-        patched(c.outbox)
-        c.inbox.patched()
+        if (haveOtherBounds(before, c.terms)) {
+          patched(c.outbox)
+          c.inbox.patched()
+        }
         if (c.terms.limits.pingEvery !== before.limits.pingEvery) askHeartbeat(c, "plan")
         c.wakeUp.secondBy(c.timers.now())
       })

@@ -6,6 +6,11 @@ import type { Snapshot } from "../core/terms.ts"
 
 export const TypeId = "~holdfast/Connection"
 
+let lastId = 0
+
+/** The next id: of a connection, or of what is shown beside connections without being one (HTTP). */
+export const takeId = (): number => ++lastId
+
 /** The states of a connection, from its opening to its end. */
 export type State = "open" | "draining" | "closing" | "ended"
 

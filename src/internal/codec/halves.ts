@@ -1,0 +1,34 @@
+/** Puts the two halves of a codec together, for one connection or for many. */
+import { Appender } from "./decoder.ts"
+import { Encoder } from "./encoder.ts"
+import { type Framing, integer } from "./framing.ts"
+import type { Payload } from "./payload.ts"
+
+/** What a codec is, without its combinators. */
+export interface Halves<out In, in Out> {
+  readonly framing: Framing
+  readonly payload: Payload<In, Out>
+  readonly maxFrame: number | undefined
+}
+
+export interface HalvesOptions {
+  readonly maxFrame?: number | undefined
+  readonly transport?: "stream" | "messages" | undefined
+}
+
+/** For the payload of a frame, in bytes, when nothing else sets it. */
+export const defaultMaxFrame = 1024 * 1024
+
+/** The lower of the caller's limit and the codec's own. */
+const payloadLimit = (codec: Halves<unknown, never>, options: HalvesOptions): number => {
+  const asked = options.maxFrame === undefined ? undefined : integer("maxFrame", options.maxFrame, 1)
+  return Math.min(asked ?? codec.maxFrame ?? defaultMaxFrame, codec.maxFrame ?? Infinity)
+}
+
+/** Makes the decoder of one connection: it holds that connection's unfinished frame. */
+export const decoderOf = <In, Out>(codec: Halves<In, Out>, options: HalvesOptions): Appender<In> =>
+  new Appender(codec.framing, codec.payload, payloadLimit(codec, options), options.transport === "messages")
+
+/** Makes the encoder that connections of the same options share. */
+export const encoderOf = <In, Out>(codec: Halves<In, Out>, options: HalvesOptions): Encoder<Out> =>
+  new Encoder(codec.framing, codec.payload, payloadLimit(codec, options), options.transport !== "messages")

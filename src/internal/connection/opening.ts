@@ -1,0 +1,140 @@
+/** Opens a connection over a socket: its transport, its conversation, and the handle that its user gets. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import * as Socket from "effect/socket/Socket"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { decoderOf } from "../codec/halves.ts"
+import { sharedOf } from "../scheduling/timers.ts"
+import { type Attachable, attachable } from "../transport/accepted.ts"
+import { type Transport, transportOf } from "../transport/transport.ts"
+import { acts, releaseWith, start } from "./conversation.ts"
+import { Conversation, type Opener } from "./core/state.ts"
+import type { Shared } from "./core/terms.ts"
+import { Handle } from "./handle/handle.ts"
+import { takeId } from "./handle/internals.ts"
+import { ShortCuts } from "./shortCuts.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+const hasMessages = (
+  transport: Transport,
+  named: "stream" | "messages" | undefined,
+  context: Context.Context<never>
+): boolean =>
+  named === undefined
+    ? transport.messages || Context.getOption(context, Socket.WebSocket)._tag === "Some"
+    : named === "messages"
+
+const decoderFor = <In, Out>(shared: Shared<In, Out>, messages: boolean) =>
+  decoderOf(shared.codec, {
+    maxFrame: shared.terms.policy.maxFrame,
+    transport: messages ? "messages" : "stream"
+  })
+
+/** What a connection has before its transport is open: the codec, the heartbeat and their like are anybody's code. */
+interface Prepared<In, Out> {
+  readonly shared: Shared<In, Out>
+  readonly context: Context.Context<Scope.Scope>
+  readonly transport: Transport
+  readonly messages: boolean
+  readonly decoder: ReturnType<typeof decoderFor<In, Out>>
+}
+
+/** Starts the conversation over a transport that is open. A throw is that of the heartbeat's `reader`. */
+const converse = <In, Out>(
+  { context, decoder, messages, shared, transport }: Prepared<In, Out>,
+  opener: Opener,
+  writer: Socket.Writer,
+  pull: Socket.Reader["pull"]
+): Conversation<In, Out> => {
+  const { clock, timers, turns } = sharedOf(context)
+  const c = new Conversation({
+    shared,
+    transport,
+    messages,
+    decoder,
+    id: takeId(),
+    acts,
+    context,
+    writer,
+    opener,
+    clock,
+    turns,
+    timers,
+    ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
+    direct: Context.get(context, ShortCuts)
+  })
+  start(c, pull)
+  return c
+}
+
+const owned = <In, Out>(c: Conversation<In, Out>, scope: Scope.Scope): Effect.Effect<Handle<In, Out>> =>
+  Effect.as(Scope.addFinalizerExit(scope, (exit) => releaseWith(c, exit)), new Handle(c))
+
+/** One that is connected already: there is nothing to wait for, and nothing for a scope to own but the connection. */
+const attach = <In, Out>(
+  transport: Attachable,
+  prepared: Prepared<In, Out>
+): Effect.Effect<Handle<In, Out>, Failure, Scope.Scope> => {
+  const failure = transport.attach()
+  if (failure !== undefined) return Effect.fail(ConnectionError.fromSocketError(failure))
+  try {
+    const c = converse(prepared, transport, transport, transport.pull)
+    return owned(c, Context.get(prepared.context, Scope.Scope))
+  } catch (defect) {
+    transport.detach()
+    throw defect
+  }
+}
+
+const opening = Effect.fnUntraced(function*<In, Out>(
+  socket: Socket.Socket,
+  prepared: Prepared<In, Out>,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+): Effect.fn.Return<Handle<In, Out>, Failure, Scope.Scope> {
+  const { open } = prepared.shared.terms.limits
+  // closed when the conversation ends, which may be long before the user's scope closes
+  const transportScope = Scope.makeUnsafe()
+
+  // nobody else would: the scope that dialled has no part in it yet
+  const orRelease = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.onError(effect, () => Scope.close(transportScope, Exit.void))
+
+  const { pull } = yield* Scope.provide(socket.reader, transportScope).pipe(
+    Effect.mapError(ConnectionError.fromSocketError),
+    open === Infinity ? (self) => self : Effect.timeoutOrElse({
+      duration: open,
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit: open })))
+    }),
+    restore,
+    orRelease
+  )
+
+  // in the transport's scope: releasing it half-closes, and the last words come after the writer has ended
+  const c = yield* Scope.provide(socket.writer, transportScope).pipe(
+    Effect.map((writer) => converse(prepared, transportScope, writer, pull)),
+    orRelease
+  )
+  // runs before the transport is released: finalizers run last in, first out
+  return yield* owned(c, Context.get(prepared.context, Scope.Scope))
+})
+
+export const open = <In, Out>(
+  socket: Socket.Socket,
+  shared: Shared<In, Out>
+): Effect.Effect<Handle<In, Out>, Failure, Scope.Scope> =>
+  // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
+  Effect.uninterruptibleMask((restore) =>
+    Effect.contextWith((context: Context.Context<Scope.Scope>) =>
+      Effect.suspend(() => {
+        const transport = transportOf(socket)
+        const messages = hasMessages(transport, shared.transport, context)
+        const prepared = { shared, context, transport, messages, decoder: decoderFor(shared, messages) }
+        const there = attachable(socket, transport)
+        return there === undefined ? opening(socket, prepared, restore) : attach(there, prepared)
+      })
+    )
+  )
