@@ -19,7 +19,7 @@
  *
  * Frames are views of the chunk they came in whenever they lie in one chunk. A `Uint8Array` message that is kept for
  * long keeps that chunk in memory (64 KiB on Node): copy it with `slice()` first. A line can keep the text of its chunk
- * likewise. Nobody may write into a chunk once a decoder has it.
+ * likewise. A chunk must not change once a decoder has it.
  *
  * **Example** (Typed JSON lines)
  *
@@ -83,7 +83,7 @@ export type {
 }
 
 /**
- * The limit for the payload of a frame when nobody sets one: 1,048,576 bytes (1 MiB).
+ * The limit for the payload of a frame where none is set: 1,048,576 bytes (1 MiB).
  *
  * @category models
  * @since 0.1.0

@@ -31,7 +31,7 @@ export {
    *
    * **When to use**
    *
-   * When you make sockets yourself. Those of `holdfast/node` are described already, and a socket that nobody described
+   * When you make sockets yourself. Those of `holdfast/node` are described already, and a socket without a description
    * is a byte stream without addresses.
    *
    * @category transport

@@ -101,7 +101,7 @@ const printable = (text: string): string =>
     (char) => char === "\t" || char === "\n" ? char : `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`
   )
 
-/** Writes to the standard output and waits until it is taken; false when nobody is there to read it. */
+/** Writes to the standard output and waits until it is taken; false when its reader has gone. */
 const write = (text: string): Effect.Effect<boolean> =>
   Effect.callback((resume) => {
     process.stdout.write(text, (error) => resume(Effect.succeed(error === undefined || error === null)))
@@ -160,7 +160,7 @@ export const connect = Command.make(
 
     let heardAt = 0
     let printing = false
-    /** Ends when nobody reads our output, and fails with the end of the client, once all that came is printed. */
+    /** Ends when the reader of our output has gone, and fails with the end of the client, once all that came is printed. */
     const print = Effect.gen(function*() {
       while (true) {
         const messages = yield* client.receiveAll
@@ -248,7 +248,7 @@ export const connect = Command.make(
       "answered, and not printed.\n\n" +
       "  At the end of the input (Ctrl-D) everything is sent and answers are waited for, see --wait; SIGINT closes in " +
       "order, a second one exits at once.\n\n" +
-      "  Exit code: 0 when the input ended, nobody reads the output any more, SIGINT came, or the peer said good-bye for " +
+      "  Exit code: 0 when the input ended, the reader of the output has gone, SIGINT came, or the peer said good-bye for " +
       "good after we were connected (with --retry never: closed in order); 1 when there was no connection to be had, we " +
       "gave up, or the reason of the end allows no other try, or for a mistake in a flag.\n\n" +
       "  To talk to a peer that knows no pings: --ping-every 0 --silence 0."

@@ -44,7 +44,7 @@ const main = Command.make("holdfast").pipe(
   Effect.provide(Layer.merge(NodeServices.layer, presenter))
 )
 
-// the first signal interrupts, which drains. The second is for somebody who will not wait; one signal may arrive twice,
+// the first signal interrupts, which drains. The second ends at once; one signal may arrive twice,
 // from the terminal and from npm, which passes it on
 let firstSignalAt: number | undefined
 const onSignal = (_: string, number: number): void => {
@@ -53,7 +53,7 @@ const onSignal = (_: string, number: number): void => {
 }
 process.on("SIGINT", onSignal)
 process.on("SIGTERM", onSignal)
-// whoever read our output may have left (`| head -1`); that is no reason to stop serving
+// the reader of our output may have left (`| head -1`); that is no reason to stop serving
 for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
 
 NodeRuntime.runMain(main, {

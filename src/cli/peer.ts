@@ -82,7 +82,7 @@ export const peerFlags = {
   ),
   insecure: Flag.Boolean("insecure").pipe(
     Flag.withoutNegation,
-    Flag.withDescription("Take any certificate, such as a self-signed one; whoever is in between can read along"),
+    Flag.withDescription("Take any certificate, such as a self-signed one; a machine in between can read along"),
     Flag.withDefault(false)
   )
 }

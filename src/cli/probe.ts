@@ -277,7 +277,7 @@ export const probe = Command.make(
       yield* Effect.all([roundTrips, silence], { concurrency: "unbounded" })
     })
     yield* Effect.raceFirst(work, telling(text, yield* stdio.stderrIsTerminal)).pipe(
-      // whoever will not wait gets what there is
+      // interrupted, it prints what it has measured
       Effect.onInterrupt(() => reached ? print : Effect.void)
     )
     yield* print

@@ -17,7 +17,7 @@ export interface Speech<In, Out = In> {
   readonly codec: Codec.Codec<In, Out>
   /** What has to be said, and answered by a `Welcome`, before anything else. */
   readonly hello: Out | undefined
-  /** The last word of whoever leaves in order. */
+  /** The last word of a peer that leaves in order. */
   readonly bye: Out | undefined
   readonly ping: (token: number) => Out
   /** Whether a pong tells which ping it answers. */

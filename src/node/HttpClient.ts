@@ -34,7 +34,7 @@ export interface Options {
    * - `open`: dialling, TLS included.
    * - `silence`: from the request until the head of the answer, and between two parts of its body; noticed up to a
    *   second late. Raise it, or turn it off, for answers that take long.
-   * - `idle`: how long a connection is kept that nobody uses. Off, it is what the server says (`Keep-Alive: timeout`)
+   * - `idle`: how long an unused connection is kept. Off, it is what the server says (`Keep-Alive: timeout`)
    *   less a second, or 4 seconds where it says nothing: less than the 5 seconds after which common servers close.
    *   `idle` bounds what the server says, too.
    * - `maxConnectionsPerAddress`: connections to one origin; further requests wait for one. 0 is no limit.
@@ -81,7 +81,7 @@ const longestIdle = 600_000
  * **Details**
  *
  * - A connection is used for one request at a time, and then kept for the next one to the same origin.
- * - A server may close a kept connection in the moment in which a request is sent on it. Then nobody knows whether the
+ * - A server may close a kept connection in the moment in which a request is sent on it. Then it is unknown whether the
  *   server saw the request. An idempotent one whose body can be sent again (none, bytes, or a form) is sent once more;
  *   any other fails with an `HttpClientError` (`TransportError`), and so does one that fails on a fresh connection,
  *   or for the second time.

@@ -49,7 +49,7 @@ export interface ListenOptions {
   readonly backlog?: number | undefined
   /**
    * From accepting a connection to the end of its TLS handshake and HTTP upgrade, and from the end of a handler to
-   * somebody acquiring the reader. Then the connection is destroyed. Default 10 seconds.
+   * its reader being acquired. Then the connection is destroyed. Default 10 seconds.
    */
   readonly handshakeTimeout?: Duration.Input | undefined
   /** Longest WebSocket message, in bytes; a longer one closes its connection with 1009. Default 1 MiB. */
@@ -115,7 +115,7 @@ export class ListenFailed extends Schema.TaggedError<ListenFailed>()("ListenFail
   override get message(): string {
     return `cannot listen on ${this.url}: ${this.detail}`
   }
-  /** Whether the same call can succeed later, without anybody changing it. */
+  /** Whether the same call, unchanged, can succeed later. */
   get isRetryable(): boolean {
     return this.reason === "AddressInUse" || this.reason === "SocketFileInUse" ||
       this.reason === "AddressNotAvailable" || this.reason === "HostNotFound"
@@ -145,14 +145,14 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  *   up to 64 KiB of what followed.)
  * - A connection lives as long as the scope in which its `reader` was acquired: a handler may pass the socket on and
  *   return. A handler that fails or is interrupted without having acquired it loses the connection at once, and one
- *   that returns loses it after `handshakeTimeout` unless somebody has acquired it by then. Wait for a permit inside
+ *   that returns loses it after `handshakeTimeout` unless it is acquired by then. Wait for a permit inside
  *   the handler, not in a fiber it leaves behind, when the wait may be longer.
  * - When the reader's scope closes, what was written is flushed, the peer gets our FIN (or close frame), and input is
  *   discarded until the peer's FIN, at most for `linger`. This happens in the background.
  * - A peer that ends its side first still gets its answers (sockets are half-open).
  * - Interrupting `run` stops handing out; connections then wait, up to `maxPending`, for the next `run`. Handlers that
- *   are still running are interrupted; connections whose reader somebody acquired live on. So it is when `run` fails.
- * - Closing the listener's scope frees the address, destroys the connections whose reader nobody acquired, and waits
+ *   are still running are interrupted; connections whose reader is acquired live on. So it is when `run` fails.
+ * - Closing the listener's scope frees the address, destroys the connections whose reader is not acquired, and waits
  *   for the lingering ones. Connections in use are left to their owners.
  *
  * **Gotchas**

@@ -10,7 +10,7 @@ const { Buffer: unsafe } = globalThis as { readonly Buffer?: Unsafe | undefined 
 // below this there is little to clear
 const leastCleared = 4096
 
-/** A buffer of its own with anything in it: fill all of it before anybody sees it. */
+/** A buffer of its own that may hold old bytes: fill all of it before it is read. */
 export const uncleared = (size: number): Uint8Array<ArrayBuffer> =>
   unsafe === undefined || size < leastCleared
     ? new Uint8Array(size)
@@ -25,7 +25,7 @@ const unshared = new WeakSet<ArrayBufferLike>()
 export const isWhole = (bytes: Uint8Array): boolean =>
   bytes.byteLength >= leastReleased && bytes.byteLength === bytes.buffer.byteLength
 
-/** Says whether anybody but whoever is given this array may look at its memory; at first anybody may. */
+/** Says whether code other than the receiver of this array may read its memory; at first other code may. */
 export const setShared = (bytes: Uint8Array, shared: boolean): void => {
   if (shared) unshared.delete(bytes.buffer)
   else unshared.add(bytes.buffer)

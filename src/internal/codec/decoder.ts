@@ -77,7 +77,7 @@ export class Appender<In> implements Decoder<In> {
   // frames of bytes, and lines of text, are the messages themselves: nothing is allocated for each
   private readonly direct: boolean
   private dead: CodecReason | undefined
-  /** The over-long frames that were passed over since somebody emptied this. */
+  /** The over-long frames that were passed over since the connection emptied this. */
   skipped: Array<FrameTooLong> = []
 
   constructor(framing: Framing, payload: Payloads.Payload<In, never>, limit: number, messagesApart: boolean) {

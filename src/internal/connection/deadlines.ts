@@ -239,11 +239,11 @@ export const overdue = (c: Watched, at: number): number => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Our own inbox is full: nothing the peer does or does not do is seen. */
-export const pause = (facts: Facts): void => {
+export const stoppedReading = (facts: Facts): void => {
   facts.readingSince = undefined
 }
 
-export const resume = (facts: Facts, at: number): void => {
+export const readsAgain = (facts: Facts, at: number): void => {
   facts.readingSince = at
   facts.resumedAt = at
 }

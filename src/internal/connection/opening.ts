@@ -34,7 +34,7 @@ const decoderFor = <In, Out>(shared: Shared<In, Out>, messages: boolean) =>
     transport: messages ? "messages" : "stream"
   })
 
-/** What a connection has before its transport is open: the codec, the heartbeat and their like are anybody's code. */
+/** What a connection has before its transport is open: the codec, the heartbeat and their like may be the application's code. */
 interface Prepared<In, Out> {
   readonly shared: Shared<In, Out>
   readonly context: Context.Context<Scope.Scope>
@@ -99,7 +99,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   // closed when the conversation ends, which may be long before the user's scope closes
   const transportScope = Scope.makeUnsafe()
 
-  // nobody else would: the scope that dialled has no part in it yet
+  // the dialling scope does not own the transport yet
   const orRelease = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.onError(effect, () => Scope.close(transportScope, Exit.void))
 

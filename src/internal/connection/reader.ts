@@ -7,7 +7,7 @@ import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../codec/encoder.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import type { Conversation } from "./core/state.ts"
-import { pause, resume } from "./deadlines.ts"
+import { readsAgain, stoppedReading } from "./deadlines.ts"
 import { sendControl } from "./heartbeat.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -240,11 +240,11 @@ const acceptLater = <In, Out>(
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
-  pause(c.facts)
+  stoppedReading(c.facts)
   return Effect.flatMap(c.inbox.awaitRoom(), () => {
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
-    resume(c.facts, at)
+    readsAgain(c.facts, at)
     return acceptAll(c, chunks, at, reading)
   })
 }

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { Turns } from "./turns.ts"
 
 /**
- * `Latch.openUnsafe` runs whoever waits inside the call: a receiver woken by the first of 32 messages would take just that
+ * `Latch.openUnsafe` runs its waiters inside the call: a receiver woken by the first of 32 messages would take just that
  * one, in the middle of the reader's turn. Here everything done in one turn is seen by one wake-up.
  */
 export class Signal {

@@ -105,7 +105,7 @@ export const spawnIn = <A, E, R>(
 ): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
   Effect.map(Effect.forkIn(effect, scope, options), (fiber) => watched(name, fiber, ended))
 
-/** Forks a child of the calling fiber, which joins it: an exit that nobody joins is a mistake of the caller. */
+/** Forks a child of the calling fiber, which joins it: not to join it is a mistake of the caller. */
 export const joined = <A, E, R>(
   name: string,
   effect: Effect.Effect<A, E, R>,

@@ -53,10 +53,10 @@ export class Timer implements Due {
 // from so many timers on, a wake-up for each costs more than its work
 const crowd = 256
 
-// a sleep is no longer than that, in milliseconds: a jump of the wall clock is seen when somebody wakes up
+// a sleep is no longer than that, in milliseconds: a jump of the wall clock is seen at the next wake-up
 const longestSleep = 30_000
 
-// a wall clock that is off by this much all of a sudden, in milliseconds: this machine slept, or somebody set it
+// a wall clock that is off by this much all of a sudden, in milliseconds: this machine slept, or its clock was set
 const jump = 5_000
 
 // so many timers that were called off are not worth looking at
@@ -171,7 +171,7 @@ export class Timers {
     })
   }
 
-  /** Nobody's code runs in the middle of whoever sets a timer. */
+  /** No callback runs inside the call that sets a timer. */
   private ringSoon(): void {
     if (this.posted) return
     this.posted = true
@@ -185,7 +185,7 @@ export class Timers {
     return this.clock.currentTimeMillisUnsafe() - now
   }
 
-  /** Whoever waits for a peer is told: it may have gone while this machine slept. */
+  /** Tells each connection that waits for its peer: the peer may have gone while this machine slept. */
   private tellJump(now: number): void {
     const offset = this.offset(now)
     const jumped = Math.abs(offset - this.wallOffset) > jump

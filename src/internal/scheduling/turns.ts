@@ -59,8 +59,8 @@ export class Turns {
   }
 
   /**
-   * Does what is due now, if that is a lot: whoever was first must not wait until the event loop has delivered everything.
-   * For callers that nobody called but the event loop.
+   * Runs the tasks that are due now, if they are many: the first task must not wait until the event loop has delivered everything.
+   * Call it only from the event loop, never from inside a task.
    */
   relieve(): void {
     if (this.tasks.length >= lot && !this.running) this.run()

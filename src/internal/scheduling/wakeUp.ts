@@ -5,7 +5,7 @@ import type { Task } from "./turns.ts"
 
 type Resume = (effect: Effect.Effect<never, never>) => void
 
-interface Owner {
+interface Sleepers {
   /** What the first and the second fiber go on with when they have slept. */
   readonly firstWoke: () => Effect.Effect<never, unknown>
   readonly secondWoke: () => Effect.Effect<never, unknown>
@@ -32,13 +32,13 @@ export class WakeUp implements Task {
   private firstResume: Resume | undefined
   private secondResume: Resume | undefined
   private readonly timers: Timers
-  private readonly owner: Owner
+  private readonly owner: Sleepers
   private timer: Timer | undefined
   private isHeld = true
   private isStopped = false
 
   /** Held until `release`: what is armed meanwhile has one timer. */
-  constructor(timers: Timers, owner: Owner) {
+  constructor(timers: Timers, owner: Sleepers) {
     this.timers = timers
     this.owner = owner
   }

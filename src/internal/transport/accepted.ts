@@ -25,7 +25,7 @@ export const attachable = (socket: Socket.Socket, transport: Transport): Attacha
 
 /**
  * A handler of sockets that can be called for one which is there, instead of being run in a fiber made for it: it makes
- * its own. `done` is called once, when the socket has an owner or nobody will read it any more.
+ * its own. `done` is called once, when the socket has an owner, or will not be read any more.
  */
 export const Direct = "~holdfast/Direct"
 export interface Directly {

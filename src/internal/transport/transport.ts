@@ -23,7 +23,7 @@ export interface Transport {
    */
   readonly unsent?: (() => number) | undefined
   /**
-   * Writes all of it at once when the transport takes it without making anybody wait. False: nothing was written, and the
+   * Writes all of it at once when the transport takes it without a wait. False: nothing was written, and the
    * socket's writer has to do it, or to say why it cannot. A write without a fiber is what makes small messages cheap.
    */
   readonly writeNow?: ((chunks: NonEmptyReadonlyArray<Uint8Array | string>) => boolean) | undefined
@@ -45,6 +45,6 @@ const stream: Transport = { messages: false }
 export const describe = (socket: Socket.Socket, transport: Transport): Socket.Socket =>
   Object.assign(Socket.make(socket), { [TypeId]: transport })
 
-/** What is known of a socket; a socket nobody described is a byte stream. */
+/** What is known of a socket; a socket without a description is a byte stream. */
 export const transportOf = (socket: Socket.Socket): Transport =>
   (socket as Socket.Socket & { readonly [TypeId]?: Transport })[TypeId] ?? stream

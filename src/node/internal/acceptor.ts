@@ -69,7 +69,7 @@ class Arrival {
 /** The acceptor, as far as its arrivals see it. */
 interface Owner {
   readonly linger: number
-  /** Passes the ownership to whoever acquires the reader, or says why not. */
+  /** Passes the ownership to the fiber that acquires the reader, or says why not. */
   readonly claim: (arrival: Arrival, stream: Duplex) => Socket.SocketError | undefined
   /** The owner has let go: closing the listener waits until the rest has gone too. */
   readonly release: (arrival: Arrival) => void
@@ -144,7 +144,7 @@ class Accepted extends Stream implements Socket.Socket, Attachable, Opened {
   }
 }
 
-/** Somebody's `run`. */
+/** One call of `run`. */
 interface Consumer {
   readonly take: (arrival: Arrival, opened: Opened) => void
   readonly fail: (cause: Error) => void
@@ -282,7 +282,7 @@ export const make = (settings: Settings) => {
     consumer.take(arrival, open(arrival))
   }
 
-  /** Its handler is done: one that nobody has acquired by then is destroyed, or in a while. */
+  /** Its handler is done: a socket not acquired by then is destroyed, or in a while. */
   function handled(arrival: Arrival, failed: boolean): void {
     if (!unclaimed.has(arrival)) return
     if (failed) arrival.raw.destroy()

@@ -94,7 +94,7 @@ export const formatUrl = (address: Address, port?: number): string =>
     ? `unix://${address.path}`
     : `${address.scheme}://${formatInet(address.host, port ?? address.port)}${address.tail}`
 
-/** A URL as it may appear in an error: without a password somebody put into it. */
+/** A URL as it may appear in an error: without its password. */
 export const redactUrl = (url: string): string => url.replace(/^([^/]*:\/\/)[^/?#]*@/, "$1***@")
 
 /** Our end of a TCP connection. */

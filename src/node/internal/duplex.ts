@@ -2,8 +2,8 @@
  * A socket of `effect/socket` over a Node stream.
  *
  * `NodeSocket.fromDuplex` reads paused: each read waits for `readable` in a tick of its own, joins what came into one
- * chunk, and stops and starts the kernel's reading around large ones. Here the stream flows, and is paused when nobody
- * reads: what comes can be taken in the event that brings it (`Transport.onRead`), without waking a fiber. And writes to a
+ * chunk, and stops and starts the kernel's reading around large ones. Here the stream flows, and is paused while no reader
+ * pulls: what comes can be taken in the event that brings it (`Transport.onRead`), without waking a fiber. And writes to a
  * stream that is gone fail, where NodeSocket waits for events that a destroyed stream has emitted long ago.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
@@ -16,7 +16,7 @@ import { isWhole, setShared } from "../../internal/bytes/memory.ts"
 import { type Transport, TypeId } from "../../internal/transport/transport.ts"
 import { type Chunk, unsent, writeError, writeNow } from "./stream.ts"
 
-// what is read ahead of whoever pulls: the mark of Node's own streams
+// bytes read ahead of the reader's pull: the mark of Node's own streams
 const readAhead = 64 * 1024
 
 const closed = (code: number): Socket.SocketError =>
@@ -59,7 +59,7 @@ export class Stream {
   private failure: Socket.SocketError | undefined
   private waiter: ((result: Pull) => void) | undefined
   private take: ((chunk: Chunk) => boolean) | undefined
-  // made when somebody writes before there is a stream
+  // made by a write before there is a stream
   private connected: Latch.Latch | undefined
 
   get isStarted(): boolean {
@@ -112,7 +112,7 @@ export class Stream {
     if (this.ahead >= readAhead) this.conn!.pause()
   }
 
-  /** To whoever takes what comes, who may release a large one: it is nobody else's, unless somebody else listens. */
+  /** Offers a chunk to the connection, which may release the memory of a large one unless another listener shares it. */
   private offer(chunk: Chunk, take: (chunk: Chunk) => boolean): boolean {
     if (typeof chunk === "string" || !isWhole(chunk) || this.conn!.listenerCount("data") > 1) return take(chunk)
     setShared(chunk, false)

@@ -1,5 +1,5 @@
 /**
- * The server's side of TLS handshakes and WebSocket upgrades, on connections that somebody else accepted.
+ * The server's side of TLS handshakes and WebSocket upgrades, on accepted connections.
  *
  * Each ends with a call, or with the connection destroyed. Bounding its time is up to the caller.
  */

@@ -42,7 +42,7 @@ export const explain = (address: Address, cause: NodeJS.ErrnoException): Refusal
   }
 }
 
-/** Starts to listen. A socket file which nobody listens on any more is replaced. */
+/** Starts to listen. A socket file without a listener is replaced. */
 export const listen = (
   server: Net.Server,
   address: Address,
@@ -102,7 +102,7 @@ const attempt = (
 
 const exists = (path: string): Promise<boolean> => Fs.access(path).then(() => true, () => false)
 
-/** Removes a socket file which nobody listens on any more; otherwise says what is in the way. */
+/** Removes a socket file without a listener; otherwise says what is in the way. */
 const removeStale = async (path: string): Promise<string | undefined> => {
   const before = await Fs.lstat(path).catch(() => undefined)
   if (before === undefined) return undefined

@@ -70,7 +70,7 @@ export const writeNow = (
   } finally {
     if (chunks.length > 1) conn.uncork()
   }
-  // what failed at once is told to whoever writes to it again
+  // a write that failed at once is reported by the next write
   return conn.errored === null
 }
 
@@ -94,7 +94,7 @@ export const setTcpOptions = (conn: Net.Socket, options: ReturnType<typeof tcpOp
 }
 
 /**
- * Ends our side of a connection nobody reads any more, without taking our last bytes away from the peer.
+ * Ends our side of a connection that is no longer read, without taking our last bytes away from the peer.
  *
  * Closing a socket with unread input sends RST, and a peer that gets one may drop what it received from us and has not
  * read yet (RFC 1122, 4.2.2.13). So: flush, FIN, discard what still comes, and destroy at the peer's FIN or after
@@ -104,7 +104,7 @@ export const linger = (conn: Duplex, limit: number): void => {
   if (conn.destroyed) return
   if (conn.listenerCount("error") === 0) conn.on("error", noop)
   if (!conn.writableEnded) conn.end()
-  // a FIN waits for nobody, and a stream with both sides ended destroys itself; TLS has last words of its own
+  // a FIN needs no wait, and a stream with both sides ended destroys itself; TLS has last words of its own
   if (conn.readableEnded && conn.writableLength === 0 && !("encrypted" in conn)) return
   const timer = setTimeout(() => conn.destroy(), limit)
   timer.unref()

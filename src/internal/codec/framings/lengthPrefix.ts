@@ -139,7 +139,7 @@ export const lengthPrefix = (options: LengthPrefixOptions): Framing => {
     encodeHeader: strip < size
       ? undefined
       : (payload, target, at) => {
-        // what is written into may have been somebody else's
+        // the target may hold old bytes
         if (!plain) target.fill(0, at, at + strip)
         writeLength(strip + payload.length - size - adjustment, target, at)
       }

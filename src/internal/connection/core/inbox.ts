@@ -74,7 +74,7 @@ class ReceivingAll<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
  * Owned by one connection. Bounds are checked by the reader (`isFull`), which stops after one more read: the batch that
  * crosses a bound is kept whole, so what is held is at most the bound plus two reads of the transport.
  *
- * Whoever waits is woken in a task of its own, and given what came: the first receiver and the first receiver of batches
+ * A receiver that waits is woken in a task of its own, and given what came: the first receiver and the first receiver of batches
  * have a place here, any others share a signal.
  */
 export class Inbox<In> {
@@ -124,7 +124,7 @@ export class Inbox<In> {
   }
 
   offer(messages: ReadonlyArray<In>, bytes: number): void {
-    // after the end nobody waits for more
+    // after the end no receiver waits for more
     if (messages.length === 0 || this.error !== undefined) return
     if (this.messages === 0) {
       this.first = messages
@@ -179,7 +179,7 @@ export class Inbox<In> {
     })
   }
 
-  /** Waits until there is room, or nobody needs any. */
+  /** Waits until there is room, or the inbox has ended. */
   awaitRoom(): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (!this.isFull || this.error !== undefined) return Effect.void
@@ -224,7 +224,7 @@ export class Inbox<In> {
     })
   }
 
-  /** Made when somebody wants it: most receive one at a time, or all that there is, and not both. */
+  /** Made at the first use: a connection is received from one message at a time, or in batches, and hardly ever both. */
   get receiveAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
     return this.takingAll ??= new ReceivingAll(this)
   }

@@ -43,7 +43,7 @@ interface Flusher {
 }
 
 /** The connection, as far as its outbox sees it. */
-interface Owner {
+interface OutboxConnection {
   readonly terms: Terms
   readonly turnEnded: () => void
   /** The policy is to end the connection: the peer is too slow. */
@@ -72,7 +72,7 @@ export const noFrames: Array<Frame> = []
  */
 export class Outbox implements Task {
   readonly turns: Turns
-  readonly owner: Owner
+  readonly owner: OutboxConnection
   // a connection that only listens has none: it is 0.9 KB
   private made: Queue.Queue<Element, Failure> | undefined
   /** Sent in this turn. */
@@ -107,7 +107,7 @@ export class Outbox implements Task {
   /** After the end: how many accepted messages no write had begun with. */
   untouched = 0
 
-  constructor(turns: Turns, splits: boolean, owner: Owner) {
+  constructor(turns: Turns, splits: boolean, owner: OutboxConnection) {
     this.turns = turns
     this.splits = splits
     this.owner = owner

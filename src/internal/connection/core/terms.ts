@@ -39,7 +39,7 @@ export interface Snapshot {
   readonly skipped: number
   /** Accepted messages that had not been handed to the transport when the connection ended. */
   readonly lost: number
-  /** Whether we have stopped reading because nobody receives. */
+  /** Whether reading has stopped because the inbox is full. */
   readonly paused: boolean
   /** Round-trip times of pings, in milliseconds; `smoothed` as in RFC 6298 (one eighth of each new one). */
   readonly rtt: { readonly last: number; readonly smoothed: number } | undefined
