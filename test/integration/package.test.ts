@@ -143,6 +143,25 @@ describe("the published package", () => {
     assert.include(failure, "'Nothing'")
   })
 
+  it("names no internal in a public signature: what a public type takes from an internal file, its module exports", async () => {
+    const dist = join(installed, "dist")
+    const declared = (await readdir(dist, { recursive: true }))
+      .filter((name) => name.endsWith(".d.ts") && !/(?:^|\/)(?:internal|cli)\//.test(name))
+    assert.isAbove(declared.length, 20)
+    const wrong: Array<string> = []
+    for (const name of declared) wrong.push(...hiddenNames(name, await readFile(join(dist, name), "utf8")))
+    assert.deepStrictEqual(wrong, [])
+    // and the check can fail
+    assert.deepStrictEqual(
+      hiddenNames(
+        "a.d.ts",
+        "import type { A, B as C } from \"./internal/a.ts\"\nimport * as D from \"./internal/d.ts\"\n" +
+          "/** @internal */\nexport type { A } from \"./internal/a.ts\""
+      ),
+      ["a.d.ts holds @internal", "a.d.ts takes all of ./internal/d.ts", "a.d.ts takes B from ./internal/a.ts"]
+    )
+  })
+
   it("puts the command on the path", { timeout: 60_000 }, async () => {
     assert.include(await run(app, join(app, "node_modules", ".bin", "holdfast"), "--help"), "holdfast")
   })
@@ -172,4 +191,22 @@ const importsBehind = async (entry: string) => {
     }
   }
   return { files, packages: [...packages] }
+}
+
+/** What a public declaration shows of the internals without exporting it. */
+const hiddenNames = (file: string, text: string): Array<string> => {
+  const namesOf = (list: string): Array<string> =>
+    list.replace(/\/\*[\s\S]*?\*\//g, "").split(",").map((name) => name.trim().replace(/^type /, "").split(" as ")[0]!)
+      .filter((name) => name !== "")
+  const all = Array.from(
+    text.matchAll(/^import (?:type )?\* as \w+ from "([^"]*\/internal\/[^"]*)"/gm),
+    ([, from]) => `${file} takes all of ${from}`
+  )
+  const exported = Array.from(text.matchAll(/^export (?:type )?\{([^}]*)\}/gm), ([, list]) => namesOf(list!)).flat()
+  const taken = Array.from(
+    text.matchAll(/^import (?:type )?\{([^}]*)\} from "([^"]*\/internal\/[^"]*)"/gm),
+    ([, list, from]) =>
+      namesOf(list!).filter((name) => !exported.includes(name)).map((name) => `${file} takes ${name} from ${from}`)
+  ).flat()
+  return [...(/@internal\b/.test(text) ? [`${file} holds @internal`] : []), ...all, ...taken]
 }
