@@ -22,7 +22,7 @@ import type { Frame } from "./internal/codec/encoder.ts"
 import { encoderOf } from "./internal/codec/halves.ts"
 import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./internal/connection/core/terms.ts"
 import { type FiberReport, type Internals, TypeId } from "./internal/connection/handle/internals.ts"
-import { open } from "./internal/connection/opening.ts"
+import { open } from "./internal/connection/handle/opening.ts"
 import * as Policy from "./Policy.ts"
 
 export {

@@ -1,5 +1,4 @@
 /** Text and its UTF-8 bytes. */
-import { InvalidMessage } from "../../ConnectionError.ts"
 
 const encoder = new TextEncoder()
 // a byte order mark is kept: it is part of the message
@@ -15,9 +14,6 @@ export const textOf = (bytes: Uint8Array): string | undefined => {
     return undefined
   }
 }
-
-export const notText = (): InvalidMessage =>
-  new InvalidMessage({ direction: "decode", format: "UTF-8", detail: "the bytes are not UTF-8" })
 
 /** How many bytes a text has as UTF-8, without making them. */
 export const utf8Size = (text: string): number => {

@@ -1,7 +1,7 @@
 /** What a framing is, and what all of them share; each has a file in `framings`. */
 import type * as Result from "effect/Result"
 import type { CodecReason } from "../../ConnectionError.ts"
-import { FrameTooLong } from "../../ConnectionError.ts"
+import { FrameTooLong, InvalidMessage } from "../../ConnectionError.ts"
 
 /**
  * Finds the frames of one connection's byte stream. Holds state: make one per connection.
@@ -124,3 +124,6 @@ export const tooLongOf = (options: FramingOptions): TooLong => ({
 
 export const tooLong = (size: number, limit: number): FrameTooLong =>
   new FrameTooLong({ direction: "decode", size, limit })
+
+export const notText = (): InvalidMessage =>
+  new InvalidMessage({ direction: "decode", format: "UTF-8", detail: "the bytes are not UTF-8" })

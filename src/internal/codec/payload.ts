@@ -5,7 +5,8 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import type { CodecReason } from "../../ConnectionError.ts"
 import { InvalidMessage } from "../../ConnectionError.ts"
-import { notText, textOf, utf8 } from "../bytes/utf8.ts"
+import { textOf, utf8 } from "../bytes/utf8.ts"
+import { notText } from "./framing.ts"
 
 /**
  * What the messages of a codec are, as far as combinators care: raw bytes, plain text, JSON values, or something else.

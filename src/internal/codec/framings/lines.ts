@@ -2,9 +2,9 @@
 import * as Result from "effect/Result"
 import type { CodecReason, FrameTooLong } from "../../../ConnectionError.ts"
 import { InvalidMessage } from "../../../ConnectionError.ts"
-import { notText, textOf, utf8 } from "../../bytes/utf8.ts"
+import { textOf, utf8 } from "../../bytes/utf8.ts"
 import type { FrameDecoder, Framing, FramingOptions, TooLong } from "../framing.ts"
-import { ours, tooLongOf } from "../framing.ts"
+import { notText, ours, tooLongOf } from "../framing.ts"
 import { CR, LF, marked, withMark } from "./marked.ts"
 
 const crlf = new Uint8Array([CR, LF])
