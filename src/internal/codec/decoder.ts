@@ -2,7 +2,8 @@
 import * as Result from "effect/Result"
 import type { CodecReason, FrameTooLong } from "../../ConnectionError.ts"
 import { Truncated } from "../../ConnectionError.ts"
-import { utf8, utf8Size } from "../bytes/utf8.ts"
+import { sizeOver } from "../bytes/sizes.ts"
+import { utf8 } from "../bytes/utf8.ts"
 import type { FrameDecoder, Framing } from "./framing.ts"
 import { tooLong } from "./framing.ts"
 import * as Payloads from "./payload.ts"
@@ -41,13 +42,6 @@ export interface Decoder<out In> {
   readonly end: () => CodecReason | undefined
   /** Bytes that have come of the unfinished frame, header and skipped bytes included; 0 between frames. */
   readonly pending: number
-}
-
-/** The size of a frame over the limit, or 0; text counts as UTF-8, and is counted only when it may be too long. */
-export const sizeOver = (frame: Uint8Array | string, limit: number): number => {
-  if (typeof frame === "string" && frame.length * 3 <= limit) return 0
-  const size = typeof frame === "string" ? utf8Size(frame) : frame.length
-  return size > limit ? size : 0
 }
 
 /** Reads chunks and adds the frames they complete. */

@@ -7,25 +7,9 @@ import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import { askAndDrain, leave } from "./core/lifecycle.ts"
-import type { Pings } from "./core/pings.ts"
-import { type Conversation, type Facts, type Lifecycle, reasonOf } from "./core/state.ts"
-import type { Terms } from "./core/terms.ts"
+import { type Conversation, type Lifecycle, reasonOf, unsentOf, type Watched } from "./core/state.ts"
 
 type Failure = ConnectionError.ConnectionError
-
-/** A connection, as far as its deadlines see it. */
-export interface Watched {
-  readonly terms: Terms
-  readonly lifecycle: Lifecycle
-  readonly facts: Facts
-  readonly pings: Pings
-  /** Bytes of the unfinished frame. */
-  readonly pending: number
-  readonly outbox: { readonly written: number }
-  readonly transport: { readonly unsent?: (() => number) | undefined }
-}
-
-export const unsentOf = ({ transport }: Pick<Watched, "transport">): number => transport.unsent?.() ?? 0
 
 // ---------------------------------------------------------------------------------------------------------------------
 // the rules
@@ -232,53 +216,6 @@ export const overdue = (c: Watched, at: number): number => {
     most = Math.max(most, at - since - 1.5 * limit - 1_000)
   }
   return Number.isNaN(most) ? 0 : most
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// what the rules count from
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** Our own inbox is full: nothing the peer does or does not do is seen. */
-export const stoppedReading = (facts: Facts): void => {
-  facts.readingSince = undefined
-}
-
-export const readsAgain = (facts: Facts, at: number): void => {
-  facts.readingSince = at
-  facts.resumedAt = at
-}
-
-/** A ping left `late`. */
-export const pingedLate = (facts: Facts, late: number, at: number): void => {
-  facts.away = (facts.heardAt >= facts.backAt ? 0 : facts.away) + late
-  facts.backAt = at
-}
-
-/** A write begins. Returns by when it has to be looked at. */
-export const beginWrite = ({ facts, terms: { limits }, transport }: Watched, at: number): number => {
-  facts.isWriting = true
-  facts.stalledSince ??= at
-  facts.hasWritten = true
-  if (transport.unsent === undefined) return at + limits.writeStall
-  return facts.isWatching ? Infinity : at
-}
-
-/** The turn in which a write began is over. Returns by when to look at it; most are done by now, and need no look. */
-export const isStillWriting = (c: Watched, at: number): number => {
-  const { facts, terms: { limits }, transport } = c
-  const showsProgress = transport.unsent !== undefined
-  if (facts.isWriting || unsentOf(c) > 0) return showsProgress ? at : at + limits.writeStall
-  facts.hasWritten = !showsProgress
-  return Infinity
-}
-
-export const endWrite = ({ facts, transport }: Watched, at: number, isData: boolean): void => {
-  facts.isWriting = false
-  if (isData) {
-    facts.sentAt = at
-    facts.messageAt = at
-  }
-  if (transport.unsent === undefined) facts.stalledSince = undefined
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

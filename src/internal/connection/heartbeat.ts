@@ -8,8 +8,8 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { type Beat, steady } from "../../Heartbeat.ts"
 import * as Cadence from "../scheduling/cadence.ts"
 import { offerControl } from "./core/outbox.ts"
-import type { Conversation } from "./core/state.ts"
-import { pingedLate, pongLimit } from "./deadlines.ts"
+import { type Conversation, pingedLate } from "./core/state.ts"
+import { pongLimit } from "./deadlines.ts"
 
 type Failure = ConnectionError.ConnectionError
 

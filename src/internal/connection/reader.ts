@@ -4,10 +4,9 @@ import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
-import { sizeOf } from "../codec/encoder.ts"
+import { sizeOf } from "../bytes/sizes.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
-import type { Conversation } from "./core/state.ts"
-import { readsAgain, stoppedReading } from "./deadlines.ts"
+import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
 import { sendControl } from "./heartbeat.ts"
 
 type Failure = ConnectionError.ConnectionError

@@ -2,8 +2,8 @@
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import { type ConnectionError, make as makeError, MessageTooLarge } from "../../ConnectionError.ts"
-import { type Encoder, type Frame, type Framed, sizeOf } from "../codec/encoder.ts"
-import { FrameBuffer, largest } from "../codec/frameBuffer.ts"
+import { sizeOf } from "../bytes/sizes.ts"
+import { type Encoder, type Frame, FrameBuffer, type Framed, largest } from "../codec/encoder.ts"
 import { Done } from "./core/inbox.ts"
 import {
   accept,

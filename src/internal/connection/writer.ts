@@ -8,8 +8,8 @@ import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { type Frame, Framed, sizeOf } from "../codec/encoder.ts"
-import { detach, FrameBuffer } from "../codec/frameBuffer.ts"
+import { sizeOf } from "../bytes/sizes.ts"
+import { detach, type Frame, FrameBuffer, Framed } from "../codec/encoder.ts"
 import { closeEvent } from "../reasons/closeEvent.ts"
 import { guarded } from "./core/lifecycle.ts"
 import {
@@ -24,8 +24,7 @@ import {
   takeElement,
   wake
 } from "./core/outbox.ts"
-import { type Conversation, isOver } from "./core/state.ts"
-import { beginWrite, endWrite, isStillWriting, unsentOf } from "./deadlines.ts"
+import { beginWrite, type Conversation, endWrite, isOver, isStillWriting, unsentOf } from "./core/state.ts"
 import { admit } from "./sender.ts"
 
 type Failure = ConnectionError.ConnectionError

@@ -28,7 +28,7 @@ scenario("F1 a keep-alive timer that writes reset does not hide a dead peer", {
     }),
   broken: {
     "a write counts as a sign of life": {
-      file: "src/internal/connection/deadlines.ts",
+      file: "src/internal/connection/core/state.ts",
       find: "    facts.sentAt = at\n",
       replace: "    facts.sentAt = at\n    facts.heardAt = at\n",
       caughtBy: "the dead peer is noticed"
@@ -114,7 +114,7 @@ scenario("F19 a ping that was sent is no sign of life", {
     }),
   broken: {
     "liveness is refreshed when a ping is sent": {
-      file: "src/internal/connection/deadlines.ts",
+      file: "src/internal/connection/core/state.ts",
       find: "  facts.backAt = at\n",
       replace: "  facts.backAt = at\n  facts.heardAt = at\n",
       caughtBy: "the dead link is noticed"

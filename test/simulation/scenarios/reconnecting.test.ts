@@ -169,7 +169,7 @@ scenario("F9 a server that accepts and never answers does not hang the client", 
       caughtBy: "the states of the client of a stopped process"
     },
     "opening has no deadline": {
-      file: "src/Connection.ts",
+      file: "src/internal/connection/handle/opening.ts",
       find: "open === Infinity ?",
       replace: "open > 0 ?",
       caughtBy: "the states of the client of an unreachable host"

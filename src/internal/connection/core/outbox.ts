@@ -15,8 +15,8 @@ import {
   OutboxFull,
   SlowConsumer
 } from "../../../ConnectionError.ts"
-import { type Frame, type Framed, sizeOf } from "../../codec/encoder.ts"
-import { FrameBuffer } from "../../codec/frameBuffer.ts"
+import { sizeOf } from "../../bytes/sizes.ts"
+import { type Frame, FrameBuffer, type Framed } from "../../codec/encoder.ts"
 import { Signal } from "../../scheduling/signal.ts"
 import { runNow } from "../../scheduling/supervised.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"

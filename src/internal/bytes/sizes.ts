@@ -1,0 +1,15 @@
+/** How many bytes text and bytes are on the wire. */
+import { utf8Size } from "./utf8.ts"
+
+const ascii = /^[\0-\x7f]*$/
+
+/** The size of a chunk, a frame or a message in bytes; text counts as UTF-8. */
+export const sizeOf = (data: string | { readonly byteLength: number }): number =>
+  typeof data !== "string" ? data.byteLength : ascii.test(data) ? data.length : utf8Size(data)
+
+/** The size of a frame over the limit, or 0; text counts as UTF-8, and is counted only when it may be too long. */
+export const sizeOver = (frame: Uint8Array | string, limit: number): number => {
+  if (typeof frame === "string" && frame.length * 3 <= limit) return 0
+  const size = typeof frame === "string" ? utf8Size(frame) : frame.length
+  return size > limit ? size : 0
+}
