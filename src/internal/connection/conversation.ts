@@ -22,7 +22,7 @@ import * as Supervised from "../scheduling/supervised.ts"
 import { close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
 import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
-import { deadlines, look } from "./deadlines.ts"
+import { deadlines, lookAgain } from "./deadlines.ts"
 import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
 import { acceptTaken, look as lookAtTaken, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
@@ -189,5 +189,5 @@ export const acts: Acts = {
   died,
   pingNow: (c) => askHeartbeat(c, "ping"),
   beat,
-  lookAgain: (c) => look(c, false)
+  lookAgain
 }

@@ -228,9 +228,12 @@ const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
 
 /** Looks, sleeps until the next rule could be broken, and looks again. A broken rule is what it fails with. */
 export const deadlines = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
-  Effect.suspend(() => look(c, false))
+  Effect.suspend(() => lookAgain(c))
 
-export const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.Effect<never, Failure> => {
+/** What the fiber goes on with when it has slept. */
+export const lookAgain = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => look(c, false)
+
+const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.Effect<never, Failure> => {
   const { timers, turns, wakeUp } = c
   c.looks++
   for (let isSure = isConfirmed;; isSure = false) {

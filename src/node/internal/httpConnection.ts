@@ -10,8 +10,9 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { type Internals, takeId, TypeId } from "../../internal/connection/handle/internals.ts"
 import { InvalidPolicy, type Policy } from "../../Policy.ts"
 import * as Address from "./address.ts"
+import { unsent } from "./duplex.ts"
 import { longestTimer } from "./options.ts"
-import { linger, noop, unsent } from "./stream.ts"
+import { linger, noop } from "./stream.ts"
 
 /** What the connections of one server share. Limits are milliseconds, and 0 is none. */
 export interface Settings {

@@ -9,7 +9,8 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
 import { describe, type Transport } from "../../internal/transport/transport.ts"
-import { type Chunk, noop, unsent, writeError, writeNow } from "./stream.ts"
+import { type Chunk, unsent, writeError, writeNow } from "./duplex.ts"
+import { noop } from "./stream.ts"
 
 /** A WebSocket and the stream below it, which the client only has once it is connected. */
 export interface Carrier {
