@@ -24,7 +24,7 @@ import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlines, lookAgain } from "./deadlines.ts"
 import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
-import { acceptTaken, look as lookAtTaken, reader, takeReads } from "./reader.ts"
+import { acceptArrived, handleArrived, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -72,7 +72,7 @@ const finish = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
   c.isStopping = true
   // no effect where the reason is known: its own fiber was interrupted
   end(c, ConnectionError.closedByUs)
-  acceptTaken(c)
+  acceptArrived(c)
   c.wakeUp.stop()
   const stopped = c.children.stop()
   // nearly always all of them end at once
@@ -181,7 +181,7 @@ export const releaseWith = <In, Out>(
 
 /** What the parts of a connection call for. */
 export const acts: Acts = {
-  look: lookAtTaken,
+  handleArrived,
   turnEnded,
   end,
   stop,

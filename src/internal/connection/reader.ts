@@ -135,24 +135,24 @@ const breakOff = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Rea
   return undefined
 }
 
-/** Decodes what was taken. */
-export const acceptTaken = <In, Out>(c: Conversation<In, Out>): void => {
-  const { taken } = c
-  if (taken === undefined) return
-  c.taken = undefined
-  accept(c, taken, hear(c))
+/** Decodes a read that the short cut took. */
+export const acceptArrived = <In, Out>(c: Conversation<In, Out>): void => {
+  const { arrived } = c
+  if (arrived === undefined) return
+  c.arrived = undefined
+  accept(c, arrived, hear(c))
 }
 
-/** Looks at what was taken, as the reader does at what it pulled. */
-export const look = <In, Out>(c: Conversation<In, Out>): void => {
-  if (c.taken === undefined) return
+/** Handles a read that the short cut took, as the reader does one that it pulled. */
+export const handleArrived = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.arrived === undefined) return
   if (c.lifecycle._tag !== "Open") {
-    c.taken = undefined
+    c.arrived = undefined
     hear(c)
     return
   }
   c.directReads++
-  acceptTaken(c)
+  acceptArrived(c)
   const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
   if (failure !== undefined) end(c, failure)
 }
@@ -175,7 +175,7 @@ const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): bo
   // what came before, and was not taken, goes first
   if (!c.isPulling) return false
   // only one is kept: no bound is passed by more than that
-  look(c)
+  handleArrived(c)
   // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
   if (c.lifecycle._tag !== "Open") {
     hear(c)
@@ -185,7 +185,7 @@ const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): bo
     c.isPulling = false
     return false
   }
-  c.taken = chunk
+  c.arrived = chunk
   c.turns.scheduleTask(c)
   c.turns.relieve()
   return true
@@ -208,14 +208,14 @@ export const reader = <In, Out>(
     onSuccess: (chunks) => {
       c.isPulling = false
       c.reads++
-      look(c)
+      handleArrived(c)
       const at = hear(c)
       if (c.lifecycle._tag !== "Open") return reading
       // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
       return c.inbox.isFull ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
     },
     onFailure: (cause) => {
-      look(c)
+      handleArrived(c)
       return streamEnded(c, cause)
     }
   })

@@ -60,7 +60,7 @@ export const end = <In, Out>(c: Conversation<In, Out>, error: Failure): void => 
   const { lifecycle } = c
   if (isOver(lifecycle)) return
   // what was read and not looked at is still received, unless nothing more was
-  if (lifecycle._tag !== "Open") c.taken = undefined
+  if (lifecycle._tag !== "Open") c.arrived = undefined
   c.inbox.onTold = undefined
   enter(c, { _tag: "Closing", reason: decide(c, error), by: c.timers.now(), flushes: false })
   c.acts.stop(c)

@@ -174,8 +174,8 @@ export type FiberName = typeof fiberNames[number]
 
 /** What the fields of a connection call for: the functions over it, the same for all connections. */
 export interface Acts {
-  /** Looks at what was taken in an event. */
-  readonly look: <In, Out>(c: Conversation<In, Out>) => void
+  /** Handles a read that the short cut took in an event. */
+  readonly handleArrived: <In, Out>(c: Conversation<In, Out>) => void
   /** Its own fiber is to end it. */
   readonly stop: <In, Out>(c: Conversation<In, Out>) => void
   /** A turn is over in which something was sent. */
@@ -277,8 +277,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   /** The reader waits for more, and nothing was read that it has not got. */
   isPulling = false
-  /** Read, and not looked at yet. */
-  taken: Uint8Array | string | undefined
+  /** Read by the short cut, and not accepted yet. */
+  arrived: Uint8Array | string | undefined
   /** Bytes of the unfinished frame. */
   pending = 0
   bytesIn = 0
@@ -345,7 +345,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   // ---- what the parts tell it, done by `acts` -----------------------------------------------------------------------
 
   run(): void {
-    this.acts.look(this)
+    this.acts.handleArrived(this)
   }
 
   failed(defect: unknown): void {

@@ -159,8 +159,8 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
   }
 
   get isResting(): boolean {
-    const { inbox, lifecycle, pending, taken } = this.c
-    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && taken === undefined
+    const { inbox, lifecycle, pending, arrived } = this.c
+    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined
   }
 
   get untouched(): number {
