@@ -4,6 +4,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { spawn } from "../scheduling/supervised.ts"
+import { fromCause } from "./ends.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -21,12 +22,14 @@ const isDefect = (error: unknown): boolean =>
 const isNew = (cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.some((reason) => reason._tag === "Die" && !isDefect(reason.defect))
 
+/** The line that a log has for a defect, whatever met it. */
+export const line = (by: string, { id, remote }: Omit<Place, "snapshot">): string =>
+  `a defect in ${by}${id === undefined ? "" : ` of connection ${id}`}${remote === undefined ? "" : ` (${remote})`}`
+
 /** Logs the defects in a cause, if there are any. */
 export const logged = (by: string, cause: Cause.Cause<unknown>, place: Place = {}): Effect.Effect<void> => {
   if (!isNew(cause)) return Effect.void
-  const connection = place.id === undefined ? "" : ` of connection ${place.id}`
-  const write = (remote: string | undefined) =>
-    Effect.logError(`a defect in ${by}${connection}${remote === undefined ? "" : ` (${remote})`}`, cause)
+  const write = (remote: string | undefined) => Effect.logError(line(by, { id: place.id, remote }), cause)
   return place.snapshot === undefined
     ? write(place.remote)
     : Effect.matchCauseEffect(place.snapshot, {
@@ -47,7 +50,7 @@ export const logNow = (
 
 /** The error that a failure or a defect means. A typed failure beside a defect is the reason; both are told. */
 export const errorOf = (by: string, cause: Cause.Cause<Failure>, place?: Place): Effect.Effect<Failure> =>
-  Effect.as(logged(by, cause, place), ConnectionError.fromCause(by, cause))
+  Effect.as(logged(by, cause, place), fromCause(by, cause))
 
 /** `errorOf`, from where there is no fiber. */
 export const errorNow = (
@@ -57,7 +60,7 @@ export const errorNow = (
   place?: Place
 ): Failure => {
   logNow(context, by, cause, place)
-  return ConnectionError.fromCause(by, cause)
+  return fromCause(by, cause)
 }
 
 /** What a callback threw, or what it died of whatever it failed with, from where there is no fiber. */
