@@ -54,7 +54,7 @@ export class HandshakeTimeout extends reason<HandshakeTimeout>()("HandshakeTimeo
 }) {}
 
 /**
- * The handshake ended with an error: bad credentials, a version nobody here speaks.
+ * The handshake ended with an error: bad credentials, a version this end does not speak.
  *
  * **Gotchas**
  *
@@ -118,7 +118,9 @@ export class Closed extends reason<Closed>()("Closed", {
     native: "NORMAL"
   },
   isPrivate: true,
+  // what the peer said is not said back to it
   note: ({ by, note }) => by === "local" ? note ?? "" : "",
+  // a handler that returned or failed decides nothing about its client, unless it says so
   comeBack: ({ retryable }) => retryable ?? true
 }) {}
 
@@ -320,8 +322,8 @@ export class GoingAway extends reason<GoingAway>()("GoingAway", {}, {
 
 /**
  * Something threw that must not throw: a callback of the application (a codec, a heartbeat, a hook, a handler of a
- * request), a transport, or this library. It is nobody's network and not the peer's fault, and the same code would throw
- * again.
+ * request), a transport, or this library. Neither the network nor the peer is at fault, and the same
+ * code would throw again.
  *
  * **Details**
  *
@@ -338,6 +340,7 @@ export class Defect extends reason<Defect>()("Defect", {
 }, {
   text: ({ by, cause }) => `a defect in the ${oneLine(by)} ended it: ${causeText(Cause.squash(cause))}`,
   codes: { retry: false, webSocket: failed, native: "FAILED" },
+  // the text of an error of the application is not for the peer
   isPrivate: true
 }) {}
 

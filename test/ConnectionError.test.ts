@@ -4,6 +4,7 @@ import { Socket } from "effect/socket"
 import { ConnectionError } from "../src/index.ts"
 import { closeOf, reasonOf } from "../src/internal/protocol/closes.ts"
 import { closeEvent } from "../src/internal/reasons/closeEvent.ts"
+import { codesOf, isRetryableBy, reasonTags } from "../src/internal/reasons/retry.ts"
 
 const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:7"), { code: "ECONNREFUSED" })
 
@@ -638,4 +639,46 @@ describe("what is said of a reason", () => {
       assert.strictEqual(received.message, text(heard ?? `closed by the peer (code ${code}, ${close.note})`))
     })
   }
+})
+
+describe("a text of a peer", () => {
+  it("B133 has no control character, line break, line separator or bidi override", () => {
+    const bidi = [0x202A, 0x202B, 0x202C, 0x202D, 0x202E, 0x2066, 0x2067, 0x2068, 0x2069]
+    for (const code of [0, 7, 9, 10, 13, 27, 0x7F, 0x9B, 0x2028, 0x2029, ...bidi]) {
+      const key = `a${String.fromCodePoint(code)}b`
+      assert.strictEqual(new ConnectionError.DuplicateKey({ key }).message, "there is a connection for \"a b\" already")
+    }
+  })
+})
+
+describe("isRetryableBy", () => {
+  const closed = (code?: number) =>
+    ConnectionError.make(new ConnectionError.Closed({ by: "peer", ...(code === undefined ? {} : { code }) }))
+  const refused = ConnectionError.make(new ConnectionError.HandshakeFailed({ cause: "bad token" }))
+  const ours = ConnectionError.make(new ConnectionError.Closed({ by: "local", code: 4001 }))
+
+  it("asks giveUpOn first, then retryOn, then the reason", () => {
+    const plain = isRetryableBy({ retryOn: [], giveUpOn: [] })
+    assert.deepStrictEqual([closed(), closed(4001), refused, ours].map(plain), [true, true, false, false])
+    const changed = isRetryableBy({ retryOn: ["HandshakeFailed", 4001], giveUpOn: ["4002-4004", "Refused"] })
+    assert.deepStrictEqual([refused, ours, closed(4001), closed(4005), closed()].map(changed), [
+      true,
+      true,
+      true,
+      true,
+      true
+    ])
+    assert.deepStrictEqual([closed(4002), closed(4003), closed(4004)].map(changed), [false, false, false])
+    assert.isFalse(changed(ConnectionError.make(new ConnectionError.Refused({ limit: "stopping" }))))
+    const both = isRetryableBy({ retryOn: ["HandshakeFailed"], giveUpOn: ["HandshakeFailed"] })
+    assert.isFalse(both(refused))
+  })
+
+  it("reads codes and ranges of codes, and knows every tag", () => {
+    assert.deepStrictEqual(
+      [4001, "4001", "4000-4099", "4001-", "Closed", "", -1, 1.5].map(codesOf),
+      [[4001, 4001], [4001, 4001], [4000, 4099], undefined, undefined, undefined, undefined, undefined]
+    )
+    assert.deepStrictEqual([...reasonTags].toSorted(), [...new Set(told.map(([reason]) => reason._tag))].toSorted())
+  })
 })

@@ -22,14 +22,12 @@ const isDefect = (error: unknown): boolean =>
 const isNew = (cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.some((reason) => reason._tag === "Die" && !isDefect(reason.defect))
 
-/** The line that a log has for a defect, whatever met it. */
-export const line = (by: string, { id, remote }: Omit<Place, "snapshot">): string =>
-  `a defect in ${by}${id === undefined ? "" : ` of connection ${id}`}${remote === undefined ? "" : ` (${remote})`}`
-
 /** Logs the defects in a cause, if there are any. */
 export const logged = (by: string, cause: Cause.Cause<unknown>, place: Place = {}): Effect.Effect<void> => {
   if (!isNew(cause)) return Effect.void
-  const write = (remote: string | undefined) => Effect.logError(line(by, { id: place.id, remote }), cause)
+  const connection = place.id === undefined ? "" : ` of connection ${place.id}`
+  const write = (remote: string | undefined) =>
+    Effect.logError(`a defect in ${by}${connection}${remote === undefined ? "" : ` (${remote})`}`, cause)
   return place.snapshot === undefined
     ? write(place.remote)
     : Effect.matchCauseEffect(place.snapshot, {

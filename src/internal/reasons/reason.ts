@@ -31,22 +31,24 @@ export interface Receiver {
   readonly minPingEvery: number
 }
 
-/** The same for every error of a reason, or decided by the facts of one. */
-type Decided<Facts, A> = A | ((facts: Facts) => A)
+/** The same for every error of a reason, or what the facts of one error say. */
+type ByFacts<Facts, A> = A | ((facts: Facts) => A)
 
 /** All that is said of a reason. */
 interface Row<Facts> {
   /** The message, for a person: a sentence, which the peer is told as well. */
   readonly text: (facts: Facts) => string
-  /** What a program decides by. */
+  /**
+   * What programs act on. A reason that ends no connection, or of which the peer cannot hear, leaves out the codes: they
+   * are needed only where an application closes a connection with it.
+   */
   readonly codes: {
-    /** Whether opening again can help: `isRetryable`. */
-    readonly retry: Decided<Facts, boolean>
-    // left out where no peer hears of it, unless the application ends a connection with it
-    /** Of the close frame. RFC 6455, 7.4.1. Default 1008. */
-    readonly webSocket?: Decided<Facts, number>
-    /** Of the native CLOSE. Default FAILED. */
-    readonly native?: Decided<Facts, CloseCode>
+    /** `isRetryable`: whether opening again can help. */
+    readonly retry: ByFacts<Facts, boolean>
+    /** The code of the close frame (RFC 6455, 7.4.1). Default 1008. */
+    readonly webSocket?: ByFacts<Facts, number>
+    /** The code of the native CLOSE. Default FAILED. */
+    readonly native?: ByFacts<Facts, CloseCode>
   }
   /** The peer is not told the message. */
   readonly isPrivate?: true
@@ -58,24 +60,24 @@ interface Row<Facts> {
   readonly heard?: (note: string, receiver: Receiver) => Facts | undefined
 }
 
-/** A reason, of which its row knows the facts. */
 interface Tagged {
   readonly _tag: string
 }
 
 const rows = new Map<string, Row<unknown>>()
 
-/** What is said of a reason. */
+/** The row of a reason, which reads the facts of that reason. */
 export const rowOf = ({ _tag }: Tagged): Row<unknown> => rows.get(_tag)!
 
-const decide = <A>(decided: Decided<unknown, A>, facts: unknown): A =>
-  typeof decided === "function" ? (decided as (facts: unknown) => A)(facts) : decided
+const byFacts = <A>(value: ByFacts<unknown, A>, facts: unknown): A =>
+  typeof value === "function" ? (value as (facts: unknown) => A)(facts) : value
 
 /** The code of the close frame. RFC 6455, 7.4.1. */
-export const webSocketCode = (reason: Tagged): number => decide(rowOf(reason).codes.webSocket ?? 1008, reason)
+export const webSocketCode = (reason: Tagged): number => byFacts(rowOf(reason).codes.webSocket ?? 1008, reason)
 
 /** The code of the native CLOSE. */
-export const nativeCode = (reason: Tagged): number => closeCodes[decide(rowOf(reason).codes.native ?? "FAILED", reason)]
+export const nativeCode = (reason: Tagged): number =>
+  closeCodes[byFacts(rowOf(reason).codes.native ?? "FAILED", reason)]
 
 /** The base class of a reason: a tagged error with these facts, its message, and whether opening again can help. */
 export const reason = <Self>() =>
@@ -96,7 +98,7 @@ export const reason = <Self>() =>
     isRetryable: {
       configurable: true,
       get() {
-        return decide(row.codes.retry as Decided<unknown, boolean>, this)
+        return byFacts(row.codes.retry as ByFacts<unknown, boolean>, this)
       }
     }
   })

@@ -19,7 +19,7 @@ export const codesOf = (rule: string | number): readonly [lowest: number, highes
 /** Reads rules once, for all errors that they are asked about. */
 const matcher = (rules: ReadonlyArray<string | number>): (reason: Reason) => boolean => {
   const tags = new Set(rules)
-  const ranges = rules.flatMap((rule) => [codesOf(rule) ?? []]).filter((range) => range.length === 2)
+  const ranges = rules.map(codesOf).filter((range) => range !== undefined)
   return (reason) => {
     if (tags.has(reason._tag)) return true
     const code = reason._tag === "Closed" ? reason.code : undefined

@@ -3,7 +3,6 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Exit from "effect/Exit"
 import * as ConnectionError from "../../../ConnectionError.ts"
-import { line } from "../../reasons/defects.ts"
 import { log } from "../../scheduling/supervised.ts"
 import { close as closeOutbox, offerControl } from "./outbox.ts"
 import { type Conversation, isOver, type Lifecycle, reasonOf } from "./state.ts"
@@ -73,7 +72,8 @@ export const defect = <In, Out>(
   by: string,
   cause: Cause.Cause<unknown>
 ): ConnectionError.Defect => {
-  log(c.context, line(by, { id: c.id, remote: c.transport.remote }), cause)
+  const peer = c.transport.remote ?? "a peer without an address"
+  log(c.context, `connection ${c.id} with ${peer} met a defect in its ${by}`, cause)
   return new ConnectionError.Defect({ by, cause })
 }
 
