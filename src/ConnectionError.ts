@@ -9,37 +9,12 @@
 import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import type * as Socket from "effect/socket/Socket"
+import { failed, reason, withoutStack } from "./internal/reasons/reason.ts"
+import { causeCode, causeText, list, oneLine, seconds } from "./internal/reasons/text.ts"
 
 const Count = Schema.Number
 const Millis = Schema.Number
 const Bytes = Schema.Number
-
-const seconds = (millis: number): string => millis % 1000 === 0 ? `${millis / 1000} s` : `${millis} ms`
-
-/** A message is one line of a log, whoever wrote parts of it: a peer chooses the reason text of a close frame. */
-const oneLine = (text: string): string => text.replace(/[\s\p{Cc}\u2028\u2029]+/gu, " ").trim()
-
-/** The text of whatever caused a failure, with the operating system's code when there is one. */
-const causeText = (cause: unknown): string => {
-  if (typeof cause !== "object" || cause === null) return oneLine(String(cause)) || "no detail given"
-  // Node wraps the errors of several addresses (Happy Eyeballs) in an AggregateError without a message
-  if ("errors" in cause && Array.isArray(cause.errors) && cause.errors.length > 0) return causeText(cause.errors[0])
-  if ("message" in cause && typeof cause.message === "string" && oneLine(cause.message) !== "") {
-    return oneLine(cause.message)
-  }
-  if ("code" in cause && typeof cause.code === "string") return cause.code
-  // a WebSocket `ErrorEvent` keeps the error inside
-  if ("error" in cause && cause.error !== undefined) return causeText(cause.error)
-  // a tagged error says what it is by its name
-  if ("_tag" in cause && typeof cause._tag === "string") return cause._tag
-  return "no detail given"
-}
-
-const causeCode = (cause: unknown): string | undefined => {
-  if (typeof cause !== "object" || cause === null) return undefined
-  if ("code" in cause && typeof cause.code === "string") return cause.code
-  return "error" in cause ? causeCode(cause.error) : undefined
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // opening
@@ -51,14 +26,10 @@ const causeCode = (cause: unknown): string | undefined => {
  * @category opening
  * @since 0.1.0
  */
-export class OpenFailed extends Schema.TaggedError<OpenFailed>()("OpenFailed", { cause: Schema.Defect() }) {
-  override get message() {
-    return `could not open the connection: ${causeText(this.cause)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class OpenFailed extends reason<OpenFailed>()("OpenFailed", { cause: Schema.Defect() }, {
+  text: ({ cause }) => `could not open the connection: ${causeText(cause)}`,
+  codes: { retry: true }
+}) {}
 
 /**
  * The connection did not open within `Policy.open`, or within the `dial` of a pool.
@@ -66,14 +37,10 @@ export class OpenFailed extends Schema.TaggedError<OpenFailed>()("OpenFailed", {
  * @category opening
  * @since 0.1.0
  */
-export class OpenTimeout extends Schema.TaggedError<OpenTimeout>()("OpenTimeout", { limit: Millis }) {
-  override get message() {
-    return `the connection did not open within ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class OpenTimeout extends reason<OpenTimeout>()("OpenTimeout", { limit: Millis }, {
+  text: ({ limit }) => `the connection did not open within ${seconds(limit)}`,
+  codes: { retry: true }
+}) {}
 
 /**
  * The peer did not finish its handshake within `Policy.handshake`.
@@ -81,17 +48,13 @@ export class OpenTimeout extends Schema.TaggedError<OpenTimeout>()("OpenTimeout"
  * @category opening
  * @since 0.1.0
  */
-export class HandshakeTimeout extends Schema.TaggedError<HandshakeTimeout>()("HandshakeTimeout", { limit: Millis }) {
-  override get message() {
-    return `the peer did not finish its handshake within ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class HandshakeTimeout extends reason<HandshakeTimeout>()("HandshakeTimeout", { limit: Millis }, {
+  text: ({ limit }) => `the peer did not finish its handshake within ${seconds(limit)}`,
+  codes: { retry: true, webSocket: 1008, native: "HANDSHAKE_FAILED" }
+}) {}
 
 /**
- * The handshake ended with an error: bad credentials, a version nobody here speaks.
+ * The handshake ended with an error: bad credentials, a version this end does not speak.
  *
  * **Gotchas**
  *
@@ -101,16 +64,14 @@ export class HandshakeTimeout extends Schema.TaggedError<HandshakeTimeout>()("Ha
  * @category opening
  * @since 0.1.0
  */
-export class HandshakeFailed
-  extends Schema.TaggedError<HandshakeFailed>()("HandshakeFailed", { cause: Schema.Defect() })
-{
-  override get message() {
-    return `the handshake failed: ${causeText(this.cause)}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+export class HandshakeFailed extends reason<HandshakeFailed>()("HandshakeFailed", { cause: Schema.Defect() }, {
+  text: ({ cause }) => `the handshake failed: ${causeText(cause)}`,
+  codes: { retry: false, webSocket: 1008, native: "HANDSHAKE_FAILED" },
+  note: ({ cause }) => causeText(cause),
+  heard: (note) => ({ cause: note })
+}) {}
+
+const Limit = Schema.Literals(["maxConnections", "maxConnectionsPerAddress", "maxWaiting", "acceptRate", "stopping"])
 
 /**
  * The server did not take the connection because of one of its limits.
@@ -118,19 +79,15 @@ export class HandshakeFailed
  * @category opening
  * @since 0.1.0
  */
-export class Refused extends Schema.TaggedError<Refused>()("Refused", {
-  limit: Schema.Literals(["maxConnections", "maxConnectionsPerAddress", "maxWaiting", "acceptRate", "stopping"]),
-  allowed: Schema.optionalKey(Count)
-}) {
-  override get message() {
-    return this.limit === "stopping"
+export class Refused extends reason<Refused>()("Refused", { limit: Limit, allowed: Schema.optionalKey(Count) }, {
+  text: ({ allowed, limit }) =>
+    limit === "stopping"
       ? "the server is stopping"
-      : `the server's ${this.limit}${this.allowed === undefined ? "" : ` (${this.allowed})`} is reached`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+      : `the server's ${limit}${allowed === undefined ? "" : ` (${allowed})`} is reached`,
+  codes: { retry: true, webSocket: 1013, native: "REFUSED" },
+  note: ({ limit }) => limit,
+  heard: (note) => Schema.is(Limit)(note) ? { limit: note } : undefined
+}) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // ending
@@ -144,23 +101,28 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
  * @category ending
  * @since 0.1.0
  */
-export class Closed extends Schema.TaggedError<Closed>()("Closed", {
+export class Closed extends reason<Closed>()("Closed", {
   by: Schema.Literals(["peer", "local"]),
   code: Schema.optionalKey(Schema.Number),
   note: Schema.optionalKey(Schema.String),
   /** What the peer said about coming back, where its protocol can say it. */
   retryable: Schema.optionalKey(Schema.Boolean)
-}) {
-  override get message() {
-    const detail = [this.code === undefined ? "" : `code ${this.code}`, oneLine(this.note ?? "")].filter((s) =>
-      s !== ""
-    )
-    return `closed by ${this.by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
-  }
-  get isRetryable() {
-    return this.retryable ?? this.by === "peer"
-  }
-}
+}, {
+  text: ({ by, code, note }) => {
+    const detail = [code === undefined ? "" : `code ${code}`, oneLine(note ?? "")].filter((s) => s !== "")
+    return `closed by ${by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
+  },
+  codes: {
+    retry: ({ by, retryable }) => retryable ?? by === "peer",
+    webSocket: ({ code }) => code === failed ? failed : 1000,
+    native: "NORMAL"
+  },
+  isPrivate: true,
+  // what the peer said is not said back to it
+  note: ({ by, note }) => by === "local" ? note ?? "" : "",
+  // a handler that returned or failed decides nothing about its client, unless it says so
+  comeBack: ({ retryable }) => retryable ?? true
+}) {}
 
 /**
  * The peer, or something in between, cut the connection with a reset (RST) instead of ending it.
@@ -168,14 +130,10 @@ export class Closed extends Schema.TaggedError<Closed>()("Closed", {
  * @category ending
  * @since 0.1.0
  */
-export class Reset extends Schema.TaggedError<Reset>()("Reset", { cause: Schema.Defect() }) {
-  override get message() {
-    return `reset by the peer: ${causeText(this.cause)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class Reset extends reason<Reset>()("Reset", { cause: Schema.Defect() }, {
+  text: ({ cause }) => `reset by the peer: ${causeText(cause)}`,
+  codes: { retry: true }
+}) {}
 
 /**
  * The transport broke while reading or writing, for another reason than a reset.
@@ -183,17 +141,13 @@ export class Reset extends Schema.TaggedError<Reset>()("Reset", { cause: Schema.
  * @category ending
  * @since 0.1.0
  */
-export class TransportFailed extends Schema.TaggedError<TransportFailed>()("TransportFailed", {
+export class TransportFailed extends reason<TransportFailed>()("TransportFailed", {
   operation: Schema.Literals(["read", "write"]),
   cause: Schema.Defect()
-}) {
-  override get message() {
-    return `the transport failed to ${this.operation}: ${causeText(this.cause)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+}, {
+  text: ({ cause, operation }) => `the transport failed to ${operation}: ${causeText(cause)}`,
+  codes: { retry: true }
+}) {}
 
 /**
  * Not one byte came from the peer for `Policy.silence`, while we were ready to read.
@@ -201,14 +155,10 @@ export class TransportFailed extends Schema.TaggedError<TransportFailed>()("Tran
  * @category ending
  * @since 0.1.0
  */
-export class SilenceTimeout extends Schema.TaggedError<SilenceTimeout>()("SilenceTimeout", { limit: Millis }) {
-  override get message() {
-    return `the peer sent nothing for ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class SilenceTimeout extends reason<SilenceTimeout>()("SilenceTimeout", { limit: Millis }, {
+  text: ({ limit }) => `the peer sent nothing for ${seconds(limit)}`,
+  codes: { retry: true, webSocket: 1001, native: "TIMEOUT" }
+}) {}
 
 /**
  * Pings stayed unanswered for longer than `Policy.pong` and `Policy.misses` allow.
@@ -216,17 +166,10 @@ export class SilenceTimeout extends Schema.TaggedError<SilenceTimeout>()("Silenc
  * @category ending
  * @since 0.1.0
  */
-export class PongTimeout extends Schema.TaggedError<PongTimeout>()("PongTimeout", {
-  limit: Millis,
-  unanswered: Count
-}) {
-  override get message() {
-    return `the peer left ${this.unanswered} ping(s) unanswered; the limit is ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class PongTimeout extends reason<PongTimeout>()("PongTimeout", { limit: Millis, unanswered: Count }, {
+  text: ({ limit, unanswered }) => `the peer left ${unanswered} ping(s) unanswered; the limit is ${seconds(limit)}`,
+  codes: { retry: true, webSocket: 1001, native: "TIMEOUT" }
+}) {}
 
 /**
  * The peer took none of our bytes for `Policy.writeStall` although some were waiting.
@@ -234,14 +177,10 @@ export class PongTimeout extends Schema.TaggedError<PongTimeout>()("PongTimeout"
  * @category ending
  * @since 0.1.0
  */
-export class WriteStalled extends Schema.TaggedError<WriteStalled>()("WriteStalled", { limit: Millis }) {
-  override get message() {
-    return `the peer took none of our bytes for ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class WriteStalled extends reason<WriteStalled>()("WriteStalled", { limit: Millis }, {
+  text: ({ limit }) => `the peer took none of our bytes for ${seconds(limit)}`,
+  codes: { retry: true, webSocket: 1001, native: "TIMEOUT" }
+}) {}
 
 /**
  * A frame was begun and not completed within `Policy.frame`, although bytes may have kept coming (slow-loris).
@@ -249,17 +188,10 @@ export class WriteStalled extends Schema.TaggedError<WriteStalled>()("WriteStall
  * @category ending
  * @since 0.1.0
  */
-export class FrameTimeout extends Schema.TaggedError<FrameTimeout>()("FrameTimeout", {
-  limit: Millis,
-  received: Bytes
-}) {
-  override get message() {
-    return `a frame of which ${this.received} bytes came was not complete after ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class FrameTimeout extends reason<FrameTimeout>()("FrameTimeout", { limit: Millis, received: Bytes }, {
+  text: ({ limit, received }) => `a frame of which ${received} bytes came was not complete after ${seconds(limit)}`,
+  codes: { retry: true, webSocket: 1008, native: "TIMEOUT" }
+}) {}
 
 /**
  * No message went either way for `Policy.idle`; heartbeats do not count.
@@ -267,14 +199,10 @@ export class FrameTimeout extends Schema.TaggedError<FrameTimeout>()("FrameTimeo
  * @category ending
  * @since 0.1.0
  */
-export class IdleTimeout extends Schema.TaggedError<IdleTimeout>()("IdleTimeout", { limit: Millis }) {
-  override get message() {
-    return `no message in either direction for ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class IdleTimeout extends reason<IdleTimeout>()("IdleTimeout", { limit: Millis }, {
+  text: ({ limit }) => `no message in either direction for ${seconds(limit)}`,
+  codes: { retry: true, webSocket: 1001, native: "TIMEOUT" }
+}) {}
 
 /**
  * The connection reached `Policy.maxAge` and its grace, and was rotated.
@@ -282,14 +210,10 @@ export class IdleTimeout extends Schema.TaggedError<IdleTimeout>()("IdleTimeout"
  * @category ending
  * @since 0.1.0
  */
-export class MaxAge extends Schema.TaggedError<MaxAge>()("MaxAge", { limit: Millis }) {
-  override get message() {
-    return `the connection reached its maximum age of ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class MaxAge extends reason<MaxAge>()("MaxAge", { limit: Millis }, {
+  text: ({ limit }) => `the connection reached its maximum age of ${seconds(limit)}`,
+  codes: { retry: true, webSocket: 1001, native: "GOING_AWAY" }
+}) {}
 
 /**
  * The outbox reached its bound and `Policy.overflow` is `"close"`.
@@ -297,17 +221,10 @@ export class MaxAge extends Schema.TaggedError<MaxAge>()("MaxAge", { limit: Mill
  * @category ending
  * @since 0.1.0
  */
-export class SlowConsumer extends Schema.TaggedError<SlowConsumer>()("SlowConsumer", {
-  messages: Count,
-  bytes: Bytes
-}) {
-  override get message() {
-    return `the peer reads too slowly: ${this.messages} messages (${this.bytes} bytes) were waiting for it`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class SlowConsumer extends reason<SlowConsumer>()("SlowConsumer", { messages: Count, bytes: Bytes }, {
+  text: ({ bytes, messages }) => `the peer reads too slowly: ${messages} messages (${bytes} bytes) were waiting for it`,
+  codes: { retry: true, webSocket: 1008, native: "SLOW_CONSUMER" }
+}) {}
 
 /**
  * The peer pinged more often than `Policy.minPingEvery` for the third time.
@@ -315,14 +232,11 @@ export class SlowConsumer extends Schema.TaggedError<SlowConsumer>()("SlowConsum
  * @category ending
  * @since 0.1.0
  */
-export class TooManyPings extends Schema.TaggedError<TooManyPings>()("TooManyPings", { minimum: Millis }) {
-  override get message() {
-    return `too many pings: the minimum interval is ${seconds(this.minimum)}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+export class TooManyPings extends reason<TooManyPings>()("TooManyPings", { minimum: Millis }, {
+  text: ({ minimum }) => `too many pings: the minimum interval is ${seconds(minimum)}`,
+  codes: { retry: false, webSocket: 1008, native: "TOO_MANY_PINGS" },
+  heard: (_, { minPingEvery }) => ({ minimum: minPingEvery })
+}) {}
 
 /**
  * The two ends have no version of the native protocol in common: the peer speaks `lowest` to `highest`.
@@ -330,18 +244,20 @@ export class TooManyPings extends Schema.TaggedError<TooManyPings>()("TooManyPin
  * @category ending
  * @since 0.1.0
  */
-export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>()("UnsupportedVersion", {
+export class UnsupportedVersion extends reason<UnsupportedVersion>()("UnsupportedVersion", {
   lowest: Schema.Number,
   highest: Schema.Number,
   ours: Schema.String
-}) {
-  override get message() {
-    return `the peer speaks version ${this.lowest} to ${this.highest} of the protocol, and we ${this.ours}`
+}, {
+  text: ({ highest, lowest, ours }) =>
+    `the peer speaks version ${lowest} to ${highest} of the protocol, and we ${ours}`,
+  codes: { retry: false, webSocket: 1008, native: "UNSUPPORTED_VERSION" },
+  note: ({ ours }) => ours,
+  heard: (note, { ours }) => {
+    const [, lowest, highest] = /^(\d{1,3})-(\d{1,3})$/.exec(note) ?? []
+    return lowest === undefined ? undefined : { lowest: Number(lowest), highest: Number(highest), ours }
   }
-  get isRetryable() {
-    return false
-  }
-}
+}) {}
 
 /**
  * The peer sent what the native protocol does not allow: an unknown frame, or one at the wrong time.
@@ -349,16 +265,12 @@ export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>()
  * @category ending
  * @since 0.1.0
  */
-export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>()("ProtocolViolation", {
-  detail: Schema.String
-}) {
-  override get message() {
-    return `protocol violation: ${oneLine(this.detail)}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+export class ProtocolViolation extends reason<ProtocolViolation>()("ProtocolViolation", { detail: Schema.String }, {
+  text: ({ detail }) => `protocol violation: ${oneLine(detail)}`,
+  codes: { retry: false, webSocket: 1008, native: "VIOLATION" },
+  note: ({ detail }) => detail,
+  heard: (note) => ({ detail: `the peer says: ${note}` })
+}) {}
 
 /**
  * A newer connection took over this one's key (the same user or device came again).
@@ -366,14 +278,12 @@ export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>()("
  * @category ending
  * @since 0.1.0
  */
-export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", { key: Schema.String }) {
-  override get message() {
-    return `superseded by a newer connection for ${JSON.stringify(oneLine(this.key))}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+export class Superseded extends reason<Superseded>()("Superseded", { key: Schema.String }, {
+  text: ({ key }) => `superseded by a newer connection for ${JSON.stringify(oneLine(key))}`,
+  codes: { retry: false, webSocket: 1008, native: "SUPERSEDED" },
+  note: ({ key }) => key,
+  heard: (note) => ({ key: note })
+}) {}
 
 /**
  * The key belongs to a living connection, and the registry rejects duplicates.
@@ -381,14 +291,12 @@ export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {
  * @category ending
  * @since 0.1.0
  */
-export class DuplicateKey extends Schema.TaggedError<DuplicateKey>()("DuplicateKey", { key: Schema.String }) {
-  override get message() {
-    return `there is a connection for ${JSON.stringify(oneLine(this.key))} already`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+export class DuplicateKey extends reason<DuplicateKey>()("DuplicateKey", { key: Schema.String }, {
+  text: ({ key }) => `there is a connection for ${JSON.stringify(oneLine(key))} already`,
+  codes: { retry: false, webSocket: 1008, native: "DUPLICATE" },
+  note: ({ key }) => key,
+  heard: (note) => ({ key: note })
+}) {}
 
 /**
  * A sweep of the registry condemned the connection.
@@ -396,14 +304,10 @@ export class DuplicateKey extends Schema.TaggedError<DuplicateKey>()("DuplicateK
  * @category ending
  * @since 0.1.0
  */
-export class Swept extends Schema.TaggedError<Swept>()("Swept", {}) {
-  override get message() {
-    return "removed by a sweep of the registry"
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class Swept extends reason<Swept>()("Swept", {}, {
+  text: () => "removed by a sweep of the registry",
+  codes: { retry: true, webSocket: 1001, native: "GOING_AWAY" }
+}) {}
 
 /**
  * This end is shutting down and drained the connection.
@@ -411,19 +315,15 @@ export class Swept extends Schema.TaggedError<Swept>()("Swept", {}) {
  * @category ending
  * @since 0.1.0
  */
-export class GoingAway extends Schema.TaggedError<GoingAway>()("GoingAway", {}) {
-  override get message() {
-    return "this end is shutting down"
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class GoingAway extends reason<GoingAway>()("GoingAway", {}, {
+  text: () => "this end is shutting down",
+  codes: { retry: true, webSocket: 1001, native: "GOING_AWAY" }
+}) {}
 
 /**
  * Something threw that must not throw: a callback of the application (a codec, a heartbeat, a hook, a handler of a
- * request), a transport, or this library. It is nobody's network and not the peer's fault, and the same code would throw
- * again.
+ * request), a transport, or this library. Neither the network nor the peer is at fault, and the same
+ * code would throw again.
  *
  * **Details**
  *
@@ -434,23 +334,24 @@ export class GoingAway extends Schema.TaggedError<GoingAway>()("GoingAway", {}) 
  * @category reasons
  * @since 0.1.0
  */
-export class Defect extends Schema.TaggedError<Defect>()("Defect", {
+export class Defect extends reason<Defect>()("Defect", {
   by: Schema.String,
   cause: Schema.Cause(Schema.Unknown, Schema.Defect())
-}) {
-  override get message() {
-    return `a defect in the ${oneLine(this.by)} ended it: ${causeText(Cause.squash(this.cause))}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+}, {
+  text: ({ by, cause }) => `a defect in the ${oneLine(by)} ended it: ${causeText(Cause.squash(cause))}`,
+  codes: { retry: false, webSocket: failed, native: "FAILED" },
+  // the text of an error of the application is not for the peer
+  isPrivate: true
+}) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // bytes that do not follow the codec
 // ---------------------------------------------------------------------------------------------------------------------
 
 const Direction = Schema.Literals(["decode", "encode"])
+
+// a message of our own that could not be written is not the peer's doing
+const byDirection = ({ direction }: { direction: string }) => direction === "decode" ? "VIOLATION" : "FAILED"
 
 /**
  * A frame is longer than the limit. Found before anything is allocated for it.
@@ -460,18 +361,14 @@ const Direction = Schema.Literals(["decode", "encode"])
  * @category codec
  * @since 0.1.0
  */
-export class FrameTooLong extends Schema.TaggedError<FrameTooLong>()("FrameTooLong", {
+export class FrameTooLong extends reason<FrameTooLong>()("FrameTooLong", {
   direction: Direction,
   size: Bytes,
   limit: Bytes
-}) {
-  override get message() {
-    return `a frame of ${this.size} bytes is over the limit of ${this.limit} bytes`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+}, {
+  text: ({ limit, size }) => `a frame of ${size} bytes is over the limit of ${limit} bytes`,
+  codes: { retry: false, webSocket: 1009, native: byDirection }
+}) {}
 
 /**
  * A length prefix that no frame can have: negative, or ending before its own header does.
@@ -479,17 +376,13 @@ export class FrameTooLong extends Schema.TaggedError<FrameTooLong>()("FrameTooLo
  * @category codec
  * @since 0.1.0
  */
-export class InvalidLength extends Schema.TaggedError<InvalidLength>()("InvalidLength", {
+export class InvalidLength extends reason<InvalidLength>()("InvalidLength", {
   direction: Direction,
   detail: Schema.String
-}) {
-  override get message() {
-    return `invalid frame length: ${oneLine(this.detail)}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+}, {
+  text: ({ detail }) => `invalid frame length: ${oneLine(detail)}`,
+  codes: { retry: false, webSocket: 1007, native: byDirection }
+}) {}
 
 /**
  * The stream ended inside a frame.
@@ -497,14 +390,10 @@ export class InvalidLength extends Schema.TaggedError<InvalidLength>()("InvalidL
  * @category codec
  * @since 0.1.0
  */
-export class Truncated extends Schema.TaggedError<Truncated>()("Truncated", { leftover: Bytes }) {
-  override get message() {
-    return `the stream ended inside a frame; ${this.leftover} bytes of it had come`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class Truncated extends reason<Truncated>()("Truncated", { leftover: Bytes }, {
+  text: ({ leftover }) => `the stream ended inside a frame; ${leftover} bytes of it had come`,
+  codes: { retry: true, webSocket: 1007, native: "VIOLATION" }
+}) {}
 
 /**
  * The bytes of a frame are no message, or a message cannot be written as bytes.
@@ -514,22 +403,18 @@ export class Truncated extends Schema.TaggedError<Truncated>()("Truncated", { le
  * @category codec
  * @since 0.1.0
  */
-export class InvalidMessage extends Schema.TaggedError<InvalidMessage>()("InvalidMessage", {
+export class InvalidMessage extends reason<InvalidMessage>()("InvalidMessage", {
   direction: Direction,
   format: Schema.String,
   detail: Schema.String,
   path: Schema.optionalKey(Schema.Array(Schema.String))
-}) {
-  override get message() {
-    const at = this.path === undefined || this.path.length === 0 ? "" : ` at ${oneLine(this.path.join("."))}`
-    return this.direction === "decode"
-      ? `a frame is not valid ${this.format}${at}: ${oneLine(this.detail)}`
-      : `a message cannot be written as ${this.format}${at}: ${oneLine(this.detail)}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+}, {
+  text: ({ detail, direction, format, path = [] }) => {
+    const what = direction === "decode" ? "a frame is not valid" : "a message cannot be written as"
+    return `${what} ${format}${path.length === 0 ? "" : ` at ${oneLine(path.join("."))}`}: ${oneLine(detail)}`
+  },
+  codes: { retry: false, webSocket: 1007, native: byDirection }
+}) {}
 
 /**
  * What a codec can find wrong.
@@ -555,17 +440,10 @@ export type CodecReason = typeof CodecReason.Type
  * @category sending
  * @since 0.1.0
  */
-export class OutboxFull extends Schema.TaggedError<OutboxFull>()("OutboxFull", {
-  messages: Count,
-  bytes: Bytes
-}) {
-  override get message() {
-    return `the outbox is full (${this.messages} messages, ${this.bytes} bytes are waiting)`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class OutboxFull extends reason<OutboxFull>()("OutboxFull", { messages: Count, bytes: Bytes }, {
+  text: ({ bytes, messages }) => `the outbox is full (${messages} messages, ${bytes} bytes are waiting)`,
+  codes: { retry: true }
+}) {}
 
 /**
  * One message alone is larger than the outbox may hold (`Policy.outboxBytes`). The connection lives on.
@@ -573,17 +451,10 @@ export class OutboxFull extends Schema.TaggedError<OutboxFull>()("OutboxFull", {
  * @category sending
  * @since 0.1.0
  */
-export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("MessageTooLarge", {
-  size: Bytes,
-  limit: Bytes
-}) {
-  override get message() {
-    return `a message of ${this.size} bytes is larger than the outbox may hold (${this.limit} bytes)`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+export class MessageTooLarge extends reason<MessageTooLarge>()("MessageTooLarge", { size: Bytes, limit: Bytes }, {
+  text: ({ limit, size }) => `a message of ${size} bytes is larger than the outbox may hold (${limit} bytes)`,
+  codes: { retry: false }
+}) {}
 
 /**
  * A client has no connection, and may keep no more messages waiting for one (`Policy.whenOffline`, `offlineMessages`,
@@ -592,25 +463,14 @@ export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("Mess
  * @category sending
  * @since 0.1.0
  */
-export class Offline extends Schema.TaggedError<Offline>()("Offline", {
-  messages: Count,
-  bytes: Bytes
-}) {
-  override get message() {
-    return `there is no connection, and ${this.messages} messages (${this.bytes} bytes) wait for one`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class Offline extends reason<Offline>()("Offline", { messages: Count, bytes: Bytes }, {
+  text: ({ bytes, messages }) => `there is no connection, and ${messages} messages (${bytes} bytes) wait for one`,
+  codes: { retry: true }
+}) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // a pool, and requests
 // ---------------------------------------------------------------------------------------------------------------------
-
-/** The first few, so that a message stays one line that can be read. */
-const list = <A>(all: ReadonlyArray<A>, show: (a: A) => string): string =>
-  all.slice(0, 3).map(show).join(", ") + (all.length > 3 ? `, and ${all.length - 3} more` : "")
 
 /**
  * No connection of a pool became free within its `acquire`.
@@ -621,26 +481,20 @@ const list = <A>(all: ReadonlyArray<A>, show: (a: A) => string): string =>
  * @category pool
  * @since 0.1.0
  */
-export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>()("AcquireTimeout", {
+export class AcquireTimeout extends reason<AcquireTimeout>()("AcquireTimeout", {
   limit: Millis,
   by: Schema.String,
   waiting: Count,
   dialing: Count,
   holders: Schema.Array(Schema.Struct({ by: Schema.String, heldFor: Millis }))
-}) {
-  override get message() {
-    const held = this.holders.length === 0
-      ? ""
-      : `, ${this.holders.length} in use by ${
-        list(this.holders, ({ by, heldFor }) => `${oneLine(by)} for ${seconds(Math.round(heldFor))}`)
-      }`
-    return `no connection for ${oneLine(this.by)} within ${seconds(this.limit)}: ${this.waiting} waiting, ` +
-      `${this.dialing} being opened${held}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+}, {
+  text: ({ by, dialing, holders, limit, waiting }) => {
+    const held = list(holders, ({ by, heldFor }) => `${oneLine(by)} for ${seconds(Math.round(heldFor))}`)
+    return `no connection for ${oneLine(by)} within ${seconds(limit)}: ${waiting} waiting, ` +
+      `${dialing} being opened${held === "" ? "" : `, ${holders.length} in use by ${held}`}`
+  },
+  codes: { retry: true }
+}) {}
 
 /**
  * As many borrowers as its `waiters` allows wait for a connection of the pool already. Told at once.
@@ -648,14 +502,11 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>()("Acquir
  * @category pool
  * @since 0.1.0
  */
-export class PoolFull extends Schema.TaggedError<PoolFull>()("PoolFull", { waiting: Count, limit: Count }) {
-  override get message() {
-    return `all connections of the pool are in use, and ${this.waiting} borrowers wait; the limit is ${this.limit}`
-  }
-  get isRetryable() {
-    return true
-  }
-}
+export class PoolFull extends reason<PoolFull>()("PoolFull", { waiting: Count, limit: Count }, {
+  text: ({ limit, waiting }) =>
+    `all connections of the pool are in use, and ${waiting} borrowers wait; the limit is ${limit}`,
+  codes: { retry: true }
+}) {}
 
 /**
  * A request had no response within its deadline. Whether the peer has acted on it, only the peer knows, so it is not
@@ -664,14 +515,10 @@ export class PoolFull extends Schema.TaggedError<PoolFull>()("PoolFull", { waiti
  * @category requests
  * @since 0.1.0
  */
-export class RequestTimeout extends Schema.TaggedError<RequestTimeout>()("RequestTimeout", { limit: Millis }) {
-  override get message() {
-    return `no response within ${seconds(this.limit)}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+export class RequestTimeout extends reason<RequestTimeout>()("RequestTimeout", { limit: Millis }, {
+  text: ({ limit }) => `no response within ${seconds(limit)}`,
+  codes: { retry: false }
+}) {}
 
 /**
  * The connection ended after a request was given to it and before its response came: the peer may have acted on it, or
@@ -685,16 +532,10 @@ export class RequestTimeout extends Schema.TaggedError<RequestTimeout>()("Reques
  * @category requests
  * @since 0.1.0
  */
-export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()("OutcomeUnknown", {
-  cause: Schema.Defect()
-}) {
-  override get message() {
-    return `it is unknown whether the request was carried out: ${causeText(this.cause)}`
-  }
-  get isRetryable() {
-    return false
-  }
-}
+export class OutcomeUnknown extends reason<OutcomeUnknown>()("OutcomeUnknown", { cause: Schema.Defect() }, {
+  text: ({ cause }) => `it is unknown whether the request was carried out: ${causeText(cause)}`,
+  codes: { retry: false }
+}) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // the error
@@ -730,10 +571,7 @@ export const Reason = Schema.Union([
   Swept,
   GoingAway,
   Defect,
-  FrameTooLong,
-  InvalidLength,
-  Truncated,
-  InvalidMessage,
+  ...CodecReason.members,
   OutboxFull,
   MessageTooLarge,
   Offline,
@@ -805,19 +643,6 @@ const resetCodes = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"])
 const broken = (operation: "read" | "write", cause: unknown): Reason =>
   resetCodes.has(causeCode(cause) ?? "") ? new Reset({ cause }) : new TransportFailed({ operation, cause })
 
-/** A stack here would be that of an event, and cost more than anything else when a connection ends. */
-const withoutStack = <A>(make: () => A): A => {
-  const errors = Error as { stackTraceLimit?: number | undefined }
-  const limit = errors.stackTraceLimit
-  // not an assignment, which throws where intrinsics are frozen
-  Reflect.set(errors, "stackTraceLimit", 0)
-  try {
-    return make()
-  } finally {
-    Reflect.set(errors, "stackTraceLimit", limit)
-  }
-}
-
 /**
  * Translates the vocabulary of `effect/socket` into ours.
  *
@@ -835,35 +660,13 @@ export const fromSocketError = (error: Socket.SocketError): ConnectionError =>
 // everything else that happens then
 const closedByPeer = withoutStack(() => make(new Closed({ by: "peer" })))
 
-/**
- * The end that `close` makes.
- *
- * @internal
- */
-export const closedByUs = withoutStack(() => make(new Closed({ by: "local" })))
-
-/**
- * What the exit of something means that fails with a `ConnectionError`: that error; a `Defect` by `by` where it died; or,
- * interrupted, an end of ours. Who makes a `Defect` of a cause logs it.
- *
- * @internal
- */
-export const fromCause = (by: string, cause: Cause.Cause<ConnectionError>): ConnectionError => {
-  for (const reason of cause.reasons) if (reason._tag === "Fail") return reason.error
-  return Cause.hasDies(cause) ? make(new Defect({ by, cause })) : closedByUs
-}
-
 const translate = ({ reason }: Socket.SocketError): ConnectionError => {
   switch (reason._tag) {
-    case "SocketCloseError":
-      if (reason.code === 1006) return make(new Reset({ cause: "the transport closed without an end of stream" }))
-      return make(
-        new Closed({
-          by: "peer",
-          ...(reason.code === 1000 ? {} : { code: reason.code }),
-          ...(reason.closeReason ? { note: reason.closeReason } : {})
-        })
-      )
+    case "SocketCloseError": {
+      const { closeReason: note, code } = reason
+      if (code === 1006) return make(new Reset({ cause: "the transport closed without an end of stream" }))
+      return make(new Closed({ by: "peer", ...(code === 1000 ? {} : { code }), ...(note ? { note } : {}) }))
+    }
     case "SocketOpenError":
     case "SocketUpgradeError":
       return make(new OpenFailed({ cause: reason.cause ?? reason.message }))

@@ -2,6 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Schema } from "effect"
 import { Socket } from "effect/socket"
 import { ConnectionError } from "../src/index.ts"
+import { closeOf, reasonOf } from "../src/internal/protocol/closes.ts"
+import { closeEvent } from "../src/internal/reasons/closeEvent.ts"
+import { codesOf, isRetryableBy, reasonTags } from "../src/internal/reasons/retry.ts"
 
 const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:7"), { code: "ECONNREFUSED" })
 
@@ -248,5 +251,434 @@ describe("fromSocketError", () => {
     const timeout = translate(new Socket.SocketOpenError({ kind: "Timeout", cause: undefined }))
     assert.strictEqual(timeout._tag, "OpenFailed")
     assert.match(timeout.message, /^could not open the connection: ./)
+  })
+})
+
+/** The message of the reason itself. */
+const said = Symbol("its message")
+type Text = string | typeof said
+
+/**
+ * All that is said of each reason: whether a new connection can help, its message, what a WebSocket is told (RFC 6455,
+ * 7.4.1), and the code, text and "come back" flag of the native CLOSE. Last the message of what that CLOSE gives its
+ * receiver, where it is not `Closed` with this code and text.
+ */
+const told: ReadonlyArray<
+  readonly [
+    reason: ConnectionError.Reason,
+    isRetryable: boolean,
+    message: string,
+    webSocket: readonly [code: number, text?: Text],
+    native: readonly [code: number, text: Text, comesBack: boolean],
+    heard?: Text
+  ]
+> = [
+  [
+    new ConnectionError.OpenFailed({ cause }),
+    true,
+    "could not open the connection: connect ECONNREFUSED 127.0.0.1:7",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.OpenTimeout({ limit: 10_000 }),
+    true,
+    "the connection did not open within 10 s",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.HandshakeTimeout({ limit: 1500 }),
+    true,
+    "the peer did not finish its handshake within 1500 ms",
+    [1008, said],
+    [8, said, true]
+  ],
+  [
+    new ConnectionError.HandshakeFailed({ cause: "bad\ntoken" }),
+    false,
+    "the handshake failed: bad token",
+    [1008, said],
+    [8, "bad token", false],
+    said
+  ],
+  [
+    new ConnectionError.Refused({ limit: "maxConnections", allowed: 5 }),
+    true,
+    "the server's maxConnections (5) is reached",
+    [1013, said],
+    [7, "maxConnections", true],
+    "the server's maxConnections is reached"
+  ],
+  [
+    new ConnectionError.Refused({ limit: "stopping" }),
+    true,
+    "the server is stopping",
+    [1013, said],
+    [7, "stopping", true],
+    said
+  ],
+  [
+    new ConnectionError.Closed({ by: "peer" }),
+    true,
+    "closed by the peer",
+    [1000],
+    [0, "", true],
+    said
+  ],
+  [
+    new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }),
+    true,
+    "closed by the peer (code 4000, bye)",
+    [1000],
+    [0, "", true],
+    "closed by the peer"
+  ],
+  [
+    new ConnectionError.Closed({ by: "peer", retryable: false }),
+    false,
+    "closed by the peer",
+    [1000],
+    [0, "", false],
+    said
+  ],
+  [
+    new ConnectionError.Closed({ by: "local" }),
+    false,
+    "closed by us",
+    [1000],
+    [0, "", true],
+    "closed by the peer"
+  ],
+  [
+    new ConnectionError.Closed({ by: "local", code: 1011 }),
+    false,
+    "closed by us (code 1011)",
+    [1011],
+    [0, "", true],
+    "closed by the peer"
+  ],
+  [
+    new ConnectionError.Closed({ by: "local", note: "enough\nnow", retryable: false }),
+    false,
+    "closed by us (enough now)",
+    [1000],
+    [0, "enough\nnow", false],
+    "closed by the peer (enough now)"
+  ],
+  [
+    new ConnectionError.Reset({ cause: "gone" }),
+    true,
+    "reset by the peer: gone",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.TransportFailed({ operation: "read", cause: "io" }),
+    true,
+    "the transport failed to read: io",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.SilenceTimeout({ limit: 60_000 }),
+    true,
+    "the peer sent nothing for 60 s",
+    [1001, said],
+    [9, said, true]
+  ],
+  [
+    new ConnectionError.PongTimeout({ limit: 5000, unanswered: 2 }),
+    true,
+    "the peer left 2 ping(s) unanswered; the limit is 5 s",
+    [1001, said],
+    [9, said, true]
+  ],
+  [
+    new ConnectionError.WriteStalled({ limit: 10_000 }),
+    true,
+    "the peer took none of our bytes for 10 s",
+    [1001, said],
+    [9, said, true]
+  ],
+  [
+    new ConnectionError.FrameTimeout({ limit: 60_000, received: 7 }),
+    true,
+    "a frame of which 7 bytes came was not complete after 60 s",
+    [1008, said],
+    [9, said, true]
+  ],
+  [
+    new ConnectionError.IdleTimeout({ limit: 1000 }),
+    true,
+    "no message in either direction for 1 s",
+    [1001, said],
+    [9, said, true]
+  ],
+  [
+    new ConnectionError.MaxAge({ limit: 3_600_000 }),
+    true,
+    "the connection reached its maximum age of 3600 s",
+    [1001, said],
+    [1, said, true]
+  ],
+  [
+    new ConnectionError.SlowConsumer({ messages: 3, bytes: 9 }),
+    true,
+    "the peer reads too slowly: 3 messages (9 bytes) were waiting for it",
+    [1008, said],
+    [10, said, true]
+  ],
+  [
+    new ConnectionError.TooManyPings({ minimum: 5000 }),
+    false,
+    "too many pings: the minimum interval is 5 s",
+    [1008, said],
+    [4, said, false],
+    said
+  ],
+  [
+    new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1-1" }),
+    false,
+    "the peer speaks version 2 to 3 of the protocol, and we 1-1",
+    [1008, said],
+    [2, "1-1", false],
+    "the peer speaks version 1 to 1 of the protocol, and we 1-1"
+  ],
+  [
+    new ConnectionError.ProtocolViolation({ detail: "data first" }),
+    false,
+    "protocol violation: data first",
+    [1008, said],
+    [3, "data first", false],
+    "protocol violation: the peer says: data first"
+  ],
+  [
+    new ConnectionError.ProtocolViolation({ detail: "é".repeat(100) }),
+    false,
+    `protocol violation: ${"é".repeat(100)}`,
+    [1008, `protocol violation: ${"é".repeat(51)}`],
+    [3, `${"é".repeat(100)}`, false],
+    `protocol violation: the peer says: ${"é".repeat(100)}`
+  ],
+  [
+    new ConnectionError.Superseded({ key: "ada\n1" }),
+    false,
+    "superseded by a newer connection for \"ada 1\"",
+    [1008, said],
+    [5, "ada\n1", false],
+    said
+  ],
+  [
+    new ConnectionError.DuplicateKey({ key: "ada\n1" }),
+    false,
+    "there is a connection for \"ada 1\" already",
+    [1008, said],
+    [6, "ada\n1", false],
+    said
+  ],
+  [
+    new ConnectionError.Swept({}),
+    true,
+    "removed by a sweep of the registry",
+    [1001, said],
+    [1, said, true]
+  ],
+  [
+    new ConnectionError.GoingAway({}),
+    true,
+    "this end is shutting down",
+    [1001, said],
+    [1, said, true]
+  ],
+  [
+    new ConnectionError.Defect({ by: "heartbeat", cause: Cause.die(new Error("a secret")) }),
+    false,
+    "a defect in the heartbeat ended it: a secret",
+    [1011],
+    [11, "", true],
+    "closed by the peer (code 11)"
+  ],
+  [
+    new ConnectionError.FrameTooLong({ direction: "decode", size: 11, limit: 10 }),
+    false,
+    "a frame of 11 bytes is over the limit of 10 bytes",
+    [1009, said],
+    [3, said, false],
+    "protocol violation: the peer says: a frame of 11 bytes is over the limit of 10 bytes"
+  ],
+  [
+    new ConnectionError.FrameTooLong({ direction: "encode", size: 11, limit: 10 }),
+    false,
+    "a frame of 11 bytes is over the limit of 10 bytes",
+    [1009, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.InvalidLength({ direction: "decode", detail: "-1" }),
+    false,
+    "invalid frame length: -1",
+    [1007, said],
+    [3, said, false],
+    "protocol violation: the peer says: invalid frame length: -1"
+  ],
+  [
+    new ConnectionError.InvalidLength({ direction: "encode", detail: "-1" }),
+    false,
+    "invalid frame length: -1",
+    [1007, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.Truncated({ leftover: 3 }),
+    true,
+    "the stream ended inside a frame; 3 bytes of it had come",
+    [1007, said],
+    [3, said, true]
+  ],
+  [
+    new ConnectionError.InvalidMessage({
+      direction: "decode",
+      format: "JSON",
+      detail: "not an object",
+      path: ["a", "b"]
+    }),
+    false,
+    "a frame is not valid JSON at a.b: not an object",
+    [1007, said],
+    [3, said, false],
+    "protocol violation: the peer says: a frame is not valid JSON at a.b: not an object"
+  ],
+  [
+    new ConnectionError.InvalidMessage({ direction: "encode", format: "JSON", detail: "a cycle" }),
+    false,
+    "a message cannot be written as JSON: a cycle",
+    [1007, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.OutboxFull({ messages: 1, bytes: 2 }),
+    true,
+    "the outbox is full (1 messages, 2 bytes are waiting)",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.MessageTooLarge({ size: 11, limit: 10 }),
+    false,
+    "a message of 11 bytes is larger than the outbox may hold (10 bytes)",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.Offline({ messages: 3, bytes: 9 }),
+    true,
+    "there is no connection, and 3 messages (9 bytes) wait for one",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.AcquireTimeout({
+      limit: 5000,
+      by: "fiber #9",
+      waiting: 1,
+      dialing: 1,
+      holders: [{ by: "fiber #1", heldFor: 4000 }]
+    }),
+    true,
+    "no connection for fiber #9 within 5 s: 1 waiting, 1 being opened, 1 in use by fiber #1 for 4 s",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.PoolFull({ waiting: 3, limit: 3 }),
+    true,
+    "all connections of the pool are in use, and 3 borrowers wait; the limit is 3",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.RequestTimeout({ limit: 1500 }),
+    false,
+    "no response within 1500 ms",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.OutcomeUnknown({ cause: "reset by the peer" }),
+    false,
+    "it is unknown whether the request was carried out: reset by the peer",
+    [1008, said],
+    [11, said, true]
+  ]
+]
+
+describe("what is said of a reason", () => {
+  it("is said of every one", () => {
+    assert.deepStrictEqual(
+      [...new Set(told.map(([reason]) => reason._tag))].toSorted(),
+      ConnectionError.Reason.members.map(({ identifier }) => identifier).toSorted()
+    )
+  })
+
+  for (const [reason, isRetryable, message, webSocket, native, heard] of told) {
+    const text = <A>(given: A): Exclude<A, typeof said> | string =>
+      given === said ? message : given as Exclude<A, typeof said>
+
+    it(`${reason._tag} (${message}): here, over WebSocket, and in the native protocol`, () => {
+      assert.deepStrictEqual([reason.message, reason.isRetryable], [message, isRetryable])
+      const event = closeEvent(reason)
+      assert.deepStrictEqual([event.code, event.reason], [webSocket[0], text(webSocket[1])])
+      const advice = { after: 0, spread: 0 }
+      const close = closeOf(reason, advice)
+      const [code, note, retry] = native
+      assert.deepStrictEqual(close, { _tag: "Close", code, retry, advice, note: text(note) })
+      const received = reasonOf(close, "1-1", 5000)
+      assert.instanceOf(received, Error)
+      assert.strictEqual(received.isRetryable, retry)
+      assert.strictEqual(received.message, text(heard ?? `closed by the peer (code ${code}, ${close.note})`))
+    })
+  }
+})
+
+describe("a text of a peer", () => {
+  it("B133 has no control character, line break, line separator or bidi override", () => {
+    const bidi = [0x202A, 0x202B, 0x202C, 0x202D, 0x202E, 0x2066, 0x2067, 0x2068, 0x2069]
+    for (const code of [0, 7, 9, 10, 13, 27, 0x7F, 0x9B, 0x2028, 0x2029, ...bidi]) {
+      const key = `a${String.fromCodePoint(code)}b`
+      assert.strictEqual(new ConnectionError.DuplicateKey({ key }).message, "there is a connection for \"a b\" already")
+    }
+  })
+})
+
+describe("isRetryableBy", () => {
+  const closed = (code?: number) =>
+    ConnectionError.make(new ConnectionError.Closed({ by: "peer", ...(code === undefined ? {} : { code }) }))
+  const refused = ConnectionError.make(new ConnectionError.HandshakeFailed({ cause: "bad token" }))
+  const ours = ConnectionError.make(new ConnectionError.Closed({ by: "local", code: 4001 }))
+
+  it("asks giveUpOn first, then retryOn, then the reason", () => {
+    const plain = isRetryableBy({ retryOn: [], giveUpOn: [] })
+    assert.deepStrictEqual([closed(), closed(4001), refused, ours].map(plain), [true, true, false, false])
+    const changed = isRetryableBy({ retryOn: ["HandshakeFailed", 4001], giveUpOn: ["4002-4004", "Refused"] })
+    assert.deepStrictEqual([refused, ours, closed(4001), closed(4005), closed()].map(changed), [
+      true,
+      true,
+      true,
+      true,
+      true
+    ])
+    assert.deepStrictEqual([closed(4002), closed(4003), closed(4004)].map(changed), [false, false, false])
+    assert.isFalse(changed(ConnectionError.make(new ConnectionError.Refused({ limit: "stopping" }))))
+    const both = isRetryableBy({ retryOn: ["HandshakeFailed"], giveUpOn: ["HandshakeFailed"] })
+    assert.isFalse(both(refused))
+  })
+
+  it("reads codes and ranges of codes, and knows every tag", () => {
+    assert.deepStrictEqual(
+      [4001, "4001", "4000-4099", "4001-", "Closed", "", -1, 1.5].map(codesOf),
+      [[4001, 4001], [4001, 4001], [4000, 4099], undefined, undefined, undefined, undefined, undefined]
+    )
+    assert.deepStrictEqual([...reasonTags].toSorted(), [...new Set(told.map(([reason]) => reason._tag))].toSorted())
   })
 })

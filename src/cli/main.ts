@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { readFileSync } from "node:fs"
+import { oneLine } from "../internal/reasons/text.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { connect } from "./connect.ts"
 import { probe } from "./probe.ts"
@@ -19,8 +20,6 @@ import { serve } from "./serve.ts"
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   readonly version: string
 }
-
-const oneLine = (text: string): string => text.replace(/\s*\n\s*/g, " ").trim()
 
 /** A mistake gets one line and a pointer to the help, not a page of it. */
 const presenter = Layer.succeed(CliOutput.Presenter, {

@@ -10,6 +10,7 @@ import type * as Socket from "effect/socket/Socket"
 import * as Stdio from "effect/Stdio"
 import * as Connection from "../Connection.ts"
 import * as ConnectionError from "../ConnectionError.ts"
+import { oneLine } from "../internal/reasons/text.ts"
 import { redactUrl } from "../node/internal/address.ts"
 import * as Policy from "../Policy.ts"
 import { CommandFailed } from "./CommandFailed.ts"
@@ -193,7 +194,7 @@ const measure = <In, Out>(
         (error) =>
           Effect.sync(() => {
             const said = last !== undefined && performance.now() - last.at < 1000
-              ? last.text.replace(/[\s\p{Cc}]+/gu, " ").trim().slice(0, 200)
+              ? oneLine(last.text).slice(0, 200)
               : undefined
             const reason = because(error)
             tell({ ended: true, reason: goodbye === undefined ? reason : `by the peer (${goodbye})`, said })

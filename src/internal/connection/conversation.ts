@@ -17,7 +17,8 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { failed } from "../reasons/closeEvent.ts"
+import { closedByUs } from "../reasons/ends.ts"
+import { failed } from "../reasons/reason.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
 import { discard } from "./core/outbox.ts"
@@ -71,7 +72,7 @@ const finish = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
   c.stop = undefined
   c.isStopping = true
   // no effect where the reason is known: its own fiber was interrupted
-  end(c, ConnectionError.closedByUs)
+  end(c, closedByUs)
   acceptArrived(c)
   c.wakeUp.stop()
   const stopped = c.children.stop()
@@ -158,7 +159,7 @@ const ended = <In, Out>(c: Conversation<In, Out>, exit: Exit.Exit<void>): void =
   // a mistake of ours on the way to the end
   const error = Exit.isFailure(exit)
     ? ConnectionError.make(defect(c, "connection", exit.cause))
-    : ConnectionError.closedByUs
+    : closedByUs
   end(c, error)
   tell(c, settle(c))
 }
@@ -173,8 +174,8 @@ export const releaseWith = <In, Out>(
     return Effect.void
   }
   if (Deferred.isDoneUnsafe(c.whenClosed)) return forget()
-  if (Exit.isSuccess(exit)) close(c, ConnectionError.closedByUs)
-  else if (Cause.hasInterruptsOnly(exit.cause)) end(c, ConnectionError.closedByUs)
+  if (Exit.isSuccess(exit)) close(c, closedByUs)
+  else if (Cause.hasInterruptsOnly(exit.cause)) end(c, closedByUs)
   else end(c, ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed })))
   return Effect.flatMap(Fiber.await(c.fiber!), forget)
 }

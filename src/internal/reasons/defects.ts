@@ -4,6 +4,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { spawn } from "../scheduling/supervised.ts"
+import { fromCause } from "./ends.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -47,7 +48,7 @@ export const logNow = (
 
 /** The error that a failure or a defect means. A typed failure beside a defect is the reason; both are told. */
 export const errorOf = (by: string, cause: Cause.Cause<Failure>, place?: Place): Effect.Effect<Failure> =>
-  Effect.as(logged(by, cause, place), ConnectionError.fromCause(by, cause))
+  Effect.as(logged(by, cause, place), fromCause(by, cause))
 
 /** `errorOf`, from where there is no fiber. */
 export const errorNow = (
@@ -57,7 +58,7 @@ export const errorNow = (
   place?: Place
 ): Failure => {
   logNow(context, by, cause, place)
-  return ConnectionError.fromCause(by, cause)
+  return fromCause(by, cause)
 }
 
 /** What a callback threw, or what it died of whatever it failed with, from where there is no fiber. */

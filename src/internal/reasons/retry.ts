@@ -1,5 +1,5 @@
 /** Whether another try can help: what a reason says of itself, and what a policy changes of that. */
-import type { ConnectionError, Reason } from "../../ConnectionError.ts"
+import { type ConnectionError, Reason } from "../../ConnectionError.ts"
 
 /** Tags of reasons (`"HandshakeFailed"`) and codes (`4001`, `"4000-4099"`) that a policy judges otherwise than the reason does. */
 export interface RetryRules {
@@ -7,16 +7,29 @@ export interface RetryRules {
   readonly giveUpOn: ReadonlyArray<string | number>
 }
 
-const matches = (rule: string | number, reason: Reason): boolean => {
-  if (rule === reason._tag) return true
-  const code = "code" in reason ? reason.code : undefined
-  if (code === undefined) return false
-  if (typeof rule === "number") return rule === code
-  const range = /^(\d+)-(\d+)$/.exec(rule)
-  return range !== null && code >= Number(range[1]) && code <= Number(range[2])
+/** The tag of every reason: a rule that is neither one of these nor a code is a mistake. */
+export const reasonTags: ReadonlySet<string> = new Set(Reason.members.map(({ identifier }) => identifier))
+
+/** The lowest and the highest code that a rule means; undefined where it means no codes. */
+export const codesOf = (rule: string | number): readonly [lowest: number, highest: number] | undefined => {
+  const [, lowest, highest = lowest] = /^(\d+)(?:-(\d+))?$/.exec(`${rule}`) ?? []
+  return lowest === undefined ? undefined : [Number(lowest), Number(highest)]
 }
 
-/** Whether to try again after `error`: `giveUpOn` first, then `retryOn`, then the reason itself. */
-export const isRetryableBy =
-  ({ giveUpOn, retryOn }: RetryRules) => ({ isRetryable, reason }: ConnectionError): boolean =>
-    !giveUpOn.some((rule) => matches(rule, reason)) && (retryOn.some((rule) => matches(rule, reason)) || isRetryable)
+/** Reads rules once, for all errors that they are asked about. */
+const matcher = (rules: ReadonlyArray<string | number>): (reason: Reason) => boolean => {
+  const tags = new Set(rules)
+  const ranges = rules.map(codesOf).filter((range) => range !== undefined)
+  return (reason) => {
+    if (tags.has(reason._tag)) return true
+    const code = reason._tag === "Closed" ? reason.code : undefined
+    return code !== undefined && ranges.some(([lowest, highest]) => code >= lowest && code <= highest)
+  }
+}
+
+/** Whether to try again after an error: `giveUpOn` first, then `retryOn`, then the reason itself. */
+export const isRetryableBy = ({ giveUpOn, retryOn }: RetryRules): (error: ConnectionError) => boolean => {
+  const givesUp = matcher(giveUpOn)
+  const retries = matcher(retryOn)
+  return ({ isRetryable, reason }) => !givesUp(reason) && (retries(reason) || isRetryable)
+}

@@ -6,6 +6,7 @@ import type * as Fiber from "effect/Fiber"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Policy from "../../../Policy.ts"
 import type { Frame } from "../../codec/encoder.ts"
+import { closedByUs } from "../../reasons/ends.ts"
 import { withWatcher } from "../conversation.ts"
 import { askAndDrain, close, guarded } from "../core/lifecycle.ts"
 import * as Outbox from "../core/outbox.ts"
@@ -85,7 +86,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
   // ---- the end ------------------------------------------------------------------------------------------------------
 
   get close(): Effect.Effect<void> {
-    return this.closing(() => ConnectionError.closedByUs)
+    return this.closing(() => closedByUs)
   }
 
   get closeWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
