@@ -235,7 +235,7 @@ const refusalOf = (refusal: Refusal, workers: number, waiting: number): Dispatch
 
 const TypeId = "~holdfast/Dispatcher"
 interface Internals {
-  /** As `run`, but waits whatever the bound on waiting says. */
+  /** As `run`, but waits beyond the bound on waiting. */
   readonly [TypeId]: <A, E, R>(task: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DispatcherError, R>
 }
 
@@ -245,8 +245,8 @@ interface Internals {
  *
  * **Details**
  *
- * Each task runs in a fiber of its own, with the services of its caller. When it ends, with whatever exit, its worker is
- * free for the next task.
+ * Each task runs in a fiber of its own, with the services of its caller. When it ends, with any exit, its worker is free
+ * for the next task.
  *
  * **Gotchas**
  *

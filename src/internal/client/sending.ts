@@ -79,7 +79,7 @@ export class SendQueue<in Out> {
     })
   }
 
-  /** Queues a batch. Counted and uncounted whatever comes in between: only `restore` can be interrupted. */
+  /** Queues a batch. It is uncounted even when its sender is interrupted: only `restore` can be interrupted. */
   private enter(batch: Batch<Out>, restore: Restore): Effect.Effect<void, Failure> {
     const { cells, policy } = this
     const { bytes, messages } = batch

@@ -24,8 +24,8 @@ type Backlog = Set<Job>
 /** Why a task does not run. */
 export type Refusal = "Overloaded" | "Stopped" | "Nested"
 
-// tasks started in one turn of the event loop by those that ended in it: enough to make little of the turn's cost, few
-// enough that a long queue of short tasks does not keep sockets from being read
+// the most tasks started in one turn of the event loop: enough to make little of the turn's cost, few enough that a long
+// queue of short tasks does not keep sockets from being read
 const startsPerTurn = 64
 
 const isInterrupted = (exit: Exit.Exit<unknown, unknown>): boolean =>

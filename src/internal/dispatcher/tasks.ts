@@ -7,7 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Job, TaskQueue } from "./queue.ts"
 
-/** Which tasks a fiber works for: its own, and those that wait for it. */
+/** Which tasks a fiber works for: its own, and the tasks that wait for that one. */
 interface Working {
   readonly queue: TaskQueue<unknown>
   readonly job: Job
@@ -46,7 +46,7 @@ const jobOf = <A, E, R, Err>(
   start: (job) => {
     const work: Working = { queue, job, outer }
     const context = Context.add(caller.context as Context.Context<R>, CurrentWork, work)
-    // before anything of the task can look for it
+    // before the task can stop the dispatcher, which interrupts the fibers of running tasks
     const running = Effect.withFiber<A, E, R>((fiber) => {
       job.fiber = fiber
       return task

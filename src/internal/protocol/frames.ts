@@ -69,7 +69,7 @@ const magic = 0x4846
 const maxU32 = 0xffff_ffff
 /** The longest text of a GOING_AWAY or CLOSE, in bytes. */
 const maxNote = 500
-/** The longest control frame in bytes, whatever the limit for messages is. */
+/** The longest control frame in bytes: it does not depend on the limit for messages. */
 const maxControl = 1024
 
 const utf8 = new TextEncoder()
