@@ -146,7 +146,7 @@ const backoffOf = (policy: Policy.Policy) => {
   })
 }
 
-/** The reasons that the policy judges. */
+/** Which reasons the policy judges otherwise than they do themselves. */
 const rulesOf = (policy: Policy.Policy): RetryRules => {
   const { giveUpOn = [], retryOn = [] } = policy as Partial<RetryRules>
   return { giveUpOn, retryOn }

@@ -32,6 +32,7 @@ const quiet: Policy.Patch = {
   retryJitter: "none"
 }
 
+/** A policy with rules for retries. */
 const withRules = (rules: Partial<RetryRules>): Policy.Policy => Object.assign(Policy.make(quiet), rules)
 
 const failed = (reason: ConnectionError.Reason, advice?: ConnectionError.Advice) => ConnectionError.make(reason, advice)
@@ -715,16 +716,18 @@ describe("addresses and retries", () => {
       yield* settle
       assert.strictEqual(yield* stateOf(reset.client), "closed: Reset")
 
-      const closedWith = (code: number) =>
-        after({ retryOn: [4001], giveUpOn: ["4000-4099", "HandshakeFailed"] }, {
-          onConnect: (connection) => connection.closeWith(new ConnectionError.Closed({ by: "peer", code }))
+      const closedWith = (code: number, retryable: boolean) =>
+        after({ retryOn: [4001, "4100-4199"], giveUpOn: ["4000-4099"] }, {
+          onConnect: (connection) => connection.closeWith(new ConnectionError.Closed({ by: "peer", code, retryable }))
         })
-      const refused = yield* closedWith(4001)
-      const other = yield* closedWith(4100)
+      const again = yield* closedWith(4100, false)
+      const never = yield* closedWith(4002, true)
+      // giveUpOn comes first
+      const both = yield* closedWith(4001, true)
       yield* settle
-      // what gives up comes first
-      assert.strictEqual(yield* stateOf(refused.client), "closed: Closed")
-      assert.strictEqual(yield* stateOf(other.client), "waiting 200 for 2: Closed")
+      assert.strictEqual(yield* stateOf(again.client), "waiting 200 for 2: Closed")
+      assert.strictEqual(yield* stateOf(never.client), "closed: Closed")
+      assert.strictEqual(yield* stateOf(both.client), "closed: Closed")
 
       const stubborn = yield* after({ giveUpOn: ["HandshakeFailed"] }, { onConnect: busy, isRetryable: () => true })
       yield* settle

@@ -17,7 +17,7 @@ export interface SessionOptions<in C, out R> {
 }
 
 /** How a session went. */
-export interface Outcome {
+export interface SessionOutcome {
   readonly error: Failure
   /** For how long the connection was in use, in milliseconds; `undefined` when there was none. */
   readonly livedFor: number | undefined
@@ -79,7 +79,7 @@ export const session = <C extends AnyConnection, R>(
   dial: Effect.Effect<C, Failure, R>,
   options: SessionOptions<C, R>,
   now: () => number
-): Effect.Effect<Outcome, never, Exclude<R, Scope.Scope>> =>
+): Effect.Effect<SessionOutcome, never, Exclude<R, Scope.Scope>> =>
   Effect.suspend(() => {
     let opened: C | undefined
     let connectedAt: number | undefined
