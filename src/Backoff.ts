@@ -1,7 +1,8 @@
 /**
  * When to try again: reconnect schedules as values.
  *
- * Whether an error is worth another try belongs to the error (`isRetryable`); this module only says when. The schedules
+ * For `Client.Options.reconnect`, and for retries of anything else that a crowd of clients does at once. Whether an error
+ * is worth another try belongs to the error (`isRetryable`) and to the policy; this module only says when. The schedules
  * are ordinary Effect schedules: combine, inspect and test them as such.
  *
  * @since 0.1.0
@@ -16,9 +17,9 @@ import * as ConnectionError from "./ConnectionError.ts"
 /**
  * How a delay `d` is spread, so that clients which failed together do not come back together.
  *
- * - `full`: anywhere from 0 to `d`. The least load on the server for a given time.
- * - `equal`: half of `d`, and anywhere up to the other half.
- * - `decorrelated`: from `base` to three times the delay before, at most `cap`; grows at random.
+ * - `full`: at random from 0 to `d`. The least load on the server for a given time.
+ * - `equal`: at random from half of `d` to `d`.
+ * - `decorrelated`: at random from `base` to three times the delay before, at most `cap`.
  * - `none`: exactly `d`. For tests, and for a single client.
  *
  * The first three are those of the AWS Architecture Blog, "Exponential Backoff And Jitter" (2015).
@@ -29,6 +30,8 @@ import * as ConnectionError from "./ConnectionError.ts"
 export type Jitter = "full" | "equal" | "decorrelated" | "none"
 
 /**
+ * How delays grow, how they are spread, and when to stop.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -39,27 +42,27 @@ export interface Options {
   readonly factor?: number | undefined
   /** The longest delay. Default 30 seconds. */
   readonly cap?: Duration.Input | undefined
-  /** Default `full`. */
+  /** How each delay is spread. Default `full`. */
   readonly jitter?: Jitter | undefined
   /** How many tries in a row may fail after the first. Default: no limit. */
   readonly attempts?: number | undefined
   /** For how long tries in a row may go on; no try begins later. Default: no limit. */
   readonly elapsed?: Duration.Input | undefined
   /**
-   * A connection that lived this long, counted from the begin of its try, starts the backoff over. Default 1 minute; 0
-   * starts over after every connection that opened, which lets a server that accepts and closes be dialled in a hot loop.
+   * A connection that lived this long, counted from the start of its try, starts the backoff over. Default 1 minute. 0
+   * starts over after every connection that opened: then a server that accepts and closes is dialled in a hot loop.
    */
   readonly resetAfter?: Duration.Input | undefined
-  /** The most that a server's advice may ask for, in all. Default 5 minutes; 0 ignores advice. */
+  /** The longest delay that a server's advice may ask for, its spread included. Default 5 minutes; 0 ignores advice. */
   readonly maxAdvice?: Duration.Input | undefined
 }
 
 const openings = new Set<string>(["OpenFailed", "OpenTimeout", "HandshakeTimeout", "HandshakeFailed", "Refused"])
 
-// 200,000 years, and still exact: what a factor without a cap would make infinite
+// 200,000 years in milliseconds, and still exact: without a cap, a factor would make a delay infinite
 const longest = Number.MAX_SAFE_INTEGER
 
-/** A peer's number may be anything. */
+/** A peer may send any number, NaN included. */
 const clamp = (value: number, limit: number): number => Math.min(Math.max(0, value), limit) || 0
 
 /** Whether there was a connection at all: a dial that hangs for a minute is no stable minute. */
@@ -77,11 +80,12 @@ const millisOf = (name: string, input: Duration.Input | undefined, fallback: num
  *
  * **Details**
  *
- * The output is the delay. The attempt count starts over once the thing that is retried ran for `resetAfter` between two
- * failures, and never because it merely opened. An input that carries `advice` (see `ConnectionError.Advice`) is obeyed
- * instead, once until the count starts over: the delay is `after`, plus a random part of `spread`, and does not count as
- * a try. Further advice can only make a delay longer, so a server that accepts, advises and closes is not dialled in a
- * hot loop.
+ * The input is the error of the last try, and the output is the delay. The attempt count starts over once a connection
+ * lived for `resetAfter` between two failures, and never because one opened.
+ *
+ * The `advice` of an error (see `ConnectionError.Advice`) replaces one delay until the count starts over: that delay is
+ * `after`, plus a random part of `spread`, and does not count as a try. Further advice can only make a delay longer, so a
+ * server that accepts, advises and closes is not dialled in a hot loop.
  *
  * **Gotchas**
  *
@@ -167,7 +171,8 @@ export const exponential = (options?: Options): Schedule.Schedule<Duration.Durat
 }
 
 /**
- * The same delay every time, with no jitter unless asked for: for a single client on a link of its own.
+ * The same delay every time, without jitter by default: for a single client on a link of its own. Options and errors are
+ * those of `exponential`.
  *
  * @category constructors
  * @since 0.1.0

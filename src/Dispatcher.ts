@@ -1,22 +1,19 @@
 /**
- * Runs handlers with a bounded number of workers.
+ * Runs tasks, such as the handlers of a server's messages, with a bounded number of workers.
  *
- * A worker is the right to run, not a fiber: who has nothing to do occupies none. So 10,000 idle connections share four
- * workers, and each message gets its turn.
+ * For work that needs a share of the CPU or of a database. A worker is a permit to run, not a fiber: an idle connection
+ * holds none. So 10,000 connections share four workers, and their messages are handled first come, first served.
  *
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Connection } from "./Connection.ts"
 import type { ConnectionError } from "./ConnectionError.ts"
-import * as Supervised from "./internal/scheduling/supervised.ts"
+import { type Refusal, TaskQueue } from "./internal/dispatcher/queue.ts"
+import * as Tasks from "./internal/dispatcher/tasks.ts"
 
 const Count = Schema.Number
 
@@ -52,7 +49,7 @@ export class Stopped extends Schema.TaggedError<Stopped>()("Stopped", {}) {
 }
 
 /**
- * A task waits for another task of the same dispatcher. With every worker doing so nothing would ever go on.
+ * A task waits for another task of the same dispatcher. Once every worker did so, no task would ever end.
  *
  * @category errors
  * @since 0.1.0
@@ -87,19 +84,23 @@ export class InvalidSize extends Schema.TaggedError<InvalidSize>()("InvalidSize"
 }
 
 /**
+ * Why a dispatcher did not run a task to its end, or did not take a setting.
+ *
  * @category errors
  * @since 0.1.0
  */
 export const Reason = Schema.Union([Overloaded, Stopped, Nested, InvalidSize])
 
 /**
+ * Why a dispatcher did not run a task to its end, or did not take a setting.
+ *
  * @category errors
  * @since 0.1.0
  */
 export type Reason = typeof Reason.Type
 
 /**
- * The one error of a dispatcher: why it did not run a task to its end, or did not take a setting.
+ * The one error of a dispatcher, with its reason.
  *
  * @category errors
  * @since 0.1.0
@@ -147,7 +148,7 @@ export interface Stats {
 export interface TaskOptions {
   /**
    * Tasks of one key run one after the other, in the order they came. Keys are compared as those of a `Map`: objects by
-   * identity. Of two keys with much to do, neither gets more turns than the other.
+   * identity. Two keys with long backlogs take turns.
    */
   readonly key?: unknown
 }
@@ -155,14 +156,19 @@ export interface TaskOptions {
 /**
  * Runs tasks with a bounded number of workers, first come, first served.
  *
+ * **When to use**
+ *
+ * `messages` or `batches` handle a server's messages with it. `run` bounds any other work and gives back its result;
+ * `submit` is for work that its caller does not wait for.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Dispatcher {
   /**
-   * Runs a task on a worker and gives back what it ends with, its failures, defects and interruption included. Waits for
-   * a worker, or fails with `Overloaded` at once when no more may wait. Interrupted, it gives its place back, or stops
-   * the task and waits for that.
+   * Runs a task on a worker and gives back its exit, failures, defects and interruption included. Waits for a worker, or
+   * fails with `Overloaded` at once when no more tasks may wait. Interrupted, it gives up its place in the queue, or
+   * interrupts the task and waits for its end.
    *
    * **Gotchas**
    *
@@ -182,14 +188,17 @@ export interface Dispatcher {
     options?: TaskOptions
   ) => Effect.Effect<void, DispatcherError, R>
   /**
-   * Changes the number of workers. More of them start what waits at once; of fewer, those that are busy finish their
-   * task first. Fails with `InvalidSize`.
+   * Changes the number of workers. More workers start waiting tasks at once; a worker that is too many finishes its task
+   * first. Fails with `InvalidSize`.
    */
   readonly resize: (workers: number) => Effect.Effect<void, DispatcherError>
+  /** The workers and the tasks of this moment, and how tasks have ended. */
   readonly stats: Effect.Effect<Stats>
 }
 
 /**
+ * How many tasks of a dispatcher run, and how many wait.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -197,41 +206,12 @@ export interface Options {
   /** How many tasks run at a time, at least 1. */
   readonly workers: number
   /**
-   * How many tasks may wait for a worker or for their key: 0 refuses whatever cannot run at once, `Infinity` refuses
-   * nothing. Default 1024. Handlers of connections (`messages`, `batches`) wait in any case, as each connection has at
-   * most one task, and are counted.
+   * How many tasks may wait for a worker or for their key: 0 refuses a task that cannot run at once, `Infinity` refuses
+   * none. Default 1024. Handlers of connections (`messages`, `batches`) always may wait, because a connection has at most
+   * one task; they are counted.
    */
   readonly waiting?: number | undefined
 }
-
-/** One task, from the moment it was accepted. */
-interface Job {
-  readonly key: unknown
-  /** Evaluates the task in a fiber of its own, here and now. */
-  readonly start: (job: Job) => void
-  readonly refuse: (error: DispatcherError) => void
-  /** Set while it runs. */
-  fiber: Fiber.Fiber<unknown, unknown> | undefined
-  done: boolean
-}
-
-/** The tasks that wait for a running or ready one of the same key. */
-type Lane = Set<Job>
-
-/** Which dispatchers a fiber works for: itself, and whoever waits for it. */
-interface Working {
-  readonly dispatcher: object
-  readonly job: Job
-  readonly outer: Working | undefined
-}
-
-const CurrentWork = Context.Reference<Working | undefined>("holdfast/Dispatcher/CurrentWork", {
-  defaultValue: () => undefined
-})
-
-// tasks started in one turn of the event loop by those that ended in it: enough to make little of the turn's cost, few
-// enough that a long queue of short tasks does not keep sockets from being read
-const startsPerTurn = 64
 
 const isSize = (value: number, minimum: number): boolean => Number.isSafeInteger(value) && value >= minimum
 
@@ -242,17 +222,21 @@ const invalidOptions = ({ waiting, workers }: Options): Reason | undefined =>
     ? new InvalidSize({ field: "waiting", value: waiting })
     : undefined
 
-const isInterrupted = (exit: Exit.Exit<unknown, unknown>): boolean =>
-  Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-
-const logged = Effect.tapCause((cause) =>
-  Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("a task submitted to a dispatcher failed", cause)
-)
+const refusalOf = (refusal: Refusal, workers: number, waiting: number): DispatcherError => {
+  switch (refusal) {
+    case "Overloaded":
+      return failure(new Overloaded({ workers, waiting }))
+    case "Stopped":
+      return failure(new Stopped({}))
+    case "Nested":
+      return failure(new Nested({}))
+  }
+}
 
 const TypeId = "~holdfast/Dispatcher"
 interface Internals {
-  /** As `run`, but waits whatever the bound on waiting says. */
-  readonly [TypeId]: Dispatcher["run"]
+  /** As `run`, but waits beyond the bound on waiting. */
+  readonly [TypeId]: <A, E, R>(task: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DispatcherError, R>
 }
 
 /**
@@ -261,8 +245,8 @@ interface Internals {
  *
  * **Details**
  *
- * Each task runs in a fiber of its own, with the services of its caller. Whatever it ends with, its worker goes to the
- * next one.
+ * Each task runs in a fiber of its own, with the services of its caller. When it ends, with any exit, its worker is free
+ * for the next task.
  *
  * **Gotchas**
  *
@@ -291,211 +275,21 @@ interface Internals {
 export const make = (options: Options): Effect.Effect<Dispatcher, never, Scope.Scope> => {
   const invalid = invalidOptions(options)
   if (invalid !== undefined) throw failure(invalid)
-  const maxWaiting = options.waiting ?? 1024
-
   return Effect.gen(function*() {
     const scheduler = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
-    const identity = {}
-    // those that only wait for a worker, in the order they became ready
-    const ready = new Set<Job>()
-    const running = new Set<Job>()
-    const lanes = new Map<unknown, Lane>()
-    let workers = options.workers
-    let waiting = 0
-    let stopped = false
-    let pumping = false
-    let scheduled = false
-    let succeeded = 0
-    let failed = 0
-    let interrupted = 0
-    let refused = 0
-
-    // -----------------------------------------------------------------------------------------------------------------
-    // the queue; every step is synchronous
-    // -----------------------------------------------------------------------------------------------------------------
-
-    /** Starts what can start. Tasks that end at once, and their callers, come back here: the loop has them, not the stack. */
-    const pump = (): void => {
-      if (pumping || scheduled) return
-      pumping = true
-      let started = 0
-      for (const job of ready) {
-        if (running.size >= workers) break
-        if (started++ === startsPerTurn) {
-          scheduled = true
-          scheduler.scheduleTask(pumpLater, 0)
-          break
-        }
-        ready.delete(job)
-        waiting--
-        running.add(job)
-        job.start(job)
-      }
-      pumping = false
-    }
-    const pumpLater = (): void => {
-      scheduled = false
-      pump()
-    }
-
-    const enter = (job: Job): void => {
-      waiting++
-      const lane = job.key === undefined ? undefined : lanes.get(job.key)
-      if (lane !== undefined) lane.add(job)
-      else {
-        if (job.key !== undefined) lanes.set(job.key, new Set())
-        ready.add(job)
-      }
-    }
-
-    /** The next of its key is ready, behind all those that are ready already. */
-    const passOn = (key: unknown): void => {
-      if (key === undefined) return
-      const lane = lanes.get(key)!
-      for (const next of lane) {
-        lane.delete(next)
-        ready.add(next)
-        return
-      }
-      lanes.delete(key)
-    }
-
-    const isRoom = (key: unknown): boolean =>
-      waiting < maxWaiting || (ready.size === 0 && running.size < workers && (key === undefined || !lanes.has(key)))
-
-    const ended = (job: Job, exit: Exit.Exit<unknown, unknown>): void => {
-      job.done = true
-      if (Exit.isSuccess(exit)) succeeded++
-      else if (isInterrupted(exit)) interrupted++
-      else failed++
-      running.delete(job)
-      passOn(job.key)
-    }
-
-    const cancel = (job: Job): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (running.has(job)) return Fiber.interrupt(job.fiber!)
-        if (job.done) return Effect.void
-        job.done = true
-        interrupted++
-        waiting--
-        if (ready.delete(job)) passOn(job.key)
-        else lanes.get(job.key)!.delete(job)
-        return Effect.void
-      })
-
-    // -----------------------------------------------------------------------------------------------------------------
-    // the tasks
-    // -----------------------------------------------------------------------------------------------------------------
-
-    const isNested = (working: Working | undefined): boolean => {
-      for (let work = working; work !== undefined; work = work.outer) {
-        if (work.dispatcher === identity && !work.job.done) return true
-      }
-      return false
-    }
-
-    const refusal = (key: unknown, bounded: boolean): Reason | undefined => {
-      if (stopped) return new Stopped({})
-      if (!bounded || isRoom(key)) return undefined
-      refused++
-      return new Overloaded({ workers, waiting })
-    }
-
-    /** A task as a job: `settle` is told how it ended, after its worker is free. */
-    const jobOf = <A, E, R>(
-      caller: Fiber.Fiber<unknown, unknown>,
-      task: Effect.Effect<A, E, R>,
-      outer: Working | undefined,
-      key: unknown,
-      settle: (exit: Exit.Exit<A, E | DispatcherError>) => void
-    ): Job => ({
-      key,
-      fiber: undefined,
-      done: false,
-      refuse: (error) => settle(Exit.fail(error)),
-      start: (job) => {
-        const work: Working = { dispatcher: identity, job, outer }
-        const context = Context.add(caller.context as Context.Context<R>, CurrentWork, work)
-        // before anything of the task can look for it
-        const running = Effect.withFiber<A, E, R>((fiber) => {
-          job.fiber = fiber
-          return task
-        })
-        const over = (exit: Exit.Exit<A, E>): void => {
-          ended(job, exit)
-          settle(stopped && isInterrupted(exit) ? Exit.fail(failure(new Stopped({}))) : exit)
-          pump()
-        }
-        Supervised.spawn(context, "task of a dispatcher", running, over, { uninterruptible: true })
-      }
-    })
-
-    const runWith = (bounded: boolean): Dispatcher["run"] => (task, taskOptions) =>
-      // a task may be interrupted where its caller may
-      Effect.uninterruptibleMask((restore) =>
-        Effect.withFiber((caller) => {
-          const key = taskOptions?.key
-          const outer = Context.get(caller.context, CurrentWork)
-          const reason = isNested(outer) ? new Nested({}) : refusal(key, bounded)
-          if (reason !== undefined) return Effect.fail(failure(reason))
-          return restore(Effect.callback((resume) => {
-            const job = jobOf(caller, restore(task), outer, key, resume)
-            enter(job)
-            pump()
-            return cancel(job)
-          }))
-        })
-      )
-
-    const submit: Dispatcher["submit"] = (task, taskOptions) =>
-      Effect.withFiber((caller) => {
-        const key = taskOptions?.key
-        const reason = refusal(key, true)
-        if (reason !== undefined) return Effect.fail(failure(reason))
-        // nobody waits for it: it is nested in nothing
-        enter(jobOf(caller, Effect.interruptible(logged(task)), undefined, key, () => {}))
-        pump()
-        return Effect.void
-      })
-
-    yield* Effect.addFinalizer(() =>
-      Effect.withFiber((closer) => {
-        stopped = true
-        const left = [...ready, ...Array.from(lanes.values(), (lane) => [...lane]).flat()]
-        ready.clear()
-        for (const lane of lanes.values()) lane.clear()
-        waiting = 0
-        interrupted += left.length
-        for (const job of left) {
-          job.done = true
-          job.refuse(failure(new Stopped({})))
-        }
-        // a task that closes the dispatcher is not waited for by itself
-        return Fiber.interruptAll(Array.from(running, ({ fiber }) => fiber!).filter((fiber) => fiber !== closer))
-      })
-    )
+    const queue = new TaskQueue(options.workers, options.waiting ?? 1024, scheduler, refusalOf)
+    yield* Effect.addFinalizer(() => Effect.withFiber((closer) => queue.stop(closer)))
 
     const self: Dispatcher & Internals = {
-      run: runWith(true),
-      submit,
-      resize: (to) =>
+      run: (task, options) => Tasks.run(queue, true, task, options?.key),
+      submit: (task, options) => Tasks.submit(queue, task, options?.key),
+      resize: (workers) =>
         Effect.suspend(() => {
-          if (!isSize(to, 1)) return Effect.fail(failure(new InvalidSize({ field: "workers", value: to })))
-          workers = to
-          pump()
-          return Effect.void
+          const invalid = invalidOptions({ workers })
+          return invalid === undefined ? Effect.sync(() => queue.resize(workers)) : Effect.fail(failure(invalid))
         }),
-      stats: Effect.sync(() => ({
-        workers,
-        busy: running.size,
-        waiting,
-        succeeded,
-        failed,
-        interrupted,
-        refused
-      })),
-      [TypeId]: runWith(false)
+      stats: Effect.sync(() => queue.stats),
+      [TypeId]: (task) => Tasks.run(queue, false, task, undefined)
     }
     return self
   })
@@ -509,7 +303,7 @@ export const make = (options: Options): Effect.Effect<Dispatcher, never, Scope.S
  * - A connection's messages are handled in order, one at a time; those of different connections take turns.
  * - A connection occupies a worker while one of its messages is handled, and none while it is idle.
  * - While its message waits or is handled, no other is received: the inbox fills up to the policy's bounds, then reading
- *   stops, and the peer feels it. So `Overloaded` does not happen here, however small `Options.waiting` is.
+ *   stops (back-pressure). So `Overloaded` does not happen here, however small `Options.waiting` is.
  * - It ends with the connection's error, or with a failure of `handle`, which then closes the connection.
  *
  * @category handlers
@@ -522,8 +316,8 @@ export const messages = <In, Out, E, R>(
 ): Effect.Effect<never, E | ConnectionError | DispatcherError, R> => loop(dispatcher, connection.receive, handle)
 
 /**
- * As `messages`, for all messages that are there at a time: one turn of a worker for each batch. Cheaper where handling
- * a message takes little, and less fair: a batch is whatever the inbox holds.
+ * As `messages`, but one task handles all messages that the inbox holds. Cheaper where a message takes little to handle,
+ * and less fair: a batch is as large as the inbox.
  *
  * @category handlers
  * @since 0.1.0

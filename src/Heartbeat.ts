@@ -1,7 +1,8 @@
 /**
  * How two ends tell each other that they are alive, in messages of their own protocol.
  *
- * When to ping and how long to wait is a matter of `Policy`; this module only knows what a ping and a pong look like.
+ * Give one to `Connection.make` where the protocol has pings. How long to wait for an answer is a matter of `Policy`; this
+ * module knows what a ping and a pong look like, and schedules of when to ping.
  *
  * @since 0.1.0
  */
@@ -15,14 +16,14 @@ import type { Advice, Reason } from "./ConnectionError.ts"
 /**
  * What a received message means to the connection, when it is not an ordinary message.
  *
- * - `Ping`: answered with `answer`, ahead of waiting data.
- * - `Pong`: matched to its ping by `token`, or, where pongs carry none, taken for the answer to the oldest.
+ * - `Ping`: the connection sends `answer`, ahead of waiting data.
+ * - `Pong`: matched to its ping by `token`; without a token it answers the oldest ping.
  * - `Leave`: the peer asks us to finish; `Connection.leaving` completes.
- * - `Data`: an ordinary message after all, which brings advice.
- * - `End`: the peer says that the conversation is over, for this reason. It gets no farewell.
- * - `Violation`: the message is not allowed. The connection ends for this reason, and the peer is told.
+ * - `Data`: an ordinary message that also carries advice. The application receives it.
+ * - `End`: the peer ends the connection, with this reason. It gets no farewell.
+ * - `Violation`: the message is not allowed. The connection ends with this reason, and the peer gets a farewell.
  *
- * `advice` is what the peer asks of those it will lose; it holds until the next.
+ * `advice` says when to dial again once this connection is lost; it holds until the next advice.
  *
  * @category models
  * @since 0.1.0
@@ -36,15 +37,21 @@ export type Signal<Out> =
   | { readonly _tag: "Violation"; readonly reason: Reason; readonly advice?: undefined }
 
 /**
- * The pings and pongs of a protocol, and whatever else in it is not for the application.
+ * The pings and pongs of a protocol, and its other messages that are not for the application.
+ *
+ * **When to use**
+ *
+ * `text` and `messages` make one for fixed pings and pongs, `make` for pings and pongs told by one message alone. Implement
+ * it for a protocol with more: farewells, advice, messages that depend on earlier ones.
  *
  * **Details**
  *
- * `reader` makes the reader of one connection, which may keep state, as a codec's decoder does. It is called for every
- * message: keep it cheap, and return `undefined` for ordinary ones. Nothing else is ever received as a message.
+ * `reader` makes the reader of one connection, which may keep state, as a codec's decoder does. The connection calls it for
+ * every message: keep it cheap, and return `undefined` for an ordinary one. The application receives ordinary messages, and
+ * those that the reader calls `Data`.
  *
- * A token, where the protocol has room for one, matches a pong to its ping: only then does a late or repeated pong not
- * pass for a fresh one. Tokens are whole numbers counting up from 1.
+ * A token, where the protocol has room for one, matches a pong to its ping, so that a late or repeated pong does not pass
+ * for a fresh one. Tokens are whole numbers counting up from 1.
  *
  * @category models
  * @since 0.1.0
@@ -75,7 +82,7 @@ export const messages = <A>(options: { readonly ping: A; readonly pong: A }): He
   })
 }
 
-/** A token is at most 16 digits; anything longer is an ordinary message. */
+/** A token has at most 16 digits; a message with a longer number is an ordinary one. */
 const tokenAfter = (message: string, prefix: string): string | undefined =>
   message.startsWith(prefix) && /^\d{1,16}$/.test(message.slice(prefix.length))
     ? message.slice(prefix.length)
@@ -85,7 +92,7 @@ const tokenAfter = (message: string, prefix: string): string | undefined =>
  * Pings and pongs that are fixed texts: a message `ping` is answered with `pong`.
  *
  * With `token: true` a number follows (`ping 7` is answered with `pong 7`), so that each pong is matched to its ping; a
- * peer that sends no number is still answered.
+ * ping without a number is answered without one.
  *
  * @category constructors
  * @since 0.1.0
@@ -118,8 +125,8 @@ export const text = (
 }
 
 /**
- * Pings and pongs of a protocol of your own, told by looking at one message alone. Where more has to be remembered, write
- * a `Heartbeat` with its own `reader`.
+ * Pings and pongs of a protocol of your own, told by one message alone. Where the meaning of a message depends on earlier
+ * ones, write a `Heartbeat` with its own `reader`.
  *
  * @category constructors
  * @since 0.1.0
@@ -130,7 +137,7 @@ export const make = <In, Out>(options: {
 }): Heartbeat<In, Out> => ({ ping: options.ping, reader: () => options.read })
 
 /**
- * What a schedule of pings is told at each step, which is asked how long to wait before the next ping.
+ * The input of a schedule of pings at each step: how the last pings went. Its delay is the time until the next ping.
  *
  * @category models
  * @since 0.1.0
@@ -140,17 +147,17 @@ export interface Beat {
   readonly every: number
   /** `Policy.pingJitter` as it is now. */
   readonly jitter: number
-  /** How many pings were sent before the interval that is asked for: 0 for the first one. */
+  /** How many pings were sent before this interval: 0 before the first one. */
   readonly count: number
-  /** How many pings before the last one were sent since a pong came. More than 0: the link, or the peer, missed one. */
+  /** How many pings, without the last one, were sent since a pong came. More than 0: the link, or the peer, missed one. */
   readonly unanswered: number
   /** The smoothed round-trip time in milliseconds, once a pong came. */
   readonly rtt: number | undefined
-  /** How long ago the peer was last heard, in milliseconds. */
+  /** How long ago the last bytes of the peer came, in milliseconds. */
   readonly quietFor: number
 }
 
-/** The first of these is shorter, so that connections which opened together do not ping in step. */
+/** The first interval is shorter, so that connections which opened together do not ping in step. */
 const jittered = ({ every, jitter }: Beat) =>
   Effect.map(Random.Random, (random) => Math.round(every * (1 - jitter * random.nextDoubleUnsafe())))
 
@@ -176,21 +183,21 @@ export const steady: Schedule.Schedule<Duration.Duration, Beat> = Schedule.fromS
 )
 
 /**
- * A schedule of pings that lengthens while they are answered and shortens after a miss: for mobile links, where each ping
- * wakes a radio for seconds, and where the longest interval that the network's address translation bears is not known.
+ * A schedule of pings whose interval grows while pongs come and shrinks after a miss: for mobile links, where each ping
+ * wakes a radio for seconds, and where it is not known how long the network's address translation keeps a quiet connection.
  *
  * **Details**
  *
  * The first two intervals are `Policy.pingEvery` within `min` and `max`, the first with its jitter. When the ping before
- * was answered by the time of the next one, the interval after that is longer by `growth` (default 1.5), up to `max`; when
- * it was not, half as long, down to `min`. A cellular network that forgets a connection after 4 to 30 minutes is found in a few
- * steps.
+ * was answered by the time of the next one, the interval after that is `growth` times as long (default 1.5), up to `max`;
+ * when it was not, half as long, down to `min`. A cellular network forgets a quiet connection after 4 to 30 minutes: a few
+ * steps find its limit.
  *
  * **Gotchas**
  *
  * `Policy.silence` has to be longer than `max`, or a healthy connection ends between two pings; and `pong` has to be on
  * with `misses: 1` or more, or the first miss ends the connection before the interval can shorten. `pingEvery: 0` turns
- * pings off whatever the schedule. An option that makes no sense (`min` over `max`, `growth` under 1, `min` of 0) throws a
+ * pings off under any schedule. An option that makes no sense (`min` over `max`, `growth` under 1, `min` of 0) throws a
  * `RangeError` that names it.
  *
  * **Example** (Between one and ten minutes)
@@ -228,7 +235,7 @@ export const adaptive = (options: {
         interval = within(beat.every)
         return Effect.map(jittered({ ...beat, every: interval }), step)
       }
-      // of the first ping nothing is known yet
+      // the fate of the first ping is not known yet
       if (beat.count > 1) interval = within(beat.unanswered > 0 ? interval / 2 : interval * growth)
       return Effect.succeed(step(Math.round(interval)))
     }

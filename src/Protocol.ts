@@ -1,8 +1,8 @@
 /**
  * The native protocol, for two ends that are both Holdfast, or speak what is written here.
  *
- * It says what text protocols cannot: which versions there are, how often to ping, when and how spread to come back, and
- * for every close a code, and whether to come back at all.
+ * Use it where both ends are yours: beside messages it carries which versions there are, how often to ping, why a
+ * connection is closed, whether to come back, and when and how spread. A text protocol has no room for these.
  *
  * ## Frames
  *
@@ -84,35 +84,36 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as Codec from "./Codec.ts"
 import * as Connection from "./Connection.ts"
-import * as ConnectionError from "./ConnectionError.ts"
-import type { Signal } from "./Heartbeat.ts"
-import { closeOf, noteOf, reasonOf } from "./internal/protocol/closes.ts"
+import type * as ConnectionError from "./ConnectionError.ts"
+import { closeOf, noteOf } from "./internal/protocol/closes.ts"
 import * as Frames from "./internal/protocol/frames.ts"
-import { BadFrame, ControlFrame } from "./internal/protocol/frames.ts"
+import { ControlFrame } from "./internal/protocol/frames.ts"
+import { greetAsClient, greetAsServer } from "./internal/protocol/greeting.ts"
+import { type Read, reader, type Role, type Written } from "./internal/protocol/reading.ts"
 import * as Policy from "./Policy.ts"
+
+export {
+  /**
+   * The versions of the protocol this module speaks.
+   *
+   * @category constants
+   * @since 0.1.0
+   */
+  versions
+} from "./internal/protocol/frames.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Advice = ConnectionError.Advice
 
-/**
- * The versions of the protocol this module speaks.
- *
- * @category constants
- * @since 0.1.0
- */
-export const versions = { lowest: 1, highest: 1 } as const
-
-const ours = `${versions.lowest}-${versions.highest}`
 const noAdvice: Advice = { after: 0, spread: 0 }
 
 /**
- * What both ends are told.
+ * The options that both ends have.
  *
  * @category models
  * @since 0.1.0
@@ -126,6 +127,8 @@ export interface Options<in out In, in out Out> {
 }
 
 /**
+ * The options of a server's end.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -137,66 +140,7 @@ export interface ServerOptions<in out In, in out Out> extends Options<In, Out> {
   readonly advise?: ((connections: number) => Advice) | undefined
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// both ends
-// ---------------------------------------------------------------------------------------------------------------------
-
-type Role = "client" | "server"
-type Read<In> = In | ControlFrame | BadFrame
-type Written<Out> = Out | ControlFrame
-
-const violation = (detail: string): Signal<never> => ({
-  _tag: "Violation",
-  reason: new ConnectionError.ProtocolViolation({ detail })
-})
-
-/** What the frames of one connection mean: what may come depends on what came. */
-const reader = <In, Out>(role: Role) => (): (message: Read<In>) => Signal<Written<Out>> | undefined => {
-  const greeting = role === "server" ? "Hello" : "Welcome"
-  let greeted = false
-  let minPingEvery = 0
-  const given = (advice: Advice): Advice | undefined =>
-    role === "client" && advice.after + advice.spread > 0 ? advice : undefined
-  return (message) => {
-    if (message instanceof BadFrame) return violation(message.detail)
-    if (!(message instanceof ControlFrame)) {
-      return greeted ? undefined : violation(`DATA came before ${Frames.names[greeting]}`)
-    }
-    const { control } = message
-    if (control._tag === "Close") {
-      return { _tag: "End", reason: reasonOf(control, ours, minPingEvery), advice: given(control.advice) }
-    }
-    const name = Frames.names[control._tag]
-    if (!greeted) {
-      if (control._tag !== greeting) return violation(`${name} came before ${Frames.names[greeting]}`)
-      greeted = true
-      // for the greeting below
-      if (control._tag !== "Welcome") return undefined
-      minPingEvery = control.minPingEvery
-      return { _tag: "Data", advice: given(control.advice) }
-    }
-    switch (control._tag) {
-      case "Ping":
-        return {
-          _tag: "Ping",
-          answer: new ControlFrame({ _tag: "Pong", token: control.token }),
-          advice: given(control.advice)
-        }
-      case "Pong":
-        return { _tag: "Pong", token: control.token }
-      case "GoingAway":
-        return role === "client"
-          ? { _tag: "Leave", advice: given(control.advice) }
-          : violation(`${name} came from a client`)
-      default:
-        return violation(`${name} came after the greeting`)
-    }
-  }
-}
-
-type Live<In, Out> = Connection.Connection<Read<In>, Written<Out>>
-
-/** Makes a connection that speaks frames, has not greeted, and does not ping yet: nothing may pass the greeting. */
+/** Opens a connection that speaks frames and has not greeted. It does not ping yet: nothing may pass the greeting. */
 const start = <In, Out>(role: Role, options: Options<In, Out>, policy: Policy.Policy, advise: () => Advice) => {
   const codec = Frames.codec(options.codec, Math.min(policy.maxFrame, options.codec.maxFrame ?? Infinity))
   return Connection.make<Read<In>, Written<Out>>({
@@ -219,49 +163,9 @@ const start = <In, Out>(role: Role, options: Options<In, Out>, policy: Policy.Po
   })
 }
 
-/** Milliseconds, where 0 and `Infinity` are both "off". */
-const millis = (duration: Duration.Duration): number => {
-  const value = Duration.toMillis(duration)
-  return Number.isFinite(value) ? value : 0
-}
-
-/** Runs a greeting within `Policy.handshake`, and tells the peer why when it fails. It gives the interval of our pings. */
-const greet = <In, Out>(
-  connection: Live<In, Out>,
-  policy: Policy.Policy,
-  greeting: Effect.Effect<number, Failure, Scope.Scope>
-): Effect.Effect<Connection.Connection<In, Out>, Failure, Scope.Scope> => {
-  const limit = millis(policy.handshake)
-  return greeting.pipe(
-    limit === 0 ? (self) => self : Effect.timeoutOrElse({
-      duration: limit,
-      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit })))
-    }),
-    Effect.tapError((error) => connection.closeWith(error.reason)),
-    Effect.flatMap((pingEvery) => Effect.orDie(connection.patch({ pingEvery }))),
-    // from here on only DATA comes out of it: everything else is answered, or ends it
-    Effect.as(connection as unknown as Connection.Connection<In, Out>)
-  )
-}
-
-const unsupported = (lowest: number, highest: number) =>
-  ConnectionError.make(new ConnectionError.UnsupportedVersion({ lowest, highest, ours }))
-
-// a peer that would have us ping more often than this does not get it, unless we meant to anyway; milliseconds
-const mostOften = 100
-
-/**
- * How often to ping, 0 never: as wanted, and twice within the silence that the listener bears, but not more often than
- * `least` allows. Milliseconds.
- */
-const interval = (wanted: number, silence: number, least: number): number => {
-  const every = Math.min(wanted || Infinity, silence / 2 || Infinity)
-  return every === Infinity ? 0 : Math.ceil(Math.max(every, least))
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// the ends
-// ---------------------------------------------------------------------------------------------------------------------
+/** After the greeting only DATA comes out of it: the reader answers every other frame, or ends the connection. */
+const greeted = <In, Out>(connection: Connection.Connection<Read<In>, Written<Out>>) =>
+  connection as unknown as Connection.Connection<In, Out>
 
 /**
  * Opens the client's end of the native protocol over a socket.
@@ -274,7 +178,7 @@ const interval = (wanted: number, silence: number, least: number): number => {
  * with its code, and `isRetryable` as its flag.
  *
  * The server sets the ping interval: longer than `Policy.pingEvery` where pinging more often would be punished, shorter
- * where it would take our quiet for death, but not under 100 ms unless `Policy.pingEvery` is. `Policy.minPingEvery` is
+ * where it would take our silence for death, but not under 100 ms unless `Policy.pingEvery` is. `Policy.minPingEvery` is
  * for servers.
  *
  * **Gotchas**
@@ -288,26 +192,10 @@ export const client = <In, Out>(
   options: Options<In, Out>
 ): (socket: Socket.Socket) => Effect.Effect<Connection.Connection<In, Out>, Failure, Scope.Scope> => {
   const policy = Policy.make(options.policy)
-  const pingEvery = millis(policy.pingEvery)
   const open = start("client", options, policy, () => noAdvice)
-  return Effect.fnUntraced(function*(socket: Socket.Socket) {
-    const connection = yield* open(socket)
-    return yield* greet(
-      connection,
-      policy,
-      Effect.gen(function*() {
-        yield* connection.send(
-          new ControlFrame({ _tag: "Hello", ...versions, pingEvery, silence: millis(policy.silence) })
-        )
-        // the reader has seen to it that this is a WELCOME
-        const { control } = (yield* connection.receive) as ControlFrame & { control: { _tag: "Welcome" } }
-        if (control.version < versions.lowest || control.version > versions.highest) {
-          return yield* unsupported(control.version, control.version)
-        }
-        return control.pingEvery === 0 ? 0 : Math.max(control.pingEvery, Math.min(pingEvery || Infinity, mostOften))
-      })
-    )
-  })
+  const greet = greetAsClient(policy)
+  return (socket) =>
+    Effect.flatMap(open(socket), (connection) => Effect.as(greet(connection), greeted<In, Out>(connection)))
 }
 
 /**
@@ -330,12 +218,11 @@ export const server = <In, Out>(
   options: ServerOptions<In, Out>
 ): (socket: Socket.Socket) => Effect.Effect<Connection.Connection<In, Out>, Failure, Scope.Scope> => {
   const policy = Policy.make(options.policy)
-  const pingEvery = millis(policy.pingEvery)
-  const minPingEvery = millis(policy.minPingEvery)
   let connections = 0
   const given = options.advise ?? ((connections: number) => spread(connections, policy.acceptRate))
   const advise = () => given(connections)
   const open = start("server", options, policy, advise)
+  const greet = greetAsServer(policy, advise)
   return Effect.fnUntraced(function*(socket: Socket.Socket) {
     let counted = false
     // before the connection is opened, so that it counts until its CLOSE is out
@@ -345,33 +232,11 @@ export const server = <In, Out>(
       })
     )
     const connection = yield* open(socket)
-    return yield* greet(
-      connection,
-      policy,
-      Effect.gen(function*() {
-        // the reader has seen to it that this is a HELLO
-        const { control } = (yield* connection.receive) as ControlFrame & { control: { _tag: "Hello" } }
-        const version = Math.min(control.highest, versions.highest)
-        if (version < Math.max(control.lowest, versions.lowest)) {
-          return yield* unsupported(control.lowest, control.highest)
-        }
-        counted = true
-        connections++
-        yield* connection.send(
-          new ControlFrame({
-            _tag: "Welcome",
-            version,
-            pingEvery: interval(control.pingEvery, millis(policy.silence), minPingEvery * 11 / 10),
-            minPingEvery,
-            advice: advise()
-          })
-        )
-        // pings pass data that waits, and nothing may pass the WELCOME
-        yield* connection.flush
-        // the client hears us often enough to believe that we live
-        return interval(pingEvery, control.silence, Math.min(pingEvery || Infinity, mostOften))
-      })
-    )
+    yield* greet(connection, () => {
+      counted = true
+      connections++
+    })
+    return greeted<In, Out>(connection)
   })
 }
 

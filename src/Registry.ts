@@ -1,8 +1,9 @@
 /**
- * The connections alive right now.
+ * The connections alive right now, looked up by id, key or tag.
  *
- * One `Ref` holds one immutable state: a reader works on the value that it read, without copying it and whatever changes
- * meanwhile. A connection that has ended is out of it at once. A fiber sweeps it on a `Schedule`.
+ * For a program that reaches connections from outside of their handlers: sends to a user, broadcasts to a room, shows all
+ * on a status page. One `Ref` holds one immutable state: a reader works on the value that it read, without copying it,
+ * while others change the registry. A connection that has ended is out of it at once. A fiber sweeps it on a `Schedule`.
  *
  * @since 0.1.0
  */
@@ -46,12 +47,12 @@ export interface Entry<out In, in Out = In> {
 export interface Ended {
   readonly key: string | undefined
   readonly tags: ReadonlySet<string>
-  /** The last look at it: reason, age, bytes, messages. */
+  /** How it looked at its end: reason, age, bytes, messages. */
   readonly snapshot: Snapshot
 }
 
 /**
- * How a broadcast went.
+ * How a broadcast went: each connection it was for is counted once.
  *
  * @category models
  * @since 0.1.0
@@ -62,8 +63,8 @@ export interface Broadcast {
   /** How many outboxes were full or closed, or dropped it under `Policy.overflow`. */
   readonly dropped: number
   /**
-   * For how many connections it could not be encoded, or their codec or wrapper threw. What was thrown is logged once a
-   * broadcast, as an error.
+   * For how many connections it could not be encoded, or their codec or wrapper threw. One error a broadcast is logged for
+   * throws.
    */
   readonly failed: number
 }
@@ -74,7 +75,7 @@ export interface Broadcast {
  * **When to use**
  *
  * To reach connections from outside of their handlers: send to a user by key, to a room by tag, list all of them, or end
- * those that a rule of the application condemns. `Server` registers its connections in the registry that it is given.
+ * connections by a rule of the application. A `Server` registers its connections in `Server.Options.registry`.
  *
  * **Details**
  *
@@ -86,29 +87,31 @@ export interface Broadcast {
  */
 export interface Registry<in out In, in out Out = In> {
   /**
-   * Registers a connection until it ends or the scope closes. For a key that a living connection has: `takeover` ends that
-   * one with `Superseded`, without waiting for it, and `reject` fails with `DuplicateKey`. A connection that is closing has
-   * no claim to its key.
+   * Registers a connection until it ends or the scope closes. When a living connection has the key, `takeover` ends that
+   * connection with `Superseded`, without waiting for it, and `reject` fails with `DuplicateKey`. A connection that is
+   * closing has no claim to its key.
    *
-   * Added again, a connection has its new names only, and the scope of the earlier `add` no longer removes it. A connection
+   * A connection added again has its new names only, and the scope of the earlier `add` no longer removes it. A connection
    * that has ended already is not registered.
    */
   readonly add: (
     connection: Connection<In, Out>,
     options?: { readonly key?: string | undefined; readonly tags?: Iterable<string> | undefined }
   ) => Effect.Effect<void, ConnectionError.ConnectionError, Scope.Scope>
+  /** The connection with this id, which may be closing; none once it has ended. */
   readonly get: (id: number) => Effect.Effect<Option.Option<Connection<In, Out>>>
   /** The connection that has this key. It may be closing; it has not ended. */
   readonly getKey: (key: string) => Effect.Effect<Option.Option<Connection<In, Out>>>
   /** The connections with this tag, in the order in which they were added to the registry. */
   readonly getTag: (tag: string) => Effect.Effect<ReadonlyArray<Connection<In, Out>>>
   /**
-   * All, in the order in which they were added. Costs about 0.1 us for each connection, and nothing where no connection
-   * came, left or was tagged since the last call: then it is the same array, so do not change it.
+   * All connections with their names, in the order in which they were added. Costs about 0.1 us for each connection, and
+   * nothing when no connection came, left or was tagged since the last call: then it is the same array, so do not change it.
    */
   readonly entries: Effect.Effect<ReadonlyArray<Entry<In, Out>>>
+  /** How many connections are registered. */
   readonly size: Effect.Effect<number>
-  /** Adds and removes tags of a registered connection; nothing happens for one that is gone. */
+  /** Adds and removes tags of a registered connection; nothing happens for a connection that is gone. */
   readonly tag: (id: number, change: {
     readonly add?: Iterable<string> | undefined
     readonly remove?: Iterable<string> | undefined
@@ -128,17 +131,17 @@ export interface Registry<in out In, in out Out = In> {
   /** The last connections that ended, oldest first: at most `Options.history`. */
   readonly history: Effect.Effect<ReadonlyArray<Ended>>
   /**
-   * Sweeps now, and tells how many connections that closes, each with `Swept`: those that `expired` condemns and that are
-   * not closing already, and those that `overlooked` counts. Waits for none of them to close.
+   * Sweeps now, and returns how many connections the sweep closes, each with `Swept`: connections that `expired` condemns
+   * and that are not closing already, and connections that `overlooked` counts. Waits for none of them to close.
    */
   readonly sweep: Effect.Effect<number>
   /**
-   * How many connections only a sweep found, since the registry was made: they had ended and were still registered, or had
-   * outlived their own policy with no fiber of theirs to end them. Each is logged as an error with its id.
+   * How many connections a sweep had to settle since the registry was made: each had ended and was still registered, or had
+   * outlived its own policy without ending itself. Each is logged as an error with its id.
    *
    * **When to use**
    *
-   * As an alarm: it is 0 unless this library has a bug. Not to count what `expired` closes.
+   * As an alarm: it is 0 unless this library has a bug. It does not count connections that `expired` closes.
    */
   readonly overlooked: Effect.Effect<number>
 }
@@ -156,10 +159,10 @@ export interface Options {
    */
   readonly every?: Schedule.Schedule<unknown, void, unknown> | undefined
   /**
-   * Which connections a sweep closes, besides those that outlived their own policy. A connection that breaks this rule is
-   * found after one interval of `every` at the latest, on top of the time that the rule itself names.
+   * Which connections a sweep closes, besides connections that outlived their own policy. The sweep finds a connection that
+   * breaks this rule one interval of `every` later at the latest.
    *
-   * A rule that throws spares the connection that it threw for. It is logged once, and once more after it has worked.
+   * A throw spares the connection that the rule was called for. It is logged once, and again after a sweep without a throw.
    */
   readonly expired?: ((snapshot: Snapshot) => boolean) | undefined
   /** What happens to a key that is taken. Default `takeover`. */
@@ -175,13 +178,13 @@ export interface Options {
  *
  * A sweep is the second line of defence behind the deadlines of each connection. It closes with `Swept`
  *
- * - what `expired` condemns;
- * - a connection that has outlived what its own policy allows in two looks a second or more apart. That is a bug: it is
- *   logged as an error and counted in `overlooked`.
+ * - a connection that `expired` condemns;
+ * - a connection that two looks, a second or more apart, find to have outlived its own policy. That is a bug: it is logged
+ *   as an error and counted in `overlooked`.
  *
- * It removes a connection that has ended and is still registered, found, logged and counted in the same way. A connection
- * that is slow to close delays neither the others nor the next sweep. When the sweeping fiber is interrupted or dies, it is
- * logged and starts again a second later.
+ * A connection that has ended and is still registered is found in the same way, logged, counted and removed. A connection
+ * that is slow to close delays neither the others nor the next sweep. When the sweeping fiber is interrupted or dies, that
+ * is logged, and the fiber starts again a second later.
  *
  * **Example** (End silent connections, and count a room)
  *
@@ -235,8 +238,7 @@ export const make = <In, Out = In>(options: Options = {}): Effect.Effect<Registr
  *
  * **When to use**
  *
- * Where services that do not know each other use the same registry: the server that registers, a job that broadcasts, a
- * status page.
+ * Where several services use one registry: a server that registers, a job that broadcasts, a status page.
  *
  * **Example** (A server and a clock that speaks to all of its connections)
  *

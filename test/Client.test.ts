@@ -14,6 +14,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { Backoff, Client, Codec, Connection, ConnectionError, Heartbeat, Policy } from "../src/index.ts"
+import type { RetryRules } from "../src/internal/reasons/retry.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { withLogs } from "./support/logs.ts"
 
@@ -30,6 +31,9 @@ const quiet: Policy.Patch = {
   halfClose: 0,
   retryJitter: "none"
 }
+
+/** A policy with rules for retries. */
+const withRules = (rules: Partial<RetryRules>): Policy.Policy => Object.assign(Policy.make(quiet), rules)
 
 const failed = (reason: ConnectionError.Reason, advice?: ConnectionError.Advice) => ConnectionError.make(reason, advice)
 const refused = failed(new ConnectionError.OpenFailed({ cause: "ECONNREFUSED" }))
@@ -689,6 +693,45 @@ describe("addresses and retries", () => {
       yield* never.net.last.reset
       yield* settle
       assert.strictEqual(yield* stateOf(never.client), "closed: Reset")
+    }))
+
+  it.effect("B88 a policy decides by tag and by code, and a predicate over it", () =>
+    Effect.gen(function*() {
+      const busy = () => Effect.fail("busy")
+      const after = (rules: Partial<RetryRules>, options?: Client.Options<string, string, unknown>) =>
+        Effect.gen(function*() {
+          const net = network()
+          const client = yield* Client.make(net.open, { ...options, policy: withRules(rules) })
+          return { client, net }
+        })
+
+      const refusing = yield* after({ retryOn: ["HandshakeFailed"] }, { onConnect: busy })
+      yield* settle
+      assert.strictEqual(yield* stateOf(refusing.client), "waiting 200 for 2: HandshakeFailed")
+      yield* adjust(200)
+      assert.deepStrictEqual(refusing.net.dials, [0, 200])
+
+      const reset = yield* after({ giveUpOn: ["Reset"] })
+      yield* reset.net.last.reset
+      yield* settle
+      assert.strictEqual(yield* stateOf(reset.client), "closed: Reset")
+
+      const closedWith = (code: number, retryable: boolean) =>
+        after({ retryOn: [4001, "4100-4199"], giveUpOn: ["4000-4099"] }, {
+          onConnect: (connection) => connection.closeWith(new ConnectionError.Closed({ by: "peer", code, retryable }))
+        })
+      const again = yield* closedWith(4100, false)
+      const never = yield* closedWith(4002, true)
+      // giveUpOn comes first
+      const both = yield* closedWith(4001, true)
+      yield* settle
+      assert.strictEqual(yield* stateOf(again.client), "waiting 200 for 2: Closed")
+      assert.strictEqual(yield* stateOf(never.client), "closed: Closed")
+      assert.strictEqual(yield* stateOf(both.client), "closed: Closed")
+
+      const stubborn = yield* after({ giveUpOn: ["HandshakeFailed"] }, { onConnect: busy, isRetryable: () => true })
+      yield* settle
+      assert.strictEqual(yield* stateOf(stubborn.client), "waiting 200 for 2: HandshakeFailed")
     }))
 
   it.effect("close of a connected client that would retry anything passes through no other state", () =>

@@ -3,6 +3,12 @@ import * as Result from "effect/Result"
 import * as Codec from "../../Codec.ts"
 import { type Advice, FrameTooLong } from "../../ConnectionError.ts"
 
+/** The versions of the protocol that these frames belong to. */
+export const versions = { lowest: 1, highest: 1 } as const
+
+/** The same, as CLOSE tells them. */
+export const spoken = `${versions.lowest}-${versions.highest}`
+
 /** Every frame but DATA, which is a message of the application. */
 export type Control =
   | {
@@ -30,7 +36,7 @@ export type Control =
     readonly note: string
   }
 
-/** Marks what is not the application's. A class, so that no message of an application can look like one. */
+/** A frame of the protocol itself. A class, so that no message of an application can look like one. */
 export class ControlFrame {
   readonly control: Control
   constructor(control: Control) {
@@ -38,7 +44,7 @@ export class ControlFrame {
   }
 }
 
-/** What came is no frame of the protocol. */
+/** Received bytes that are no frame of the protocol. */
 export class BadFrame {
   readonly detail: string
   constructor(detail: string) {
@@ -46,6 +52,7 @@ export class BadFrame {
   }
 }
 
+/** The names of frames, as a violation tells them. */
 export const names: Record<Control["_tag"], string> = {
   Hello: "HELLO",
   Welcome: "WELCOME",
@@ -62,19 +69,19 @@ const magic = 0x4846
 const maxU32 = 0xffff_ffff
 /** The longest text of a GOING_AWAY or CLOSE, in bytes. */
 const maxNote = 500
-/** What a control frame may have at most, whatever the limit for messages is. */
+/** The longest control frame in bytes: it does not depend on the limit for messages. */
 const maxControl = 1024
 
 const utf8 = new TextEncoder()
 const text = new TextDecoder("utf-8", { ignoreBOM: true })
 
-/** Cuts between two characters. */
+/** At most `maxNote` bytes, cut between two characters. */
 const cut = (note: string): Uint8Array => {
   const bytes = new Uint8Array(maxNote)
   return bytes.subarray(0, utf8.encodeInto(note, bytes).written)
 }
 
-/** Whole milliseconds. What is more than nothing stays so: 0 has a meaning of its own. */
+/** Whole milliseconds, rounded up: 0 has a meaning of its own. */
 const u32 = (millis: number): number => Math.max(0, Math.min(maxU32, Math.ceil(millis) || 0))
 
 const encodeControl = (control: Control): Uint8Array => {
@@ -166,7 +173,7 @@ const decodeControl = (bytes: Uint8Array): ControlFrame | BadFrame => {
   }
 }
 
-/** The application's payload behind DATA, and everything else as a `ControlFrame`, or a `BadFrame` when it is none. */
+/** Messages of the application as DATA; any other frame is a `ControlFrame`, and other bytes are a `BadFrame`. */
 export const codec = <In, Out>(
   inner: Codec.Codec<In, Out>,
   maxMessage: number

@@ -15,13 +15,14 @@ export interface Recipient<in Out> extends Member {
   readonly offerFrame: (frame: Frame) => Effect.Effect<boolean>
 }
 
+/** See `Registry.Broadcast`. */
 export interface Counts {
   readonly delivered: number
   readonly dropped: number
   readonly failed: number
 }
 
-/** What throws in the codec or the wrapper of one connection is a mistake there, and nothing that others have to do with. */
+/** A throw in the codec or the wrapper of one connection counts for that connection; the others get the message. */
 interface Attempt<A> {
   readonly value: A | undefined
   readonly cause: Cause.Cause<never> | undefined
@@ -45,6 +46,7 @@ const offerTo = (connection: Recipient<never>, frame: Frame): Effect.Effect<Atte
     (exit) => Exit.isSuccess(exit) ? { value: exit.value, cause: undefined } : { value: undefined, cause: exit.cause }
   )
 
+/** Sends to every recipient but `except`, in order, and counts. Throws are logged once. */
 export const broadcast = <Out>(
   recipients: Trie.Trie<Entry<Recipient<Out>>>,
   message: Out,

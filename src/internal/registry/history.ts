@@ -1,4 +1,4 @@
-/** The last of what has ended, as a value: a list that is cut when it is twice as long as what is kept. */
+/** The connections that ended last, as an immutable list: it is cut to `keep` values when it has twice as many. */
 
 interface Link<A> {
   readonly value: A
@@ -25,7 +25,7 @@ const link = <A>({ last, length }: History<A>, value: A): History<A> => ({
   length: length + 1
 })
 
-/** Cutting copies `keep` links once for every `keep` values: one link for each. */
+/** A cut copies `keep` links after `keep` values: one link a value. */
 export const append = <A>(self: History<A>, value: A, keep: number): History<A> => {
   if (keep <= 0) return self
   const longer = link(self, value)

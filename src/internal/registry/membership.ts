@@ -1,4 +1,4 @@
-/** How a connection comes into the registry, and how it leaves: with its end, or with the scope of its `add`. */
+/** How a connection joins the registry, and how it leaves: at its end, or at the end of the scope of its `add`. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -11,10 +11,10 @@ import * as Supervised from "../scheduling/supervised.ts"
 import * as History from "./history.ts"
 import * as State from "./state.ts"
 
-/** What the parts of one registry share. */
+/** The state and the settings of one registry. */
 export interface Home<C extends State.Member> {
   readonly ref: Ref.Ref<State.State<C>>
-  /** The scope of the registry: its end ends what the registry forks. */
+  /** The scope of the registry, which owns the fibers that the registry forks. */
   readonly scope: Scope.Scope
   readonly duplicates: "takeover" | "reject"
   /** How many ended connections are remembered. */
@@ -26,7 +26,7 @@ export const makeHome = <C extends State.Member>(
   keep: number
 ): Effect.Effect<Home<C>, never, Scope.Scope> =>
   Effect.gen(function*() {
-    // the nanosecond of its making: no peer knows it, and a simulation repeats it
+    // the nanosecond at which the registry is made: no peer knows it, and a simulation repeats it
     const seed = Number((yield* Clock.monotonicTimeNanos) & 0xffffffffn)
     const ref = yield* Ref.make<State.State<C>>(State.empty(seed))
     const scope = yield* Effect.scope
@@ -67,7 +67,7 @@ const onEnded = <C extends State.Member>(home: Home<C>, id: number): void => {
       : forget(home, state, entry))
 }
 
-/** The scope of an `add` has closed. Its connection may live on, and end later: then it is no news. */
+/** Called when the scope of an `add` closes. The connection may live on: its later end does not enter the history again. */
 const unregister = <C extends State.Member>(home: Home<C>, { connection, registration }: State.Entry<C>) =>
   Effect.sync(() => {
     const entry = State.entryOf(Ref.getUnsafe(home.ref), connection.id)
@@ -83,8 +83,8 @@ const unregister = <C extends State.Member>(home: Home<C>, { connection, registr
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * Registers, and takes the key from the connection that has it; or fails, and changes nothing. Asks a connection once to tell
- * its end, however often it is added.
+ * Registers, and takes the key from the connection that has it; or fails, and changes nothing. It watches a connection
+ * once for its end, also when that is added again.
  */
 const enter = <C extends State.Member>(
   home: Home<C>,
@@ -108,6 +108,7 @@ const enter = <C extends State.Member>(
 
 const noTags: ReadonlySet<string> = new Set()
 
+/** See `Registry.add`. */
 export const add = <C extends State.Member>(
   home: Home<C>,
   connection: C,
@@ -115,7 +116,7 @@ export const add = <C extends State.Member>(
 ): Effect.Effect<void, ConnectionError.ConnectionError, Scope.Scope> =>
   // not acquireRelease, which copies the context of each connection for its release
   Effect.uninterruptible(Effect.contextWith((context: Context.Context<Scope.Scope>) => {
-    // it would take its key from a living one
+    // an ended connection must not take its key from a living one
     if (connection[TypeId].state === "ended") return Effect.void
     const registered: State.Entry<C> = {
       connection,
@@ -129,7 +130,7 @@ export const add = <C extends State.Member>(
     )
   }))
 
-/** Adds and removes tags; an unknown connection is left alone. */
+/** Adds and removes tags; an unknown id changes nothing. */
 export const retag = <C extends State.Member>(
   { ref }: Home<C>,
   id: number,

@@ -1,5 +1,5 @@
 /**
- * A map from names to values that never changes, as `Trie`: by the hash of the name. It has no order.
+ * An immutable map from names to values: a `Trie` over the hashes of the names. It has no order.
  *
  * Peers may choose the names of users and rooms. `effect/Hash` has no seed: a peer can compute a million names of one hash, and
  * each change of an `effect/HashMap` would then walk all of them. Here a seed that no peer knows is part of the hash. With
@@ -8,7 +8,7 @@
  */
 import * as Trie from "./trie.ts"
 
-/** A name and its value, before other names of the same hash. */
+/** A name and its value, in a chain with other names of the same hash. */
 interface Named<out V> {
   readonly hash: number
   readonly name: string

@@ -1,6 +1,6 @@
 /**
- * What a registry knows, as one value that never changes: each function here returns another one. A reader keeps
- * the value that it read.
+ * What a registry knows, as one immutable value: each function here returns another value. A reader keeps the value that
+ * it read.
  */
 import type * as Effect from "effect/Effect"
 import * as HashSet from "effect/HashSet"
@@ -24,10 +24,10 @@ export interface Called {
   readonly tags: ReadonlySet<string>
 }
 
-/** One registered connection. It is removed by the `add` that it came from, or by its end, and by no earlier `add`. */
+/** One registered connection. Its end removes it, and so does the scope of its `add`, but not that of an earlier `add`. */
 export interface Entry<out C> extends Called {
   readonly connection: C
-  /** Counts up: the order of the entries, whatever the ids are. */
+  /** Counts up: the order of the entries, which ids may not have. */
   readonly registration: number
 }
 
@@ -35,10 +35,10 @@ export interface Ended extends Called {
   readonly snapshot: Snapshot
 }
 
-/** A connection that a sweep found in a state that it should not be in. */
+/** A connection that a sweep found ended or overdue, and still registered. */
 export interface Suspect {
   readonly why: "ended" | "overdue"
-  /** When the first of the looks in a row found it so, in milliseconds of the monotonic clock. */
+  /** When the first of several looks in a row found it so, in milliseconds of the monotonic clock. */
   readonly since: number
   /** Whether it was logged, counted, and removed or closed. */
   readonly isSettled: boolean
@@ -53,17 +53,17 @@ export interface State<C extends Member> {
   /** The id of the connection that has the key. */
   readonly byKey: Names.Names<number>
   readonly byTag: Names.Names<Trie.Trie<Entry<C>>>
-  /** Connections that live on after their entry: their end will be told to the registry, and need not be asked for again. */
+  /** Connections that live on after their entry was removed, and whose end is watched already. */
   readonly watched: HashSet.HashSet<number>
   readonly history: History.History<Ended>
   readonly suspects: ReadonlyMap<number, Suspect>
-  /** How many connections a sweep found where they should not have been. */
+  /** See `Registry.overlooked`. */
   readonly overlooked: number
   /** Whether the rule or a snapshot threw in the last sweep. */
   readonly isRuleBroken: boolean
 }
 
-/** `seed` is part of the hashes of names: no peer may know it. */
+/** `seed` is part of the hashes of names; peers must not know it. */
 export const empty = (seed: number): State<never> => ({
   size: 0,
   registrations: 0,
@@ -139,7 +139,7 @@ const removeTags = <C extends Member>(
   return changed
 }
 
-/** Removes an entry and its names; a key may belong to the connection that took it over by now. */
+/** Removes an entry and its names, but not a key that another connection took over. */
 export const erase = <C extends Member>(state: State<C>, entry: Entry<C>): State<C> => {
   const { connection, key, registration, tags } = entry
   const { byKey } = state

@@ -1,8 +1,8 @@
 /**
- * The second line of defence: finds the connections that no fiber of their own has ended, and those that a rule condemns.
+ * The second line of defence: closes connections that did not end themselves in time, and connections that a rule condemns.
  *
- * A connection ends itself and tells the registry. One that should have and has not is a bug: two looks have to find it,
- * because the first may come in the middle of an end, or before the fibers of the connection have run after a stall.
+ * A connection ends itself and tells the registry. A connection that should have and has not is a bug. Two looks have to
+ * find it: the first may come in the middle of an end, or after a stall, before the fibers of the connection have run.
  */
 import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -22,18 +22,18 @@ import * as Trie from "./trie.ts"
 
 export type Rule = (snapshot: Snapshot) => boolean
 
-// how far apart the two looks are at least: a connection that is about to end has ended by then
+// at least so far apart are the two looks, in milliseconds: a connection that is about to end has ended by then
 const confirmAfter = 1000
 
 const defaultCadence = Schedule.spaced("30 seconds")
 
-/** What two looks found: `ended` is removed by the second one, `overdue` is to be closed. */
+/** What two looks found: the second look removes `ended`; `overdue` is to be closed. */
 interface Findings<C extends State.Member> {
   readonly ended: ReadonlyArray<State.Entry<C>>
   readonly overdue: ReadonlyArray<State.Entry<C>>
 }
 
-/** Why a connection should not be here, or not be as it is. */
+/** Why a connection should not be registered any more. */
 const wrongWith = ({ connection }: State.Entry<State.Member>): State.Suspect["why"] | undefined => {
   const internals = connection[TypeId]
   if (internals.state === "ended") return "ended"
@@ -78,7 +78,7 @@ const close = <C extends State.Member>({ scope }: Home<C>, { connection }: State
     Effect.suspend(() => connection.closeWith(new ConnectionError.Swept({})))
   )
 
-/** Settles what the connections should have settled themselves. Returns the ids of those that it closes. */
+/** Removes connections that have ended, and closes overdue ones. Returns the ids of the connections that it closes. */
 const rescue = <C extends State.Member>(home: Home<C>): Effect.Effect<ReadonlySet<number>> =>
   Effect.gen(function*() {
     const now = Number(yield* Clock.monotonicTimeNanos) / 1_000_000
@@ -99,7 +99,7 @@ const rescue = <C extends State.Member>(home: Home<C>): Effect.Effect<ReadonlySe
     return new Set(overdue.map(({ connection }) => connection.id))
   })
 
-/** What the rule says of a connection. What throws, throws for this one connection. */
+/** What the rule says of a connection. A throw counts for this connection alone. */
 const judge = (seen: Exit.Exit<Snapshot>, rule: Rule): Exit.Exit<boolean> => {
   if (Exit.isFailure(seen)) return Exit.failCause(seen.cause)
   try {
@@ -109,7 +109,7 @@ const judge = (seen: Exit.Exit<Snapshot>, rule: Rule): Exit.Exit<boolean> => {
   }
 }
 
-/** Closes what the rule condemns and returns how many. A rule that throws is logged until it has not thrown for a sweep. */
+/** Closes what the rule condemns and returns how many. A throw is logged, unless the sweep before had one. */
 const enforce = <C extends State.Member>(home: Home<C>, rule: Rule, but: ReadonlySet<number>): Effect.Effect<number> =>
   Effect.gen(function*() {
     const before = yield* Ref.get(home.ref)
@@ -140,7 +140,7 @@ export const sweep = <C extends State.Member>(home: Home<C>, rule: Rule | undefi
       ? Effect.succeed(rescued.size)
       : Effect.map(enforce(home, rule, rescued), (closed) => closed + rescued.size))
 
-/** Sweeps for as long as the scope is open, whatever happens to the schedule, to a sweep, or to the fiber. */
+/** Sweeps for as long as the scope is open, even when the schedule ends, a sweep fails or the fiber is interrupted. */
 export const keepSweeping = (
   sweep: Effect.Effect<unknown>,
   every: Schedule.Schedule<unknown, void, unknown> = defaultCadence

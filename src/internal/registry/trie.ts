@@ -1,6 +1,6 @@
 /**
- * A map from whole numbers of 0 or more to values that know their number, in the order of the numbers, which never changes:
- * `set` and `remove` return another one that shares all but a few nodes.
+ * An immutable map from whole numbers of 0 or more to values that know their number, in the order of the numbers: `set` and
+ * `remove` return another map that shares all but a few nodes.
  *
  * A radix trie, 32 wide, in which a node that would have one child only is left out. So 100,000 numbers in a row are four
  * nodes deep, a number that stands alone has no node of its own, and a map of one value is that value.
@@ -65,7 +65,7 @@ const without = <A>(self: Branch<A>, bit: number, index: number): Branch<A> => {
   return new Branch(self.low, self.unit, self.bitmap & ~bit, parts)
 }
 
-/** Two that lie apart: `one` holds `oneNumber`, `other` holds `otherNumber`. */
+/** Of two parts that lie apart: `one` holds `oneNumber`, `other` holds `otherNumber`. */
 const join = <A>(one: A | Branch<A>, oneNumber: number, other: A, otherNumber: number): Branch<A> => {
   let unit = 1
   while (Math.floor(oneNumber / (unit * width)) !== Math.floor(otherNumber / (unit * width))) unit *= width
@@ -74,7 +74,7 @@ const join = <A>(one: A | Branch<A>, oneNumber: number, other: A, otherNumber: n
   return new Branch(low, unit, bits, oneNumber < otherNumber ? [one, other] : [other, one])
 }
 
-/** What a map can do whose values have their numbers from `numberOf`; that of a value must not change. */
+/** The operations of maps whose values have their numbers from `numberOf`; the number of a value must not change. */
 export const keyedBy = <A extends object>(numberOf: (value: A) => number) => {
   const get = (self: Trie<A>, number: number): A | undefined => {
     let node = self
@@ -101,7 +101,7 @@ export const keyedBy = <A extends object>(numberOf: (value: A) => number) => {
       : replace(self, index, setAt(self.parts[index], number, value))
   }
 
-  /** `value` under its number, in place of another that has it. */
+  /** Puts `value` under its number, in place of another value of that number. */
   const set = (self: Trie<A>, value: A): Trie<A> => setAt(self, numberOf(value), value)
 
   const remove = (self: Trie<A>, number: number): Trie<A> => {

@@ -75,11 +75,11 @@ scenario("F13 a reconnect that is quicker than the recovery at either end", {
       caughtBy: "the states of the client"
     },
     "others may send before the handshake is done": {
-      file: "src/Client.ts",
-      find: "yield* greet(connection, options?.onConnect, handshake)",
-      replace: `current = connection
-        publish({ _tag: "Connected", connection })
-        yield* greet(connection, options?.onConnect, handshake)`,
+      file: "src/internal/client/session.ts",
+      find: "yield* greet(connection, options)",
+      replace: `cells.current = connection
+        cells.publish({ _tag: "Connected", connection })
+        yield* greet(connection, options)`,
       caughtBy: "what comes first on every connection"
     }
   }
@@ -135,13 +135,13 @@ scenario("F18 a send made while offline settles", {
     }),
   broken: {
     "who waits is not told that it is over": {
-      file: "src/Client.ts",
-      find: "end = error\n",
+      file: "src/internal/client/state.ts",
+      find: "this.end = error\n",
       replace: "",
       caughtBy: "how the sends settle"
     },
     "the buffer has no bound": {
-      file: "src/Client.ts",
+      file: "src/internal/client/sending.ts",
       find: "> policy.offlineMessages",
       replace: "> 1_000_000",
       caughtBy: "how the sends settle"

@@ -82,10 +82,10 @@ scenario("F7 a late close of the old socket starts no second reconnect", {
     }),
   broken: {
     "every close of a socket starts a reconnect of its own": {
-      file: "src/Client.ts",
-      find: "yield* restarted(\"the leaving of a client\", hangUp(connection, policy.drain, leave(connection)))",
-      replace: `yield* restarted("the leaving of a client", hangUp(connection, policy.drain, leave(connection)))
-        yield* Effect.forkIn(Effect.catch(connection.closed, () => session(dial)), scope)`,
+      file: "src/internal/client/session.ts",
+      find: "yield* restarted(\"the leaving of a client\", hangUp(cells, connection, options.policy.drain))",
+      replace: `yield* restarted("the leaving of a client", hangUp(cells, connection, options.policy.drain))
+        yield* Effect.forkDetach(Effect.catch(connection.closed, () => session(cells, dial, options, now)))`,
       caughtBy: "the dials"
     }
   }
@@ -163,7 +163,7 @@ scenario("F9 a server that accepts and never answers does not hang the client", 
     }),
   broken: {
     "the handshake has no deadline": {
-      file: "src/Client.ts",
+      file: "src/internal/client/session.ts",
       find: "handshake === Infinity ?",
       replace: "handshake > 0 ?",
       caughtBy: "the states of the client of a stopped process"

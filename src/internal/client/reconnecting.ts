@@ -1,0 +1,104 @@
+/** The reconnect loop: one fiber runs one session after the other, and closes the client when none may follow. */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { errorNow } from "../reasons/defects.ts"
+import { spawnIn } from "../scheduling/supervised.ts"
+import { monotonic } from "../scheduling/timers.ts"
+import { kept } from "./receiving.ts"
+import { session, type SessionOptions } from "./session.ts"
+import type { AnyConnection, ClientCells } from "./state.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+export interface ReconnectOptions<C, out R> extends SessionOptions<C, R> {
+  /** One for each address. */
+  readonly opens: ReadonlyArray<Effect.Effect<C, Failure, R>>
+  /** When to try again: its delay follows each round of the addresses. */
+  readonly reconnect: Schedule.Schedule<unknown, Failure, unknown>
+  /** Whether to try again. */
+  readonly isRetryable: (error: Failure) => boolean
+}
+
+/** Sleeps before the next try, or until `Client.retryNow`. */
+const waiting = <C>(
+  cells: ClientCells<C>,
+  attempt: number,
+  delay: Duration.Duration,
+  error: Failure
+): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const asked = Deferred.makeUnsafe<void>()
+    cells.retry = () => Deferred.doneUnsafe(asked, Exit.void)
+    cells.publish({ _tag: "Waiting", attempt, delay, error, lost: cells.takeLost() })
+    // whole milliseconds: a rest too short for the clock to tell would come at once
+    return Effect.raceFirst(Effect.sleep(Math.ceil(Duration.toMillis(delay))), Deferred.await(asked))
+  })
+
+/** Ends with the reason to close. */
+const loop = Effect.fnUntraced(function*<C extends AnyConnection, R>(
+  cells: ClientCells<C>,
+  options: ReconnectOptions<C, R>
+): Effect.fn.Return<Failure, never, Exclude<R, Scope.Scope>> {
+  const { isRetryable, opens, policy } = options
+  const clock = yield* Clock.Clock
+  const now = monotonic(clock)
+  const step = yield* Schedule.toStep(options.reconnect)
+  const stable = Duration.toMillis(policy.retryResetAfter)
+  let attempt = 1
+  let index = 0
+  // addresses of this round that were not tried
+  let left = opens.length
+  while (true) {
+    const { error, livedFor } = yield* session(cells, opens[index]!, options, now)
+    cells.sources = yield* kept(cells.sources, policy)
+    cells.running = "isRetryable"
+    if (cells.isClosing || error.reason._tag === "Defect" || !isRetryable(error)) return error
+    const isStable = livedFor !== undefined && livedFor >= stable
+    index = isStable ? 0 : (index + 1) % opens.length
+    left--
+    if (livedFor === undefined && left > 0) continue
+    cells.running = "reconnect"
+    const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), error))
+    if (next._tag === "None") return error
+    attempt = isStable ? 1 : attempt + 1
+    left = opens.length
+    yield* waiting(cells, attempt, next.value[1], error)
+    cells.retry = undefined
+    cells.publish({ _tag: "Connecting", attempt })
+  }
+})
+
+const localClose = () => ConnectionError.make(new ConnectionError.Closed({ by: "local" }))
+
+/** Starts the loop, owned by the scope. Returns `close`, and `closed`, which fails with the reason. */
+export const reconnecting = Effect.fnUntraced(function*<C extends AnyConnection, R>(
+  cells: ClientCells<C>,
+  options: ReconnectOptions<C, R>
+) {
+  const context = yield* Effect.context<never>()
+  const scope = yield* Effect.scope
+  // however it ends, even before it began: no sender and no receiver is left waiting
+  const fiber = yield* spawnIn(scope, "client", loop(cells, options), (exit) => {
+    const error = Exit.isSuccess(exit) ? exit.value : errorNow(context, cells.running, exit.cause)
+    cells.finish(cells.isClosing || Exit.hasInterrupts(exit) ? localClose() : error)
+  }, { startImmediately: true })
+
+  const closed = cells.awaiting<never>(() => undefined)
+  const abort = Effect.suspend(() => {
+    cells.isClosing = true
+    fiber.interruptUnsafe()
+    return Effect.ignore(closed)
+  })
+  const close = Effect.suspend(() => {
+    cells.isClosing = true
+    return cells.connected === undefined ? abort : Effect.andThen(cells.connected.close, abort)
+  })
+  yield* Scope.addFinalizerExit(scope, (exit) => Exit.isSuccess(exit) ? close : abort)
+  return { close, closed }
+})

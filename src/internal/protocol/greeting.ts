@@ -1,0 +1,116 @@
+/** The greeting: HELLO and WELCOME agree on a version, and on how often each end pings. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ConnectionError from "../../ConnectionError.ts"
+import type * as Policy from "../../Policy.ts"
+import { type Control, ControlFrame, spoken, versions } from "./frames.ts"
+
+type Failure = ConnectionError.ConnectionError
+
+/** What a greeting needs of a connection. */
+export interface Ungreeted {
+  readonly send: (message: ControlFrame) => Effect.Effect<void, Failure>
+  readonly receive: Effect.Effect<unknown, Failure>
+  readonly flush: Effect.Effect<void, Failure>
+  readonly closeWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
+  readonly patch: (changes: Policy.Patch) => Effect.Effect<void, Policy.InvalidPolicy>
+}
+
+/** Milliseconds, where 0 and `Infinity` are both "off". */
+const millis = (duration: Duration.Duration): number => {
+  const value = Duration.toMillis(duration)
+  return Number.isFinite(value) ? value : 0
+}
+
+// our pings are not more frequent for the sake of a peer, unless the policy says so anyway; milliseconds
+const mostOften = 100
+
+/** A peer may make us ping down to this interval. */
+const least = (pingEvery: number): number => Math.min(pingEvery || Infinity, mostOften)
+
+/**
+ * How often to ping, 0 never: as wanted, and twice within the silence that the listener bears, but not more often than
+ * `least` allows. Milliseconds.
+ */
+const interval = (wanted: number, silence: number, least: number): number => {
+  const every = Math.min(wanted || Infinity, silence / 2 || Infinity)
+  return every === Infinity ? 0 : Math.ceil(Math.max(every, least))
+}
+
+const unsupported = (lowest: number, highest: number) =>
+  ConnectionError.make(new ConnectionError.UnsupportedVersion({ lowest, highest, ours: spoken }))
+
+/** The frame that the reader lets through first. */
+const first = <Tag extends Control["_tag"]>({ receive }: Ungreeted, _tag: Tag) =>
+  Effect.map(receive, (frame) => (frame as ControlFrame).control as Extract<Control, { readonly _tag: Tag }>)
+
+/** Runs a greeting within `Policy.handshake`, and tells the peer why when it fails. It gives the interval of our pings. */
+const greet = (
+  connection: Ungreeted,
+  limit: number,
+  greeting: Effect.Effect<number, Failure>
+): Effect.Effect<void, Failure> =>
+  greeting.pipe(
+    limit === 0 ? (self) => self : Effect.timeoutOrElse({
+      duration: limit,
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit })))
+    }),
+    Effect.tapError((error) => connection.closeWith(error.reason)),
+    Effect.flatMap((pingEvery) => Effect.orDie(connection.patch({ pingEvery })))
+  )
+
+/** The client's half. */
+export const greetAsClient = (policy: Policy.Policy): (connection: Ungreeted) => Effect.Effect<void, Failure> => {
+  const handshake = millis(policy.handshake)
+  const pingEvery = millis(policy.pingEvery)
+  const silence = millis(policy.silence)
+  return (connection) =>
+    greet(
+      connection,
+      handshake,
+      Effect.gen(function*() {
+        yield* connection.send(new ControlFrame({ _tag: "Hello", ...versions, pingEvery, silence }))
+        const welcome = yield* first(connection, "Welcome")
+        if (welcome.version < versions.lowest || welcome.version > versions.highest) {
+          return yield* unsupported(welcome.version, welcome.version)
+        }
+        return welcome.pingEvery === 0 ? 0 : Math.max(welcome.pingEvery, least(pingEvery))
+      })
+    )
+}
+
+/** The server's half. `onAgreed` is called once there is a version in common. */
+export const greetAsServer = (
+  policy: Policy.Policy,
+  advise: () => ConnectionError.Advice
+): (connection: Ungreeted, onAgreed: () => void) => Effect.Effect<void, Failure> => {
+  const handshake = millis(policy.handshake)
+  const pingEvery = millis(policy.pingEvery)
+  const minPingEvery = millis(policy.minPingEvery)
+  const silence = millis(policy.silence)
+  return (connection, onAgreed) =>
+    greet(
+      connection,
+      handshake,
+      Effect.gen(function*() {
+        const hello = yield* first(connection, "Hello")
+        const version = Math.min(hello.highest, versions.highest)
+        if (version < Math.max(hello.lowest, versions.lowest)) return yield* unsupported(hello.lowest, hello.highest)
+        onAgreed()
+        yield* connection.send(
+          new ControlFrame({
+            _tag: "Welcome",
+            version,
+            // a tenth longer: the network may bring two pings closer together
+            pingEvery: interval(hello.pingEvery, silence, minPingEvery * 11 / 10),
+            minPingEvery,
+            advice: advise()
+          })
+        )
+        // pings pass data that waits, and nothing may pass the WELCOME
+        yield* connection.flush
+        // often enough for the client to believe that we live
+        return interval(pingEvery, hello.silence, least(pingEvery))
+      })
+    )
+}
