@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config"
 
+// real sockets and child processes, in real time
 const realTime = [
   "test/integration/**/*.test.ts",
   "test/node/**/*.test.ts",
@@ -9,6 +10,16 @@ const realTime = [
   "test/README.test.ts"
 ]
 
+// those that measure time, memory, descriptors or processors: what runs beside them is measured too
+const measured = [
+  "test/cli/limits.test.ts",
+  "test/cli/probe.test.ts",
+  "test/integration/{kernel,leaks,limits,slowPeers,stall}.test.ts"
+]
+
+// what only many runs show: `npm run test:long`
+const long = ["test/long/**/*.test.ts"]
+
 const report = process.env.HOLDFAST_TEST_REPORT
 
 export default defineConfig({
@@ -17,6 +28,8 @@ export default defineConfig({
   test: {
     reporters: report === undefined ? ["default"] : ["default", ["json", { outputFile: report }]],
     pool: "forks",
+    // files share nothing that changes: a worker imports Effect and src once, and not for each file
+    isolate: false,
     testTimeout: 20_000,
     hookTimeout: 20_000,
     teardownTimeout: 10_000,
@@ -27,19 +40,43 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: realTime,
+          exclude: [...realTime, ...long],
           maxWorkers: 2,
           sequence: { groupOrder: 1 }
         }
       },
       {
-        // real sockets and child processes, in real time: one file at a time, and after everything else
+        // they wait for peers and processes most of the time
         extends: true,
         test: {
           name: "integration",
           include: realTime,
-          fileParallelism: false,
+          exclude: measured,
+          globalSetup: "test/cli/support/bundle.ts",
+          maxWorkers: 2,
           sequence: { groupOrder: 2 }
+        }
+      },
+      {
+        // one file at a time, in a process of its own, and after everything else
+        extends: true,
+        test: {
+          name: "measured",
+          include: measured,
+          globalSetup: "test/cli/support/bundle.ts",
+          isolate: true,
+          fileParallelism: false,
+          sequence: { groupOrder: 3 }
+        }
+      },
+      {
+        extends: true,
+        test: {
+          name: "long",
+          include: long,
+          globalSetup: "test/cli/support/bundle.ts",
+          fileParallelism: false,
+          sequence: { groupOrder: 4 }
         }
       }
     ]

@@ -29,6 +29,8 @@ const refused = ConnectionError.make(new ConnectionError.OpenFailed({ cause: "EC
 
 const now = Effect.map(Clock.Clock, (clock) => clock.currentTimeMillisUnsafe())
 const settle = Effect.repeat(Effect.yieldNow, { times: 60 })
+/** The same for fibers that yield after so many operations. */
+const settleAt = (ops: number) => Effect.repeat(Effect.yieldNow, { times: 20 + Math.ceil(600 / ops) })
 const adjust = (duration: Duration.Input) => Effect.andThen(TestClock.adjust(duration), settle)
 const started = { startImmediately: true } as const
 
@@ -1497,9 +1499,9 @@ describe("interruption", () => {
                 done = fiber.pollUnsafe() !== undefined
                 if (!done) interrupted++
                 yield* Fiber.interrupt(fiber)
-                yield* Effect.repeat(Effect.yieldNow, { times: 200 })
                 return { pool, scope }
               }).pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, ops))
+              yield* settleAt(ops)
               const stats = yield* pool.stats
               assert.deepStrictEqual(
                 [stats.inUse, stats.waiting, stats.dialing, stats.checking, stats.closing],

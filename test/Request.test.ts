@@ -414,7 +414,7 @@ describe("giving up", () => {
               const net = network()
               net.peer = way === "id" ? serve((line) => `${line}\n`) : echo
               const scope = yield* Scope.make()
-              yield* Effect.gen(function*() {
+              const pool = yield* Effect.gen(function*() {
                 const pool = yield* ConnectionPool.make(net.open, { max: 2 })
                 const requests = yield* Request.make(pool.get, { ...options, connections: 2, deadline: 0 })
                 const before = yield* Effect.forkChild(requests.request("before"), started)
@@ -430,10 +430,11 @@ describe("giving up", () => {
                 }
                 const text = yield* requests.request("after")
                 assert.isTrue(answer("after")(text), `${ops} ${turns} after: ${text}`)
-                yield* Effect.repeat(Effect.yieldNow, { times: 200 })
-                const stats = yield* pool.stats
-                assert.deepStrictEqual([stats.inUse, stats.waiting, stats.dialing], [0, 0, 0], `${ops} ${turns}`)
+                return pool
               }).pipe(Scope.provide(scope), Effect.provideService(Scheduler.MaxOpsBeforeYield, ops))
+              yield* Effect.repeat(Effect.yieldNow, { times: 20 + Math.ceil(600 / ops) })
+              const stats = yield* pool.stats
+              assert.deepStrictEqual([stats.inUse, stats.waiting, stats.dialing], [0, 0, 0], `${ops} ${turns}`)
               yield* Scope.close(scope, Exit.void)
               assert.strictEqual(net.live, 0)
               if (done) break

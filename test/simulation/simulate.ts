@@ -1,8 +1,8 @@
 /** `npm run simulate`: the swarm, for as many seeds as somebody has time for. `support/pool.ts` runs them. */
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
-import { type Job, type Result, runAll, runJob } from "./support/pool.ts"
-import { kinds, type Sabotage } from "./support/sabotage.ts"
+import { kinds, type Sabotage } from "./support/kinds.ts"
+import type { Job, Result } from "./support/pool.ts"
 import { Tally } from "./support/tally.ts"
 
 const help = `Runs clients and a server through a storm of faults in virtual time, once for each seed.
@@ -97,6 +97,7 @@ const job = ({ clients, hours, sabotage }: Settings, seed: string): Job => ({
 })
 
 const one = async (settings: Settings, seed: string): Promise<number> => {
+  const { runJob } = await import("./support/pool.ts")
   const result = await runJob(job(settings, seed))
   if (settings.json) print(JSON.stringify(result))
   else if (result.failure !== undefined) print(result.failure.message)
@@ -117,6 +118,8 @@ function* jobs(settings: Settings): Generator<Job> {
 }
 
 const many = async (settings: Settings): Promise<number> => {
+  // not before there is something to run: a mistake is told at once
+  const { runAll } = await import("./support/pool.ts")
   const tally = new Tally(settings.seeds)
   const stop = new AbortController()
   const isTerminal = process.stderr.isTTY === true

@@ -32,6 +32,7 @@ import {
 } from "../../src/index.ts"
 import { Chaos, Simulation, type TestNetwork } from "../../src/testing/index.ts"
 import { drawFrom } from "../../src/testing/internal/random.ts"
+import type { Sabotage as Kind } from "./support/kinds.ts"
 import { Ledger } from "./support/ledger.ts"
 import * as Policies from "./support/policies.ts"
 import type { Draw } from "./support/policies.ts"
@@ -57,7 +58,7 @@ export interface Options {
   /** How many events of the network the outcome keeps. */
   readonly trace?: number | undefined
   /** Breaks the runtime on purpose. */
-  readonly sabotage?: Sabotage.Sabotage | undefined
+  readonly sabotage?: Kind | undefined
   readonly told?: ((totals: Totals) => void) | undefined
 }
 
@@ -109,7 +110,7 @@ interface Swarm {
   readonly ledgers: ReadonlyMap<string, Ledger>
   readonly totals: Totals
   readonly draw: Draw
-  readonly sabotage: Sabotage.Sabotage | undefined
+  readonly sabotage: Kind | undefined
   readonly pace: number
 }
 

@@ -7,9 +7,11 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import type { TestContext } from "vitest"
 import { afterAll, onTestFinished } from "vitest"
+import { bundled } from "./bundle.ts"
 
 export const root = fileURLToPath(new URL("../../..", import.meta.url))
-export const main = Path.join(root, "src/cli/main.ts")
+/** The command of `src`, in one file; `npm start` and the package run the files that users have. */
+export const main = bundled
 export const support = Path.join(root, "test/cli/support")
 
 /** Looks at a condition until it holds; fails after the deadline with what was waited for. */
@@ -69,7 +71,7 @@ export const start = (
       // `node` and `npm start` are the Node that runs this test
       PATH: Path.dirname(process.execPath) + Path.delimiter + process.env.PATH,
       NODE_OPTIONS: "",
-      // starts in half the time
+      // starts faster
       NODE_COMPILE_CACHE: Path.join(root, "node_modules/.cache/node"),
       NO_COLOR: "1",
       ...options.env

@@ -3,7 +3,7 @@ import { Cause, Effect, Exit } from "effect"
 import { isMainThread, parentPort, Worker } from "node:worker_threads"
 import { Simulation } from "../../../src/testing/index.ts"
 import { swarm, type Totals } from "../swarm.ts"
-import type { Sabotage } from "./sabotage.ts"
+import type { Sabotage } from "./kinds.ts"
 
 export interface Job {
   readonly seed: string

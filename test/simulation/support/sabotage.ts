@@ -3,20 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import { type Connection, type ConnectionError, Policy, type Registry } from "../../../src/index.ts"
 import { TypeId } from "../../../src/internal/connection/handle/internals.ts"
+import type { Sabotage } from "./kinds.ts"
 import type { Draw } from "./policies.ts"
-
-/**
- * - `order`: the messages of a batch change places;
- * - `twice`: a message is received again;
- * - `lost`: a send never settles;
- * - `registry`: an entry stays although its connection has ended;
- * - `silence`: a silent peer is never found;
- * - `outbox`: an outbox takes more than its policy says;
- * - `fiber`: a connection leaves a fiber behind.
- */
-export const kinds = ["order", "twice", "lost", "registry", "silence", "outbox", "fiber"] as const
-
-export type Sabotage = typeof kinds[number]
 
 type Live = Connection.Connection<string>
 type Open<R> = Effect.Effect<Live, ConnectionError.ConnectionError, R>

@@ -1,0 +1,31 @@
+/** Makes one file of the command before its tests run: a process of that starts in a third of the time that `src` takes. */
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import { rolldown } from "rolldown"
+
+const root = fileURLToPath(new URL("../../..", import.meta.url))
+const cache = Path.join(root, "node_modules/.cache/holdfast-cli")
+
+/** The bundled command, as far below a `package.json` as the one in `dist`. */
+export const bundled = Path.join(cache, "dist/cli/main.js")
+
+/** Another run of the tests may start the file in this moment: it is there, whole, at any time. */
+const replace = (file: string, text: string): void => {
+  Fs.mkdirSync(Path.dirname(file), { recursive: true })
+  Fs.writeFileSync(`${file}.${process.pid}`, text)
+  Fs.renameSync(`${file}.${process.pid}`, file)
+}
+
+export default async function setup(): Promise<void> {
+  const build = await rolldown({
+    input: Path.join(root, "src/cli/main.ts"),
+    platform: "node",
+    logLevel: "warn",
+    resolve: { conditionNames: ["holdfast-source", "node", "import"] }
+  })
+  const { output: [main] } = await build.generate({ format: "esm", codeSplitting: false })
+  await build.close()
+  replace(Path.join(cache, "package.json"), Fs.readFileSync(Path.join(root, "package.json"), "utf8"))
+  replace(bundled, main.code)
+}
