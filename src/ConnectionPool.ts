@@ -240,47 +240,13 @@ const coreLimits = (limits: Limits): Lending.Limits => ({
 export type Why = PoolStats.Why
 
 /**
- * What a pool looks like at one moment, and what has happened in it so far. Times are milliseconds.
+ * What a pool looks like at one moment (`open`, `idle`, `inUse`, `checking`, `closing`, `dialing`, `waiting`), and what has
+ * happened in it so far. Times are milliseconds.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Stats {
-  /** Connections that are open: `idle`, `inUse`, `checking` and `closing` together. */
-  readonly open: number
-  /** Connections that wait for a borrower. */
-  readonly idle: number
-  /** Connections that are borrowed. */
-  readonly inUse: number
-  /** Connections on which a `check` runs. */
-  readonly checking: number
-  /** Connections that have left the pool and have not closed yet: they count as open. */
-  readonly closing: number
-  /** Connections that are being opened; with `open` never more than `max`. */
-  readonly dialing: number
-  /** Borrowers that wait, for a dial or for another borrower to return a connection. */
-  readonly waiting: number
-  /** Borrowers served at once by an idle connection, and the others. */
-  readonly hits: number
-  readonly misses: number
-  /** Misses for whom nothing could be opened at once. */
-  readonly waits: number
-  /** How long those who got a connection had waited for one, the time of a dial made for them excluded. */
-  readonly waitTime: number
-  /** Borrowers that gave up at `acquire`, and that were turned away at `waiters`. */
-  readonly timeouts: number
-  readonly rejected: number
-  /** Connections opened, how long that took altogether, and how many failed to open. */
-  readonly dials: number
-  readonly dialTime: number
-  readonly dialFailures: number
-  /** Checks that began. */
-  readonly checks: number
-  /** Leases that were longer than `leak`. */
-  readonly leaks: number
-  /** How many left the pool, and why. */
-  readonly retired: Readonly<Record<Why, number>>
-}
+export type Stats = PoolStats.PoolStats
 
 /**
  * A connection that is borrowed.

@@ -16,17 +16,29 @@ export type PoolEvent<A> =
 
 /** How often, and for how many milliseconds, since the pool began. */
 export interface Counters {
+  /** Borrowers served at once by an idle connection. */
   hits: number
+  /** The other borrowers. */
   misses: number
+  /** Misses for which nothing could be opened at once. */
   waits: number
+  /** How long borrowers had waited for the connection they got, the time of a dial made for them excluded. */
   waitTime: number
+  /** Borrowers that gave up at `acquire`. */
   timeouts: number
+  /** Borrowers that were turned away at `waiters`. */
   rejected: number
+  /** Connections opened. */
   dials: number
-  dialFailures: number
+  /** How long opening them took altogether. */
   dialTime: number
+  /** Dials that ended without a connection. */
+  dialFailures: number
+  /** Checks that began. */
   checks: number
+  /** Leases that were longer than `leak`. */
   leaks: number
+  /** Connections that left the pool, and why. */
   readonly retired: Record<Why, number>
 }
 
@@ -47,17 +59,27 @@ export const makeCounters = (): Counters => ({
 
 /** How many there are now. */
 export interface Gauges {
+  /** Connections that are open: `idle`, `inUse`, `checking` and `closing` together. */
   readonly open: number
+  /** Connections that wait for a borrower. */
   readonly idle: number
+  /** Connections that are borrowed. */
   readonly inUse: number
+  /** Connections on which a `check` runs. */
   readonly checking: number
+  /** Connections that are being opened; with `open` never more than `max`. */
   readonly dialing: number
+  /** Connections that have left the pool and have not closed yet: they count as open. */
   readonly closing: number
+  /** Borrowers that wait, for a dial or for another borrower to return a connection. */
   readonly waiting: number
 }
 
-/** Gauges and counters at one moment: a copy. */
-export type PoolStats = Gauges & Readonly<Counters>
+/** Gauges and counters at one moment. */
+export interface PoolStats extends Gauges, Readonly<Omit<Counters, "retired">> {
+  /** Connections that left the pool, and why. */
+  readonly retired: Readonly<Record<Why, number>>
+}
 
 export const statsOf = (counters: Counters, gauges: Gauges): PoolStats => ({
   ...gauges,
