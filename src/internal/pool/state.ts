@@ -1,4 +1,4 @@
-/** The data of a pool: what it keeps, who waits, its limits and counts, and what can be read from them. */
+/** The data of a pool: what it keeps, which borrowers wait, its limits and counts, and what can be read from them. */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -209,7 +209,7 @@ export abstract class PoolState<A> {
     return statsOf(this.counters, this.gauges)
   }
 
-  /** Who has what, the longest first. */
+  /** Which borrower has what, the longest lease first. */
   held(at = this.env.now()): Array<{ readonly connection: A; readonly by: string; readonly heldFor: number }> {
     return Array.from(this.items)
       .filter((item) => item.state === "leased")

@@ -18,5 +18,6 @@ const matches = (rule: string | number, reason: Reason): boolean => {
 
 /** Whether to try again after `error`: `giveUpOn` first, then `retryOn`, then the reason itself. */
 export const isRetryableBy =
-  ({ giveUpOn, retryOn }: RetryRules) => ({ isRetryable, reason }: ConnectionError): boolean =>
+  ({ giveUpOn, retryOn }: RetryRules) =>
+  ({ isRetryable, reason }: Pick<ConnectionError, "isRetryable" | "reason">): boolean =>
     !giveUpOn.some((rule) => matches(rule, reason)) && (retryOn.some((rule) => matches(rule, reason)) || isRetryable)
