@@ -1,19 +1,22 @@
 /**
- * Many connections, shared by many fibers.
+ * Many connections, shared by many fibers: each fiber borrows one, alone, for as long as it needs it.
+ *
+ * Use it where a client asks a server for more than one thing at a time and a connection can do only one: a database, a
+ * cache, a backend of a gateway. `Request` puts questions and answers on top of it; a single connection that comes back after
+ * each loss is a `Client`.
  *
  * **Why not Effect's `Pool` and `RcMap`**
  *
  * The leaks on interruption that were reported for them and for `RcRef` and `ScopedRef` (Effect-TS/effect#8390) are not in
  * 4.1.0: interrupting at every yield point left nothing. They count and register the release in one step, and so does this
- * module. `Pool` is not used because it has no
- * place for what is asked of a pool of connections: its borrowers wait without a bound and without a deadline, one growth
- * at a time under a semaphore, so that a dial that hangs holds up the next; it keeps no time per borrower; its order is
- * last in, first out; its limits are fixed; it opens the replacement of an invalidated item while the old one is still
- * open, which exceeds the maximum; its time to live is one for all and looked at once per interval, which is late by up to
- * as much and expires what was opened together, together. A `Strategy` sees an item when it is acquired and chooses one
- * to reclaim, no more. `RcMap` keeps a key for as long as it is borrowed, and a fixed time after; at its capacity it fails
- * instead of letting the least recently used go. What is used: `Scope` for each connection, `Schedule` for retries, and
- * `MutableHashMap` for keys.
+ * module. `Pool` is not used because it lacks what a pool of connections needs. Its borrowers wait without a bound and without
+ * a deadline. It grows by one at a time under a semaphore, so that a dial that hangs holds up the next. It keeps no time per
+ * borrower; its order is last in, first out; its limits are fixed. It opens the replacement of an invalidated item while the
+ * old one is still open, which exceeds the maximum of a server. Its time to live is one for all and looked at once per
+ * interval, which is late by up to as much and expires together what was opened together. A `Strategy` sees an item when it is
+ * acquired and chooses one to reclaim, no more. `RcMap` keeps a key for as long as it is borrowed, and a fixed time after; at
+ * its capacity it fails instead of letting the least recently used go. What is used: `Scope` for each connection, `Schedule`
+ * for retries, and `MutableHashMap` for keys.
  *
  * @since 0.1.0
  */
@@ -23,7 +26,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as MutableHashMap from "effect/MutableHashMap"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -33,9 +35,12 @@ import type { Connection } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import { TypeId } from "./internal/connection/handle/internals.ts"
 import { configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits/limits.ts"
-import * as Lending from "./internal/pool/lending.ts"
-import * as Core from "./internal/pool/model.ts"
-import type { Pool } from "./internal/pool/pool.ts"
+import { KeyedPools } from "./internal/pool/keyed.ts"
+import * as Leases from "./internal/pool/leases.ts"
+import { starter } from "./internal/pool/pool.ts"
+import { close } from "./internal/pool/retiring.ts"
+import type * as Lending from "./internal/pool/state.ts"
+import type * as PoolStats from "./internal/pool/stats.ts"
 import { condemn } from "./internal/reasons/defects.ts"
 import { InvalidPolicy } from "./Policy.ts"
 
@@ -223,54 +228,25 @@ const coreLimits = (limits: Limits): Lending.Limits => ({
 /**
  * Why a connection left its pool.
  *
- * - `stale`: it had ended, or something came that nobody had asked for.
+ * - `stale`: it had ended, or its peer sent something that no borrower had asked for.
  * - `unhealthy`: a check failed or took too long.
- * - `abandoned`: its borrower failed or was interrupted, so nobody knows what is still on its way.
+ * - `abandoned`: its borrower failed or was interrupted, so an answer may still be on its way.
  * - `expired`: it reached its `maxAge`. `idle`: it was idle for longer than `idle`.
  * - `trimmed`: `max` was lowered. `evicted`: too many were idle over all keys. `closing`: the pool closes.
  *
  * @category models
  * @since 0.1.0
  */
-export type Why = Core.Why
+export type Why = PoolStats.Why
 
 /**
- * What a pool looks like at one moment, and what has happened in it so far. Times are milliseconds.
+ * What a pool looks like at one moment (`open`, `idle`, `inUse`, `checking`, `closing`, `dialing`, `waiting`), and what has
+ * happened in it so far. Times are milliseconds.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Stats {
-  /** Connections that are open: `idle`, `inUse`, `checking` and `closing` together. */
-  readonly open: number
-  readonly idle: number
-  readonly inUse: number
-  readonly checking: number
-  readonly closing: number
-  /** Connections that are being opened; with `open` never more than `max`. */
-  readonly dialing: number
-  /** Borrowers that wait, for a dial or for somebody to return a connection. */
-  readonly waiting: number
-  /** Borrowers served at once by an idle connection, and the others. */
-  readonly hits: number
-  readonly misses: number
-  /** Misses for whom nothing could be opened at once. */
-  readonly waits: number
-  /** How long those who got a connection had waited for one, the time of a dial made for them excluded. */
-  readonly waitTime: number
-  /** Borrowers that gave up at `acquire`, and that were turned away at `waiters`. */
-  readonly timeouts: number
-  readonly rejected: number
-  /** Connections opened, how long that took altogether, and how many failed to open. */
-  readonly dials: number
-  readonly dialTime: number
-  readonly dialFailures: number
-  readonly checks: number
-  /** Leases that were longer than `leak`. */
-  readonly leaks: number
-  /** How many left the pool, and why. */
-  readonly retired: Readonly<Record<Why, number>>
-}
+export type Stats = PoolStats.PoolStats
 
 /**
  * A connection that is borrowed.
@@ -279,44 +255,37 @@ export interface Stats {
  * @since 0.1.0
  */
 export interface Lease<out In, in Out = In> {
+  /** What is borrowed. */
   readonly connection: Connection<In, Out>
-  /** Who has it: the name of the span it was borrowed in, if there was one, and the fiber. */
+  /** Its borrower: the name of the span it was borrowed in, if there was one, and the fiber. */
   readonly by: string
   /** For how many milliseconds. */
   readonly heldFor: number
 }
 
 /**
- * What happens in a pool, for a hook to see. Times are milliseconds.
+ * What happens in a pool, for the hook `onEvent` to see. Times are milliseconds.
+ *
+ * - `Opened` (`took`), `OpenFailed`: a dial ended. `Retired` (`why`): a connection left the pool.
+ * - `Borrowed` (`waited`), `Returned` (`heldFor`): a lease began, or ended.
+ * - `TimedOut`: a borrower gave up at `acquire`. `Leaked` (`by`, `heldFor`): a lease is longer than `leak`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Event<In, Out = In> =
-  | { readonly _tag: "Opened"; readonly connection: Connection<In, Out>; readonly took: number }
-  | { readonly _tag: "OpenFailed"; readonly error: Failure }
-  | { readonly _tag: "Borrowed"; readonly connection: Connection<In, Out>; readonly waited: number }
-  | { readonly _tag: "Returned"; readonly connection: Connection<In, Out>; readonly heldFor: number }
-  | { readonly _tag: "Retired"; readonly connection: Connection<In, Out>; readonly why: Why }
-  | { readonly _tag: "TimedOut"; readonly error: Failure }
-  | {
-    readonly _tag: "Leaked"
-    readonly connection: Connection<In, Out>
-    readonly by: string
-    readonly heldFor: number
-  }
+export type Event<In, Out = In> = PoolStats.PoolEvent<Connection<In, Out>>
 
 /**
  * Many connections, shared by many fibers.
  *
  * **Details**
  *
- * Who waits is served first come, first served; nobody passes. A connection is lent to one borrower at a time, and only
- * while it is open and at rest: one that has ended, or on which something arrived that nobody had asked for, is replaced.
- * To get rid of one in particular, close it (`connection.close`) and return it.
+ * Borrowers are served in the order in which they came. A connection is lent to one borrower at a time, and only while it is
+ * open and at rest: one that has ended, or on which something arrived that no borrower had asked for, is replaced. To get rid
+ * of one in particular, close it (`connection.close`) and return it.
  *
- * A borrower that ends with success returns its connection. After a failure or an interruption nobody knows what is still
- * on its way, so the connection is closed, and its answer cannot reach the next borrower; `isReusable` makes exceptions.
+ * A borrower that ends with success returns its connection. After a failure or an interruption an answer may still be on its
+ * way, so the connection is closed, and that answer cannot reach the next borrower; `isReusable` makes exceptions.
  *
  * @category models
  * @since 0.1.0
@@ -331,28 +300,32 @@ export interface ConnectionPool<out In, in Out = In> {
   readonly use: <A, E, R>(
     f: (connection: Connection<In, Out>) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | Failure, R>
+  /** How the pool looks now, and what has happened in it. */
   readonly stats: Effect.Effect<Stats>
-  /** Who has which connection, the longest first. */
+  /** Which borrower has which connection, the longest lease first. */
   readonly held: Effect.Effect<ReadonlyArray<Lease<In, Out>>>
   /** Changes limits now: a lower `max` closes idle connections at once and borrowed ones as they come back. */
   readonly patch: (changes: Patch) => Effect.Effect<void, InvalidPolicy>
+  /** The limits that hold now. */
   readonly limits: Effect.Effect<Limits>
   /**
-   * Closes the pool: idle connections now, borrowed ones when they come back, those that wait fail with `Closed`. Waits
-   * for all of it; what is borrowed for longer than `drain` is closed then. Safe to call repeatedly. The scope closing
-   * does the same.
+   * Closes the pool: idle connections now, borrowed ones when they come back; borrowers that wait fail with `Closed`. Waits
+   * for all of it; a connection that is borrowed for longer than `drain` is closed then. Safe to call repeatedly. The end of
+   * the scope does the same.
    */
   readonly close: Effect.Effect<void>
 }
 
 /**
- * One pool for each key, such as an address.
+ * One pool for each key, such as an address. Its members are those of `ConnectionPool`, with a key.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Keyed<in K, out In, in Out = In> {
+  /** Borrows a connection of the key until the scope closes. */
   readonly get: (key: K) => Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
+  /** Borrows a connection of the key for one effect. Cheaper than `get`. */
   readonly use: <A, E, R>(
     key: K,
     f: (connection: Connection<In, Out>) => Effect.Effect<A, E, R>
@@ -361,9 +334,11 @@ export interface Keyed<in K, out In, in Out = In> {
   readonly stats: (key: K) => Effect.Effect<Stats | undefined>
   /** Of all keys together, those included that have no connections any more. */
   readonly total: Effect.Effect<Stats>
+  /** Which borrower has which connection, over all keys, the longest lease first. */
   readonly held: Effect.Effect<ReadonlyArray<Lease<In, Out>>>
   /** Changes the limits of all keys now. */
   readonly patch: (changes: Patch) => Effect.Effect<void, InvalidPolicy>
+  /** Closes the pools of all keys, as `ConnectionPool.close` does. */
   readonly close: Effect.Effect<void>
 }
 
@@ -391,6 +366,13 @@ export interface Options<In, Out, RC = never, RE = never> extends Patch {
    */
   readonly retry?: Schedule.Schedule<unknown, Failure> | undefined
   /**
+   * After which other errors `retry` dials again: tags of reasons (`"HandshakeFailed"`) and codes that a peer gave (`4001`,
+   * `"4000-4099"`). Default: none. Without `retry` it changes nothing.
+   */
+  readonly retryOn?: ReadonlyArray<string | number> | undefined
+  /** After which errors `retry` does not dial again, whatever they or `retryOn` say. Default: none. */
+  readonly giveUpOn?: ReadonlyArray<string | number> | undefined
+  /**
    * When to refill `min` after a connection was lost or did not open. What expires is replaced at once, and so is what a
    * borrower waits for. Default `Backoff.exponential()`, whose jitter keeps clients apart when their server comes back.
    *
@@ -412,6 +394,8 @@ export interface Options<In, Out, RC = never, RE = never> extends Patch {
 }
 
 /**
+ * The options of each pool, and one for all of them.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -429,38 +413,39 @@ type Open<In, Out, R> = Effect.Effect<Connection<In, Out>, Failure, R>
 const patchOf = (options: object | undefined): Patch =>
   Object.fromEntries(Object.entries(options ?? {}).filter(([name]) => Object.hasOwn(base, name)))
 
-const publicEvent = <In, Out>(event: Core.Happening<Connection<In, Out>>): Event<In, Out> => {
-  if (!("value" in event)) return event
-  const { value, ...facts } = event
-  return { connection: value, ...facts } as Event<In, Out>
-}
-
-const statsOf = (counters: Core.Counters, gauges: Core.Gauges): Stats => ({
-  ...gauges,
-  ...counters,
-  retired: { ...counters.retired }
-})
-
-const leasesOf = <In, Out>(core: Pool<Connection<In, Out>>, at: number): ReadonlyArray<Lease<In, Out>> =>
-  core.held.map(({ by, since, value }) => ({ connection: value, by, heldFor: at - since }))
-
-const lender = <In, Out, RC, RE>(limits: Limits, options: Options<In, Out, RC, RE> | undefined) => {
-  const { check, isReusable, onEvent, refill, retry, sweep } = options ?? {}
-  return Lending.make<Connection<In, Out>, RC | RE>({
-    limits: coreLimits(limits),
+/** The pools of one constructor, and the limits that they have now. */
+const poolsOf = Effect.fnUntraced(function*<In, Out, RC, RE>(options: Options<In, Out, RC, RE> | undefined) {
+  let current = limits(patchOf(options))
+  const { check, giveUpOn = [], isReusable, onEvent, refill, retry, retryOn = [], sweep } = options ?? {}
+  const pools = yield* starter<Connection<In, Out>, RC | RE>({
+    limits: coreLimits(current),
     isUsable: (connection) => connection[TypeId].isResting,
     ended: (connection) => Effect.flip(connection.ending),
     check,
     isReusable,
-    onEvent: onEvent === undefined ? undefined : (event) => onEvent(publicEvent(event)),
+    onEvent,
     place: (connection) => connection,
     condemn,
     retry,
+    retryOn,
+    giveUpOn,
     refill: refill ?? Backoff.exponential(),
     refillDefault: Backoff.exponential(),
     sweep
   })
-}
+  return {
+    pools,
+    limits: Effect.sync(() => current),
+    /** Changes the limits of `running`, and those of pools to come. */
+    patch: (running: { readonly setLimits: (limits: Lending.Bounds) => void }) => (changes: Patch) =>
+      Effect.map(Effect.suspend(() => Effect.fromResult(patched(current, changes))), (next) => {
+        current = next
+        const bounds = coreLimits(next)
+        pools.setLimits(bounds)
+        running.setLimits(bounds)
+      })
+  }
+})
 
 /**
  * Makes a pool of connections, owned by the scope.
@@ -503,57 +488,25 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, RC = never, 
   open: Open<In, Out, R>,
   options?: Options<In, Out, RC, RE>
 ): Effect.fn.Return<ConnectionPool<In, Out>, never, Exclude<R, Scope.Scope> | RC | RE | Scope.Scope> {
-  let current = limits(patchOf(options))
-  const lending = yield* lender(current, options)
-  // what else it needs is in the context that the fibers of the pool run with
-  const running = lending.start(open as Open<In, Out, Scope.Scope>)
-  const { core } = running
-  const close = Lending.close(running)
-  yield* Effect.addFinalizer(() => close)
-  const pool = () => core
+  const { limits, patch, pools } = yield* poolsOf(options)
+  // what else `open` needs is in the context that the fibers of the pool run with
+  const pool = pools.start(open as Open<In, Out, Scope.Scope>)
+  yield* Effect.addFinalizer(() => close(pool))
+  const poolOf = () => pool
   return {
-    get: lending.get(pool),
-    use: (f) => lending.use(pool, f),
-    stats: Effect.sync(() => statsOf(core.counters, core.gauges)),
-    held: Effect.sync(() => leasesOf(core, lending.now())),
-    patch: (changes) =>
-      Effect.map(Effect.suspend(() => Effect.fromResult(patched(current, changes))), (next) => {
-        current = next
-        core.setLimits(lending.setLimits(coreLimits(next)))
-      }),
-    limits: Effect.sync(() => current),
-    close
+    get: Leases.get(poolOf),
+    use: (f) => Leases.use(poolOf, f),
+    stats: Effect.sync(() => pool.stats),
+    held: Effect.sync(() => pool.held()),
+    patch: patch(pool),
+    limits,
+    close: close(pool)
   }
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // one pool for each key
 // ---------------------------------------------------------------------------------------------------------------------
-
-const sum = (a: Stats, b: Stats): Stats => {
-  const total: Record<string, unknown> = { ...a }
-  const { retired, ...numbers } = b
-  for (const [name, value] of Object.entries(numbers)) total[name] = (total[name] as number) + value
-  total.retired = Object.fromEntries(
-    Object.entries(retired).map(([why, count]) => [why, a.retired[why as Why] + count])
-  )
-  return total as unknown as Stats
-}
-
-/** Retires what has been idle for longest as soon as more than `maxIdle` are. */
-const idleLimit = <A>(maxIdle: number): Core.Shared<A> => {
-  const idle = new Map<Core.Item<A>, (item: Core.Item<A>) => void>()
-  return {
-    added: (item, evict) => {
-      idle.set(item, evict)
-      if (idle.size <= maxIdle) return
-      let oldest = item
-      for (const other of idle.keys()) if (other.since < oldest.since) oldest = other
-      idle.get(oldest)!(oldest)
-    },
-    removed: (item) => idle.delete(item)
-  }
-}
 
 /**
  * Makes one pool for each key (an address, a tenant), each with the same limits, owned by the scope.
@@ -571,70 +524,21 @@ export const keyed = Effect.fnUntraced(function*<K, In, Out, R = never, RC = nev
   open: (key: K) => Open<In, Out, R>,
   options?: KeyedOptions<In, Out, RC, RE>
 ): Effect.fn.Return<Keyed<K, In, Out>, never, Exclude<R, Scope.Scope> | RC | RE | Scope.Scope> {
-  let current = limits(patchOf(options))
+  const { patch, pools } = yield* poolsOf(options)
   const maxIdle = options?.maxIdle ?? 64
   if (!Number.isSafeInteger(maxIdle) || maxIdle < 0) {
     throw new InvalidPolicy({ detail: "maxIdle must be a whole number, at least 0" })
   }
-  const lending = yield* lender(current, options)
-  const shared = idleLimit<Connection<In, Out>>(maxIdle)
-  const pools = MutableHashMap.empty<K, Lending.Running<Connection<In, Out>>>()
-  // of the keys that are gone
-  let past = statsOf(Core.makeCounters(), Core.noGauges)
-  let isClosed = false
-
-  const start = (key: K): Pool<Connection<In, Out>> => {
-    const running = lending.start(
-      Effect.suspend(() => open(key)) as Open<In, Out, Scope.Scope>,
-      {
-        shared,
-        onEmpty: () => {
-          if (isClosed || !MutableHashMap.has(pools, key)) return
-          MutableHashMap.remove(pools, key)
-          past = sum(past, statsOf(running.core.counters, running.core.gauges))
-          running.core.shut()
-          running.stop()
-        }
-      }
-    )
-    if (isClosed) {
-      running.core.shut()
-      running.stop()
-    } else MutableHashMap.set(pools, key, running)
-    return running.core
-  }
-  const poolOf = (key: K) => (): Pool<Connection<In, Out>> => {
-    const found = MutableHashMap.get(pools, key)
-    return found._tag === "Some" ? found.value.core : start(key)
-  }
-  const close = Effect.suspend(() => {
-    isClosed = true
-    return Effect.forEach(MutableHashMap.values(pools), Lending.close, { concurrency: "unbounded", discard: true })
-  })
-  yield* Effect.addFinalizer(() => close)
-
+  const keyed = new KeyedPools(pools, open as (key: K) => Open<In, Out, Scope.Scope>, maxIdle)
+  yield* Effect.addFinalizer(() => keyed.close)
   return {
-    get: (key) => lending.get(poolOf(key)),
-    use: (key, f) => lending.use(poolOf(key), f),
-    stats: (key) =>
-      Effect.sync(() => {
-        const found = MutableHashMap.get(pools, key)
-        return found._tag === "Some" ? statsOf(found.value.core.counters, found.value.core.gauges) : undefined
-      }),
-    total: Effect.sync(() =>
-      Array.from(MutableHashMap.values(pools), ({ core }) => statsOf(core.counters, core.gauges)).reduce(sum, past)
-    ),
-    held: Effect.sync(() =>
-      Array.from(MutableHashMap.values(pools)).flatMap(({ core }) => leasesOf(core, lending.now()))
-        .toSorted((a, b) => b.heldFor - a.heldFor)
-    ),
-    patch: (changes) =>
-      Effect.map(Effect.suspend(() => Effect.fromResult(patched(current, changes))), (next) => {
-        current = next
-        const limits = lending.setLimits(coreLimits(next))
-        for (const { core } of MutableHashMap.values(pools)) core.setLimits(limits)
-      }),
-    close
+    get: (key) => Leases.get(() => keyed.poolOf(key)),
+    use: (key, f) => Leases.use(() => keyed.poolOf(key), f),
+    stats: (key) => Effect.sync(() => keyed.stats(key)),
+    total: Effect.sync(() => keyed.total),
+    held: Effect.sync(() => keyed.held),
+    patch: patch(keyed),
+    close: keyed.close
   }
 })
 

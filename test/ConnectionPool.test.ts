@@ -1098,6 +1098,32 @@ describe("dialling", () => {
       assert.strictEqual(net.dials.length, 4)
     }))
 
+  it.effect("B65 `retryOn` and `giveUpOn` judge otherwise than the error does", () =>
+    Effect.gen(function*() {
+      const net = network()
+      const { pool } = yield* start({
+        max: 1,
+        retry: Schedule.spaced("1 second"),
+        retryOn: ["HandshakeFailed", 4001],
+        giveUpOn: ["OpenFailed", "4000-4099"]
+      }, net)
+      net.answer = Effect.fail(ConnectionError.make(new ConnectionError.HandshakeFailed({ cause: "password" })))
+      const waiter = yield* hold(pool)
+      yield* adjust("2999 millis")
+      assert.deepStrictEqual(net.dials, [0, 1000, 2000])
+      net.answer = Effect.void
+      yield* adjust("1 millis")
+      assert.deepStrictEqual([waiter.at, served([waiter])], [3000, [true]])
+      yield* waiter.connection!.close
+      yield* waiter.release
+      const closed = ConnectionError.make(new ConnectionError.Closed({ by: "peer", code: 4001 }))
+      for (const error of [refused, closed]) {
+        net.answer = Effect.fail(error)
+        assert.strictEqual(yield* Effect.flip(visit(pool)), error)
+      }
+      assert.strictEqual(net.dials.length, 6)
+    }))
+
   it.effect("B65 no more dials at a time than asked", () =>
     Effect.gen(function*() {
       const net = network()

@@ -270,6 +270,52 @@ describe("what becomes of a request when its connection ends", () => {
       assert.deepStrictEqual([error.reason._tag, net.peers.length], ["Closed", 3])
     }))
 
+  it.effect("B68 `giveUpOn`: after an end that it lists nothing is sent again", () =>
+    Effect.gen(function*() {
+      const { ask, net } = yield* start({ inFlight: 8, giveUpOn: ["Reset"] })
+      const first = yield* ask("first", { idempotent: true })
+      yield* net.peers[0]!.window(0)
+      yield* ask("writing")
+      const waiting = yield* ask("waiting")
+      yield* net.peers[0]!.reset
+      yield* settle
+      assert.deepStrictEqual([outcome(first), outcome(waiting)], ["OutcomeUnknown", "Reset"])
+      assert.strictEqual(net.peers.length, 1)
+      // another end: one more try
+      const next = yield* ask("next", { idempotent: true })
+      yield* net.peers[1]!.end
+      yield* settle
+      yield* net.peers[2]!.send("NEXT\n")
+      yield* settle
+      assert.strictEqual(outcome(next), "NEXT")
+    }))
+
+  it.effect("B68 `retryOn`: after a defect what is idempotent is sent again, and nothing else", () =>
+    Effect.gen(function*() {
+      let isBroken = true
+      const { ask, net } = yield* start({
+        inFlight: 8,
+        retryOn: ["Defect"],
+        correlate: {
+          ...byId,
+          response: (message) => {
+            if (isBroken) throw new Error("bug")
+            return byId.response(message)
+          }
+        }
+      })
+      const yes = yield* ask("yes", { idempotent: true })
+      const no = yield* ask("no")
+      yield* net.peers[0]!.send("1:YES\n")
+      yield* settle
+      assert.deepStrictEqual([outcome(yes), outcome(no)], ["waits", "Defect"])
+      isBroken = false
+      assert.strictEqual(yield* net.peers[1]!.text, "3:yes\n")
+      yield* net.peers[1]!.send("3:YES\n")
+      yield* settle
+      assert.strictEqual(outcome(yes), "3:YES")
+    }))
+
   it.effect("a connection that cannot be had is the error of one request each, and nothing is left behind", () =>
     Effect.gen(function*() {
       const { ask, net } = yield* start({ inFlight: 2 })

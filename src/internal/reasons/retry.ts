@@ -28,7 +28,9 @@ const matcher = (rules: ReadonlyArray<string | number>): (reason: Reason) => boo
 }
 
 /** Whether to try again after an error: `giveUpOn` first, then `retryOn`, then the reason itself. */
-export const isRetryableBy = ({ giveUpOn, retryOn }: RetryRules): (error: ConnectionError) => boolean => {
+export const isRetryableBy = (
+  { giveUpOn, retryOn }: RetryRules
+): (error: Pick<ConnectionError, "isRetryable" | "reason">) => boolean => {
   const givesUp = matcher(giveUpOn)
   const retries = matcher(retryOn)
   return ({ isRetryable, reason }) => !givesUp(reason) && (retries(reason) || isRetryable)
