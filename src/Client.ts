@@ -21,7 +21,7 @@ import { receive } from "./internal/client/receiving.ts"
 import { reconnecting } from "./internal/client/reconnecting.ts"
 import { SendQueue, weightOf } from "./internal/client/sending.ts"
 import { makeCells } from "./internal/client/state.ts"
-import { isRetryableBy, type RetryRules } from "./internal/reasons/retry.ts"
+import { isRetryableBy, type RetryRules } from "./internal/endings/retry.ts"
 import * as Policy from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError

@@ -14,7 +14,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { Backoff, Client, Codec, Connection, ConnectionError, Heartbeat, Policy } from "../src/index.ts"
-import type { RetryRules } from "../src/internal/reasons/retry.ts"
+import type { RetryRules } from "../src/internal/endings/retry.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { withLogs } from "./support/logs.ts"
 

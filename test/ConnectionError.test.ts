@@ -2,9 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Schema } from "effect"
 import { Socket } from "effect/socket"
 import { ConnectionError } from "../src/index.ts"
+import { closeEvent } from "../src/internal/endings/closeEvent.ts"
+import { codesOf, isRetryableBy, reasonTags } from "../src/internal/endings/retry.ts"
 import { closeOf, reasonOf } from "../src/internal/protocol/closes.ts"
-import { closeEvent } from "../src/internal/reasons/closeEvent.ts"
-import { codesOf, isRetryableBy, reasonTags } from "../src/internal/reasons/retry.ts"
 
 const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:7"), { code: "ECONNREFUSED" })
 

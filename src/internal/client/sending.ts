@@ -4,7 +4,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { sizeOf } from "../bytes/sizes.ts"
-import { guarded } from "../reasons/defects.ts"
+import { guarded } from "../endings/defects.ts"
 import { calling, type ClientCells, type ClientConnection } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError

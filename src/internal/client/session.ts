@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
-import { condemn, errorOf } from "../reasons/defects.ts"
+import { condemn, errorOf } from "../endings/defects.ts"
 import { restarted } from "../scheduling/supervised.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
 

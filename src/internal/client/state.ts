@@ -7,7 +7,7 @@ import * as Scheduler from "effect/Scheduler"
 import * as Stream from "effect/Stream"
 import type { ConnectionError, Reason } from "../../ConnectionError.ts"
 import type { Snapshot } from "../connection/core/terms.ts"
-import { errorOf } from "../reasons/defects.ts"
+import { errorOf } from "../endings/defects.ts"
 import { Signal } from "../scheduling/signal.ts"
 import { type Turns, turnsOf } from "../scheduling/turns.ts"
 

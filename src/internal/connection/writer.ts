@@ -10,7 +10,7 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { detach, type Frame, FrameBuffer, Framed } from "../codec/encoder.ts"
-import { closeEvent } from "../reasons/closeEvent.ts"
+import { closeEvent } from "../endings/closeEvent.ts"
 import { guarded } from "./core/lifecycle.ts"
 import {
   type Element,

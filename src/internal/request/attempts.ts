@@ -1,8 +1,8 @@
 /** Sending a request, and sending it again over another connection where that is safe and can help. */
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { guarded } from "../reasons/defects.ts"
-import { isRetryableBy, type RetryRules } from "../reasons/retry.ts"
+import { guarded } from "../endings/defects.ts"
+import { isRetryableBy, type RetryRules } from "../endings/retry.ts"
 import { makeInFlight, type Outcome } from "./pipeline.ts"
 import type { Pipelines } from "./pipelines.ts"
 

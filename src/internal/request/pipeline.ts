@@ -9,7 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { type Internals, TypeId } from "../connection/handle/internals.ts"
-import { condemn, errorNow, errorOf } from "../reasons/defects.ts"
+import { condemn, errorNow, errorOf } from "../endings/defects.ts"
 import { spawn } from "../scheduling/supervised.ts"
 import type { Turns } from "../scheduling/turns.ts"
 

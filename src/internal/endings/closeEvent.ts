@@ -1,7 +1,7 @@
 /** The close frame that tells a WebSocket why its connection ends. */
 import * as Socket from "effect/socket/Socket"
 import type { Reason } from "../../ConnectionError.ts"
-import { rowOf, webSocketCode } from "./reason.ts"
+import { rowOf, webSocketCode } from "../reasons/reason.ts"
 
 const utf8 = new TextEncoder()
 

@@ -1,7 +1,7 @@
 /** The ends that this side makes, and what the exit of a fiber means as an end. */
 import * as Cause from "effect/Cause"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { withoutStack } from "./reason.ts"
+import { withoutStack } from "../reasons/reason.ts"
 
 /** The end that `close` makes. One for all connections: it has nothing to tell one from another. */
 export const closedByUs = withoutStack(() => ConnectionError.make(new ConnectionError.Closed({ by: "local" })))
