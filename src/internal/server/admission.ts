@@ -17,7 +17,7 @@ export interface Applicant {
 }
 
 /** `1.2.3.4:5` and `[::1]:5` without their port; the path of a Unix socket as it is. */
-const hostOf = (remote: string): string => remote.replace(/:\d+$/, "")
+const hostOf = ({ remote }: Applicant): string | undefined => remote?.replace(/:\d+$/, "")
 
 /**
  * The counts, the queue and the rate of one server. Synchronous, and without a life of its own: `time` says what time it is,
@@ -51,8 +51,7 @@ export class Admission {
   enter(applicant: Applicant): "admitted" | "waiting" | Limit {
     const { perAddress, policy, waiting } = this
     if (this.isStopping) return "stopping"
-    const { remote } = applicant
-    const host = policy.maxConnectionsPerAddress === 0 || remote === undefined ? undefined : hostOf(remote)
+    const host = policy.maxConnectionsPerAddress === 0 ? undefined : hostOf(applicant)
     const fromHost = host === undefined ? 0 : perAddress.get(host) ?? 0
     if (host !== undefined && fromHost >= policy.maxConnectionsPerAddress) return "maxConnectionsPerAddress"
     const now = this.time.now()

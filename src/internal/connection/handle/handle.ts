@@ -20,7 +20,8 @@ import { type FiberReport, type Internals, type State, TypeId } from "./internal
 
 type Failure = ConnectionError.ConnectionError
 
-const states = { Open: "open", Draining: "draining", Closing: "closing", Ended: "ended" } as const
+/** The states of a lifecycle, as users read them. */
+export const states = { Open: "open", Draining: "draining", Closing: "closing", Ended: "ended" } as const
 
 /** Getters on a prototype: a hundred thousand connections have one of each. */
 export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
