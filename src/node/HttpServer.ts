@@ -51,7 +51,8 @@ export interface Options<in out In = never, in out Out = unknown> {
    * - `maxAge`: an idle connection of this age is ended; of a busy one the answer under way is the last, and has
    *   `maxAgeGrace` to end.
    * - `maxHeader`, `maxRequests`, `maxConnections`, `maxConnectionsPerAddress`, `acceptRate`, `whenFull`, `maxWaiting`:
-   *   a larger head gets 431; who is refused gets 503.
+   *   a larger head gets 431; a refused connection gets 503, over TLS nothing. On a Unix socket all peers have one
+   *   address.
    * - `maxFrame`: the longest WebSocket message.
    * - `drain`: how long a stop waits for answers; see `make`.
    * - `keepAlive`, `noDelay`: of TCP.
@@ -80,7 +81,7 @@ export interface Options<in out In = never, in out Out = unknown> {
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
   /** How many connections the kernel keeps that we did not accept yet. Default 511 (Node's), cut to `somaxconn`. */
   readonly backlog?: number | undefined
-  /** How long who was refused gets to read why, and how long the closing of a WebSocket may take. Default 1 second. */
+  /** How long a refused peer has to read why, and how long the closing of a WebSocket may take. Default 1 second. */
   readonly linger?: Duration.Input | undefined
 }
 
@@ -106,7 +107,7 @@ export interface HttpServer {
  *
  * When the scope of `http.serve` closes, nothing new is accepted, idle connections are ended, and every answer under way
  * says `Connection: close`; those have `Policy.drain`, then their handlers are interrupted. When the scope of `make`
- * closes, whatever is left is destroyed, WebSockets included: release their `Server.run` first, as layers do.
+ * closes, every connection is destroyed, WebSockets included: release their `Server.run` first, as layers do.
  *
  * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
  *

@@ -55,7 +55,7 @@ export class Admission {
     const fromHost = host === undefined ? 0 : perAddress.get(host) ?? 0
     if (host !== undefined && fromHost >= policy.maxConnectionsPerAddress) return "maxConnectionsPerAddress"
     const now = this.time.now()
-    // those who came before go first, also where the timer is late
+    // connections that came before go first, also where the timer is late
     this.advance(now)
     const delay = this.untilSlot(1, now)
     const standing = delay === 0 && this.admitted < this.maxConnections ? "admitted" : "waiting"
@@ -96,7 +96,7 @@ export class Admission {
     if (this.waiting.size > 0) this.advance(this.time.now())
   }
 
-  /** Admits no more. Those who wait are told. */
+  /** Admits no more, and tells the connections that wait. */
   stop(): void {
     this.isStopping = true
     this.timer?.cancel()
@@ -108,7 +108,7 @@ export class Admission {
     }
   }
 
-  /** Admits those who wait, in the order they came, as far as the limits allow now. */
+  /** Admits waiting connections, in the order they came, as far as the limits allow now. */
   private advance(now: number): void {
     const { waiting } = this
     while (waiting.size > 0 && this.admitted < this.maxConnections) {
