@@ -36,7 +36,7 @@ const within = <A, E, R>(handshake: Effect.Effect<A, E, R>, limit: number, left:
 
 /** Announces the connection, and runs its handler. */
 const handled = <C extends Served<Out>, Out, Session, R>(
-  { application, tell }: Server<C, Out, Session, R>,
+  server: Server<C, Out, Session, R>,
   guest: Guest<C>,
   connection: C,
   session: Session
@@ -44,12 +44,12 @@ const handled = <C extends Served<Out>, Out, Session, R>(
   const run = Effect.suspend(() => {
     guest.by = "handle"
     guest.isOpened = true
-    return application.handle(connection, session)
+    return server.application.handle(connection, session)
   })
-  return application.onEvent === undefined ? run : Effect.andThen(
+  return server.application.onEvent === undefined ? run : Effect.andThen(
     Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
       guest.isOpened = true
-      return tell({ _tag: "Opened", snapshot })
+      return server.tell({ _tag: "Opened", snapshot })
     })),
     run
   )
