@@ -8,30 +8,24 @@
  * @since 0.1.0
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as EffectHttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
-import * as Result from "effect/Result"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
-import * as Http from "node:http"
-import * as Https from "node:https"
 import type * as Net from "node:net"
-import * as ConnectionError from "../ConnectionError.ts"
-import * as Defects from "../internal/endings/defects.ts"
 import * as Supervised from "../internal/scheduling/supervised.ts"
 import * as Policy from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import * as Acceptor from "./internal/acceptor.ts"
 import * as Address from "./internal/address.ts"
-import * as Handshakes from "./internal/handshakes.ts"
-import { HttpConnection, responses, type Settings } from "./internal/httpConnection.ts"
-import * as HttpGate from "./internal/httpGate.ts"
+import { Connections } from "./internal/http/connections.ts"
+import { serverOf } from "./internal/http/nodeServer.ts"
+import { prepare } from "./internal/http/settings.ts"
+import { upgradeAt } from "./internal/http/upgrade.ts"
 import { listen } from "./internal/listen.ts"
 import * as NodeOptions from "./internal/options.ts"
 import { noop, tcpOptions } from "./internal/stream.ts"
@@ -57,7 +51,8 @@ export interface Options<in out In = never, in out Out = unknown> {
    * - `maxAge`: an idle connection of this age is ended; of a busy one the answer under way is the last, and has
    *   `maxAgeGrace` to end.
    * - `maxHeader`, `maxRequests`, `maxConnections`, `maxConnectionsPerAddress`, `acceptRate`, `whenFull`, `maxWaiting`:
-   *   a larger head gets 431; who is refused gets 503.
+   *   a larger head gets 431; a refused connection gets 503, over TLS nothing. On a Unix socket all peers have one
+   *   address.
    * - `maxFrame`: the longest WebSocket message.
    * - `drain`: how long a stop waits for answers; see `make`.
    * - `keepAlive`, `noDelay`: of TCP.
@@ -86,7 +81,7 @@ export interface Options<in out In = never, in out Out = unknown> {
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
   /** How many connections the kernel keeps that we did not accept yet. Default 511 (Node's), cut to `somaxconn`. */
   readonly backlog?: number | undefined
-  /** How long who was refused gets to read why, and how long the closing of a WebSocket may take. Default 1 second. */
+  /** How long a refused peer has to read why, and how long the closing of a WebSocket may take. Default 1 second. */
   readonly linger?: Duration.Input | undefined
 }
 
@@ -112,7 +107,7 @@ export interface HttpServer {
  *
  * When the scope of `http.serve` closes, nothing new is accepted, idle connections are ended, and every answer under way
  * says `Connection: close`; those have `Policy.drain`, then their handlers are interrupted. When the scope of `make`
- * closes, whatever is left is destroyed, WebSockets included: release their `Server.run` first, as layers do.
+ * closes, every connection is destroyed, WebSockets included: release their `Server.run` first, as layers do.
  *
  * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
  *
@@ -134,118 +129,28 @@ export const make = <In = never, Out = unknown>(
   return Effect.gen(function*() {
     const prepared = yield* Effect.fromResult(prepare(url, policy, options))
     const { address, settings, tls } = prepared
-    const context = yield* Effect.context<Scope.Scope>()
-    const clock = yield* Clock.Clock
-    const connections = new Map<Net.Socket, HttpConnection>()
-    const registrations = new WeakMap<HttpConnection, Scope.Closeable>()
-    /** Everything accepted, in a TLS handshake or upgraded, too. */
-    const raws = new Set<Net.Socket>()
-    let stopping = false
-    let onQuiet: (() => void) | undefined
-
-    const period = checkEvery(settings)
-    const node = {
-      ...tcpOptions(NodeOptions.limitOf(policy.keepAlive), policy.noDelay),
-      headersTimeout: settings.frame === 0 ? settings.handshake : Math.min(settings.handshake, settings.frame),
-      requestTimeout: settings.frame,
-      keepAliveTimeout: settings.idle,
-      connectionsCheckingInterval: period,
-      maxHeaderSize: policy.maxHeader,
-      ServerResponse: responses((conn) => connections.get(conn))
-    }
-    const server: Http.Server = tls === undefined ? Http.createServer(node) : Https.createServer({
-      ...node,
-      ...tls,
-      requestCert: tls.ca !== undefined,
-      handshakeTimeout: settings.handshake || NodeOptions.longestTimer,
-      ALPNProtocols: ["http/1.1"]
-    })
-    server.maxRequestsPerSocket = policy.maxRequests
-
-    // -----------------------------------------------------------------------------------------------------------------
-    // connections
-    // -----------------------------------------------------------------------------------------------------------------
-
-    const follow = (conn: Net.Socket): void => {
-      const connection = new HttpConnection(conn, settings, clock.currentTimeMillisUnsafe())
-      connections.set(conn, connection)
-      conn.once("close", () => forget(conn))
-      if (options.registry === undefined) return
-      const scope = Scope.makeUnsafe()
-      registrations.set(connection, scope)
-      const { registry } = options
-      const added = Effect.suspend(() => registry.add(connection.asConnection(), { tags: ["http"] }))
-      Supervised.spawn(context, "registration of an HTTP connection", Scope.provide(added, scope), (exit) => {
-        if (Exit.isSuccess(exit)) return
-        Defects.logNow(context, "registry", exit.cause, { remote: Address.remoteOf(conn) })
-        // one that is not registered cannot be seen, or asked to leave
-        conn.destroy()
-      })
-    }
-    /** It is closed, or something else now. */
-    const forget = (conn: Net.Socket): void => {
-      const connection = connections.get(conn)
-      if (connection === undefined) return
-      connections.delete(conn)
-      const registration = registrations.get(connection)
-      if (registration !== undefined) {
-        const removed = Scope.close(registration, Exit.void)
-        Supervised.spawn(context, "registration of an HTTP connection", removed, (exit) => {
-          if (Exit.isFailure(exit)) Defects.logNow(context, "registry", exit.cause)
-        })
-      }
-      if (connections.size === 0) onQuiet?.()
-    }
+    const context = yield* Effect.context<never>()
+    const server = serverOf(prepared, (conn) => connections.open.get(conn))
 
     // Node reads from a connection at once, whatever the limits; here it is paused until it is let in. `pauseOnConnect`
     // is an option of `net` which `http` does not pass on
     Object.assign(server, { pauseOnConnect: true })
     const accept = server.listeners("connection") as Array<(conn: Net.Socket) => void>
     server.removeAllListeners("connection")
-    const gate = HttpGate.make({
-      policy,
-      tells: tls === undefined,
-      linger: settings.linger,
-      admit: (conn) => {
-        if (tls === undefined) follow(conn)
-        for (const listener of accept) listener.call(server, conn)
-        conn.resume()
-      }
+    const connections = new Connections(prepared, context, options.registry, (conn) => {
+      if (tls === undefined) connections.follow(conn)
+      for (const listener of accept) listener.call(server, conn)
+      conn.resume()
     })
-    server.on("connection", (conn) => {
-      conn.on("error", noop)
-      if (stopping) {
-        conn.destroy()
-        return
-      }
-      raws.add(conn)
-      conn.once("close", () => raws.delete(conn))
-      gate.enter(conn)
-    })
-    server.prependListener("secureConnection", follow)
+    server.on("connection", (conn) => connections.accept(conn))
+    server.prependListener("secureConnection", (conn: Net.Socket) => connections.follow(conn))
     server.on("tlsClientError", (_, conn) => conn.destroy())
     server.on("clientError", (cause, conn) => {
-      const connection = connections.get(conn as Net.Socket)
+      const connection = connections.open.get(conn as Net.Socket)
       if (connection === undefined) conn.destroy()
       else connection.fail(cause)
     })
-    server.on("dropRequest", (request) => connections.get(request.socket)?.drop())
-
-    const watching = Effect.gen(function*() {
-      let checked = performance.now()
-      while (true) {
-        yield* Effect.sleep(period)
-        const at = performance.now()
-        // so late that we were busy ourselves, and the peers could not show what they took
-        const unfair = at - checked > 1.5 * period
-        checked = at
-        for (const connection of connections.values()) connection.check(at, unfair)
-      }
-    })
-
-    // -----------------------------------------------------------------------------------------------------------------
-    // WebSockets
-    // -----------------------------------------------------------------------------------------------------------------
+    server.on("dropRequest", (request) => connections.open.get(request.socket)?.drop())
 
     const acceptor = Acceptor.make({
       address: { ...address, scheme: address.scheme === "unix" ? "unix" : "tcp" } as Address.Address,
@@ -257,38 +162,20 @@ export const make = <In = never, Out = unknown>(
       tls: undefined
     })
     if (options.webSocket !== undefined) {
-      const path = options.webSocket
-      const sockets = Handshakes.webSockets({ maxFrame: policy.maxFrame, linger: settings.linger })
-      intercept(server, (request) => isWebSocket(request, path), (request, conn, head) => {
-        conn.on("error", noop)
-        sockets.handleUpgrade(request, conn, head, (ws) => {
-          ws.on("error", noop)
-          ws.pause()
-          connections.get(conn)?.upgraded()
-          forget(conn)
-          // ws has switched Nagle off
-          if (!policy.noDelay) conn.setNoDelay(false)
-          acceptor.adopt(conn, ws, request)
-        })
+      upgradeAt(server, options.webSocket, settings, (conn, ws, request) => {
+        connections.upgraded(conn)
+        acceptor.adopt(conn, ws, request)
       })
     }
 
-    // -----------------------------------------------------------------------------------------------------------------
-    // the end
-    // -----------------------------------------------------------------------------------------------------------------
-
+    let isStopping = false
     const stop = (): void => {
-      if (stopping) return
-      stopping = true
+      if (isStopping) return
+      isStopping = true
       server.close(noop)
-      gate.close()
-      for (const connection of connections.values()) connection.leave(new ConnectionError.GoingAway({}), "draining")
+      connections.stop()
     }
-    const drained = Effect.callback<void>((resume) => {
-      if (connections.size === 0) return resume(Effect.void)
-      onQuiet = () => resume(Effect.void)
-    })
-    yield* Supervised.restarted("the deadlines of an HTTP server", watching)
+    yield* Supervised.restarted("the deadlines of an HTTP server", connections.watch)
 
     yield* Effect.mapError(
       listen(server, address, options.backlog),
@@ -308,15 +195,17 @@ export const make = <In = never, Out = unknown>(
     yield* Effect.addFinalizer(() =>
       Effect.gen(function*() {
         stop()
-        for (const conn of connections.keys()) conn.destroy()
+        for (const conn of connections.open.keys()) conn.destroy()
         yield* acceptor.close
-        for (const conn of raws) conn.destroy()
+        connections.destroyAll()
       })
     )
 
     const bound = server.address() as Net.AddressInfo | string
     const boundUrl = Address.formatUrl(address, typeof bound === "string" ? undefined : bound.port)
       .replace(/^tcp:/, "http:").replace(/^tls:/, "https:")
+    // before Effect's own finalizer, which takes the handlers away
+    const drain = Effect.andThen(Effect.sync(stop), connections.drained)
     return {
       url: boundUrl,
       http: EffectHttpServer.make({
@@ -324,13 +213,7 @@ export const make = <In = never, Out = unknown>(
         serve: (app, middleware) =>
           Effect.andThen(
             middleware === undefined ? inner.serve(app) : inner.serve(app, middleware),
-            // before Effect's own, which takes the handlers away
-            Effect.addFinalizer(() =>
-              Effect.suspend(() => {
-                stop()
-                return settings.drain === 0 ? Effect.void : Effect.timeoutOption(drained, settings.drain)
-              })
-            )
+            Effect.addFinalizer(() => drain)
           )
       }),
       webSockets: { url: boundUrl.replace(/^http/, "ws"), address: inner.address, run: acceptor.run }
@@ -381,93 +264,4 @@ export const layer = <In = never, Out = unknown>(
       Context.add(SocketServer.SocketServer, server.webSockets)
     ))
   return Layer.merge(Layer.effectContext(made), NodeHttpServer.layerHttpServices)
-}
-
-/** How often limits are looked at. */
-const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): number => {
-  const shortest = Math.min(...[handshake, frame, writeStall, maxAge].filter((limit) => limit > 0))
-  return Math.max(50, Math.min(5_000, Math.ceil(shortest / 4)))
-}
-
-const isWebSocket = (request: Http.IncomingMessage, path: string): boolean =>
-  request.headers.upgrade?.toLowerCase() === "websocket" && (request.url ?? "").split("?", 1)[0] === path
-
-/**
- * Takes some requests to upgrade away from a server. Listeners cannot stop each other, and Effect's would answer them:
- * so it is the emitting that changes.
- */
-const intercept = (
-  server: Http.Server,
-  takes: (request: Http.IncomingMessage) => boolean,
-  take: (request: Http.IncomingMessage, conn: Net.Socket, head: Buffer) => void
-): void => {
-  const emit = server.emit as (this: Http.Server, name: string, ...args: ReadonlyArray<unknown>) => boolean
-  // without any listener Node answers such a request as if it asked for no upgrade
-  server.on("upgrade", noop)
-  Object.assign(server, {
-    emit(name: string, ...args: ReadonlyArray<unknown>): boolean {
-      if (name !== "upgrade") return emit.call(server, name, ...args)
-      const [request, conn, head] = args as [Http.IncomingMessage, Net.Socket, Buffer]
-      if (takes(request)) take(request, conn, head)
-      // no HTTP application: nobody would answer
-      else if (server.listenerCount("upgrade") === 1) conn.end(notFound)
-      else return emit.call(server, name, ...args)
-      return true
-    }
-  })
-}
-
-const notFound = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-
-interface Prepared {
-  /** As it may appear in an error. */
-  readonly url: string
-  readonly address: Address.Address
-  readonly settings: Settings
-  readonly tls: NodeOptions.TlsOptions | undefined
-}
-
-const prepare = <In, Out>(
-  rawUrl: string,
-  policy: Policy.Policy,
-  options: Options<In, Out>
-): Result.Result<Prepared, Listener.ListenFailed> => {
-  const url = Address.redactUrl(rawUrl)
-  const as = (reason: Listener.ListenReason) =>
-    Result.mapError((detail: string) => new Listener.ListenFailed({ url, reason, detail }))
-  return Result.gen(function*() {
-    if (!/^(https?|unix):\/\//i.test(rawUrl)) {
-      return yield* as("BadUrl")(Result.fail("an HTTP server has an http://, https:// or unix:// URL"))
-    }
-    // the same rules as for what is below HTTP
-    const address = yield* as("BadUrl")(Result.mapError(
-      Address.parse(rawUrl.replace(/^https:/i, "tls:").replace(/^http:/i, "tcp:"), "listen"),
-      (detail) => detail.replaceAll("tcp://", "http://").replaceAll("tls://", "https://")
-    ))
-    const linger = yield* as("BadOption")(NodeOptions.millis("linger", options.linger ?? "1 second"))
-    if (options.backlog !== undefined) yield* as("BadOption")(NodeOptions.count("backlog", options.backlog))
-    if (options.webSocket !== undefined && !/^\/[^?#]*$/.test(options.webSocket)) {
-      return yield* as("BadOption")(Result.fail("`webSocket` is a path that starts with a slash and has no ? and no #"))
-    }
-    const secure = address.scheme === "tls"
-    if (secure && (options.cert === undefined || options.key === undefined)) {
-      return yield* as("BadTls")(Result.fail("https:// needs the options `cert` and `key`"))
-    }
-    return {
-      url,
-      address,
-      settings: {
-        policy,
-        handshake: NodeOptions.limitOf(policy.handshake),
-        frame: NodeOptions.limitOf(policy.frame),
-        idle: NodeOptions.limitOf(policy.idle) || NodeOptions.limitOf(policy.silence),
-        writeStall: NodeOptions.limitOf(policy.writeStall),
-        maxAge: NodeOptions.limitOf(policy.maxAge),
-        maxAgeGrace: Duration.toMillis(policy.maxAgeGrace),
-        drain: Duration.toMillis(policy.drain),
-        linger
-      },
-      tls: secure ? yield* as("BadTls")(NodeOptions.tlsOptions(options)) : undefined
-    }
-  })
 }

@@ -57,9 +57,9 @@ scenario("F16 an accept storm after a deploy", {
       caughtBy: "the most dials in 10 ms"
     },
     "the accept rate is not kept": {
-      file: "src/Server.ts",
-      find: "if (acceptEvery === 0)",
-      replace: "if (acceptEvery >= 0)",
+      file: "src/internal/server/admission.ts",
+      find: "if (this.acceptEvery === 0)",
+      replace: "if (this.acceptEvery >= 0)",
       caughtBy: "the most that a server took in a second"
     }
   }
@@ -97,7 +97,7 @@ scenario("F24 an accept error is followed by a pause", {
     }),
   broken: {
     "it is tried again at once": {
-      file: "src/Server.ts",
+      file: "src/internal/server/accepting.ts",
       find: "Effect.sleep(delay)",
       replace: "Effect.yieldNow",
       caughtBy: "when accepting failed"

@@ -20,7 +20,8 @@ import { type FiberReport, type Internals, type State, TypeId } from "./internal
 
 type Failure = ConnectionError.ConnectionError
 
-const states = { Open: "open", Draining: "draining", Closing: "closing", Ended: "ended" } as const
+/** The states of a lifecycle, as users read them. */
+export const states = { Open: "open", Draining: "draining", Closing: "closing", Ended: "ended" } as const
 
 const haveOtherBounds = ({ policy: a }: Terms, { policy: b }: Terms): boolean =>
   a.outboxMessages !== b.outboxMessages || a.outboxBytes !== b.outboxBytes || a.lowWater !== b.lowWater ||

@@ -1,0 +1,129 @@
+/** Accepts until it is interrupted, again after an error, and then drains the guests that are there. */
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
+import * as SocketServer from "effect/socket/SocketServer"
+import * as ConnectionError from "../../ConnectionError.ts"
+import type { Policy } from "../../Policy.ts"
+import * as Cadence from "../scheduling/cadence.ts"
+import * as Supervised from "../scheduling/supervised.ts"
+import { timersOf } from "../scheduling/timers.ts"
+import { Direct } from "../transport/accepted.ts"
+import { Admission } from "./admission.ts"
+import { receive } from "./guest.ts"
+import type { Application, Event, Guest, Served, Server } from "./model.ts"
+
+/** Defects are logged where they are found. */
+const logTroubles = (event: Event): Effect.Effect<void> =>
+  event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
+    ? Effect.logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
+    : event._tag === "AcceptFailed"
+    ? Effect.logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
+    : Effect.void
+
+const make = <C extends Served<Out>, Out, Session, R>(
+  application: Application<C, Out, Session, R>,
+  policy: Policy,
+  context: Context.Context<never>
+): Server<C, Out, Session, R> => {
+  const timers = timersOf(context)
+  const onEvent = application.onEvent ?? logTroubles
+  return {
+    application,
+    policy,
+    handshakeLimit: Duration.toMillis(policy.handshake) || Infinity,
+    now: timers.now,
+    admission: new Admission(policy, timers),
+    guests: new Set(),
+    // what watches the server does not decide over it
+    tell: (event) =>
+      Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "onEvent of a server failed" })
+  }
+}
+
+/** What the listener gives its sockets to: one of ours calls `Direct`, in the event that brings the socket. */
+const acceptor = <C extends Served<Out>, Out, Session, R>(server: Server<C, Out, Session, R>) =>
+  Object.assign(
+    (socket: Socket.Socket): Effect.Effect<void, never, R> =>
+      Effect.contextWith((context: Context.Context<R>) =>
+        Effect.callback<void>((resume) => receive(server, socket, context, () => resume(Effect.void)))
+      ),
+    {
+      [Direct]: (socket: Socket.Socket, context: Context.Context<R>, whenClaimed: () => void) =>
+        receive(server, socket, context, whenClaimed)
+    }
+  )
+
+/** Accepts, and after an error again when the schedule says so. */
+const acceptAgain = <R>(
+  accepting: Effect.Effect<never, SocketServer.SocketServerError, R>,
+  retryAfter: Cadence.Cadence<SocketServer.SocketServerError>,
+  tell: (event: Event) => Effect.Effect<void>
+): Effect.Effect<never, never, R> =>
+  Effect.gen(function*() {
+    while (true) {
+      const cause = yield* Effect.flip(accepting)
+      const delay = yield* retryAfter(cause)
+      yield* tell({ _tag: "AcceptFailed", cause, retryAfter: delay })
+      yield* Effect.sleep(delay)
+    }
+  })
+
+/** Runs the accept loop in a scope of its own: it goes on while the server drains. Killed, it is started again. */
+const supervised = <R>(scope: Scope.Scope, loop: Effect.Effect<never, never, R>): Effect.Effect<never, never, R> =>
+  Effect.gen(function*() {
+    while (true) {
+      // joined here: its exit is looked at next
+      const fiber = yield* Supervised.spawnIn(scope, "accepting", loop, () => {}, { startImmediately: true })
+      const exit = yield* Fiber.await(fiber)
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return yield* Effect.failCause(exit.cause)
+      yield* Effect.logError("accepting of a server ended and is restarted")
+      yield* Effect.sleep("1 second")
+    }
+  })
+
+const fibersOf = <C>(guests: Iterable<Guest<C>>): Array<Fiber.Fiber<unknown, unknown>> => {
+  const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+  for (const { fiber } of guests) if (fiber !== undefined) fibers.push(fiber)
+  return fibers
+}
+
+/** Asks every connection to leave, waits for `Policy.drain`, stops accepting, and ends the guests that are still there. */
+const drain = <C extends Served<Out>, Out, Session, R>(
+  { admission, guests, policy }: Server<C, Out, Session, R>,
+  accepting: Scope.Closeable
+): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    // guests that come from now on are refused, and not waited for
+    const present = Array.from(guests)
+    admission.stop()
+    for (const { connection } of present) {
+      if (connection !== undefined) yield* connection.drainWith(new ConnectionError.GoingAway({}))
+    }
+    const limit = Duration.toMillis(policy.drain)
+    if (limit > 0) yield* Effect.timeoutOption(Fiber.awaitAll(fibersOf(present)), limit)
+    yield* Scope.close(accepting, Exit.void)
+    yield* Fiber.interruptAll(fibersOf(guests))
+  })
+
+/** Runs a server. `acceptRetry` takes the place of one that ends, fails or throws with `acceptRetryDefault`. */
+export const run = <C extends Served<Out>, Out, Session, R>(
+  application: Application<C, Out, Session, R>,
+  policy: Policy,
+  acceptRetry: Schedule.Schedule<unknown, SocketServer.SocketServerError> | undefined,
+  acceptRetryDefault: Schedule.Schedule<unknown, SocketServer.SocketServerError>
+): Effect.Effect<never, never, SocketServer.SocketServer | R> =>
+  Effect.scoped(Effect.gen(function*() {
+    const listener = yield* SocketServer.SocketServer
+    const server = make(application, policy, yield* Effect.context<never>())
+    const accepting = yield* Scope.make()
+    yield* Effect.addFinalizer(() => drain(server, accepting))
+    const retryAfter = yield* Cadence.make("accepting", acceptRetry ?? acceptRetryDefault, acceptRetryDefault)
+    return yield* supervised(accepting, acceptAgain(listener.run(acceptor(server)), retryAfter, server.tell))
+  }))

@@ -1,0 +1,139 @@
+/** Lets connections in within the limits of a policy: each one is admitted, waits for its turn, or is refused. */
+import type { Refused } from "../../ConnectionError.ts"
+import type { Policy } from "../../Policy.ts"
+import type { Timers } from "../scheduling/timers.ts"
+
+export type Limit = Refused["limit"]
+
+/** One connection, as admission counts it. Only admission changes `host` and `standing`. */
+export interface Applicant {
+  /** The peer's end, as text. */
+  readonly remote: string | undefined
+  /** The address by which it is counted, where there is a limit for each address. */
+  host: string | undefined
+  standing: "outside" | "waiting" | "admitted"
+  /** Told that it waits no more: it is admitted, or the server stops and it is `outside`. Must not throw. */
+  onTurn: (() => void) | undefined
+}
+
+/** `1.2.3.4:5` and `[::1]:5` without their port; the path of a Unix socket as it is. */
+const hostOf = ({ remote }: Applicant): string | undefined => remote?.replace(/:\d+$/, "")
+
+/**
+ * The counts, the queue and the rate of one server. Synchronous, and without a life of its own: `time` says what time it is,
+ * and wakes it up.
+ *
+ * A connection takes its slot of `acceptRate` when it comes, waits until that is due, and then for one of `maxConnections`.
+ * Slots are handed out in order, so the connection that has waited longest is always the next one.
+ */
+export class Admission {
+  isStopping = false
+  private readonly policy: Policy
+  private readonly time: Pick<Timers, "now" | "at">
+  private readonly maxConnections: number
+  /** Milliseconds from one slot of the rate to the next; 0 without a limit. */
+  private readonly acceptEvery: number
+  private readonly perAddress = new Map<string, number>()
+  private readonly waiting = new Set<Applicant>()
+  private admitted = 0
+  // when the next connection is due, were they evenly spaced; up to a second's worth may come at once
+  private nextSlotAt = -Infinity
+  private timer: { readonly cancel: () => void } | undefined
+
+  constructor(policy: Policy, time: Pick<Timers, "now" | "at">) {
+    this.policy = policy
+    this.time = time
+    this.maxConnections = policy.maxConnections || Infinity
+    this.acceptEvery = policy.acceptRate === 0 ? 0 : 1000 / policy.acceptRate
+  }
+
+  /** Counts a connection in, or names the limit that keeps it out. */
+  enter(applicant: Applicant): "admitted" | "waiting" | Limit {
+    const { perAddress, policy, waiting } = this
+    if (this.isStopping) return "stopping"
+    const host = policy.maxConnectionsPerAddress === 0 ? undefined : hostOf(applicant)
+    const fromHost = host === undefined ? 0 : perAddress.get(host) ?? 0
+    if (host !== undefined && fromHost >= policy.maxConnectionsPerAddress) return "maxConnectionsPerAddress"
+    const now = this.time.now()
+    // connections that came before go first, also where the timer is late
+    this.advance(now)
+    const delay = this.untilSlot(1, now)
+    const standing = delay === 0 && this.admitted < this.maxConnections ? "admitted" : "waiting"
+    if (standing === "waiting") {
+      if (policy.whenFull === "reject") return delay > 0 ? "acceptRate" : "maxConnections"
+      if (waiting.size >= policy.maxWaiting) return "maxWaiting"
+    }
+    if (host !== undefined) perAddress.set(host, fromHost + 1)
+    this.nextSlotAt = Math.max(this.nextSlotAt, now) + this.acceptEvery
+    applicant.host = host
+    applicant.standing = standing
+    if (standing === "admitted") {
+      this.admitted++
+    } else {
+      waiting.add(applicant)
+      this.advance(now)
+    }
+    return standing
+  }
+
+  /** A connection is gone, from wherever it stood: another one takes its place. */
+  leave(applicant: Applicant): void {
+    const { host, standing } = applicant
+    if (standing === "outside" && host === undefined) return
+    applicant.standing = "outside"
+    applicant.host = undefined
+    if (host !== undefined) {
+      const left = this.perAddress.get(host)! - 1
+      if (left === 0) this.perAddress.delete(host)
+      else this.perAddress.set(host, left)
+    }
+    if (standing === "admitted") {
+      this.admitted--
+    } else if (this.waiting.delete(applicant) && this.untilSlot(0, this.time.now()) > 0) {
+      // those behind it move up one slot
+      this.nextSlotAt -= this.acceptEvery
+    }
+    if (this.waiting.size > 0) this.advance(this.time.now())
+  }
+
+  /** Admits no more, and tells the connections that wait. */
+  stop(): void {
+    this.isStopping = true
+    this.timer?.cancel()
+    const waiting = Array.from(this.waiting)
+    this.waiting.clear()
+    for (const applicant of waiting) {
+      applicant.standing = "outside"
+      applicant.onTurn?.()
+    }
+  }
+
+  /** Admits waiting connections, in the order they came, as far as the limits allow now. */
+  private advance(now: number): void {
+    const { waiting } = this
+    while (waiting.size > 0 && this.admitted < this.maxConnections) {
+      // the last one that waits has the slot before the next one, and the first one as many before that
+      const delay = this.untilSlot(1 - waiting.size, now)
+      if (delay > 0) {
+        this.timer ??= this.time.at(now + delay, () => {
+          this.timer = undefined
+          this.advance(this.time.now())
+        })
+        return
+      }
+      const first = waiting.values().next().value!
+      waiting.delete(first)
+      this.admitted++
+      first.standing = "admitted"
+      first.onTurn?.()
+    }
+  }
+
+  /** How many milliseconds are left until a slot of the rate: 1 is the next one to be taken, 0 the one before. */
+  private untilSlot(slot: number, now: number): number {
+    if (this.acceptEvery === 0) return 0
+    const delay = this.nextSlotAt + slot * this.acceptEvery - 1000 - now
+    // less than a microsecond is rounding
+    return delay > 0.001 ? delay : 0
+  }
+}

@@ -1,0 +1,133 @@
+/** What a server is made of: its application, its guests, and the state that they share. */
+import type * as Cause from "effect/Cause"
+import type * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
+import type * as SocketServer from "effect/socket/SocketServer"
+import type * as ConnectionError from "../../ConnectionError.ts"
+import type { Policy } from "../../Policy.ts"
+import type { Snapshot } from "../connection/core/terms.ts"
+import type { Internals, TypeId } from "../connection/handle/internals.ts"
+import type * as Defects from "../endings/defects.ts"
+import { transportOf } from "../transport/transport.ts"
+import type { Admission, Applicant } from "./admission.ts"
+
+/**
+ * What happens in a server: the material for logs and metrics.
+ *
+ * - `Opened`: the handshake is done and the handler starts.
+ * - `Closed`: the connection is gone; `snapshot.reason` says why, `failure` is set when the handler failed by itself.
+ * - `Refused`: no handler ran, because of a limit, a transport that did not open or a handshake that failed; `failure` is
+ *   set when that was a defect, a mistake in the program: `reason` is `Defect` then.
+ * - `AcceptFailed`: the operating system did not give us a connection (out of file descriptors); accepting goes on after
+ *   `retryAfter` milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Event =
+  | { readonly _tag: "Opened"; readonly snapshot: Snapshot }
+  | {
+    readonly _tag: "Closed"
+    readonly snapshot: Snapshot
+    readonly failure: Cause.Cause<unknown> | undefined
+  }
+  | {
+    readonly _tag: "Refused"
+    readonly remote: string | undefined
+    readonly reason: ConnectionError.Reason
+    readonly failure: Cause.Cause<unknown> | undefined
+  }
+  | {
+    readonly _tag: "AcceptFailed"
+    readonly cause: SocketServer.SocketServerError
+    readonly retryAfter: number
+  }
+
+/**
+ * The names a connection gets in the registry.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Names {
+  readonly key?: string | undefined
+  readonly tags?: Iterable<string> | undefined
+}
+
+type Failure = ConnectionError.ConnectionError
+
+/** A connection, as far as the server has to know it. */
+export interface Served<in Out> {
+  readonly id: number
+  readonly snapshot: Effect.Effect<Snapshot>
+  readonly send: (message: Out) => Effect.Effect<void, Failure>
+  readonly closeWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
+  readonly drainWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
+  readonly [TypeId]: Internals
+}
+
+/** What a server calls of the application that it serves. */
+export interface Application<C, Out, Session, R> {
+  readonly open: (socket: Socket.Socket) => Effect.Effect<C, Failure, R>
+  readonly handshake?: ((connection: C) => Effect.Effect<Session, unknown, R>) | undefined
+  readonly names?: ((connection: C, session: Session) => Names) | undefined
+  readonly registry?:
+    | { readonly add: (connection: C, names?: Names) => Effect.Effect<void, Failure, Scope.Scope> }
+    | undefined
+  readonly handle: (connection: C, session: Session) => Effect.Effect<unknown, unknown, R>
+  readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
+  readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
+}
+
+/** A server that runs: what its guests share. */
+export interface Server<C extends Served<Out>, Out, Session, R> {
+  readonly application: Application<C, Out, Session, R>
+  readonly policy: Policy
+  /** How long a handshake may take, in milliseconds; none is `Infinity`. */
+  readonly handshakeLimit: number
+  /** Milliseconds of the monotonic clock. */
+  readonly now: () => number
+  readonly admission: Admission
+  readonly guests: Set<Guest<C>>
+  /** Tells the application, whatever that does with it. */
+  readonly tell: (event: Event) => Effect.Effect<void>
+}
+
+/** An accepted socket, until it is gone. A guest is changed only by its own fiber, and its counts by `Admission`. */
+export class Guest<C> implements Applicant {
+  readonly socket: Socket.Socket
+  readonly remote: string | undefined
+  host: string | undefined
+  standing: Applicant["standing"] = "outside"
+  onTurn: (() => void) | undefined
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+  /** When it was admitted. */
+  since = 0
+  /** From its admission to the end of its handler. */
+  isRunning = false
+  /** Its handshake is done. */
+  isOpened = false
+  /** Set while it is served. */
+  connection: C | undefined
+  /** Which callback of the application runs, or ran last: a defect is its mistake. */
+  by: "open" | "handshake" | "names" | "registry" | "handle" = "open"
+  private whenClaimed: (() => void) | undefined
+
+  /** `whenClaimed` is called once: the socket has an owner, which acquired its reader, or will have none. */
+  constructor(socket: Socket.Socket, whenClaimed: () => void) {
+    this.socket = socket
+    this.remote = transportOf(socket).remote
+    this.whenClaimed = whenClaimed
+  }
+
+  claim(): void {
+    const { whenClaimed } = this
+    this.whenClaimed = undefined
+    whenClaimed?.()
+  }
+}
+
+/** Where a defect of a guest happened. */
+export const placeOf = ({ connection, remote }: Guest<Served<never>>): Defects.Place => ({ id: connection?.id, remote })

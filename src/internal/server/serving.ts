@@ -1,0 +1,182 @@
+/** An admitted guest, from its opening to its end: handshake, registration, handler. No generators: those live as long. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { TypeId } from "../connection/handle/internals.ts"
+import * as Defects from "../endings/defects.ts"
+import { type Guest, placeOf, type Served, type Server } from "./model.ts"
+
+/** What failed by itself, and was not only interrupted. */
+const failureOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> | undefined =>
+  Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? exit.cause : undefined
+
+/** What a guest's fiber failed with. A defect is logged here. */
+const errorOf = (guest: Guest<Served<never>>, failure: Cause.Cause<unknown>): Effect.Effect<unknown> =>
+  Cause.hasDies(failure)
+    ? Defects.errorOf(guest.by, failure as Cause.Cause<ConnectionError.ConnectionError>, placeOf(guest))
+    : Effect.succeed(Cause.squash(failure))
+
+const stopping = new ConnectionError.Refused({ limit: "stopping" })
+
+/** A handshake, of whose `limit` so many milliseconds are `left`. */
+const within = <A, E, R>(handshake: Effect.Effect<A, E, R>, limit: number, left: number) =>
+  handshake.pipe(
+    Effect.timeoutOrElse({
+      duration: Math.max(0, left),
+      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit })))
+    }),
+    Effect.mapError((cause) =>
+      cause instanceof ConnectionError.ConnectionError
+        ? cause
+        : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
+    )
+  )
+
+/** Announces the connection, and runs its handler. */
+const handled = <C extends Served<Out>, Out, Session, R>(
+  server: Server<C, Out, Session, R>,
+  guest: Guest<C>,
+  connection: C,
+  session: Session
+) => {
+  const run = Effect.suspend(() => {
+    guest.by = "handle"
+    guest.isOpened = true
+    return server.application.handle(connection, session)
+  })
+  return server.application.onEvent === undefined ? run : Effect.andThen(
+    Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
+      guest.isOpened = true
+      return server.tell({ _tag: "Opened", snapshot })
+    })),
+    run
+  )
+}
+
+/** The handshake is done: registers the connection, and handles it. */
+const admitted = <C extends Served<Out>, Out, Session, R>(
+  server: Server<C, Out, Session, R>,
+  guest: Guest<C>,
+  connection: C,
+  session: Session,
+  registration: Scope.Scope
+) => {
+  const { names, registry } = server.application
+  const handling = handled(server, guest, connection, session)
+  if (registry === undefined) return handling
+  const registered = Effect.suspend(() => {
+    guest.by = "names"
+    const called = names?.(connection, session)
+    guest.by = "registry"
+    return registry.add(connection, called)
+  })
+  return Effect.andThen(Scope.provide(registered, registration), handling)
+}
+
+/** The connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
+const opened = <C extends Served<Out>, Out, Session, R>(
+  server: Server<C, Out, Session, R>,
+  guest: Guest<C>,
+  connection: C,
+  registration: Scope.Scope
+) => {
+  const { admission, application: { handshake }, handshakeLimit } = server
+  guest.connection = connection
+  if (guest.fiber !== undefined) connection[TypeId].handledBy(guest.fiber)
+  guest.by = "handshake"
+  guest.claim()
+  // accepted while the server stops: it ends before its handshake
+  if (admission.isStopping) return connection.closeWith(stopping)
+  connection[TypeId].onGone(() => {
+    if (guest.isRunning) guest.fiber?.interruptUnsafe()
+  })
+  return handshake === undefined
+    ? admitted(server, guest, connection, undefined as Session, registration)
+    : Effect.flatMap(
+      within(handshake(connection), handshakeLimit, guest.since + handshakeLimit - server.now()),
+      (session) => admitted(server, guest, connection, session, registration)
+    )
+}
+
+/** Tells what became of a connection. `error` is what `failure` means. */
+const told = <C extends Served<Out>, Out, Session, R>(
+  { application, tell }: Server<C, Out, Session, R>,
+  { connection, isOpened, remote }: Guest<C>,
+  failure?: Cause.Cause<unknown>,
+  error?: unknown
+): Effect.Effect<void> => {
+  const refused = (otherwise: ConnectionError.Reason): Effect.Effect<void> => {
+    const reason = error instanceof ConnectionError.ConnectionError ? error.reason : otherwise
+    // only a mistake in the program is more than its reason
+    return tell({ _tag: "Refused", remote, reason, failure: reason._tag === "Defect" ? failure : undefined })
+  }
+  if (connection === undefined) {
+    return refused(failure === undefined ? stopping : new ConnectionError.OpenFailed({ cause: error }))
+  }
+  if (isOpened && failure === undefined && application.onEvent === undefined) return Effect.void
+  return Effect.flatMap(connection.snapshot, (snapshot) =>
+    isOpened
+      ? tell({ _tag: "Closed", snapshot, failure })
+      : refused(
+        failure === undefined ? snapshot.reason ?? stopping : new ConnectionError.HandshakeFailed({ cause: error })
+      ))
+}
+
+/** As `told`, for a failure whose meaning is not known yet. */
+const judged = <C extends Served<Out>, Out, Session, R>(
+  server: Server<C, Out, Session, R>,
+  guest: Guest<C>,
+  failure: Cause.Cause<unknown> | undefined
+): Effect.Effect<void> =>
+  failure === undefined
+    ? told(server, guest)
+    : Effect.flatMap(errorOf(guest, failure), (error) => told(server, guest, failure, error))
+
+/** The handler has ended, or never ran: closes the scopes of the connection and of its registration. */
+const conclude = <C extends Served<Out>, Out, Session, R>(
+  server: Server<C, Out, Session, R>,
+  guest: Guest<C>,
+  scope: Scope.Closeable,
+  registration: Scope.Closeable,
+  ended: Exit.Exit<unknown, unknown>
+): Effect.Effect<void> => {
+  guest.isRunning = false
+  // the registry's scope is the outer one, so that it remembers the connection as it ended
+  const close = (exit: Exit.Exit<unknown, unknown>) =>
+    Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit)))
+  const failure = failureOf(ended)
+  if (failure === undefined) {
+    return Effect.flatMap(close(ended), (closed) => judged(server, guest, failureOf(closed)))
+  }
+  return Effect.flatMap(errorOf(guest, failure), (error) => {
+    const { connection } = guest
+    if (connection === undefined || !(error instanceof ConnectionError.ConnectionError)) {
+      return Effect.andThen(close(ended), told(server, guest, failure, error))
+    }
+    // the end of the connection is no failure of its handler; any other connection error closes it with that reason
+    return Effect.exit(Effect.interruptible(connection.closeWith(error.reason))).pipe(
+      Effect.flatMap(close),
+      Effect.flatMap((closed) =>
+        Cause.hasDies(failure)
+          ? told(server, guest, failure, error)
+          : judged(server, guest, failureOf(closed))
+      )
+    )
+  })
+}
+
+/** Serves a guest until its connection is gone and the application was told. */
+export const serve = <C extends Served<Out>, Out, Session, R>(server: Server<C, Out, Session, R>, guest: Guest<C>) => {
+  guest.since = server.now()
+  guest.isRunning = true
+  const registration = Scope.makeUnsafe()
+  const scope = Scope.makeUnsafe()
+  const opening = Effect.suspend(() => server.application.open(guest.socket))
+  const conversation = Effect.flatMap(opening, (connection) => opened(server, guest, connection, registration))
+  return Effect.flatMap(
+    Effect.exit(Effect.interruptible(Scope.provide(conversation, scope))),
+    (exit) => conclude(server, guest, scope, registration, exit)
+  )
+}

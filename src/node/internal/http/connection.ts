@@ -1,0 +1,314 @@
+/** One connection of an HTTP server, as the `Registry` sees it. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+import type * as Http from "node:http"
+import type * as Net from "node:net"
+import type { Connection, Snapshot } from "../../../Connection.ts"
+import * as ConnectionError from "../../../ConnectionError.ts"
+import { isOver, type Lifecycle, open, reasonOf } from "../../../internal/connection/core/state.ts"
+import { states } from "../../../internal/connection/handle/handle.ts"
+import { type Internals, type State, takeId, TypeId } from "../../../internal/connection/handle/internals.ts"
+import { InvalidPolicy } from "../../../Policy.ts"
+import * as Address from "../address.ts"
+import { unsent } from "../duplex.ts"
+import { longestTimer } from "../options.ts"
+import { linger, noop } from "../stream.ts"
+import type { Settings } from "./settings.ts"
+
+const notHttp = new ConnectionError.InvalidMessage({
+  direction: "encode",
+  format: "HTTP",
+  detail: "an HTTP server sends answers to requests, and nothing else"
+})
+const unsendable = Effect.fail(ConnectionError.make(notHttp))
+// one for all: a broadcast encodes once
+const wire = { encode: () => Result.fail(notHttp) }
+
+// what Node would say itself, if there were no listener for what went wrong
+const answers: { readonly [code: string]: string | undefined } = {
+  HPE_HEADER_OVERFLOW: "431 Request Header Fields Too Large",
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: "413 Payload Too Large",
+  ERR_HTTP_REQUEST_TIMEOUT: "408 Request Timeout"
+}
+
+/** What an error of Node means, after so many bytes were `received`. */
+const reasonFor = (
+  code: string,
+  cause: Error,
+  { frame, handshake, policy }: Settings,
+  received: number,
+  isAnswering: boolean
+): ConnectionError.Reason => {
+  switch (code) {
+    case "HPE_HEADER_OVERFLOW":
+      return new ConnectionError.FrameTooLong({ direction: "decode", size: received, limit: policy.maxHeader })
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+      return isAnswering || handshake === 0
+        ? new ConnectionError.FrameTimeout({ limit: frame, received })
+        : new ConnectionError.HandshakeTimeout({ limit: handshake })
+    case "ECONNRESET":
+    case "EPIPE":
+    case "ECONNABORTED":
+      return new ConnectionError.Reset({ cause })
+    default:
+      return code.startsWith("HPE_")
+        ? new ConnectionError.ProtocolViolation({ detail: cause.message })
+        : new ConnectionError.TransportFailed({ operation: "read", cause })
+  }
+}
+
+/**
+ * Follows a connection from its acceptance until it is closed. Node's server does the reading, the writing and most of
+ * the deadlines; here is why it ends, when it has to, and what it did.
+ */
+export class HttpConnection implements Internals {
+  readonly id = takeId()
+  readonly conn: Net.Socket
+  readonly settings: Settings
+  private readonly openedAt: number
+  private readonly opened: number
+  private readonly local: string | undefined
+  private readonly remote: string | undefined
+  /** `maxAge` give or take 10 %, drawn once, so that connections that came together do not leave together. */
+  private readonly leaveAt: number
+  readonly closed = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()
+  readonly ending = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()
+  readonly leaving = Deferred.makeUnsafe<void>()
+  private lifecycle: Lifecycle = open
+  private isIdle = false
+  // Node watches its deadlines, and no pool lends it
+  readonly isResting = false
+  readonly untouched = 0
+  readonly overdue = 0
+  readonly offerNow = undefined
+  readonly fibers = []
+  readonly handledBy = noop
+  private watchers: Array<() => void> = []
+  private requests = 0
+  /** Requests over `maxRequests`. */
+  private dropped = 0
+  /** Of `maxRequests`. */
+  private isLast = false
+  /** The response that has the connection. */
+  private response: Http.ServerResponse | undefined
+  private heardAt: number
+  private heard = 0
+  private taken = 0
+  private stalledSince: number | undefined
+  private timer: NodeJS.Timeout | undefined
+
+  constructor(conn: Net.Socket, settings: Settings, openedAt: number) {
+    this.conn = conn
+    this.settings = settings
+    this.openedAt = openedAt
+    this.opened = performance.now()
+    this.heardAt = this.opened
+    this.leaveAt = settings.maxAge === 0 ? Infinity : this.opened + settings.maxAge * (0.9 + 0.2 * Math.random())
+    this.local = Address.localOf(conn)
+    this.remote = Address.remoteOf(conn)
+    // before Node's own listener, which destroys, unless the application listens too
+    conn.on("timeout", () => {
+      this.isIdle = true
+    })
+    conn.once("close", () => this.settle())
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // requests
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** The response has the connection. */
+  begin(response: Http.ServerResponse): void {
+    this.response = response
+    if (this.isLast) return
+    this.requests++
+    this.isLast = this.requests === this.settings.policy.maxRequests
+  }
+
+  /** The response is done with the connection. */
+  answered(): void {
+    this.response = undefined
+    // Node says `Connection: close` in the last answer, but leaves it to the peer to do so
+    if (this.isLast) this.conn.destroySoon()
+    else if (this.lifecycle._tag !== "Open" && !isOver(this.lifecycle)) {
+      // a request that came meanwhile gets the connection first
+      setImmediate(() => {
+        if (this.response === undefined) this.conn.destroySoon()
+      })
+    }
+  }
+
+  drop(): void {
+    this.dropped++
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // ways to the end
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Ends now: Node, or the caller, destroys the connection. The first reason is the one that is reported. */
+  private end(reason: ConnectionError.Reason): void {
+    if (isOver(this.lifecycle)) return
+    const error = reasonOf(this.lifecycle) ?? ConnectionError.make(reason)
+    this.lifecycle = { _tag: "Closing", reason: error, by: performance.now(), flushes: false }
+  }
+
+  /** Ends with the answer under way: at once when there is none, and after `grace` milliseconds at the latest. */
+  leave(reason: ConnectionError.Reason, to: "Draining" | "Closing", grace = this.settings.drain): void {
+    const { lifecycle, response } = this
+    if (lifecycle._tag === "Closing" || lifecycle._tag === "Ended") return
+    const error = reasonOf(lifecycle) ?? ConnectionError.make(reason)
+    const by = lifecycle._tag === "Draining" ? lifecycle.by : performance.now() + grace
+    this.lifecycle = to === "Draining"
+      ? { _tag: to, reason: error, by, untilTold: false }
+      : { _tag: to, reason: error, by, flushes: true }
+    if (lifecycle._tag === "Draining") return
+    // in a task of its own: what waits for it must not run in the middle of this
+    setImmediate(() => {
+      Deferred.doneUnsafe(this.leaving, Exit.void)
+      Deferred.doneUnsafe(this.ending, Exit.fail(error))
+    })
+    if (response === undefined) this.conn.destroySoon()
+    else if (!response.headersSent) response.shouldKeepAlive = false
+    if (grace <= longestTimer) this.timer = setTimeout(() => this.conn.destroy(), grace).unref()
+  }
+
+  /** Gives up what Node or the peer says is wrong, and tells the peer, unless an answer has begun. */
+  fail(cause: Error & { readonly code?: string | undefined }): void {
+    const { conn, response, settings } = this
+    if (isOver(this.lifecycle)) return
+    const { code = "" } = cause
+    this.end(reasonFor(code, cause, settings, conn.bytesRead, response !== undefined))
+    const protocol = code.startsWith("HPE_")
+    if (!conn.writable || response?.headersSent || !(protocol || code === "ERR_HTTP_REQUEST_TIMEOUT")) {
+      conn.destroy()
+      return
+    }
+    conn.end(`HTTP/1.1 ${answers[code] ?? "400 Bad Request"}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+    // after a parse error no request comes any more, and a peer that still sends gets to read why it should not; a late
+    // request could still be completed, and would be handled without an answer
+    if (protocol) linger(conn, settings.linger)
+    else conn.destroySoon()
+  }
+
+  /** What Node has no deadline for: a peer that takes none of our bytes, and old age. */
+  check(at: number, unfair: boolean): void {
+    const { conn } = this
+    const read = conn.bytesRead
+    if (read !== this.heard) {
+      this.heard = read
+      this.heardAt = at
+    }
+    const waiting = unsent(conn)
+    const taken = conn.bytesWritten - waiting
+    if (waiting === 0) this.stalledSince = undefined
+    else if (unfair || this.stalledSince === undefined || taken !== this.taken) this.stalledSince = at
+    else if (this.settings.writeStall > 0 && at - this.stalledSince >= this.settings.writeStall) {
+      this.end(new ConnectionError.WriteStalled({ limit: this.settings.writeStall }))
+      conn.destroy()
+    }
+    this.taken = taken
+    if (at >= this.leaveAt && this.lifecycle._tag === "Open") {
+      this.leave(new ConnectionError.MaxAge({ limit: this.settings.maxAge }), "Draining", this.settings.maxAgeGrace)
+    }
+  }
+
+  /** The connection goes on as something else. */
+  upgraded(): void {
+    this.end(new ConnectionError.Closed({ by: "local", note: "upgraded to a WebSocket" }))
+    this.settle()
+  }
+
+  private settle(): void {
+    if (this.lifecycle._tag === "Ended") return
+    const error = reasonOf(this.lifecycle) ?? ConnectionError.make(
+      this.isIdle
+        ? new ConnectionError.IdleTimeout({ limit: this.settings.idle })
+        : new ConnectionError.Closed({ by: this.conn.readableEnded ? "peer" : "local" })
+    )
+    this.lifecycle = { _tag: "Ended", reason: error, at: performance.now() }
+    clearTimeout(this.timer)
+    setImmediate(() => {
+      Deferred.doneUnsafe(this.leaving, Exit.void)
+      Deferred.doneUnsafe(this.ending, Exit.fail(error))
+      Deferred.doneUnsafe(this.closed, Exit.fail(error))
+      for (const watcher of this.watchers.splice(0)) watcher()
+    })
+  }
+
+  readonly onEnded = (watcher: () => void): void => {
+    if (Deferred.isDoneUnsafe(this.closed)) watcher()
+    else this.watchers.push(watcher)
+  }
+
+  readonly onGone = this.onEnded
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what others see
+  // -------------------------------------------------------------------------------------------------------------------
+
+  get state(): State {
+    return states[this.lifecycle._tag]
+  }
+
+  readonly look = (): Snapshot => {
+    const { conn, lifecycle } = this
+    const at = lifecycle._tag === "Ended" ? lifecycle.at : performance.now()
+    const active = this.response === undefined ? 0 : 1
+    return {
+      id: this.id,
+      state: this.state,
+      local: this.local,
+      remote: this.remote,
+      openedAt: this.openedAt,
+      age: at - this.opened,
+      quietFor: Math.max(0, at - (conn.bytesRead === this.heard ? this.heardAt : at)),
+      bytesIn: conn.bytesRead,
+      bytesOut: conn.bytesWritten,
+      messagesIn: this.requests,
+      messagesOut: this.requests - active,
+      inbox: { messages: active, bytes: 0 },
+      outbox: { messages: active, bytes: lifecycle._tag === "Ended" ? 0 : unsent(conn) },
+      dropped: this.dropped,
+      skipped: 0,
+      lost: 0,
+      paused: false,
+      rtt: undefined,
+      reason: reasonOf(lifecycle)?.reason
+    }
+  }
+}
+
+/** As an entry of a registry: it can be seen, asked to leave and closed; messages are not for it. */
+export const asConnection = (self: HttpConnection): Connection<never, unknown> => {
+  const closed = Deferred.await(self.closed)
+  const closeWith = (reason: ConnectionError.Reason): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      self.leave(reason, "Closing")
+      return Effect.ignore(closed)
+    })
+  return {
+    id: self.id,
+    receive: closed,
+    receiveAll: closed,
+    send: () => unsendable,
+    sendAll: () => unsendable,
+    flush: Effect.void,
+    isWritable: Effect.succeed(false),
+    awaitWritable: Effect.ignore(closed),
+    close: closeWith(new ConnectionError.Closed({ by: "local" })),
+    closeWith,
+    drainWith: (reason) => Effect.sync(() => self.leave(reason, "Draining")),
+    leaving: Deferred.await(self.leaving),
+    ending: Deferred.await(self.ending),
+    closed,
+    patch: () => Effect.fail(new InvalidPolicy({ detail: "the limits of an HTTP connection are those of its server" })),
+    policy: Effect.succeed(self.settings.policy),
+    snapshot: Effect.sync(self.look),
+    wire,
+    offerFrame: () => Effect.succeed(false),
+    [TypeId]: self
+  }
+}

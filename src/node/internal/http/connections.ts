@@ -1,0 +1,163 @@
+/** The connections of an HTTP server, from their accept to their end: admission, registration, deadlines, the stop. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type * as Net from "node:net"
+import * as ConnectionError from "../../../ConnectionError.ts"
+import * as Defects from "../../../internal/endings/defects.ts"
+import * as Supervised from "../../../internal/scheduling/supervised.ts"
+import { timersOf } from "../../../internal/scheduling/timers.ts"
+import { Admission, type Applicant } from "../../../internal/server/admission.ts"
+import type { Registry } from "../../../Registry.ts"
+import * as Address from "../address.ts"
+import { linger, noop } from "../stream.ts"
+import { asConnection, HttpConnection } from "./connection.ts"
+import { checkEvery, type Prepared, type Settings } from "./settings.ts"
+
+const busy = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+export class Connections<in out In, in out Out> {
+  /** Those that speak HTTP: past their TLS handshake, and not upgraded. */
+  readonly open = new Map<Net.Socket, HttpConnection>()
+  private readonly settings: Settings
+  private readonly context: Context.Context<never>
+  private readonly registry: Registry<In, Out> | undefined
+  /** A peer cannot be told anything before its TLS handshake. */
+  private readonly isSecure: boolean
+  /** The peer's end of a Unix socket. */
+  private readonly path: string | undefined
+  private readonly admission: Admission
+  private readonly admit: (conn: Net.Socket) => void
+  /** Everything accepted: also what waits, is in a TLS handshake, or was upgraded. */
+  private readonly accepted = new Set<Net.Socket>()
+  private readonly registrations = new WeakMap<HttpConnection, Scope.Closeable>()
+  private onQuiet: (() => void) | undefined
+
+  /** `admit` gets each connection when its turn has come. */
+  constructor(
+    { address, settings, tls }: Prepared,
+    context: Context.Context<never>,
+    registry: Registry<In, Out> | undefined,
+    admit: (conn: Net.Socket) => void
+  ) {
+    this.settings = settings
+    this.context = context
+    this.registry = registry
+    this.isSecure = tls !== undefined
+    this.path = address.scheme === "unix" ? `unix:${address.path}` : undefined
+    this.admission = new Admission(settings.policy, timersOf(context))
+    this.admit = admit
+  }
+
+  // ---- admission ----------------------------------------------------------------------------------------------------
+
+  /** Takes a connection that is paused. It is counted until it is closed. */
+  accept(conn: Net.Socket): void {
+    const { accepted, admission, path } = this
+    conn.on("error", noop)
+    accepted.add(conn)
+    const applicant: Applicant = {
+      get remote() {
+        return path ?? Address.remoteOf(conn)
+      },
+      host: undefined,
+      standing: "outside",
+      onTurn: () => applicant.standing === "admitted" ? this.admit(conn) : this.refuse(conn)
+    }
+    conn.once("close", () => {
+      accepted.delete(conn)
+      admission.leave(applicant)
+    })
+    const entered = admission.enter(applicant)
+    if (entered === "admitted") this.admit(conn)
+    else if (entered !== "waiting") this.refuse(conn)
+  }
+
+  private refuse(conn: Net.Socket): void {
+    if (this.isSecure) {
+      conn.destroy()
+      return
+    }
+    conn.end(busy)
+    linger(conn, this.settings.linger)
+  }
+
+  // ---- connections that speak HTTP ----------------------------------------------------------------------------------
+
+  follow(conn: Net.Socket): void {
+    const { context, registry } = this
+    const openedAt = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
+    const connection = new HttpConnection(conn, this.settings, openedAt)
+    this.open.set(conn, connection)
+    conn.once("close", () => this.forget(conn))
+    if (registry === undefined) return
+    const scope = Scope.makeUnsafe()
+    this.registrations.set(connection, scope)
+    const added = Effect.suspend(() => registry.add(asConnection(connection), { tags: ["http"] }))
+    Supervised.spawn(context, "registration of an HTTP connection", Scope.provide(added, scope), (exit) => {
+      if (Exit.isSuccess(exit)) return
+      Defects.logNow(context, "registry", exit.cause, { remote: Address.remoteOf(conn) })
+      // one that is not registered cannot be seen, or asked to leave
+      conn.destroy()
+    })
+  }
+
+  /** It became a WebSocket. */
+  upgraded(conn: Net.Socket): void {
+    this.open.get(conn)?.upgraded()
+    this.forget(conn)
+  }
+
+  private forget(conn: Net.Socket): void {
+    const { context, open, registrations } = this
+    const connection = open.get(conn)
+    if (connection === undefined) return
+    open.delete(conn)
+    const registration = registrations.get(connection)
+    if (registration !== undefined) {
+      const removed = Scope.close(registration, Exit.void)
+      Supervised.spawn(context, "registration of an HTTP connection", removed, (exit) => {
+        if (Exit.isFailure(exit)) Defects.logNow(context, "registry", exit.cause)
+      })
+    }
+    if (open.size === 0) this.onQuiet?.()
+  }
+
+  /** Watches the deadlines that Node does not have. */
+  readonly watch: Effect.Effect<never> = Effect.suspend(() => {
+    const period = checkEvery(this.settings)
+    let checked = performance.now()
+    return Effect.forever(Effect.map(Effect.sleep(period), () => {
+      const at = performance.now()
+      // so late that we were busy ourselves, and the peers could not show what they took
+      const unfair = at - checked > 1.5 * period
+      checked = at
+      for (const connection of this.open.values()) connection.check(at, unfair)
+    }))
+  })
+
+  // ---- the end ------------------------------------------------------------------------------------------------------
+
+  /** Refuses connections that wait or come, and lets the others finish their answers. */
+  stop(): void {
+    this.admission.stop()
+    for (const connection of this.open.values()) connection.leave(new ConnectionError.GoingAway({}), "Draining")
+  }
+
+  /** Waits until none is open, for `Policy.drain` at most. */
+  readonly drained: Effect.Effect<unknown> = Effect.suspend(() => {
+    const { drain } = this.settings
+    if (drain === 0 || this.open.size === 0) return Effect.void
+    const quiet = Effect.callback<void>((resume) => {
+      this.onQuiet = () => resume(Effect.void)
+    })
+    return Effect.timeoutOption(quiet, drain)
+  })
+
+  /** Also those that waited, are in a TLS handshake, or were upgraded. */
+  destroyAll(): void {
+    for (const conn of this.accepted) conn.destroy()
+  }
+}

@@ -1,0 +1,47 @@
+/** Node's HTTP server, with the deadlines of a policy, and with responses that tell their connection. */
+import * as Http from "node:http"
+import * as Https from "node:https"
+import type * as Net from "node:net"
+import * as Options from "../options.ts"
+import { tcpOptions } from "../stream.ts"
+import type { HttpConnection } from "./connection.ts"
+import { checkEvery, type Prepared } from "./settings.ts"
+
+type Find = (conn: Net.Socket) => HttpConnection | undefined
+
+/** Responses that tell their connection when they have it, and when they are done; two listeners a request would cost several times as much. */
+const responses = (find: Find): typeof Http.ServerResponse =>
+  class<R extends Http.IncomingMessage> extends Http.ServerResponse<R> {
+    override assignSocket(conn: Net.Socket): void {
+      // before what was written already is flushed
+      find(conn)?.begin(this)
+      super.assignSocket(conn)
+    }
+    override detachSocket(conn: Net.Socket): void {
+      super.detachSocket(conn)
+      find(conn)?.answered()
+    }
+  }
+
+/** A server that does not listen yet. `find` tells which connection a socket is. */
+export const serverOf = ({ settings, tls }: Prepared, find: Find): Http.Server => {
+  const { frame, handshake, idle, policy } = settings
+  const options = {
+    ...tcpOptions(Options.limitOf(policy.keepAlive), policy.noDelay),
+    headersTimeout: frame === 0 ? handshake : Math.min(handshake, frame),
+    requestTimeout: frame,
+    keepAliveTimeout: idle,
+    connectionsCheckingInterval: checkEvery(settings),
+    maxHeaderSize: policy.maxHeader,
+    ServerResponse: responses(find)
+  }
+  const server = tls === undefined ? Http.createServer(options) : Https.createServer({
+    ...options,
+    ...tls,
+    requestCert: tls.ca !== undefined,
+    handshakeTimeout: handshake || Options.longestTimer,
+    ALPNProtocols: ["http/1.1"]
+  })
+  server.maxRequestsPerSocket = policy.maxRequests
+  return server
+}

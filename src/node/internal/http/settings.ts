@@ -1,0 +1,90 @@
+/** The URL, the options and the policy of an HTTP server, checked, as Node takes them. */
+import * as Duration from "effect/Duration"
+import * as Result from "effect/Result"
+import type { Policy } from "../../../Policy.ts"
+import * as Listener from "../../Listener.ts"
+import * as Address from "../address.ts"
+import * as Options from "../options.ts"
+
+/** What the connections of one server share. Limits are milliseconds, and 0 is none. */
+export interface Settings {
+  readonly policy: Policy
+  readonly handshake: number
+  readonly frame: number
+  readonly idle: number
+  readonly writeStall: number
+  readonly maxAge: number
+  /** How long after `maxAge` an answer may still take; none is `Infinity`. */
+  readonly maxAgeGrace: number
+  /** None is `Infinity`. */
+  readonly drain: number
+  readonly linger: number
+}
+
+/** How often to check the limits that Node or `HttpConnection` look for periodically, in milliseconds. */
+export const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): number => {
+  const shortest = Math.min(...[handshake, frame, writeStall, maxAge].filter((limit) => limit > 0))
+  return Math.max(50, Math.min(5_000, Math.ceil(shortest / 4)))
+}
+
+/** The options that are checked here; see `HttpServer.Options`. */
+interface Given extends Options.TlsMaterial {
+  readonly webSocket?: string | undefined
+  readonly backlog?: number | undefined
+  readonly linger?: Duration.Input | undefined
+}
+
+/** What `HttpServer.make` was given, checked. */
+export interface Prepared {
+  /** As it may appear in an error. */
+  readonly url: string
+  readonly address: Address.Address
+  readonly settings: Settings
+  readonly tls: Options.TlsOptions | undefined
+}
+
+/** Checks the URL and the options of an HTTP server. */
+export const prepare = (
+  rawUrl: string,
+  policy: Policy,
+  options: Given
+): Result.Result<Prepared, Listener.ListenFailed> => {
+  const url = Address.redactUrl(rawUrl)
+  const as = (reason: Listener.ListenReason) =>
+    Result.mapError((detail: string) => new Listener.ListenFailed({ url, reason, detail }))
+  return Result.gen(function*() {
+    if (!/^(https?|unix):\/\//i.test(rawUrl)) {
+      return yield* as("BadUrl")(Result.fail("an HTTP server has an http://, https:// or unix:// URL"))
+    }
+    // the same rules as for what is below HTTP
+    const address = yield* as("BadUrl")(Result.mapError(
+      Address.parse(rawUrl.replace(/^https:/i, "tls:").replace(/^http:/i, "tcp:"), "listen"),
+      (detail) => detail.replaceAll("tcp://", "http://").replaceAll("tls://", "https://")
+    ))
+    const linger = yield* as("BadOption")(Options.millis("linger", options.linger ?? "1 second"))
+    if (options.backlog !== undefined) yield* as("BadOption")(Options.count("backlog", options.backlog))
+    if (options.webSocket !== undefined && !/^\/[^?#]*$/.test(options.webSocket)) {
+      return yield* as("BadOption")(Result.fail("`webSocket` is a path that starts with a slash and has no ? and no #"))
+    }
+    const secure = address.scheme === "tls"
+    if (secure && (options.cert === undefined || options.key === undefined)) {
+      return yield* as("BadTls")(Result.fail("https:// needs the options `cert` and `key`"))
+    }
+    return {
+      url,
+      address,
+      settings: {
+        policy,
+        handshake: Options.limitOf(policy.handshake),
+        frame: Options.limitOf(policy.frame),
+        idle: Options.limitOf(policy.idle) || Options.limitOf(policy.silence),
+        writeStall: Options.limitOf(policy.writeStall),
+        maxAge: Options.limitOf(policy.maxAge),
+        maxAgeGrace: Duration.toMillis(policy.maxAgeGrace),
+        drain: Duration.toMillis(policy.drain),
+        linger
+      },
+      tls: secure ? yield* as("BadTls")(Options.tlsOptions(options)) : undefined
+    }
+  })
+}
