@@ -8,7 +8,7 @@ import * as Stream from "effect/Stream"
 import type { ConnectionError, Reason } from "../../ConnectionError.ts"
 import type { Snapshot } from "../connection/core/terms.ts"
 import { errorOf } from "../endings/defects.ts"
-import { Signal } from "../scheduling/signal.ts"
+import { Gate } from "../scheduling/gate.ts"
 import { type Turns, turnsOf } from "../scheduling/turns.ts"
 
 type Failure = ConnectionError
@@ -48,7 +48,7 @@ export class ClientCells<C> {
   private readonly turns: Turns
   private readonly states: PubSub.PubSub<State<C>>
   /** Opens with the next state, and is replaced: a fiber that has looked cannot miss it. */
-  private changed: Signal
+  private changed: Gate
   state: State<C> = { _tag: "Connecting", attempt: 1 }
   /** The connection in use, until its end. */
   connected: C | undefined
@@ -69,7 +69,7 @@ export class ClientCells<C> {
   constructor(turns: Turns, states: PubSub.PubSub<State<C>>) {
     this.turns = turns
     this.states = states
-    this.changed = new Signal(turns, false)
+    this.changed = new Gate(turns, false)
     PubSub.publishUnsafe(states, this.state)
   }
 
@@ -77,7 +77,7 @@ export class ClientCells<C> {
   publish(next: State<C>): void {
     this.state = next
     const woken = this.changed
-    this.changed = new Signal(this.turns, false)
+    this.changed = new Gate(this.turns, false)
     woken.open()
     PubSub.publishUnsafe(this.states, next)
   }

@@ -8,7 +8,7 @@ import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { ConnectionError } from "../../ConnectionError.ts"
 import type { Place } from "../endings/defects.ts"
-import { Signal } from "../scheduling/signal.ts"
+import { Gate } from "../scheduling/gate.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import { type Gauges, makeCounters, type PoolEvent, type PoolStats, statsOf } from "./stats.ts"
@@ -131,9 +131,9 @@ export abstract class PoolState<A> {
   isTaking = false
   isClosed = false
   /** Opens once the pool is closed and everything in it has closed. */
-  readonly emptied: Signal
+  readonly emptied: Gate
   /** Opens when something may have become due before `sweepAt`. */
-  readonly wake: Signal
+  readonly wake: Gate
   sweepAt = Infinity
   /** Ends the fiber that sweeps. */
   stopSweeper: (() => void) | undefined
@@ -147,8 +147,8 @@ export abstract class PoolState<A> {
     this.env = env
     this.limits = env.limits
     this.waiters = new WaitQueue(env.turns)
-    this.wake = new Signal(env.turns, false)
-    this.emptied = new Signal(env.turns, false)
+    this.wake = new Gate(env.turns, false)
+    this.emptied = new Gate(env.turns, false)
   }
 
   /** Starts what the waiting borrowers, and the minimum, need. Called whenever a slot became free. */

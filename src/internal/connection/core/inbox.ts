@@ -3,7 +3,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../../../ConnectionError.ts"
-import { Signal } from "../../scheduling/signal.ts"
+import { Gate } from "../../scheduling/gate.ts"
 import type { Turns } from "../../scheduling/turns.ts"
 import type { Terms } from "./terms.ts"
 
@@ -75,7 +75,7 @@ class ReceivingAll<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
  * crosses a bound is kept whole, so what is held is at most the bound plus two reads of the transport.
  *
  * A receiver that waits is woken in a task of its own, and given what came: the first receiver and the first receiver of batches
- * have a place here, any others share a signal.
+ * have a place here, any others share a gate.
  */
 export class Inbox<In> {
   private first: ReadonlyArray<In> = nothing
@@ -88,8 +88,8 @@ export class Inbox<In> {
   private waking = false
   private one: Resume<In> | undefined
   private all: Resume<NonEmptyReadonlyArray<In>> | undefined
-  private others: Signal | undefined
-  private room: Signal | undefined
+  private others: Gate | undefined
+  private room: Gate | undefined
   // made once: a receiver that waits costs no more than the wait
   private readonly waitForOne: Effect.Effect<In, ConnectionError>
   private takingAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> | undefined
@@ -173,7 +173,7 @@ export class Inbox<In> {
   private wait<A>(then: Effect.Effect<A, ConnectionError>): Effect.Effect<A, ConnectionError> {
     return Effect.suspend(() => {
       if (this.isReady) return then
-      this.others ??= new Signal(this.turns, false)
+      this.others ??= new Gate(this.turns, false)
       this.others.close()
       return Effect.flatMap(this.others.await, () => then)
     })
@@ -183,7 +183,7 @@ export class Inbox<In> {
   awaitRoom(): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (!this.isFull || this.error !== undefined) return Effect.void
-      this.room ??= new Signal(this.turns, false)
+      this.room ??= new Gate(this.turns, false)
       return Effect.andThen(this.room.await, this.awaitRoom())
     })
   }

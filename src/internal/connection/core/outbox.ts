@@ -17,7 +17,7 @@ import {
 } from "../../../ConnectionError.ts"
 import { sizeOf } from "../../bytes/sizes.ts"
 import { type Frame, FrameBuffer, type Framed } from "../../codec/encoder.ts"
-import { Signal } from "../../scheduling/signal.ts"
+import { Gate } from "../../scheduling/gate.ts"
 import { runNow } from "../../scheduling/supervised.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
 import type { Terms } from "./terms.ts"
@@ -95,7 +95,7 @@ export class Outbox implements Task {
   waiters: Set<Waiter> = none
   flushers: Set<Flusher> = none
   isDeterring = false
-  writable: Signal | undefined
+  writable: Gate | undefined
   closedWith: Failure | undefined
   isEnded = false
   /** Messages, and their bytes, that wait to be written. */
@@ -180,7 +180,7 @@ export const awaitWritable = (o: Outbox): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (!o.isDeterring) return Effect.void
     // not made for a connection that is never asked
-    o.writable ??= new Signal(o.turns, false)
+    o.writable ??= new Gate(o.turns, false)
     return Effect.andThen(o.writable.await, awaitWritable(o))
   })
 

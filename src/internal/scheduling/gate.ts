@@ -6,7 +6,7 @@ import type { Turns } from "./turns.ts"
  * `Latch.openUnsafe` runs its waiters inside the call: a receiver woken by the first of 32 messages would take just that
  * one, in the middle of the reader's turn. Here everything done in one turn is seen by one wake-up.
  */
-export class Signal {
+export class Gate {
   private waiters: Array<() => void> | undefined
   private scheduled = false
   private readonly turns: Turns
