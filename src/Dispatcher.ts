@@ -234,7 +234,7 @@ const refusalOf = (refusal: Refusal, workers: number, waiting: number): Dispatch
 }
 
 const TypeId = "~holdfast/Dispatcher"
-interface Internals {
+interface HandlerQueue {
   /** As `run`, but waits beyond the bound on waiting. */
   readonly [TypeId]: <A, E, R>(task: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DispatcherError, R>
 }
@@ -280,7 +280,7 @@ export const make = (options: Options): Effect.Effect<Dispatcher, never, Scope.S
     const queue = new TaskQueue(options.workers, options.waiting ?? 1024, scheduler, refusalOf)
     yield* Effect.addFinalizer(() => Effect.withFiber((closer) => queue.stop(closer)))
 
-    const self: Dispatcher & Internals = {
+    const self: Dispatcher & HandlerQueue = {
       run: (task, options) => Tasks.run(queue, true, task, options?.key),
       submit: (task, options) => Tasks.submit(queue, task, options?.key),
       resize: (workers) =>
@@ -333,7 +333,7 @@ const loop = Effect.fnUntraced(function*<A, E, R>(
   receive: Effect.Effect<A, ConnectionError>,
   handle: (received: A) => Effect.Effect<unknown, E, R>
 ): Effect.fn.Return<never, E | ConnectionError | DispatcherError, R> {
-  const run = (dispatcher as Dispatcher & Internals)[TypeId]
+  const run = (dispatcher as Dispatcher & HandlerQueue)[TypeId]
   while (true) {
     const received = yield* receive
     yield* run(Effect.suspend(() => handle(received)))

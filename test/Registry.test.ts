@@ -1198,8 +1198,8 @@ describe("the maps below", () => {
   it.effect.prop("names are a Map, also those of one hash", [names], ([steps]) =>
     Effect.sync(() => {
       const model = new Map<string, number>()
-      const versions: Array<readonly [Names.Names<number>, ReadonlyMap<string, number>]> = []
-      let map: Names.Names<number> = Names.empty(seed)
+      const versions: Array<readonly [Names.NameMap<number>, ReadonlyMap<string, number>]> = []
+      let map: Names.NameMap<number> = Names.empty(seed)
       steps.forEach(({ name, remove }, i) => {
         map = remove ? Names.remove(map, name) : Names.set(map, name, i)
         if (remove) model.delete(name)

@@ -89,7 +89,7 @@ export const peerFlags = {
 
 export type Protocol = "lines" | "frames" | "native"
 
-interface Given {
+interface DialFlags {
   readonly protocol: Protocol
   readonly ca: Option.Option<string>
   readonly cert: Option.Option<string>
@@ -105,7 +105,7 @@ const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<s
 })
 
 /** Makes a fresh socket each time; what is wrong with the URL or a certificate is told here, and only here. */
-export const dialer = Effect.fnUntraced(function*(url: string, given: Given, policy: Policy.Policy) {
+export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags, policy: Policy.Policy) {
   const secure = /^(tls|wss):/i.test(url)
   const options: Dialer.DialOptions = {
     ...(secure

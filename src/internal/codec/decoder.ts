@@ -45,14 +45,14 @@ export interface Decoder<out In> {
 }
 
 /** Reads chunks and adds the frames they complete. */
-type Read = (
+type ReadFrames = (
   chunk: Uint8Array | string,
   frames: Array<unknown>,
   skipped: Array<FrameTooLong>
 ) => CodecReason | undefined
 
 /** Each chunk is a frame. */
-const whole = (skips: boolean, limit: number): Read => (chunk, frames, skipped) => {
+const whole = (skips: boolean, limit: number): ReadFrames => (chunk, frames, skipped) => {
   const size = sizeOver(chunk, limit)
   if (size > 0 && !skips) return tooLong(size, limit)
   if (size > 0) skipped.push(tooLong(size, limit))
@@ -64,7 +64,7 @@ const whole = (skips: boolean, limit: number): Read => (chunk, frames, skipped) 
 export class Appender<In> implements Decoder<In> {
   private readonly stream: FrameDecoder | undefined
   // without a framing
-  private readonly whole: Read | undefined
+  private readonly whole: ReadFrames | undefined
   // the framing gives text
   private readonly texts: boolean
   private readonly payload: Payloads.Payload<In, never>

@@ -28,7 +28,7 @@ import { beginWrite, type Conversation, endWrite, isOver, isStillWriting, unsent
 import { admit } from "./sender.ts"
 
 type Failure = ConnectionError.ConnectionError
-type Batch = NonEmptyReadonlyArray<Frame>
+type Writing = NonEmptyReadonlyArray<Frame>
 
 // one write: large enough to keep the transport busy, small enough that a control frame is never far behind
 const writeBytes = 64 * 1024
@@ -55,7 +55,7 @@ const offerTurn = (o: Outbox): void => {
 }
 
 /** Takes from the queue: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
-const next = (o: Outbox): Batch | undefined => {
+const next = (o: Outbox): Writing | undefined => {
   const batch: Array<Frame> = []
   let size = 0
   o.writesData = o.rest !== undefined
@@ -115,10 +115,10 @@ const taking = (o: Outbox, count: number, bytes: number): void => {
   o.inWrite += count
 }
 
-const begin = (o: Outbox, batch: Array<Frame>, size: number): Batch => {
+const begin = (o: Outbox, batch: Array<Frame>, size: number): Writing => {
   o.isWriting = true
   o.written += size
-  return batch as unknown as Batch
+  return batch as unknown as Writing
 }
 
 const pushSlice = (o: Outbox, batch: Array<Frame>, frame: Uint8Array): number => {

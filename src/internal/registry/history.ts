@@ -1,12 +1,12 @@
 /** The connections that ended last, as an immutable list: it is cut to `keep` values when it has twice as many. */
 
-interface Link<A> {
+interface Older<A> {
   readonly value: A
-  readonly earlier: Link<A> | undefined
+  readonly earlier: Older<A> | undefined
 }
 
 export interface History<A> {
-  readonly last: Link<A> | undefined
+  readonly last: Older<A> | undefined
   readonly length: number
 }
 

@@ -16,12 +16,12 @@ interface Named<out V> {
   readonly next: Named<V> | undefined
 }
 
-export interface Names<out V> {
+export interface NameMap<out V> {
   readonly seed: number
   readonly root: Trie.Trie<Named<V>>
 }
 
-export const empty = (seed: number): Names<never> => ({ seed, root: undefined })
+export const empty = (seed: number): NameMap<never> => ({ seed, root: undefined })
 
 const byHash = Trie.keyedBy(({ hash }: Named<unknown>) => hash)
 
@@ -36,7 +36,7 @@ export const hashOf = (seed: number, name: string): number => {
   return (hash ^ (hash >>> 13)) & 0x3fffffff
 }
 
-const chainOf = <V>({ root }: Names<V>, hash: number): Named<V> | undefined =>
+const chainOf = <V>({ root }: NameMap<V>, hash: number): Named<V> | undefined =>
   byHash.get(root, hash) as Named<V> | undefined
 
 const without = <V>(chain: Named<V> | undefined, name: string): Named<V> | undefined => {
@@ -47,24 +47,24 @@ const without = <V>(chain: Named<V> | undefined, name: string): Named<V> | undef
   return left
 }
 
-const withRoot = <V>({ seed }: Names<V>, root: Trie.Trie<Named<unknown>>): Names<V> => ({
+const withRoot = <V>({ seed }: NameMap<V>, root: Trie.Trie<Named<unknown>>): NameMap<V> => ({
   seed,
   root: root as Trie.Trie<Named<V>>
 })
 
-export const get = <V>(self: Names<V>, name: string): V | undefined => {
+export const get = <V>(self: NameMap<V>, name: string): V | undefined => {
   let named = chainOf(self, hashOf(self.seed, name))
   while (named !== undefined && named.name !== name) named = named.next
   return named?.value
 }
 
-export const set = <V>(self: Names<V>, name: string, value: V): Names<V> => {
+export const set = <V>(self: NameMap<V>, name: string, value: V): NameMap<V> => {
   const hash = hashOf(self.seed, name)
   const next = without(chainOf(self, hash), name)
   return withRoot(self, byHash.set(self.root, { hash, name, value, next }))
 }
 
-export const remove = <V>(self: Names<V>, name: string): Names<V> => {
+export const remove = <V>(self: NameMap<V>, name: string): NameMap<V> => {
   const hash = hashOf(self.seed, name)
   const left = without(chainOf(self, hash), name)
   return withRoot(self, left === undefined ? byHash.remove(self.root, hash) : byHash.set(self.root, left))

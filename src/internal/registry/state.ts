@@ -6,7 +6,7 @@ import type * as Effect from "effect/Effect"
 import * as HashSet from "effect/HashSet"
 import type * as ConnectionError from "../../ConnectionError.ts"
 import type { Snapshot } from "../connection/core/terms.ts"
-import type { Internals, State as ConnectionState, TypeId } from "../connection/handle/internals.ts"
+import type { ConnectionState, Internals, TypeId } from "../connection/handle/internals.ts"
 import * as History from "./history.ts"
 import * as Names from "./names.ts"
 import * as Trie from "./trie.ts"
@@ -51,8 +51,8 @@ export interface State<C extends Member> {
   readonly inOrder: Trie.Trie<Entry<C>>
   readonly byId: Trie.Trie<Entry<C>>
   /** The id of the connection that has the key. */
-  readonly byKey: Names.Names<number>
-  readonly byTag: Names.Names<Trie.Trie<Entry<C>>>
+  readonly byKey: Names.NameMap<number>
+  readonly byTag: Names.NameMap<Trie.Trie<Entry<C>>>
   /** Connections that live on after their entry was removed, and whose end is watched already. */
   readonly watched: HashSet.HashSet<number>
   readonly history: History.History<Ended>

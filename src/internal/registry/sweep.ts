@@ -20,7 +20,7 @@ import { type Home, remember } from "./membership.ts"
 import * as State from "./state.ts"
 import * as Trie from "./trie.ts"
 
-export type Rule = (snapshot: Snapshot) => boolean
+export type SweepRule = (snapshot: Snapshot) => boolean
 
 // at least so far apart are the two looks, in milliseconds: a connection that is about to end has ended by then
 const confirmAfter = 1000
@@ -100,7 +100,7 @@ const rescue = <C extends State.Member>(home: Home<C>): Effect.Effect<ReadonlySe
   })
 
 /** What the rule says of a connection. A throw counts for this connection alone. */
-const judge = (seen: Exit.Exit<Snapshot>, rule: Rule): Exit.Exit<boolean> => {
+const judge = (seen: Exit.Exit<Snapshot>, rule: SweepRule): Exit.Exit<boolean> => {
   if (Exit.isFailure(seen)) return Exit.failCause(seen.cause)
   try {
     return Exit.succeed(rule(seen.value))
@@ -110,7 +110,11 @@ const judge = (seen: Exit.Exit<Snapshot>, rule: Rule): Exit.Exit<boolean> => {
 }
 
 /** Closes what the rule condemns and returns how many. A throw is logged, unless the sweep before had one. */
-const enforce = <C extends State.Member>(home: Home<C>, rule: Rule, but: ReadonlySet<number>): Effect.Effect<number> =>
+const enforce = <C extends State.Member>(
+  home: Home<C>,
+  rule: SweepRule,
+  but: ReadonlySet<number>
+): Effect.Effect<number> =>
   Effect.gen(function*() {
     const before = yield* Ref.get(home.ref)
     let closed = 0
@@ -134,7 +138,7 @@ const enforce = <C extends State.Member>(home: Home<C>, rule: Rule, but: Readonl
   })
 
 /** One sweep. Returns how many connections it closes. */
-export const sweep = <C extends State.Member>(home: Home<C>, rule: Rule | undefined): Effect.Effect<number> =>
+export const sweep = <C extends State.Member>(home: Home<C>, rule: SweepRule | undefined): Effect.Effect<number> =>
   Effect.flatMap(rescue(home), (rescued) =>
     rule === undefined
       ? Effect.succeed(rescued.size)

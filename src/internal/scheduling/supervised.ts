@@ -14,7 +14,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 
 /** Told of an exit, once; at once where the fiber ended before it waited for anything. Must not throw. */
-export type Ended<A, E> = (exit: Exit.Exit<A, E>) => void
+export type OnExit<A, E> = (exit: Exit.Exit<A, E>) => void
 
 /** How many fibers of one name run. */
 interface Count {
@@ -41,7 +41,7 @@ const over = (count: Count): void => {
 }
 
 /** Counts a fiber until its exit, of which its owner is told. */
-const watched = <A, E>(name: string, fiber: Fiber.Fiber<A, E>, ended?: Ended<A, E>): Fiber.Fiber<A, E> => {
+const watched = <A, E>(name: string, fiber: Fiber.Fiber<A, E>, ended?: OnExit<A, E>): Fiber.Fiber<A, E> => {
   const count = began(name)
   fiber.addObserver((exit) => {
     over(count)
@@ -70,7 +70,7 @@ export const spawn = <A, E, R>(
   context: Context.Context<R>,
   name: string,
   effect: Effect.Effect<A, E, R>,
-  ended: Ended<A, E>,
+  ended: OnExit<A, E>,
   options?: Pick<Effect.RunOptions, "scheduler" | "uninterruptible">
 ): Fiber.Fiber<A, E> => watched(name, Effect.runForkWith(context)(effect, options), ended)
 
@@ -80,7 +80,7 @@ export const spawnAmong = <A, E, R>(
   context: Context.Context<R>,
   name: string,
   effect: Effect.Effect<A, E, R>,
-  ended: Ended<A, E>
+  ended: OnExit<A, E>
 ): void => {
   let running: Fiber.Fiber<A, E> | undefined
   const fiber = spawn(context, name, effect, (exit) => {
@@ -100,7 +100,7 @@ export const spawnIn = <A, E, R>(
   scope: Scope.Scope,
   name: string,
   effect: Effect.Effect<A, E, R>,
-  ended: Ended<A, E>,
+  ended: OnExit<A, E>,
   options: ForkOptions = {}
 ): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
   Effect.map(Effect.forkIn(effect, scope, options), (fiber) => watched(name, fiber, ended))
@@ -152,7 +152,7 @@ export const kept = <E, R>(
 ): () => Fiber.Fiber<unknown, E> => {
   let isStopping = false
   let fiber: Fiber.Fiber<unknown, E>
-  const ended: Ended<unknown, E> = (exit) => {
+  const ended: OnExit<unknown, E> = (exit) => {
     if (isStopping) return
     log(context, `${name} ended and is restarted`, exit._tag === "Failure" ? exit.cause : Cause.empty)
     start(Effect.andThen(Effect.sleep(restartAfter), effect))

@@ -17,7 +17,7 @@ import { timersOf } from "../scheduling/timers.ts"
 import { Direct } from "../transport/accepted.ts"
 import { Admission } from "./admission.ts"
 import { receive } from "./guest.ts"
-import type { Application, Event, Guest, Served, Server } from "./model.ts"
+import type { Application, Event, Guest, Served, ServerState } from "./model.ts"
 
 /** Defects are logged where they are found. */
 const logTroubles = (event: Event): Effect.Effect<void> =>
@@ -31,7 +31,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
   policy: Policy,
   context: Context.Context<never>
-): Server<C, Out, Session, R> => {
+): ServerState<C, Out, Session, R> => {
   const timers = timersOf(context)
   const onEvent = application.onEvent ?? logTroubles
   return {
@@ -48,7 +48,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
 }
 
 /** What the listener gives its sockets to: one of ours calls `Direct`, in the event that brings the socket. */
-const acceptor = <C extends Served<Out>, Out, Session, R>(server: Server<C, Out, Session, R>) =>
+const acceptor = <C extends Served<Out>, Out, Session, R>(server: ServerState<C, Out, Session, R>) =>
   Object.assign(
     (socket: Socket.Socket): Effect.Effect<void, never, R> =>
       Effect.contextWith((context: Context.Context<R>) =>
@@ -96,7 +96,7 @@ const fibersOf = <C>(guests: Iterable<Guest<C>>): Array<Fiber.Fiber<unknown, unk
 
 /** Asks every connection to leave, waits for `Policy.drain`, stops accepting, and ends the guests that are still there. */
 const drain = <C extends Served<Out>, Out, Session, R>(
-  { admission, guests, policy }: Server<C, Out, Session, R>,
+  { admission, guests, policy }: ServerState<C, Out, Session, R>,
   accepting: Scope.Closeable
 ): Effect.Effect<void> =>
   Effect.gen(function*() {

@@ -8,7 +8,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import * as Defects from "../endings/defects.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Limit } from "./admission.ts"
-import { Guest, placeOf, type Served, type Server } from "./model.ts"
+import { Guest, placeOf, type Served, type ServerState } from "./model.ts"
 import { serve } from "./serving.ts"
 
 // milliseconds that a peer has to greet before it is told that it is refused: a round trip, also by satellite
@@ -16,7 +16,7 @@ const refusalLimit = 1000
 
 /** Opens a connection only to tell the peer which limit keeps it out. */
 const refuse = <C extends Served<Out>, Out, Session, R>(
-  { application, policy, tell }: Server<C, Out, Session, R>,
+  { application, policy, tell }: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   limit: Limit
 ) => {
@@ -52,7 +52,7 @@ const turnOf = (guest: Guest<unknown>): Effect.Effect<void> =>
   })
 
 /** What the fiber of a guest does. It is interruptible only where it waits for the peer or runs the application. */
-const attend = <C extends Served<Out>, Out, Session, R>(server: Server<C, Out, Session, R>, guest: Guest<C>) => {
+const attend = <C extends Served<Out>, Out, Session, R>(server: ServerState<C, Out, Session, R>, guest: Guest<C>) => {
   const entered = server.admission.enter(guest)
   if (entered === "admitted") return serve(server, guest)
   if (entered !== "waiting") return refuse(server, guest, entered)
@@ -69,7 +69,7 @@ const attend = <C extends Served<Out>, Out, Session, R>(server: Server<C, Out, S
  * alive, and `SocketServer.run` interrupts what it started when it ends.
  */
 export const receive = <C extends Served<Out>, Out, Session, R>(
-  server: Server<C, Out, Session, R>,
+  server: ServerState<C, Out, Session, R>,
   socket: Socket.Socket,
   context: Context.Context<R>,
   whenClaimed: () => void

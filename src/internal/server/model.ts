@@ -82,7 +82,7 @@ export interface Application<C, Out, Session, R> {
 }
 
 /** A server that runs: what its guests share. */
-export interface Server<C extends Served<Out>, Out, Session, R> {
+export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly application: Application<C, Out, Session, R>
   readonly policy: Policy
   /** How long a handshake may take, in milliseconds; none is `Infinity`. */

@@ -6,7 +6,7 @@ import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
-import { type Guest, placeOf, type Served, type Server } from "./model.ts"
+import { type Guest, placeOf, type Served, type ServerState } from "./model.ts"
 
 /** What failed by itself, and was not only interrupted. */
 const failureOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> | undefined =>
@@ -36,7 +36,7 @@ const within = <A, E, R>(handshake: Effect.Effect<A, E, R>, limit: number, left:
 
 /** Announces the connection, and runs its handler. */
 const handled = <C extends Served<Out>, Out, Session, R>(
-  server: Server<C, Out, Session, R>,
+  server: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   connection: C,
   session: Session
@@ -57,7 +57,7 @@ const handled = <C extends Served<Out>, Out, Session, R>(
 
 /** The handshake is done: registers the connection, and handles it. */
 const admitted = <C extends Served<Out>, Out, Session, R>(
-  server: Server<C, Out, Session, R>,
+  server: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   connection: C,
   session: Session,
@@ -77,7 +77,7 @@ const admitted = <C extends Served<Out>, Out, Session, R>(
 
 /** The connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
 const opened = <C extends Served<Out>, Out, Session, R>(
-  server: Server<C, Out, Session, R>,
+  server: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   connection: C,
   registration: Scope.Scope
@@ -102,7 +102,7 @@ const opened = <C extends Served<Out>, Out, Session, R>(
 
 /** Tells what became of a connection. `error` is what `failure` means. */
 const told = <C extends Served<Out>, Out, Session, R>(
-  { application, tell }: Server<C, Out, Session, R>,
+  { application, tell }: ServerState<C, Out, Session, R>,
   { connection, isOpened, remote }: Guest<C>,
   failure?: Cause.Cause<unknown>,
   error?: unknown
@@ -126,7 +126,7 @@ const told = <C extends Served<Out>, Out, Session, R>(
 
 /** As `told`, for a failure whose meaning is not known yet. */
 const judged = <C extends Served<Out>, Out, Session, R>(
-  server: Server<C, Out, Session, R>,
+  server: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   failure: Cause.Cause<unknown> | undefined
 ): Effect.Effect<void> =>
@@ -136,7 +136,7 @@ const judged = <C extends Served<Out>, Out, Session, R>(
 
 /** The handler has ended, or never ran: closes the scopes of the connection and of its registration. */
 const conclude = <C extends Served<Out>, Out, Session, R>(
-  server: Server<C, Out, Session, R>,
+  server: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   scope: Scope.Closeable,
   registration: Scope.Closeable,
@@ -168,7 +168,10 @@ const conclude = <C extends Served<Out>, Out, Session, R>(
 }
 
 /** Serves a guest until its connection is gone and the application was told. */
-export const serve = <C extends Served<Out>, Out, Session, R>(server: Server<C, Out, Session, R>, guest: Guest<C>) => {
+export const serve = <C extends Served<Out>, Out, Session, R>(
+  server: ServerState<C, Out, Session, R>,
+  guest: Guest<C>
+) => {
   guest.since = server.now()
   guest.isRunning = true
   const registration = Scope.makeUnsafe()

@@ -37,25 +37,25 @@ const none: Array<Chunk> = []
 
 // who reads a stream: the listeners are the same functions for all of them
 const reading = Symbol("holdfast/reading")
-type Read = Duplex & { [reading]?: Stream | undefined }
+type ReadStream = Duplex & { [reading]?: Stream | undefined }
 
-function onData(this: Read, chunk: Chunk): void {
+function onData(this: ReadStream, chunk: Chunk): void {
   this[reading]?.received(chunk)
 }
-function onEnd(this: Read): void {
+function onEnd(this: ReadStream): void {
   this[reading]?.end(ended)
 }
-function onError(this: Read, cause: unknown): void {
+function onError(this: ReadStream, cause: unknown): void {
   this[reading]?.abort(readError(cause))
 }
-function onClose(this: Read): void {
+function onClose(this: ReadStream): void {
   if (this.errored === null) this[reading]?.end(ended)
   else this[reading]?.abort(aborted)
 }
 
 /** One byte stream, from `start` to `stop`. */
 export class Stream {
-  private conn: Read | undefined
+  private conn: ReadStream | undefined
   private chunks = none
   private ahead = 0
   private failure: Socket.SocketError | undefined
@@ -72,7 +72,7 @@ export class Stream {
   // reading
   // -------------------------------------------------------------------------------------------------------------------
 
-  start(conn: Read): void {
+  start(conn: ReadStream): void {
     // as new, where another stream was read before
     this.failure = undefined
     this.ahead = 0
@@ -222,14 +222,14 @@ export const writerOf = (stream: Pick<Stream, "finish" | "write" | "writeAll">):
 // writing
 // ---------------------------------------------------------------------------------------------------------------------
 
-interface Handle {
+interface LibuvHandle {
   readonly writeQueueSize?: number
   /** The TCP handle below a TLS one. */
   readonly _parent?: { readonly writeQueueSize?: number } | null
 }
 
-interface Internals {
-  readonly _handle?: Handle | null
+interface NodeStream {
+  readonly _handle?: LibuvHandle | null
   readonly _writableState?: { readonly writelen?: number }
 }
 
@@ -251,7 +251,7 @@ interface Internals {
  */
 export const unsent = (conn: Duplex): number => {
   if (conn.writableLength === 0) return 0
-  const { _handle: handle, _writableState: state } = conn as Duplex & Internals
+  const { _handle: handle, _writableState: state } = conn as Duplex & NodeStream
   const queued = handle?._parent?.writeQueueSize ?? handle?.writeQueueSize
   return queued === undefined || state?.writelen === undefined
     ? conn.writableLength

@@ -7,7 +7,7 @@ import { Gate } from "../../scheduling/gate.ts"
 import type { Turns } from "../../scheduling/turns.ts"
 import type { Terms } from "./terms.ts"
 
-interface Batch<In> {
+interface ReadBatch<In> {
   readonly messages: ReadonlyArray<In>
   readonly bytes: number
 }
@@ -82,7 +82,7 @@ export class Inbox<In> {
   private firstBytes = 0
   // index of the next message in `first`
   private offset = 0
-  private more: Array<Batch<In>> | undefined
+  private more: Array<ReadBatch<In>> | undefined
   private error: ConnectionError | undefined
   private readonly turns: Turns
   private waking = false

@@ -16,7 +16,7 @@ import { overdue } from "../deadlines.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
 import { reportsOf } from "./fiberReports.ts"
-import { type FiberReport, type Internals, type State, TypeId } from "./internals.ts"
+import { type ConnectionState, type FiberReport, type Internals, TypeId } from "./internals.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -156,7 +156,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     return this
   }
 
-  get state(): State {
+  get state(): ConnectionState {
     return states[this.c.lifecycle._tag]
   }
 

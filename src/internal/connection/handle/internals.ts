@@ -12,7 +12,7 @@ let lastId = 0
 export const takeId = (): number => ++lastId
 
 /** The states of a connection, from its opening to its end. */
-export type State = "open" | "draining" | "closing" | "ended"
+export type ConnectionState = "open" | "draining" | "closing" | "ended"
 
 /**
  * What one fiber of a connection does.
@@ -38,7 +38,7 @@ export interface FiberReport {
 
 export interface Internals {
   /** The state alone, without the cost of a snapshot. */
-  readonly state: State
+  readonly state: ConnectionState
   /**
    * Whether the connection is open and nothing lies between two messages: none is waiting to be received, and none has
    * begun to arrive. A pool asks before every use.

@@ -9,7 +9,7 @@ import type { Connection, Snapshot } from "../../../Connection.ts"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import { isOver, type Lifecycle, open, reasonOf } from "../../../internal/connection/core/state.ts"
 import { states } from "../../../internal/connection/handle/handle.ts"
-import { type Internals, type State, takeId, TypeId } from "../../../internal/connection/handle/internals.ts"
+import { type ConnectionState, type Internals, takeId, TypeId } from "../../../internal/connection/handle/internals.ts"
 import { InvalidPolicy } from "../../../Policy.ts"
 import * as Address from "../address.ts"
 import { unsent } from "../duplex.ts"
@@ -249,7 +249,7 @@ export class HttpConnection implements Internals {
   // what others see
   // -------------------------------------------------------------------------------------------------------------------
 
-  get state(): State {
+  get state(): ConnectionState {
     return states[this.lifecycle._tag]
   }
 
