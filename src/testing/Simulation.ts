@@ -102,10 +102,10 @@ import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { joinedScoped } from "../internal/scheduling/supervised.ts"
 import * as Chaos from "./Chaos.ts"
-import { type Draw, drawFrom } from "./internal/random.ts"
-import { count, millis } from "./internal/settings.ts"
-import * as Storm from "./internal/storm.ts"
-import { type Halt, VirtualTime } from "./internal/virtualTime.ts"
+import { type Draw, drawFrom } from "./internal/fabric/random.ts"
+import { count, millis } from "./internal/fabric/settings.ts"
+import * as Storm from "./internal/simulation/storm.ts"
+import { type Halt, VirtualTime } from "./internal/simulation/virtualTime.ts"
 import * as TestNetwork from "./TestNetwork.ts"
 
 export {
@@ -116,8 +116,8 @@ export {
    * @since 0.1.0
    */
   kinds
-} from "./internal/storm.ts"
-export type { Fault, FaultKind, Faults } from "./internal/storm.ts"
+} from "./internal/simulation/storm.ts"
+export type { Fault, FaultKind, Faults } from "./internal/simulation/storm.ts"
 
 /**
  * What a run may do, and for how long. All times are virtual.

@@ -14,9 +14,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
-import { type Due, Heap } from "../../internal/scheduling/heap.ts"
-import { spawn } from "../../internal/scheduling/supervised.ts"
-import { Alarm, type Alarmed } from "../../internal/scheduling/timers.ts"
+import { type Due, Heap } from "../../../internal/scheduling/heap.ts"
+import { spawn } from "../../../internal/scheduling/supervised.ts"
+import { Alarm, type Alarmed } from "../../../internal/scheduling/timers.ts"
 
 interface Sleep extends Due {
   /** Undefined once it was interrupted. */

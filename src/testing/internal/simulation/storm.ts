@@ -3,11 +3,11 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { joinedScoped } from "../../internal/scheduling/supervised.ts"
-import type { Latency, Network } from "../TestNetwork.ts"
-import { systemError } from "./failures.ts"
-import type { Draw } from "./random.ts"
-import { millis } from "./settings.ts"
+import { joinedScoped } from "../../../internal/scheduling/supervised.ts"
+import type { Latency, Network } from "../../TestNetwork.ts"
+import { systemError } from "../fabric/failures.ts"
+import type { Draw } from "../fabric/random.ts"
+import { millis } from "../fabric/settings.ts"
 
 /** In the order in which they are drawn: new ones belong at the end. */
 export const kinds = [

@@ -1,10 +1,10 @@
 /** Faults of links: which paths and connections they concern, and what they do to them. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Connection, Core, Rule } from "./core.ts"
-import { systemError } from "./failures.ts"
-import { Hold as Held } from "./path.ts"
-import * as Settings from "./settings.ts"
+import { systemError } from "../fabric/failures.ts"
+import { Hold as Held } from "../fabric/path.ts"
+import * as Settings from "../fabric/settings.ts"
+import type { Connection, Core, Rule } from "../tcp/connection.ts"
 
 type Matches = Rule["matches"]
 

@@ -7,11 +7,11 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
+import type { Lane, Packet, Path } from "../fabric/path.ts"
+import type { Draw } from "../fabric/random.ts"
+import type { Timeline, Timer } from "../fabric/timeline.ts"
+import type { EventKind } from "../fabric/trace.ts"
 import { type Chunk, type Resume, sizeOf } from "./incoming.ts"
-import type { Lane, Packet, Path } from "./path.ts"
-import type { Draw } from "./random.ts"
-import type { Timeline, Timer } from "./timeline.ts"
-import type { EventKind } from "./trace.ts"
 
 export interface Segment {
   /** Where it belongs in the order of sending. */

@@ -7,12 +7,12 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
-import { spawn } from "../../internal/scheduling/supervised.ts"
-import { type Connection, type Core, type Gate, gateKey } from "./core.ts"
-import { openError, systemError } from "./failures.ts"
-import type { Machine } from "./machine.ts"
-import type * as Settings from "./settings.ts"
-import * as Sockets from "./socket.ts"
+import { spawn } from "../../../internal/scheduling/supervised.ts"
+import { openError, systemError } from "../fabric/failures.ts"
+import type * as Settings from "../fabric/settings.ts"
+import type { Machine } from "../fabric/simulatedHost.ts"
+import { type Connection, type Core, type Gate, gateKey } from "../tcp/connection.ts"
+import * as Sockets from "../tcp/socket.ts"
 
 export interface Options {
   readonly port: number

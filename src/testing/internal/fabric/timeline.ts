@@ -4,9 +4,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
-import { type Timer, Timers } from "../../internal/scheduling/timers.ts"
+import { type Timer, Timers } from "../../../internal/scheduling/timers.ts"
 
-export type { Timer } from "../../internal/scheduling/timers.ts"
+export type { Timer } from "../../../internal/scheduling/timers.ts"
 
 /**
  * Timers run in the order of their times, those of one time in the order they were set. Tasks run in a turn of their own,

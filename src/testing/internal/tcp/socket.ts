@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
-import type { End } from "./end.ts"
+import type { Machine } from "../fabric/simulatedHost.ts"
+import type { End } from "./endpoint.ts"
 import type { Chunk } from "./incoming.ts"
-import type { Machine } from "./machine.ts"
 
 type Resume = (effect: Effect.Effect<void>) => void
 

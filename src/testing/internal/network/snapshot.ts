@@ -1,6 +1,6 @@
 /** What a network looks like at one moment, and how to print it. */
-import type { Core } from "./core.ts"
-import type { End } from "./end.ts"
+import type { Core } from "../tcp/connection.ts"
+import type { End } from "../tcp/endpoint.ts"
 
 /**
  * One end of a connection. Sizes are bytes.

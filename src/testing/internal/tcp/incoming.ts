@@ -2,7 +2,7 @@
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
-import type { Draw } from "./random.ts"
+import type { Draw } from "../fabric/random.ts"
 
 export type Chunk = Uint8Array | string
 export type Batch = NonEmptyReadonlyArray<Chunk>

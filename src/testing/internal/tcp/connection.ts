@@ -1,14 +1,14 @@
 /** Hosts, the paths between them, the rules in force, and the connections alive. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { End, type Pair } from "./end.ts"
-import { openError, systemError } from "./failures.ts"
-import { Machine, type Resident } from "./machine.ts"
-import { type Hold, Path, type Rules } from "./path.ts"
-import { type Draw, drawFrom } from "./random.ts"
-import type * as Settings from "./settings.ts"
-import type { Timeline } from "./timeline.ts"
-import type { EventKind, Trace } from "./trace.ts"
+import { openError, systemError } from "../fabric/failures.ts"
+import { type Hold, Path, type Rules } from "../fabric/path.ts"
+import { type Draw, drawFrom } from "../fabric/random.ts"
+import type * as Settings from "../fabric/settings.ts"
+import { Machine, type Resident } from "../fabric/simulatedHost.ts"
+import type { Timeline } from "../fabric/timeline.ts"
+import type { EventKind, Trace } from "../fabric/trace.ts"
+import { End, type Pair } from "./endpoint.ts"
 
 /** What holds for a whole network, checked. */
 export interface Defaults {

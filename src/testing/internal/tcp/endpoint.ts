@@ -1,15 +1,15 @@
 /** One end of a simulated TCP connection: its application above, its host's kernel below. */
 import * as Effect from "effect/Effect"
 import * as Socket from "effect/socket/Socket"
-import { closeError, openError, readError, systemError, writeError } from "./failures.ts"
+import { closeError, openError, readError, systemError, writeError } from "../fabric/failures.ts"
+import type { Lane, Packet, Path, Traveller } from "../fabric/path.ts"
+import type { Draw } from "../fabric/random.ts"
+import type * as Settings from "../fabric/settings.ts"
+import type { Machine, Resident } from "../fabric/simulatedHost.ts"
+import type { Timeline, Timer } from "../fabric/timeline.ts"
+import type { EventKind } from "../fabric/trace.ts"
 import { type Batch, type Chunk, Incoming, type Resume } from "./incoming.ts"
-import type { Machine, Resident } from "./machine.ts"
 import { Outgoing, type Segment, type Sender } from "./outgoing.ts"
-import type { Lane, Packet, Path, Traveller } from "./path.ts"
-import type { Draw } from "./random.ts"
-import type * as Settings from "./settings.ts"
-import type { Timeline, Timer } from "./timeline.ts"
-import type { EventKind } from "./trace.ts"
 
 /** What both ends share. */
 export interface Pair {
