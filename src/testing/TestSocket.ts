@@ -16,6 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import { spawnIn } from "../internal/scheduling/supervised.ts"
+import { sizeOf, textOf, toBytes } from "./internal/fabric/chunk.ts"
 
 /**
  * The far end of a test socket.
@@ -50,20 +51,12 @@ export interface Peer {
   readonly released: Effect.Effect<void>
 }
 
-const encoder = new TextEncoder()
-const decoder = new TextDecoder()
-const sizeOf = (data: Uint8Array | string): number =>
-  typeof data === "string" ? encoder.encode(data).byteLength : data.byteLength
-
 const closed = (code: number, reason?: string) =>
   new Socket.SocketError({
     reason: new Socket.SocketCloseError({ code, ...(reason === undefined ? {} : { closeReason: reason }) })
   })
 
 const writeFailure = (cause: unknown) => new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
-
-const textOf = (frames: ReadonlyArray<Uint8Array | string>) =>
-  frames.map((frame) => typeof frame === "string" ? frame : decoder.decode(frame)).join("")
 
 const resetCause = () => Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" })
 
@@ -175,7 +168,7 @@ export const make = (options?: {
           incoming,
           options?.messages === true
             ? data
-            : data.map((chunk) => typeof chunk === "string" ? encoder.encode(chunk) : chunk)
+            : data.map(toBytes)
         )),
       end: Effect.suspend(() => {
         if (options?.halfOpen === false) {

@@ -1,21 +1,19 @@
-/** Faults of links: which paths and connections they concern, and what they do to them. */
+/** Links as a test holds them: which paths and connections they concern, and what they do to those. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { Hold, Link } from "../../Network.ts"
+import { textOf } from "../fabric/chunk.ts"
 import { systemError } from "../fabric/failures.ts"
-import { Hold as Held } from "../fabric/path.ts"
+import { Hold as HeldPackets } from "../fabric/path.ts"
 import * as Settings from "../fabric/settings.ts"
-import type { Connection, Core, Rule } from "../tcp/connection.ts"
+import type { Rule, Topology } from "../fabric/topology.ts"
+import type { Connection, TcpStack } from "../tcp/connection.ts"
 
 type Matches = Rule["matches"]
 
-const decoder = new TextDecoder()
-
-const textOf = (chunks: ReadonlyArray<unknown>): string =>
-  chunks.map((chunk) => chunk instanceof Uint8Array ? decoder.decode(chunk) : String(chunk)).join("")
-
 /** Resets both ends of connections, now. */
-export const resetAll = (core: Core, concerns: (connection: Connection) => boolean): number => {
-  const connections = [...core.connections.values()].filter(concerns)
+export const resetAll = (stack: TcpStack, concerns: (connection: Connection) => boolean): number => {
+  const connections = [...stack.connections.values()].filter(concerns)
   for (const { client, server } of connections) {
     client.abort(systemError("read", "ECONNRESET"))
     if (server.phase === "open") server.abort(systemError("read", "ECONNRESET"))
@@ -23,19 +21,19 @@ export const resetAll = (core: Core, concerns: (connection: Connection) => boole
   return connections.length
 }
 
-/** Cuts both ends of connections off, without a word. */
-export const vanishAll = (core: Core, concerns: (connection: Connection) => boolean): number => {
-  const connections = [...core.connections.values()].filter(concerns)
+/** Cuts both ends of connections off; neither is told. */
+export const vanishAll = (stack: TcpStack, concerns: (connection: Connection) => boolean): number => {
+  const connections = [...stack.connections.values()].filter(concerns)
   for (const { client, id, server } of connections) {
-    core.record("vanish", id, client.address, server.address)
+    stack.topology.record("vanish", id, client.address, server.address)
     for (const end of [client, server]) end.vanish()
     for (const end of [client, server]) end.pathChanged()
   }
   return connections.length
 }
 
-const hold = (core: Core, matches: Matches) =>
-  Effect.map(core.rule({ matches, hold: new Held() }), (rule) => ({
+const hold = (topology: Topology, matches: Matches): Effect.Effect<Hold, never, Scope.Scope> =>
+  Effect.map(topology.rule({ matches, hold: new HeldPackets() }), (rule) => ({
     packets: Effect.sync(() =>
       rule.hold.packets.map(({ packet, path }) => ({
         from: path.from,
@@ -47,56 +45,42 @@ const hold = (core: Core, matches: Matches) =>
       }))
     ),
     deliver: (count: number) => Effect.sync(() => rule.hold.deliver(count)),
-    release: Effect.sync(() => core.endRule(rule))
+    release: Effect.sync(() => topology.endRule(rule))
   }))
 
 /** A link by the names of its hosts; see `Network.link`. */
-export const link = (core: Core, host?: string, other?: string) => {
-  const named = host === undefined || other !== undefined ? undefined : core.names.get(host)
-  if (named !== undefined) return ways(core, host!, between(...named))
-  if (host === undefined) return ways(core, "all", () => true)
-  if (other === undefined) return ways(core, host, (from, to) => from === host || to === host)
-  return ways(core, `${host}-${other}`, between(host, other))
+export const make = (stack: TcpStack, host?: string, other?: string): Link => {
+  const named = host === undefined || other !== undefined ? undefined : stack.topology.names.get(host)
+  if (named !== undefined) return linkOf(stack, host!, between(...named))
+  if (host === undefined) return linkOf(stack, "all", () => true)
+  if (other === undefined) return linkOf(stack, host, (from, to) => from === host || to === host)
+  return linkOf(stack, `${host}-${other}`, between(host, other))
 }
 
 const between = (a: string, b: string): Matches => (from, to) => (from === a && to === b) || (from === b && to === a)
 
-export interface Ways {
-  readonly name: string
-  readonly from: (host: string) => Ways
-  readonly configure: (options: Settings.LinkOptions) => Effect.Effect<void, never, Scope.Scope>
-  readonly partition: Effect.Effect<void, never, Scope.Scope>
-  readonly clog: Effect.Effect<void, never, Scope.Scope>
-  readonly hold: ReturnType<typeof hold>
-  readonly nat: (
-    options: { readonly timeout: Settings.EndOptions["linger"] & {}; readonly expired?: "drop" | "reset" | undefined }
-  ) => Effect.Effect<void, never, Scope.Scope>
-  readonly rebind: Effect.Effect<number>
-  readonly reset: Effect.Effect<number>
-  readonly vanish: Effect.Effect<number>
-}
-
-const ways = (core: Core, name: string, matches: Matches): Ways => {
+const linkOf = (stack: TcpStack, name: string, matches: Matches): Link => {
+  const { topology } = stack
   const concerns = ({ client, server }: Connection): boolean =>
-    matches(client.machine.name, server.machine.name) || matches(server.machine.name, client.machine.name)
+    matches(client.host.name, server.host.name) || matches(server.host.name, client.host.name)
   return {
     name,
-    from: (host) => ways(core, `${name} from ${host}`, (from, to) => from === host && matches(from, to)),
+    from: (host) => linkOf(stack, `${name} from ${host}`, (from, to) => from === host && matches(from, to)),
     configure: (options) =>
-      Effect.suspend(() => Effect.asVoid(core.rule({ matches, options: Settings.link(options) }))),
-    partition: Effect.suspend(() => Effect.asVoid(core.rule({ matches, cut: true }))),
-    clog: Effect.suspend(() => Effect.asVoid(core.rule({ matches, hold: new Held() }))),
-    hold: Effect.suspend(() => hold(core, matches)),
+      Effect.suspend(() => Effect.asVoid(topology.rule({ matches, options: Settings.link(options) }))),
+    partition: Effect.suspend(() => Effect.asVoid(topology.rule({ matches, cut: true }))),
+    clog: Effect.suspend(() => Effect.asVoid(topology.rule({ matches, hold: new HeldPackets() }))),
+    hold: Effect.suspend(() => hold(topology, matches)),
     nat: ({ expired = "drop", timeout }) =>
       Effect.suspend(() =>
-        Effect.asVoid(core.rule({ matches, nat: { timeout: Settings.millis("nat.timeout", timeout), expired } }))
+        Effect.asVoid(topology.rule({ matches, nat: { timeout: Settings.millis("nat.timeout", timeout), expired } }))
       ),
     rebind: Effect.sync(() => {
-      const connections = [...core.connections.values()].filter(concerns)
+      const connections = [...stack.connections.values()].filter(concerns)
       for (const connection of connections) connection.mapping = "rebound"
       return connections.length
     }),
-    reset: Effect.sync(() => resetAll(core, concerns)),
-    vanish: Effect.sync(() => vanishAll(core, concerns))
+    reset: Effect.sync(() => resetAll(stack, concerns)),
+    vanish: Effect.sync(() => vanishAll(stack, concerns))
   }
 }
