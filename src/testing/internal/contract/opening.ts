@@ -3,22 +3,22 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { arrives, connect, open, receive, send, start } from "./bench.ts"
-import { pattern, toBytes } from "./bytes.ts"
-import { type Body, check } from "./check.ts"
+import { toBytes } from "../fabric/chunk.ts"
+import { arrives, connect, expectBytes, open, pattern, receive, send, start } from "./bench.ts"
 import {
   begin,
+  type Body,
   broken,
+  check,
   describeError,
   expect,
-  expectBytes,
   fails,
   quiet,
   settle,
   staysSuspended,
   succeeds,
   within
-} from "./steps.ts"
+} from "./check.ts"
 
 const dialsOnAcquire: Body = (transport) =>
   Effect.gen(function*() {

@@ -2,11 +2,23 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { arrives, connect, type End, open, pair, receive, receiveRest, send, start } from "./bench.ts"
-import { concat, pattern, toBytes } from "./bytes.ts"
-import { type Body, check } from "./check.ts"
-import type { Transport } from "./model.ts"
-import { begin, broken, describeExit, expectBytes, staysSuspended, succeeds, within } from "./steps.ts"
+import type { Transport } from "../../Transport.ts"
+import { toBytes } from "../fabric/chunk.ts"
+import {
+  arrives,
+  concat,
+  connect,
+  expectBytes,
+  open,
+  type OpenSocket,
+  pair,
+  pattern,
+  receive,
+  receiveRest,
+  send,
+  start
+} from "./bench.ts"
+import { begin, type Body, broken, check, describeExit, staysSuspended, succeeds, within } from "./check.ts"
 
 const singleBytes: Body = (transport) =>
   Effect.gen(function*() {
@@ -38,7 +50,7 @@ const emptyWrites: Body = (transport) =>
   })
 
 /** Writes a seed's sequence in pieces of many sizes, so that no boundary is special. */
-const pour = (transport: Transport, end: End, seed: number, size: number) =>
+const pour = (transport: Transport, end: OpenSocket, seed: number, size: number) =>
   Effect.gen(function*() {
     let at = 0
     const next = (bytes: number) => {

@@ -1,87 +1,13 @@
 /** A storm of faults over a network: which kinds, when, where and for how long, all from one seed. */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { joinedScoped } from "../../../internal/scheduling/supervised.ts"
 import type { Latency, Network } from "../../Network.ts"
+import { type Fault, type FaultKind, type Faults, kinds } from "../../World.ts"
 import { systemError } from "../fabric/failures.ts"
 import type { Draw } from "../fabric/random.ts"
 import { millis } from "../fabric/settings.ts"
-
-/** In the order in which they are drawn: new ones belong at the end. */
-export const kinds = [
-  "latency",
-  "bandwidth",
-  "slicing",
-  "partition",
-  "one-way",
-  "clog",
-  "vanish",
-  "reset",
-  "nat",
-  "rebind",
-  "crash",
-  "stall",
-  "skew",
-  "refuse",
-  "dial-error",
-  "accept-error",
-  "read-error",
-  "write-error"
-] as const
-
-/**
- * What can go wrong.
- *
- * - `latency`, `bandwidth`, `slicing`: links become slow, narrow, or cut bytes differently;
- * - `partition`, `one-way`, `clog`: links lose everything, lose it in one direction, or jam;
- * - `vanish`, `reset`, `rebind`: connections are cut off without a word, are reset, or get another address;
- * - `nat`: an address translator forgets quiet connections;
- * - `crash`: a host goes down with everything on it, and comes back;
- * - `stall`: the event loop of a host stands still; `skew`: its wall clock jumps;
- * - `refuse`: a host refuses connections;
- * - `dial-error`, `accept-error`, `read-error`, `write-error`: operations of a host fail.
- *
- * @category models
- * @since 0.1.0
- */
-export type FaultKind = typeof kinds[number]
-
-/**
- * Which faults a storm may bring, and where. What is left out may be anything.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Faults {
-  /** Of these kinds each run has its own selection, each with even odds. Default: all. */
-  readonly kinds?: ReadonlyArray<FaultKind> | undefined
-  /** Whose links, connections and processes may be hit. Default: every host there is. */
-  readonly hosts?: ReadonlyArray<string> | undefined
-  /** Exceptions, by kind: `{ crash: ["client"] }` lets only the client crash. */
-  readonly hostsOf?: { readonly [K in FaultKind]?: ReadonlyArray<string> | undefined } | undefined
-  /** The mean time between two faults; each run draws its own from a quarter of it to four times it. Default 20 s. */
-  readonly every?: Duration.Input | undefined
-  /** The longest time that a fault lasts; most are much shorter. Default 2 minutes. */
-  readonly longest?: Duration.Input | undefined
-  /** The longest stall of a host. Default: as `longest`. */
-  readonly longestStall?: Duration.Input | undefined
-}
-
-/**
- * One fault that happened. Times are milliseconds; `lasting` is 0 for what happens at once.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Fault {
-  readonly at: number
-  readonly kind: FaultKind
-  /** Which hosts: one, or both ends of a link. */
-  readonly where: string
-  readonly lasting: number
-}
 
 // shorter than most round trips
 const shortest = 10
@@ -211,8 +137,3 @@ export const storm = (
       yield* joinedScoped("fault", lives, { startImmediately: true })
     }
   }))
-
-export const describe = ({ at, kind, lasting, where }: Fault): string =>
-  `${Duration.format(Duration.millis(at))}: ${kind} ${where}${
-    lasting === 0 ? "" : ` for ${Duration.format(Duration.millis(lasting))}`
-  }`
