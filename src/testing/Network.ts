@@ -81,6 +81,8 @@ export interface SocketOptions {
 }
 
 /**
+ * What holds for a listener and the connections it accepts.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -92,6 +94,8 @@ export interface ListenOptions extends SocketOptions {
 }
 
 /**
+ * What holds for a dialled connection, at the client's end.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -173,9 +177,9 @@ export interface NatOptions {
  */
 export interface Link {
   readonly name: string
-  /** Only packets that this host sends. */
+  /** The same link, but only packets that this host sends. */
   readonly from: (host: string) => Link
-  /** Other options, until the scope closes. The last one says. */
+  /** Sets other options, until the scope closes. The latest call counts. */
   readonly configure: (options: LinkOptions) => Effect.Effect<void, never, Scope.Scope>
   /** Loses every packet that leaves or arrives, until the scope closes. */
   readonly partition: Effect.Effect<void, never, Scope.Scope>
@@ -214,7 +218,7 @@ export interface Host {
    *
    * Connections wait in the backlog until `run` takes them; several `run` at once: the last one gets them. A handler may
    * hand its socket on and return. When the host crashes, `run` fails, and the port answers again after `restart`, as
-   * soon as somebody runs it.
+   * soon as the application calls `run` again.
    */
   readonly listen: (
     port: number,
@@ -296,7 +300,7 @@ export interface Injection {
 export interface EndSnapshot {
   readonly address: string
   /**
-   * As `netstat` says it; `GONE`: vanished, without anybody knowing. `CLOSED` is an end that is over while the other one
+   * As `netstat` says it; `GONE`: vanished, and neither application knows. `CLOSED` is an end that is over while the other one
    * is not.
    */
   readonly state: "SYN_SENT" | "SYN_RECV" | "ESTABLISHED" | "FIN_WAIT" | "CLOSE_WAIT" | "LAST_ACK" | "CLOSED" | "GONE"
@@ -306,7 +310,7 @@ export interface EndSnapshot {
   readonly sendQueue: number
   /** Written, with no room in the send buffer. */
   readonly unsent: number
-  /** Whether somebody waits for bytes to read. */
+  /** Whether a pull waits for bytes. */
   readonly reading: boolean
   /** How many writes wait for room. */
   readonly writing: number
@@ -331,7 +335,7 @@ export interface Snapshot {
   }>
   readonly listeners: ReadonlyArray<{
     readonly address: string
-    /** Connections that nobody has accepted yet. */
+    /** Connections that wait to be accepted. */
     readonly queued: number
     readonly backlog: number
   }>
@@ -413,7 +417,7 @@ export interface Network {
   readonly inject: (injection: Injection) => Effect.Effect<void, never, Scope.Scope>
   /** Resets one connection at both ends, by its number in the snapshot; whether there was one. */
   readonly reset: (connection: number) => Effect.Effect<boolean>
-  /** Lets one connection vanish. */
+  /** Lets one connection vanish, by its number in the snapshot; whether there was one. */
   readonly vanish: (connection: number) => Effect.Effect<boolean>
   readonly snapshot: Effect.Effect<Snapshot>
   /** The last events, as many as `Options.trace` says. */

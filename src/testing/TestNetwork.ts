@@ -27,7 +27,7 @@
  * The bytes an application sees are never lost, changed or reordered. What happens to packets becomes delay, and in the
  * end a reset:
  *
- * - **Opening** takes one round trip; the server accepts half a round trip later. Nobody listens, or `refuse`: a reset
+ * - **Opening** takes one round trip; the server accepts half a round trip later. No listener, or `refuse`: a reset
  *   after one round trip (`ECONNREFUSED`). No answer (partition, crash, full backlog): tried again after 1, 2, 4, ...
  *   seconds, and `ETIMEDOUT` after `connectTimeout`.
  * - **Writing** succeeds when the last byte is in the send buffer, so a peer that reads nothing lets through exactly
@@ -49,7 +49,7 @@
  * - A host is a name. Links exist between any two hosts that talk, and rules (partitions, holds, options) match names: a
  *   rule made before the hosts talk holds as well.
  * - Every fault that lasts is scoped. The end of the scope is the end of the fault.
- * - Acknowledgements take the latency of the way back, and no event unless somebody waits for room: a thousand idle
+ * - Acknowledgements take the latency of the way back, and no event unless a write waits for room: a thousand idle
  *   connections cost nothing.
  *
  * @since 0.1.0

@@ -115,7 +115,7 @@ export const make = (options?: {
     const deliver = (chunk: Uint8Array | string): Effect.Effect<void, Socket.SocketError> =>
       Effect.andThen(
         take(sizeOf(chunk)),
-        // the effect, not `openUnsafe`, which would run whoever waits in the middle of this write
+        // the effect: `openUnsafe` would run a waiting fiber in the middle of this write
         Effect.suspend(() => {
           written.push(chunk)
           return Effect.asVoid(arrived.open)

@@ -76,7 +76,7 @@ export interface Faults {
 }
 
 /**
- * One fault that happened. Times are milliseconds; `lasting` is 0 for what happens at once.
+ * One fault that happened. Times are milliseconds; `lasting` is 0 for an instant fault.
  *
  * @category models
  * @since 0.1.0
@@ -144,7 +144,7 @@ export interface World {
   ) => Effect.Effect<void, never, Exclude<R, Scope.Scope> | Scope.Scope>
   /** Waits until something holds, looking ten times a second. Should it never, the failure of the run says what it was. */
   readonly eventually: <E, R>(what: string, condition: Effect.Effect<boolean, E, R>) => Effect.Effect<void, E, R>
-  /** Fails the run, wherever it is called, whoever would catch what is thrown there. The first failure counts. */
+  /** Fails the run, wherever it is called; no handler of the program can catch it. The first failure counts. */
   readonly fail: (message: string) => void
 }
 
@@ -177,15 +177,15 @@ export interface Outcome {
  * A run that failed, and why.
  *
  * - `failed`: the program failed, or said so (`World.fail`).
- * - `defect`: a fiber ended with a defect, whether or not anybody awaited it.
+ * - `defect`: a fiber ended with a defect, whether or not another fiber awaited it.
  * - `not converged`: the program had not ended `liveness` after the storm.
- * - `deadlock`: nothing was ready and nobody slept.
+ * - `deadlock`: no fiber was ready and none slept.
  * - `livelock`: fibers went on and on, and no time passed.
  * - `real world`: it waited for a promise, a timer or a socket of the real world, where no virtual time passes.
  * - `not closed`: closing the scope took longer than `liveness`, or never ended.
  * - `leak`: fibers or sleeps were left when the scope had closed.
  *
- * The message has all one needs: the seed, the faults, the cause, the state of the network.
+ * The message holds the seed, the last faults and log lines, the cause, and the state of the network.
  *
  * @category errors
  * @since 0.1.0

@@ -96,7 +96,7 @@ export const listen = (transport: Transport) =>
     }
   })
 
-/** Listens, and accepts everybody. The handlers never end by themselves: the checks own the sockets. */
+/** Listens, and accepts every connection. The handlers never end by themselves: the checks own the sockets. */
 export const start = (transport: Transport): Effect.Effect<Bench, Broken, Scope.Scope> =>
   Effect.gen(function*() {
     const { dial, server, stop } = yield* listen(transport)

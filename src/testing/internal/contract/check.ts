@@ -90,7 +90,7 @@ export const check = (name: string, body: Body, needs: ReadonlyArray<Need> = [])
 // steps
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A promise that was not kept, before it is known whose and in which check. */
+/** A promise that was not kept. `check` adds the names of the transport and the check. */
 export class Broken extends Data.TaggedError("Broken")<{ readonly expected: string; readonly seen: string }> {}
 
 export const broken = (expected: string, seen: string): Effect.Effect<never, Broken> =>

@@ -1,4 +1,4 @@
-/** Connections end: orderly, half, from both sides, abruptly; and everybody who waits is told. */
+/** Connections end: orderly, half, from both sides, abruptly; and every waiting pull and write ends with them. */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Socket from "effect/socket/Socket"
@@ -124,7 +124,7 @@ const endedBefore: Body = (transport) =>
       ], { concurrency: 2 })
       if (words !== "") yield* send(transport, client, toBytes(words))
       yield* within(transport, "a connection to be released", client.close)
-      // the peer's goodbye is here before anybody reads
+      // the peer's FIN is here before the reader is acquired
       yield* quiet(transport)
       const server = yield* open(transport, accepted, "an accepted end whose peer has closed")
       yield* endsAfter(transport, server, toBytes(words), `${words.length} bytes that came before the reader`)
@@ -171,7 +171,7 @@ const bothClose: Body = (transport) =>
     }
   })
 
-/** Does something until it fails. */
+/** Runs an effect over and over until it fails. */
 const loop = (effect: Effect.Effect<unknown, Socket.SocketError>, what: string) =>
   begin(
     Effect.flip(Effect.forever(effect)).pipe(

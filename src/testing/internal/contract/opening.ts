@@ -82,7 +82,7 @@ const interruptedDial: Body = (transport) =>
       yield* within(transport, "a dial to be interruptible", Fiber.interrupt(dial))
       yield* within(transport, "an interrupted dial to be released", Scope.close(scope, Exit.void))
     }
-    // the server may have seen some of the interrupted dials, and they have to be over; the one that speaks is ours
+    // the server may have accepted some of the interrupted dials; those are over, and only ours brings a byte
     yield* Effect.all([
       Effect.gen(function*() {
         const client = yield* open(transport, yield* bench.dial, "the dialling end after interrupted dials")

@@ -18,7 +18,7 @@ import { beginScoped, type Body, broken, check, describeExit, quiet, settle, suc
 
 const chunkSize = 64 * 1024
 
-/** A writer that is suspended because nobody reads. */
+/** A writer that is suspended because its peer does not read. */
 interface Stuck {
   /** The writing fiber; interrupting it gives up the suspended write. */
   readonly fiber: Fiber.Fiber<never, Socket.SocketError>

@@ -1,4 +1,4 @@
-/** Bytes arrive: all of them, once, in order, whoever writes and however the reader pulls. */
+/** Bytes arrive: all of them, once, in order, for any number of writers and any pattern of pulls. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -103,7 +103,7 @@ const batches = 32
 const pieces = 4
 const pieceSize = 1024
 
-// every piece says whose it is and where it belongs
+// every piece begins with its writer, batch and index
 const piece = (writer: number, batch: number, index: number): Uint8Array => {
   const out = pattern(writer * 1000 + batch * 10 + index, pieceSize)
   out.set([writer, batch, index])

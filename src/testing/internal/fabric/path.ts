@@ -26,7 +26,7 @@ export interface PathObserver {
   readonly pathChanged: () => void
 }
 
-/** Packets stopped at the far end of a direction, in the order they came. */
+/** Packets stopped at the far end of a path, in the order they came. */
 export class Hold {
   readonly packets: Array<{ readonly path: Path; readonly packet: Packet }> = []
 
@@ -38,7 +38,7 @@ export class Hold {
   }
 }
 
-/** What is in force on a direction; the first hold is the one that catches packets. */
+/** What is in force on a path. Of several holds the first catches the packets. */
 export interface Rules {
   readonly cut: boolean
   readonly hold: Hold | undefined
@@ -95,7 +95,7 @@ export class Path {
     return !this.sampler.isFixed || this.bandwidth !== Infinity
   }
 
-  /** The longest packet: the payload of an Ethernet frame where its length is time, whatever there is where it is not. */
+  /** The most bytes of a packet: the payload of an Ethernet frame where bandwidth is limited, otherwise no limit. */
   get longest(): number {
     return this.bandwidth === Infinity ? Infinity : 1460
   }

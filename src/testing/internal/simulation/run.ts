@@ -132,7 +132,7 @@ class Run {
             yield* Effect.sleep(100)
           }
         })
-        // how it ended, it has told itself
+        // it reports its failure itself
         return Effect.asVoid(joinedScoped(`process of ${host}`, life))
       },
       eventually: (what, condition) =>
@@ -242,7 +242,7 @@ export const run = <E>(
       run.failed === undefined ? Effect.succeed(outcome) : Effect.fail(new SimulationFailed({ ...run.failed, outcome }))
     )
     if (run.failed === undefined || !mayBeReal.has(run.failed.kind)) return verdict
-    // whatever is awaited from the real world may come now; what comes too late for this is told as what it looks like
+    // what the real world owes may come now; what comes later than this is reported as the failure that it looks like
     return patience.pipe(Effect.andThen(Effect.suspend(() => {
       if (time.disturbed) {
         run.failed = {

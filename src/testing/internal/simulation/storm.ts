@@ -43,7 +43,7 @@ const errors = {
   "write-error": ["write", "write", ["EPIPE", "ECONNRESET", "ENOBUFS"]]
 } as const
 
-/** The begin of a fault; what it acquires ends it. */
+/** Begins a fault, which ends with the scope. */
 const begin = (
   kind: FaultKind,
   network: Network,
@@ -97,7 +97,7 @@ const begin = (
 const instant = new Set<FaultKind>(["vanish", "reset", "rebind"])
 
 /**
- * Lets faults happen for a while; every one is over when this ends. `told` hears of each as it begins.
+ * Lets faults happen for a while; all are over when this ends. `told` is called with each as it begins.
  */
 export const storm = (
   network: Network,
