@@ -7,6 +7,7 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { section } from "./internal/network/snapshot.ts"
 import type * as Network from "./Network.ts"
 
 /**
@@ -211,9 +212,6 @@ export class SimulationFailed extends Data.TaggedError("SimulationFailed")<{
     ].join("\n")
   }
 }
-
-const section = (title: string, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
-  lines.length === 0 ? [] : ["", title, ...lines]
 
 const describe = ({ at, kind, lasting, where }: Fault): string =>
   `${Duration.format(Duration.millis(at))}: ${kind} ${where}${

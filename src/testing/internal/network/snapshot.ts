@@ -66,7 +66,9 @@ const waits = (end: EndSnapshot): string =>
     end.retransmitting ? "retransmits" : ""
   ].filter((word) => word !== "").join(", ")
 
-const section = (title: string, lines: ReadonlyArray<string>) => lines.length === 0 ? [] : ["", title, ...lines]
+/** Lines below a title; none without lines. */
+export const section = (title: string, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
+  lines.length === 0 ? [] : ["", title, ...lines]
 
 /** Prints it as `netstat` would. */
 export const format = (snapshot: Snapshot): string => {

@@ -119,21 +119,21 @@ class Run {
           this.deadline = time.now() + this.liveness
         })))
       }),
-      process: (host, effect) => {
-        const machine = network.host(host)
+      process: (name, effect) => {
+        const host = network.host(name)
         const life = Effect.gen({ self: this }, function*() {
           while (true) {
-            const exit = yield* Effect.exit(machine.run(Effect.scoped(effect)))
+            const exit = yield* Effect.exit(host.run(Effect.scoped(effect)))
             if (Exit.isSuccess(exit)) return
             if (!Cause.hasInterruptsOnly(exit.cause)) {
-              return this.fail("failed", `a process of ${host} failed`, exit.cause)
+              return this.fail("failed", `a process of ${name} failed`, exit.cause)
             }
             // on a host that is still down it is interrupted at once
             yield* Effect.sleep(100)
           }
         })
         // it reports its failure itself
-        return Effect.asVoid(joinedScoped(`process of ${host}`, life))
+        return Effect.asVoid(joinedScoped(`process of ${name}`, life))
       },
       eventually: (what, condition) =>
         Effect.gen({ self: this }, function*() {

@@ -48,12 +48,12 @@ const begin = (
   kind: FaultKind,
   network: Network,
   draw: Draw,
-  host: string,
+  name: string,
   other: string,
   lasting: number
 ): Effect.Effect<unknown, never, Scope.Scope> => {
-  const machine = network.host(host)
-  const link = draw() < 0.25 ? machine.link : network.link(host, other)
+  const host = network.host(name)
+  const link = draw() < 0.25 ? host.link : network.link(name, other)
   switch (kind) {
     case "latency":
       return link.configure({ latency: latencyOf(draw) })
@@ -64,32 +64,32 @@ const begin = (
     case "partition":
       return link.partition
     case "one-way":
-      return link.from(draw() < 0.5 ? host : other).partition
+      return link.from(draw() < 0.5 ? name : other).partition
     case "clog":
       return link.clog
     case "vanish":
-      return draw() < 0.5 ? machine.vanish : link.vanish
+      return draw() < 0.5 ? host.vanish : link.vanish
     case "reset":
-      return draw() < 0.5 ? machine.reset : link.reset
+      return draw() < 0.5 ? host.reset : link.reset
     case "nat":
       return link.nat({ timeout: between(draw, 1000, 350_000), expired: draw() < 0.5 ? "drop" : "reset" })
     case "rebind":
       return link.rebind
     case "crash":
-      return Effect.acquireRelease(machine.crash, () => machine.restart)
+      return Effect.acquireRelease(host.crash, () => host.restart)
     case "stall":
-      return machine.stall(lasting)
+      return host.stall(lasting)
     case "skew":
       return Effect.acquireRelease(
-        machine.skew(Math.round((draw() - 0.5) * 2 * between(draw, 1000, 86_400_000))),
-        () => machine.skew(0)
+        host.skew(Math.round((draw() - 0.5) * 2 * between(draw, 1000, 86_400_000))),
+        () => host.skew(0)
       )
     case "refuse":
-      return machine.refuse()
+      return host.refuse()
     default: {
       const [operation, syscall, codes] = errors[kind]
       const error = systemError(syscall, pick(draw, codes))
-      return network.inject({ operation, error, host, times: 1 + Math.floor(draw() * 5) })
+      return network.inject({ operation, error, host: name, times: 1 + Math.floor(draw() * 5) })
     }
   }
 }
