@@ -16,7 +16,7 @@ import { Codec, Connection, ConnectionError, ConnectionPool, type Policy } from 
 import { Pool } from "../src/internal/pool/pool.ts"
 import { Turns } from "../src/internal/scheduling/turns.ts"
 import { TestSocket } from "../src/testing/index.ts"
-import { VirtualTime } from "../src/testing/internal/virtualTime.ts"
+import { VirtualTime } from "../src/testing/internal/simulation/virtualTime.ts"
 import { withLogs } from "./support/logs.ts"
 
 type Failure = ConnectionError.ConnectionError

@@ -4,7 +4,7 @@ import { SocketServer } from "effect/socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, Dispatcher, Server } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
-import { VirtualTime } from "../src/testing/internal/virtualTime.ts"
+import { VirtualTime } from "../src/testing/internal/simulation/virtualTime.ts"
 
 /** Lets every fiber run until all of them wait; no time passes. */
 const settle = Effect.forEach(Array.from({ length: 25 }), () => Effect.yieldNow, { discard: true })

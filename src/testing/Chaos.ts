@@ -9,8 +9,8 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { type Draw, drawFrom } from "./internal/random.ts"
-import { millis } from "./internal/settings.ts"
+import { type Draw, drawFrom } from "./internal/fabric/random.ts"
+import { millis } from "./internal/fabric/settings.ts"
 
 /**
  * What a point may do. One of these is chosen at random each time it interferes.

@@ -28,27 +28,13 @@
 import { missing } from "./internal/contract/check.ts"
 import { closing } from "./internal/contract/closing.ts"
 import { messages } from "./internal/contract/messages.ts"
-import type { Check, Transport } from "./internal/contract/model.ts"
 import { opening } from "./internal/contract/opening.ts"
 import { pressure } from "./internal/contract/pressure.ts"
 import { serving } from "./internal/contract/serving.ts"
 import { transfer } from "./internal/contract/transfer.ts"
+import type { Check, Transport } from "./Transport.ts"
 
-export {
-  /** @since 0.1.0 */
-  ContractViolation
-} from "./internal/contract/model.ts"
-
-export type {
-  /** @since 0.1.0 */
-  Check,
-  /** @since 0.1.0 */
-  Listening,
-  /** @since 0.1.0 */
-  Need,
-  /** @since 0.1.0 */
-  Transport
-} from "./internal/contract/model.ts"
+export * from "./Transport.ts"
 
 /**
  * Every promise of the contract. Those that do not fit a transport fail, saying what it lacks; see `checksFor`.

@@ -16,6 +16,8 @@ import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import { spawnIn } from "../internal/scheduling/supervised.ts"
+import { sizeOf, textOf, toBytes } from "./internal/fabric/chunk.ts"
+import { closeError, readError, systemError, writeError } from "./internal/fabric/failures.ts"
 
 /**
  * The far end of a test socket.
@@ -50,22 +52,7 @@ export interface Peer {
   readonly released: Effect.Effect<void>
 }
 
-const encoder = new TextEncoder()
-const decoder = new TextDecoder()
-const sizeOf = (data: Uint8Array | string): number =>
-  typeof data === "string" ? encoder.encode(data).byteLength : data.byteLength
-
-const closed = (code: number, reason?: string) =>
-  new Socket.SocketError({
-    reason: new Socket.SocketCloseError({ code, ...(reason === undefined ? {} : { closeReason: reason }) })
-  })
-
-const writeFailure = (cause: unknown) => new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
-
-const textOf = (frames: ReadonlyArray<Uint8Array | string>) =>
-  frames.map((frame) => typeof frame === "string" ? frame : decoder.decode(frame)).join("")
-
-const resetCause = () => Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" })
+const resetCause = () => systemError("read", "ECONNRESET")
 
 /**
  * Makes a socket and its far end.
@@ -96,10 +83,10 @@ export const make = (options?: {
       Effect.suspend(() => {
         if (!Socket.isCloseEvent(chunk)) return writeAll([chunk])
         if (broken !== undefined) return Effect.fail(broken)
-        if (finished !== false) return Effect.fail(writeFailure(new Error("write after end")))
+        if (finished !== false) return Effect.fail(writeError(new Error("write after end")))
         finished = chunk
         arrived.openUnsafe()
-        return Effect.asVoid(Queue.fail(incoming, closed(chunk.code, chunk.reason)))
+        return Effect.asVoid(Queue.fail(incoming, closeError(chunk.code, chunk.reason)))
       })
     const take = (left: number): Effect.Effect<void, Socket.SocketError> =>
       Effect.suspend(() => {
@@ -115,14 +102,14 @@ export const make = (options?: {
     const writeAll = (chunks: NonEmptyReadonlyArray<Uint8Array | string>): Effect.Effect<void, Socket.SocketError> =>
       Effect.suspend(() => {
         if (broken !== undefined) return Effect.fail(broken)
-        if (finished !== false) return Effect.fail(writeFailure(new Error("write after end")))
+        if (finished !== false) return Effect.fail(writeError(new Error("write after end")))
         for (const chunk of chunks) unsent += sizeOf(chunk)
         return Effect.forEach(chunks, deliver, { discard: true })
       })
     const deliver = (chunk: Uint8Array | string): Effect.Effect<void, Socket.SocketError> =>
       Effect.andThen(
         take(sizeOf(chunk)),
-        // the effect, not `openUnsafe`, which would run whoever waits in the middle of this write
+        // the effect: `openUnsafe` would run a waiting fiber in the middle of this write
         Effect.suspend(() => {
           written.push(chunk)
           return Effect.asVoid(arrived.open)
@@ -145,7 +132,7 @@ export const make = (options?: {
             if (finished === false) finished = true
             arrived.openUnsafe()
             released.openUnsafe()
-            return Queue.fail(incoming, closed(1006))
+            return Queue.fail(incoming, closeError(1006))
           })
         )
         return { pull: Queue.takeAll(incoming), upgrade: Socket.SocketUpgradeError.unsupported }
@@ -175,20 +162,20 @@ export const make = (options?: {
           incoming,
           options?.messages === true
             ? data
-            : data.map((chunk) => typeof chunk === "string" ? encoder.encode(chunk) : chunk)
+            : data.map(toBytes)
         )),
       end: Effect.suspend(() => {
         if (options?.halfOpen === false) {
-          broken = writeFailure(new Error("This socket has been ended by the other party"))
+          broken = writeError(new Error("This socket has been ended by the other party"))
         }
-        return Effect.asVoid(Queue.fail(incoming, closed(1000)))
+        return Effect.asVoid(Queue.fail(incoming, closeError(1000)))
       }),
       reset: breakWith(
-        new Socket.SocketError({ reason: new Socket.SocketReadError({ cause: resetCause() }) }),
-        writeFailure(resetCause()),
+        readError(resetCause()),
+        writeError(resetCause()),
         true
       ),
-      close: (code, reason) => breakWith(closed(code, reason), closed(code, reason), false),
+      close: (code, reason) => breakWith(closeError(code, reason), closeError(code, reason), false),
       take: takeText,
       text: Effect.sync(() => textOf(written)),
       written: Effect.sync(() => written.slice()),

@@ -3,7 +3,7 @@
  *
  * An entry of its own, `holdfast/testing/vitest`, because it is the only one that needs `vitest` and `@effect/vitest`.
  *
- * **Example** (Everybody is there again after a storm, whatever happened in it)
+ * **Example** (An echo comes back after a storm, whatever happened in it)
  *
  * ```ts
  * import { Effect, Exit, Stream } from "effect"
@@ -66,6 +66,8 @@ export interface Declare {
 }
 
 /**
+ * Declares a simulated test; `only` and `skip` as those of `it`.
+ *
  * @category models
  * @since 0.1.0
  */

@@ -5,7 +5,7 @@
 import { Effect, Exit, Scope } from "effect"
 import { Codec, Connection, Heartbeat, Registry } from "../../src/index.ts"
 import { TestSocket } from "../../src/testing/index.ts"
-import { VirtualTime } from "../../src/testing/internal/virtualTime.ts"
+import { VirtualTime } from "../../src/testing/internal/simulation/virtualTime.ts"
 
 export interface Row {
   readonly connections: number

@@ -31,7 +31,7 @@ import {
   Server
 } from "../../src/index.ts"
 import { Chaos, Simulation, type TestNetwork } from "../../src/testing/index.ts"
-import { drawFrom } from "../../src/testing/internal/random.ts"
+import { drawFrom } from "../../src/testing/internal/fabric/random.ts"
 import type { Sabotage as Kind } from "./support/kinds.ts"
 import { Ledger } from "./support/ledger.ts"
 import * as Policies from "./support/policies.ts"

@@ -15,7 +15,7 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { parentPort, workerData } from "node:worker_threads"
 import { Backoff, Client, type Connection, ConnectionError, Protocol } from "../../src/index.ts"
-import { VirtualTime } from "../../src/testing/internal/virtualTime.ts"
+import { VirtualTime } from "../../src/testing/internal/simulation/virtualTime.ts"
 
 const downFor = 500
 const patience = 10_000

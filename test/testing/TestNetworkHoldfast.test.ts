@@ -6,7 +6,7 @@ import { TestClock } from "effect/testing"
 import { Backoff, Client, Codec, Connection, Heartbeat, Registry, Server } from "../../src/index.ts"
 import type { ConnectionError, Policy } from "../../src/index.ts"
 import { TestNetwork } from "../../src/testing/index.ts"
-import { VirtualTime } from "../../src/testing/internal/virtualTime.ts"
+import { VirtualTime } from "../../src/testing/internal/simulation/virtualTime.ts"
 import { bytes, settle, takes } from "./support/network.ts"
 
 type Line = Connection.Connection<string>

@@ -1,7 +1,7 @@
 /** Checks of the contract on a clock that jumps whenever nothing else can happen. */
 import * as Effect from "effect/Effect"
 import type { SocketContract } from "../../../src/testing/index.ts"
-import { VirtualTime } from "../../../src/testing/internal/virtualTime.ts"
+import { VirtualTime } from "../../../src/testing/internal/simulation/virtualTime.ts"
 
 /** Runs an effect to its end, however long that takes; throws when it waits for something that never comes. */
 export const runVirtual = <A, E>(what: string, effect: Effect.Effect<A, E>): A => {

@@ -1,4 +1,4 @@
-/** Two ends of a connection in the hands of a check, and the server between them. */
+/** What a check holds: a server, the open sockets of both ends of a connection, and bytes to send over it. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -8,12 +8,12 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
-import { concat, toBytes } from "./bytes.ts"
-import type { Transport } from "./model.ts"
-import { beginScoped, Broken, broken, describeExit, expectBytes, settle, succeeds, within } from "./steps.ts"
+import type { Transport } from "../../Transport.ts"
+import { toBytes } from "../fabric/chunk.ts"
+import { beginScoped, Broken, broken, describeExit, settle, succeeds, within } from "./check.ts"
 
 /** One end of a live connection. */
-export interface End {
+export interface OpenSocket {
   readonly socket: Socket.Socket
   readonly pull: Effect.Effect<NonEmptyReadonlyArray<Uint8Array | string>, Socket.SocketError>
   readonly writer: Socket.Writer
@@ -38,7 +38,7 @@ export const open = (
   transport: Transport,
   socket: Socket.Socket,
   who: string
-): Effect.Effect<End, Broken, Scope.Scope> =>
+): Effect.Effect<OpenSocket, Broken, Scope.Scope> =>
   Effect.gen(function*() {
     const readerScope = yield* subScope
     const writerScope = yield* subScope
@@ -68,7 +68,7 @@ export interface Bench {
   /** The same, if there is one. */
   readonly poll: Effect.Effect<Socket.Socket | undefined>
   /** Stops the accept loop. */
-  readonly pause: Effect.Effect<void>
+  readonly stopAccepting: Effect.Effect<void>
   /** Closes the listener, and the accept loop with it. */
   readonly stop: Effect.Effect<void>
 }
@@ -96,7 +96,7 @@ export const listen = (transport: Transport) =>
     }
   })
 
-/** Listens, and accepts everybody. The handlers never end by themselves: the checks own the sockets. */
+/** Listens, and accepts every connection. The handlers never end by themselves: the checks own the sockets. */
 export const start = (transport: Transport): Effect.Effect<Bench, Broken, Scope.Scope> =>
   Effect.gen(function*() {
     const { dial, server, stop } = yield* listen(transport)
@@ -109,7 +109,7 @@ export const start = (transport: Transport): Effect.Effect<Bench, Broken, Scope.
         Effect.orElseSucceed(Queue.poll(accepted), () => undefined),
         (taken) => taken?._tag === "Some" ? taken.value : undefined
       ),
-      pause: Effect.asVoid(Fiber.interrupt(fiber)),
+      stopAccepting: Effect.asVoid(Fiber.interrupt(fiber)),
       stop: Effect.andThen(Fiber.interrupt(fiber), stop)
     }
   })
@@ -134,7 +134,7 @@ export const connect = (
   transport: Transport,
   bench: Bench,
   dial: Bench["dial"] = bench.dial
-): Effect.Effect<readonly [client: End, server: End], Broken, Scope.Scope> =>
+): Effect.Effect<readonly [client: OpenSocket, server: OpenSocket], Broken, Scope.Scope> =>
   Effect.gen(function*() {
     const socket = yield* dial
     return yield* Effect.all([
@@ -150,7 +150,7 @@ export const pair = (transport: Transport) => Effect.flatMap(start(transport), (
 // reading
 // ---------------------------------------------------------------------------------------------------------------------
 
-const pullInto = (transport: Transport, end: End, expected: string): Effect.Effect<void, Broken> =>
+const pullInto = (transport: Transport, end: OpenSocket, expected: string): Effect.Effect<void, Broken> =>
   Effect.flatMap(succeeds(transport, expected, end.pull), (batch) => {
     if (batch.length === 0) return broken("a pull to bring at least one chunk", "an empty batch")
     end.rest.push(...batch)
@@ -158,7 +158,7 @@ const pullInto = (transport: Transport, end: End, expected: string): Effect.Effe
   })
 
 /** The next `size` bytes, messages joined. What came with them is kept for the next call. */
-export const receive = (transport: Transport, end: End, size: number): Effect.Effect<Uint8Array, Broken> =>
+export const receive = (transport: Transport, end: OpenSocket, size: number): Effect.Effect<Uint8Array, Broken> =>
   Effect.gen(function*() {
     const parts: Array<Uint8Array> = []
     let missing = size
@@ -180,7 +180,7 @@ export const receive = (transport: Transport, end: End, size: number): Effect.Ef
  */
 export const arrives = (
   transport: Transport,
-  end: End,
+  end: OpenSocket,
   wanted: Uint8Array,
   expected: string
 ): Effect.Effect<void, Broken> =>
@@ -195,7 +195,7 @@ export const arrives = (
 /** The next messages, as they are. */
 export const receiveMessages = (
   transport: Transport,
-  end: End,
+  end: OpenSocket,
   count: number
 ): Effect.Effect<ReadonlyArray<Uint8Array | string>, Broken> =>
   Effect.gen(function*() {
@@ -208,7 +208,7 @@ export const receiveMessages = (
 /** Everything up to the end, and the end. */
 export const receiveRest = (
   transport: Transport,
-  end: End,
+  end: OpenSocket,
   expected: string = "the connection to end"
 ): Effect.Effect<readonly [Uint8Array, Socket.SocketError], Broken> =>
   Effect.gen(function*() {
@@ -223,10 +223,49 @@ export const receiveRest = (
 /** Writes that have to succeed. */
 export const send = (
   transport: Transport,
-  end: End,
+  end: OpenSocket,
   ...chunks: NonEmptyReadonlyArray<Uint8Array | string>
 ): Effect.Effect<void, Broken> => succeeds(transport, "a write to be taken", end.writer.writeAll(chunks))
 
 /** Whether an error is the orderly end of a stream. */
 export const isEnd = ({ reason }: Socket.SocketError): boolean =>
   reason._tag === "SocketCloseError" && reason.code === 1000
+
+// ---------------------------------------------------------------------------------------------------------------------
+// bytes
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const out = new Uint8Array(parts.reduce((size, part) => size + part.byteLength, 0))
+  let at = 0
+  for (const part of parts) {
+    out.set(part, at)
+    at += part.byteLength
+  }
+  return out
+}
+
+// Knuth's multiplicative hash: neighbours differ, and nothing repeats within a block
+const byteAt = (seed: number, position: number): number => Math.imul(position + seed * 7919, 2_654_435_761) >>> 24
+
+/** Bytes `from` to `from + size` of the endless sequence that belongs to a seed. */
+export const pattern = (seed: number, size: number, from: number = 0): Uint8Array => {
+  const out = new Uint8Array(size)
+  for (let i = 0; i < size; i++) out[i] = byteAt(seed, from + i)
+  return out
+}
+
+/** How bytes differ from what they should be, or undefined. */
+export const difference = (seen: Uint8Array, wanted: Uint8Array): string | undefined => {
+  const size = Math.min(seen.byteLength, wanted.byteLength)
+  for (let i = 0; i < size; i++) {
+    if (seen[i] !== wanted[i]) return `byte ${i} of ${wanted.byteLength} to be ${seen[i]} instead of ${wanted[i]}`
+  }
+  return seen.byteLength === wanted.byteLength ? undefined : `${seen.byteLength} bytes instead of ${wanted.byteLength}`
+}
+
+/** Fails unless these are the bytes. */
+export const expectBytes = (seen: Uint8Array, wanted: Uint8Array, expected: string): Effect.Effect<void, Broken> => {
+  const problem = difference(seen, wanted)
+  return problem === undefined ? Effect.void : broken(expected, problem)
+}

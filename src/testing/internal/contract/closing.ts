@@ -1,26 +1,38 @@
-/** Connections end: orderly, half, from both sides, abruptly; and everybody who waits is told. */
+/** Connections end: orderly, half, from both sides, abruptly; and every waiting pull and write ends with them. */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Socket from "effect/socket/Socket"
-import { arrives, connect, type End, isEnd, open, pair, receiveRest, send, start } from "./bench.ts"
-import { pattern, toBytes } from "./bytes.ts"
-import { type Body, check } from "./check.ts"
-import type { Transport } from "./model.ts"
+import type { Transport } from "../../Transport.ts"
+import { toBytes } from "../fabric/chunk.ts"
+import {
+  arrives,
+  connect,
+  expectBytes,
+  isEnd,
+  open,
+  type OpenSocket,
+  pair,
+  pattern,
+  receiveRest,
+  send,
+  start
+} from "./bench.ts"
 import {
   begin,
+  type Body,
   broken,
+  check,
   describeError,
   expect,
-  expectBytes,
   fails,
   quiet,
   settle,
   staysSuspended,
   within
-} from "./steps.ts"
+} from "./check.ts"
 
 /** Everything up to the end has to be this, and the end an orderly one. */
-const endsAfter = (transport: Transport, end: End, wanted: Uint8Array, what: string) =>
+const endsAfter = (transport: Transport, end: OpenSocket, wanted: Uint8Array, what: string) =>
   Effect.gen(function*() {
     const [bytes, error] = yield* receiveRest(transport, end, `${what}, and then the end`)
     yield* expectBytes(bytes, wanted, `${what}, and then the end`)
@@ -112,7 +124,7 @@ const endedBefore: Body = (transport) =>
       ], { concurrency: 2 })
       if (words !== "") yield* send(transport, client, toBytes(words))
       yield* within(transport, "a connection to be released", client.close)
-      // the peer's goodbye is here before anybody reads
+      // the peer's FIN is here before the reader is acquired
       yield* quiet(transport)
       const server = yield* open(transport, accepted, "an accepted end whose peer has closed")
       yield* endsAfter(transport, server, toBytes(words), `${words.length} bytes that came before the reader`)
@@ -159,7 +171,7 @@ const bothClose: Body = (transport) =>
     }
   })
 
-/** Does something until it fails. */
+/** Runs an effect over and over until it fails. */
 const loop = (effect: Effect.Effect<unknown, Socket.SocketError>, what: string) =>
   begin(
     Effect.flip(Effect.forever(effect)).pipe(
@@ -177,7 +189,7 @@ const closeInTraffic: Body = (transport) =>
       const [closing, other] = [ends[which], ends[1 - which]!]
       const chunk = pattern(1, 10_000)
       // traffic has to take time: on a network without latency and a virtual clock it would go on for ever in an instant
-      const burst = (end: End) => Effect.andThen(end.writer.writeAll([chunk, chunk, chunk]), Effect.sleep(1))
+      const burst = (end: OpenSocket) => Effect.andThen(end.writer.writeAll([chunk, chunk, chunk]), Effect.sleep(1))
       const pulling = yield* loop(closing.pull, "a pull")
       // the writer of the closing end waits for a next connection by contract, so it is given up
       const writing = yield* loop(burst(closing), "a write")

@@ -1,11 +1,19 @@
 /** Message transports: boundaries, text and binary, close codes. */
 import * as Effect from "effect/Effect"
 import * as Socket from "effect/socket/Socket"
-import { connect, type End, pair, receiveMessages, receiveRest, send, start } from "./bench.ts"
-import { difference, pattern } from "./bytes.ts"
-import { type Body, check } from "./check.ts"
-import type { Transport } from "./model.ts"
-import { broken, describeError, describeValue, expect, quiet, settle } from "./steps.ts"
+import type { Transport } from "../../Transport.ts"
+import {
+  connect,
+  difference,
+  type OpenSocket,
+  pair,
+  pattern,
+  receiveMessages,
+  receiveRest,
+  send,
+  start
+} from "./bench.ts"
+import { type Body, broken, check, describeError, describeValue, expect, quiet, settle } from "./check.ts"
 
 type Message = Uint8Array | string
 
@@ -14,7 +22,7 @@ const same = (seen: Message, wanted: Message): string | undefined =>
     ? seen === wanted ? undefined : `${describeValue(seen)} instead of ${describeValue(wanted)}`
     : difference(seen, wanted)
 
-const arrive = (transport: Transport, end: End, wanted: ReadonlyArray<Message>) =>
+const arrive = (transport: Transport, end: OpenSocket, wanted: ReadonlyArray<Message>) =>
   Effect.gen(function*() {
     const seen = yield* receiveMessages(transport, end, wanted.length)
     for (let i = 0; i < wanted.length; i++) {

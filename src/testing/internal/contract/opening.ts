@@ -3,22 +3,22 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { arrives, connect, open, receive, send, start } from "./bench.ts"
-import { pattern, toBytes } from "./bytes.ts"
-import { type Body, check } from "./check.ts"
+import { toBytes } from "../fabric/chunk.ts"
+import { arrives, connect, expectBytes, open, pattern, receive, send, start } from "./bench.ts"
 import {
   begin,
+  type Body,
   broken,
+  check,
   describeError,
   expect,
-  expectBytes,
   fails,
   quiet,
   settle,
   staysSuspended,
   succeeds,
   within
-} from "./steps.ts"
+} from "./check.ts"
 
 const dialsOnAcquire: Body = (transport) =>
   Effect.gen(function*() {
@@ -82,7 +82,7 @@ const interruptedDial: Body = (transport) =>
       yield* within(transport, "a dial to be interruptible", Fiber.interrupt(dial))
       yield* within(transport, "an interrupted dial to be released", Scope.close(scope, Exit.void))
     }
-    // the server may have seen some of the interrupted dials, and they have to be over; the one that speaks is ours
+    // the server may have accepted some of the interrupted dials; those are over, and only ours brings a byte
     yield* Effect.all([
       Effect.gen(function*() {
         const client = yield* open(transport, yield* bench.dial, "the dialling end after interrupted dials")

@@ -2,15 +2,23 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Socket from "effect/socket/Socket"
-import { arrives, type End, pair, receive, receiveRest, send } from "./bench.ts"
-import { difference, pattern } from "./bytes.ts"
-import { type Body, check } from "./check.ts"
-import type { Transport } from "./model.ts"
-import { beginScoped, broken, describeExit, expectBytes, quiet, settle, succeeds, within } from "./steps.ts"
+import type { Transport } from "../../Transport.ts"
+import {
+  arrives,
+  difference,
+  expectBytes,
+  type OpenSocket,
+  pair,
+  pattern,
+  receive,
+  receiveRest,
+  send
+} from "./bench.ts"
+import { beginScoped, type Body, broken, check, describeExit, quiet, settle, succeeds, within } from "./check.ts"
 
 const chunkSize = 64 * 1024
 
-/** A writer that is suspended because nobody reads. */
+/** A writer that is suspended because its peer does not read. */
 interface Stuck {
   /** The writing fiber; interrupting it gives up the suspended write. */
   readonly fiber: Fiber.Fiber<never, Socket.SocketError>
@@ -19,7 +27,7 @@ interface Stuck {
 }
 
 /** Writes until a write stays suspended. */
-const fill = (transport: Transport, end: End) =>
+const fill = (transport: Transport, end: OpenSocket) =>
   Effect.gen(function*() {
     const capacity = transport.capacity ?? 64 * 1024 * 1024
     let taken = 0
@@ -58,7 +66,7 @@ const fill = (transport: Transport, end: End) =>
     return stuck
   })
 
-const chunks = (transport: Transport, end: End, from: number, to: number) =>
+const chunks = (transport: Transport, end: OpenSocket, from: number, to: number) =>
   Effect.gen(function*() {
     for (let i = from; i < to; i++) {
       yield* arrives(transport, end, pattern(i, chunkSize), `chunk ${i} of a writer that had to wait`)

@@ -3,13 +3,12 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import type * as Socket from "effect/socket/Socket"
-import { arrives, connect, type End, listen, open, run, send, start } from "./bench.ts"
-import { toBytes } from "./bytes.ts"
-import { type Body, check } from "./check.ts"
-import type { Transport } from "./model.ts"
-import { beginScoped, type Broken, expect, within } from "./steps.ts"
+import type { Transport } from "../../Transport.ts"
+import { toBytes } from "../fabric/chunk.ts"
+import { arrives, connect, listen, open, type OpenSocket, run, send, start } from "./bench.ts"
+import { beginScoped, type Body, type Broken, check, expect, within } from "./check.ts"
 
-const greets = (transport: Transport, client: End, server: End) =>
+const greets = (transport: Transport, client: OpenSocket, server: OpenSocket) =>
   Effect.gen(function*() {
     yield* send(transport, client, toBytes("hello"))
     yield* arrives(transport, server, toBytes("hello"), "a greeting")
@@ -112,7 +111,7 @@ const outlivesRun: Body = (transport) =>
     const bench = yield* start(transport)
     const [client, server] = yield* connect(transport, bench)
     yield* greets(transport, client, server)
-    yield* within(transport, "the accept loop to be interruptible", bench.pause)
+    yield* within(transport, "the accept loop to be interruptible", bench.stopAccepting)
     yield* greets(transport, client, server)
     yield* greets(transport, server, client)
   })

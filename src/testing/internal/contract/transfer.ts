@@ -1,12 +1,24 @@
-/** Bytes arrive: all of them, once, in order, whoever writes and however the reader pulls. */
+/** Bytes arrive: all of them, once, in order, for any number of writers and any pattern of pulls. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { arrives, connect, type End, open, pair, receive, receiveRest, send, start } from "./bench.ts"
-import { concat, pattern, toBytes } from "./bytes.ts"
-import { type Body, check } from "./check.ts"
-import type { Transport } from "./model.ts"
-import { begin, broken, describeExit, expectBytes, staysSuspended, succeeds, within } from "./steps.ts"
+import type { Transport } from "../../Transport.ts"
+import { toBytes } from "../fabric/chunk.ts"
+import {
+  arrives,
+  concat,
+  connect,
+  expectBytes,
+  open,
+  type OpenSocket,
+  pair,
+  pattern,
+  receive,
+  receiveRest,
+  send,
+  start
+} from "./bench.ts"
+import { begin, type Body, broken, check, describeExit, staysSuspended, succeeds, within } from "./check.ts"
 
 const singleBytes: Body = (transport) =>
   Effect.gen(function*() {
@@ -38,7 +50,7 @@ const emptyWrites: Body = (transport) =>
   })
 
 /** Writes a seed's sequence in pieces of many sizes, so that no boundary is special. */
-const pour = (transport: Transport, end: End, seed: number, size: number) =>
+const pour = (transport: Transport, end: OpenSocket, seed: number, size: number) =>
   Effect.gen(function*() {
     let at = 0
     const next = (bytes: number) => {
@@ -91,7 +103,7 @@ const batches = 32
 const pieces = 4
 const pieceSize = 1024
 
-// every piece says whose it is and where it belongs
+// every piece begins with its writer, batch and index
 const piece = (writer: number, batch: number, index: number): Uint8Array => {
   const out = pattern(writer * 1000 + batch * 10 + index, pieceSize)
   out.set([writer, batch, index])

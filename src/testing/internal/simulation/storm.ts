@@ -1,87 +1,13 @@
 /** A storm of faults over a network: which kinds, when, where and for how long, all from one seed. */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { joinedScoped } from "../../internal/scheduling/supervised.ts"
-import type { Latency, Network } from "../TestNetwork.ts"
-import { systemError } from "./failures.ts"
-import type { Draw } from "./random.ts"
-import { millis } from "./settings.ts"
-
-/** In the order in which they are drawn: new ones belong at the end. */
-export const kinds = [
-  "latency",
-  "bandwidth",
-  "slicing",
-  "partition",
-  "one-way",
-  "clog",
-  "vanish",
-  "reset",
-  "nat",
-  "rebind",
-  "crash",
-  "stall",
-  "skew",
-  "refuse",
-  "dial-error",
-  "accept-error",
-  "read-error",
-  "write-error"
-] as const
-
-/**
- * What can go wrong.
- *
- * - `latency`, `bandwidth`, `slicing`: links become slow, narrow, or cut bytes differently;
- * - `partition`, `one-way`, `clog`: links lose everything, lose it in one direction, or jam;
- * - `vanish`, `reset`, `rebind`: connections are cut off without a word, are reset, or get another address;
- * - `nat`: an address translator forgets quiet connections;
- * - `crash`: a host goes down with everything on it, and comes back;
- * - `stall`: the event loop of a host stands still; `skew`: its wall clock jumps;
- * - `refuse`: a host refuses connections;
- * - `dial-error`, `accept-error`, `read-error`, `write-error`: operations of a host fail.
- *
- * @category models
- * @since 0.1.0
- */
-export type FaultKind = typeof kinds[number]
-
-/**
- * Which faults a storm may bring, and where. What is left out may be anything.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Faults {
-  /** Of these kinds each run has its own selection, each with even odds. Default: all. */
-  readonly kinds?: ReadonlyArray<FaultKind> | undefined
-  /** Whose links, connections and processes may be hit. Default: every host there is. */
-  readonly hosts?: ReadonlyArray<string> | undefined
-  /** Exceptions, by kind: `{ crash: ["client"] }` lets only the client crash. */
-  readonly hostsOf?: { readonly [K in FaultKind]?: ReadonlyArray<string> | undefined } | undefined
-  /** The mean time between two faults; each run draws its own from a quarter of it to four times it. Default 20 s. */
-  readonly every?: Duration.Input | undefined
-  /** The longest time that a fault lasts; most are much shorter. Default 2 minutes. */
-  readonly longest?: Duration.Input | undefined
-  /** The longest stall of a host. Default: as `longest`. */
-  readonly longestStall?: Duration.Input | undefined
-}
-
-/**
- * One fault that happened. Times are milliseconds; `lasting` is 0 for what happens at once.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Fault {
-  readonly at: number
-  readonly kind: FaultKind
-  /** Which hosts: one, or both ends of a link. */
-  readonly where: string
-  readonly lasting: number
-}
+import { joinedScoped } from "../../../internal/scheduling/supervised.ts"
+import type { Latency, Network } from "../../Network.ts"
+import { type Fault, type FaultKind, type Faults, kinds } from "../../World.ts"
+import { systemError } from "../fabric/failures.ts"
+import type { Draw } from "../fabric/random.ts"
+import { millis } from "../fabric/settings.ts"
 
 // shorter than most round trips
 const shortest = 10
@@ -117,17 +43,17 @@ const errors = {
   "write-error": ["write", "write", ["EPIPE", "ECONNRESET", "ENOBUFS"]]
 } as const
 
-/** The begin of a fault; what it acquires ends it. */
+/** Begins a fault, which ends with the scope. */
 const begin = (
   kind: FaultKind,
   network: Network,
   draw: Draw,
-  host: string,
+  name: string,
   other: string,
   lasting: number
 ): Effect.Effect<unknown, never, Scope.Scope> => {
-  const machine = network.host(host)
-  const link = draw() < 0.25 ? machine.link : network.link(host, other)
+  const host = network.host(name)
+  const link = draw() < 0.25 ? host.link : network.link(name, other)
   switch (kind) {
     case "latency":
       return link.configure({ latency: latencyOf(draw) })
@@ -138,32 +64,32 @@ const begin = (
     case "partition":
       return link.partition
     case "one-way":
-      return link.from(draw() < 0.5 ? host : other).partition
+      return link.from(draw() < 0.5 ? name : other).partition
     case "clog":
       return link.clog
     case "vanish":
-      return draw() < 0.5 ? machine.vanish : link.vanish
+      return draw() < 0.5 ? host.vanish : link.vanish
     case "reset":
-      return draw() < 0.5 ? machine.reset : link.reset
+      return draw() < 0.5 ? host.reset : link.reset
     case "nat":
       return link.nat({ timeout: between(draw, 1000, 350_000), expired: draw() < 0.5 ? "drop" : "reset" })
     case "rebind":
       return link.rebind
     case "crash":
-      return Effect.acquireRelease(machine.crash, () => machine.restart)
+      return Effect.acquireRelease(host.crash, () => host.restart)
     case "stall":
-      return machine.stall(lasting)
+      return host.stall(lasting)
     case "skew":
       return Effect.acquireRelease(
-        machine.skew(Math.round((draw() - 0.5) * 2 * between(draw, 1000, 86_400_000))),
-        () => machine.skew(0)
+        host.skew(Math.round((draw() - 0.5) * 2 * between(draw, 1000, 86_400_000))),
+        () => host.skew(0)
       )
     case "refuse":
-      return machine.refuse()
+      return host.refuse()
     default: {
       const [operation, syscall, codes] = errors[kind]
       const error = systemError(syscall, pick(draw, codes))
-      return network.inject({ operation, error, host, times: 1 + Math.floor(draw() * 5) })
+      return network.inject({ operation, error, host: name, times: 1 + Math.floor(draw() * 5) })
     }
   }
 }
@@ -171,7 +97,7 @@ const begin = (
 const instant = new Set<FaultKind>(["vanish", "reset", "rebind"])
 
 /**
- * Lets faults happen for a while; every one is over when this ends. `told` hears of each as it begins.
+ * Lets faults happen for a while; all are over when this ends. `told` is called with each as it begins.
  */
 export const storm = (
   network: Network,
@@ -211,8 +137,3 @@ export const storm = (
       yield* joinedScoped("fault", lives, { startImmediately: true })
     }
   }))
-
-export const describe = ({ at, kind, lasting, where }: Fault): string =>
-  `${Duration.format(Duration.millis(at))}: ${kind} ${where}${
-    lasting === 0 ? "" : ` for ${Duration.format(Duration.millis(lasting))}`
-  }`

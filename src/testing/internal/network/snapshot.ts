@@ -1,83 +1,18 @@
 /** What a network looks like at one moment, and how to print it. */
-import type { Core } from "./core.ts"
-import type { End } from "./end.ts"
+import type { EndSnapshot, Snapshot } from "../../Network.ts"
+import type { TcpStack } from "../tcp/connection.ts"
+import type { Endpoint } from "../tcp/endpoint.ts"
 
-/**
- * One end of a connection. Sizes are bytes.
- *
- * @category models
- * @since 0.1.0
- */
-export interface EndSnapshot {
-  readonly address: string
-  /**
-   * As `netstat` says it; `GONE`: vanished, without anybody knowing. `CLOSED` is an end that is over while the other one
-   * is not.
-   */
-  readonly state: "SYN_SENT" | "SYN_RECV" | "ESTABLISHED" | "FIN_WAIT" | "CLOSE_WAIT" | "LAST_ACK" | "CLOSED" | "GONE"
-  /** Received by the host and not read. */
-  readonly receiveQueue: number
-  /** In the send buffer: not sent, or not acknowledged. */
-  readonly sendQueue: number
-  /** Written, with no room in the send buffer. */
-  readonly unsent: number
-  /** Whether somebody waits for bytes to read. */
-  readonly reading: boolean
-  /** How many writes wait for room. */
-  readonly writing: number
-  /** Whether something of it was lost and will be sent again. */
-  readonly retransmitting: boolean
-}
-
-/**
- * A network at one moment.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Snapshot {
-  /** Milliseconds since the network was made. */
-  readonly at: number
-  readonly hosts: ReadonlyArray<{
-    readonly name: string
-    readonly address: string
-    readonly isUp: boolean
-    readonly isStalled: boolean
-  }>
-  readonly listeners: ReadonlyArray<{
-    readonly address: string
-    /** Connections that nobody has accepted yet. */
-    readonly queued: number
-    readonly backlog: number
-  }>
-  /** Directions that packets have travelled, or could. */
-  readonly links: ReadonlyArray<{
-    readonly from: string
-    readonly to: string
-    readonly state: "open" | "cut" | "held"
-    /** On their way. */
-    readonly packets: number
-    readonly bytes: number
-    /** Stopped at the far end. */
-    readonly held: number
-  }>
-  readonly connections: ReadonlyArray<{
-    readonly id: number
-    readonly client: EndSnapshot
-    readonly server: EndSnapshot
-  }>
-}
-
-const stateOf = (end: End): EndSnapshot["state"] => {
+const stateOf = (end: Endpoint): EndSnapshot["state"] => {
   if (end.isGone) return "GONE"
   if (end.phase === "over") return "CLOSED"
   if (end.phase === "opening") return end.isPassive ? "CLOSED" : "SYN_SENT"
-  if (end.greeted !== undefined) return "SYN_RECV"
+  if (end.onHandshakeAck !== undefined) return "SYN_RECV"
   if (end.outgoing.isFinished) return end.finReceived ? "LAST_ACK" : "FIN_WAIT"
   return end.finReceived ? "CLOSE_WAIT" : "ESTABLISHED"
 }
 
-const endSnapshot = (end: End): EndSnapshot => ({
+const endSnapshot = (end: Endpoint): EndSnapshot => ({
   address: end.address,
   state: stateOf(end),
   receiveQueue: end.incoming.bytes,
@@ -85,23 +20,24 @@ const endSnapshot = (end: End): EndSnapshot => ({
   unsent: end.outgoing.unsent,
   reading: end.incoming.waiter !== undefined,
   writing: end.outgoing.writers.length,
-  retransmitting: end.outgoing.isRetransmitting
+  retransmitting: end.outgoing.transmission.isRetransmitting
 })
 
-export const take = (core: Core): Snapshot => ({
-  at: core.timeline.now(),
-  hosts: [...core.machines.values()].map((machine) => ({
-    name: machine.name,
-    address: machine.ip,
-    isUp: machine.isUp,
-    isStalled: machine.isStalled
+/** The network at this moment. */
+export const take = ({ connections, listeners, topology }: TcpStack): Snapshot => ({
+  at: topology.timeline.now(),
+  hosts: [...topology.hosts.values()].map((host) => ({
+    name: host.name,
+    address: host.ip,
+    isUp: host.isUp,
+    isStalled: host.isStalled
   })),
-  listeners: [...core.gates].map(([key, gate]) => ({
+  listeners: [...listeners].map(([key, listener]) => ({
     address: key.replace("\n", ":"),
-    queued: gate.queued(),
-    backlog: gate.backlog
+    queued: listener.queued(),
+    backlog: listener.backlog
   })),
-  links: [...core.paths.values()].map((path) => ({
+  links: [...topology.paths.values()].map((path) => ({
     from: path.from,
     to: path.to,
     state: path.isCut ? "cut" : path.hold === undefined ? "open" : "held",
@@ -109,7 +45,7 @@ export const take = (core: Core): Snapshot => ({
     bytes: path.bytes,
     held: path.hold?.packets.filter((held) => held.path === path).length ?? 0
   })),
-  connections: [...core.connections.values()].map(({ client, id, server }) => ({
+  connections: [...connections.values()].map(({ client, id, server }) => ({
     id,
     client: endSnapshot(client),
     server: endSnapshot(server)
@@ -130,8 +66,11 @@ const waits = (end: EndSnapshot): string =>
     end.retransmitting ? "retransmits" : ""
   ].filter((word) => word !== "").join(", ")
 
-const section = (title: string, lines: ReadonlyArray<string>) => lines.length === 0 ? [] : ["", title, ...lines]
+/** Lines below a title; none without lines. */
+export const section = (title: string, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
+  lines.length === 0 ? [] : ["", title, ...lines]
 
+/** Prints it as `netstat` would. */
 export const format = (snapshot: Snapshot): string => {
   const { at, connections, hosts, links, listeners } = snapshot
   return [

@@ -14,9 +14,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
-import { type Due, Heap } from "../../internal/scheduling/heap.ts"
-import { spawn } from "../../internal/scheduling/supervised.ts"
-import { Alarm, type Alarmed } from "../../internal/scheduling/timers.ts"
+import { type Due, Heap } from "../../../internal/scheduling/heap.ts"
+import { spawn } from "../../../internal/scheduling/supervised.ts"
+import { Alarm, type Alarmed } from "../../../internal/scheduling/timers.ts"
 
 interface Sleep extends Due {
   /** Undefined once it was interrupted. */
@@ -26,7 +26,7 @@ interface Sleep extends Due {
 /** Why `until` stopped. */
 export type Halt =
   | "done"
-  /** Nothing is ready and nobody sleeps. */
+  /** No fiber is ready and none sleeps. */
   | "idle"
   /** The next sleep ends after the time that was allowed. */
   | "late"
@@ -43,9 +43,9 @@ export class VirtualTime {
   private isRunning = false
   /** Tasks of the scheduler that have run. */
   steps = 0
-  /** Sleeps that nobody has ended yet. */
+  /** Sleeps that have not ended. */
   sleeping = 0
-  /** Something happened while nothing here was running: it came from the real world. */
+  /** A task or sleep came while `until` was not running: it came from the real world. */
   disturbed = false
 
   constructor() {
@@ -71,7 +71,7 @@ export class VirtualTime {
   /** Milliseconds since the beginning. */
   readonly now = (): number => this.time
 
-  /** Something that belongs to this time happens. */
+  /** Notes that a task, a sleep or the end of a fiber came. */
   touched(): void {
     if (!this.isRunning) this.disturbed = true
   }
@@ -129,7 +129,7 @@ export class VirtualTime {
     const outer = this.isRunning
     this.isRunning = true
     try {
-      // its exit is for the caller to look at
+      // the caller looks at its exit
       return spawn(context, "simulated", Effect.andThen(Effect.yieldNow, effect), () => {}, {
         scheduler: this.scheduler
       })

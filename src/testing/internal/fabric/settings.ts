@@ -1,36 +1,10 @@
-/** Options as numbers, checked. */
+/** The options of a network and its sockets as numbers, checked. */
 import * as Duration from "effect/Duration"
+import type { Latency, LinkOptions, SocketOptions } from "../../Network.ts"
 import type { Draw } from "./random.ts"
 
-/** How long a packet travels. */
-export type Latency =
-  | Duration.Input
-  | { readonly uniform: readonly [from: Duration.Input, to: Duration.Input] }
-  | {
-    readonly exponential: Duration.Input
-    readonly min?: Duration.Input | undefined
-    readonly max?: Duration.Input | undefined
-  }
-  | { readonly trace: ReadonlyArray<Duration.Input> }
-
-/** What can be said of a link, or of one direction of it. */
-export interface LinkOptions {
-  readonly latency?: Latency | undefined
-  readonly bandwidth?: number | undefined
-  readonly slicing?: boolean | undefined
-}
-
-/** What can be said of one end of a connection. */
-export interface EndOptions {
-  readonly sendBuffer?: number | undefined
-  readonly receiveBuffer?: number | undefined
-  readonly linger?: Duration.Input | undefined
-  readonly halfOpen?: boolean | undefined
-  readonly userTimeout?: Duration.Input | undefined
-}
-
-/** The same, checked. */
-export interface End {
+/** `SocketOptions`, checked: sizes in bytes, times in milliseconds. */
+export interface SocketSettings {
   readonly sendBuffer: number
   readonly receiveBuffer: number
   readonly linger: number
@@ -44,26 +18,30 @@ export interface Sampler {
   readonly next: (draw: Draw) => number
 }
 
-/** An option makes no sense: a mistake in the test, so it is thrown. */
+/** Throws: an option that makes no sense is a mistake in the test. */
 const refuse = (name: string, value: unknown, wanted: string): never => {
   throw new RangeError(`TestNetwork: \`${name}\` is ${String(value)}, and it has to be ${wanted}`)
 }
 
+/** Milliseconds of an option that is a duration, zero or more. */
 export const millis = (name: string, input: Duration.Input): number => {
   const duration = Duration.fromInput(input)
   const value = duration._tag === "Some" ? Duration.toMillis(duration.value) : Number.NaN
   return value >= 0 ? value : refuse(name, input, "a duration of zero or more")
 }
 
+/** An option that is a whole number, from `least`. */
 export const count = (name: string, value: number, least: number): number =>
   Number.isSafeInteger(value) && value >= least ? value : refuse(name, value, `a whole number from ${least}`)
 
+/** Bytes a millisecond of an option in bytes a second. */
 export const rate = (name: string, value: number): number =>
   value > 0 ? value / 1000 : refuse(name, value, "more than 0 bytes a second")
 
 const has = <K extends string>(latency: Latency, key: K): latency is Extract<Latency, Record<K, unknown>> =>
   typeof latency === "object" && key in latency
 
+/** Travelling times as `latency` says. */
 export const sampler = (latency: Latency): Sampler => {
   if (has(latency, "uniform")) {
     const [from, to] = latency.uniform.map((bound) => millis("latency.uniform", bound))
@@ -86,7 +64,8 @@ export const sampler = (latency: Latency): Sampler => {
   return { isFixed: true, next: () => fixed }
 }
 
-export const end = (options: EndOptions, base: End): End => ({
+/** The options of one socket; `base` says what they leave out. */
+export const socket = (options: SocketOptions, base: SocketSettings): SocketSettings => ({
   sendBuffer: options.sendBuffer === undefined ? base.sendBuffer : count("sendBuffer", options.sendBuffer, 1),
   receiveBuffer: options.receiveBuffer === undefined
     ? base.receiveBuffer
@@ -96,7 +75,7 @@ export const end = (options: EndOptions, base: End): End => ({
   userTimeout: options.userTimeout === undefined ? base.userTimeout : millis("userTimeout", options.userTimeout)
 })
 
-export const endDefaults: End = {
+export const socketDefaults: SocketSettings = {
   sendBuffer: 64 * 1024,
   receiveBuffer: 64 * 1024,
   linger: 0,
@@ -104,7 +83,7 @@ export const endDefaults: End = {
   userTimeout: 924_000
 }
 
-/** The same options, once they are known to make sense. */
+/** The options of a link, checked. They stay options: a link without an option takes that of the network. */
 export const link = ({ bandwidth, latency, slicing }: LinkOptions): LinkOptions => {
   if (latency !== undefined) sampler(latency)
   if (bandwidth !== undefined) rate("bandwidth", bandwidth)

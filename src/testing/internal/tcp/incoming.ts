@@ -1,31 +1,45 @@
-/** What a host has received for one end of a connection, and nobody has read yet. */
-import type { NonEmptyReadonlyArray } from "effect/Array"
+/** The receive buffer of one end: what its host has received and its application has not read. */
 import type * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
-import type { Draw } from "./random.ts"
+import type { Batch, Chunk } from "../fabric/chunk.ts"
+import type { Flow, Path } from "../fabric/path.ts"
+import type { Draw } from "../fabric/random.ts"
 
-export type Chunk = Uint8Array | string
-export type Batch = NonEmptyReadonlyArray<Chunk>
 export type Resume<A> = (effect: Effect.Effect<A, Socket.SocketError>) => void
 
-const encoder = new TextEncoder()
-
-export const sizeOf = (chunk: Chunk): number =>
-  typeof chunk === "string" ? encoder.encode(chunk).byteLength : chunk.byteLength
+/** The end of a connection that receives. */
+export interface Receiver {
+  readonly path: Path
+  readonly settings: { readonly receiveBuffer: number }
+  /** Nothing can reach the peer at the moment, and the receiver is not told. */
+  readonly isSilenced: boolean
+  readonly peer: {
+    readonly phase: "opening" | "open" | "over"
+    readonly outgoing: {
+      acknowledge(at: number, received: number, edge: number): void
+      acknowledgementLost(): void
+    }
+  }
+}
 
 /** Owned by one end: plain fields, changed synchronously. */
 export class Incoming {
+  private readonly receiver: Receiver
+  private readonly flow: Flow = { lastDue: 0 }
+  /** An acknowledgement waits for the end of a hold. */
+  private isOwing = false
   private chunks: Array<Chunk> = []
-  /** Bytes that wait for a reader. */
+  /** Bytes received and not read. */
   bytes = 0
   /** Bytes ever received, read or not. */
   received = 0
-  /** Why there will be nothing more. */
+  /** Why nothing more comes. */
   end: (() => Socket.SocketError) | undefined
+  /** The pull that waits. */
   waiter: Resume<Batch> | undefined
 
-  get read(): number {
-    return this.received - this.bytes
+  constructor(receiver: Receiver) {
+    this.receiver = receiver
   }
 
   get hasData(): boolean {
@@ -38,10 +52,25 @@ export class Incoming {
     this.received += bytes
   }
 
-  /** What was not read yet is lost. */
+  /** Forgets what was not read. */
   discard(): void {
     this.chunks = []
     this.bytes = 0
+  }
+
+  /** Tells the peer what is here and how much more fits. */
+  acknowledge(): void {
+    const { isSilenced, path, peer, settings } = this.receiver
+    if (peer.phase !== "open") return
+    if (isSilenced) return peer.outgoing.acknowledgementLost()
+    this.isOwing = path.hold !== undefined
+    if (this.isOwing) return
+    const edge = this.received - this.bytes + settings.receiveBuffer
+    peer.outgoing.acknowledge(path.arrival(this.flow), this.received, edge)
+  }
+
+  pathChanged(): void {
+    if (this.isOwing && this.receiver.path.hold === undefined) this.acknowledge()
   }
 
   /** Takes what is there; with `draw`, in pieces that have nothing to do with what was written, and not always all. */

@@ -1,28 +1,7 @@
 /** Everything that happened on a network, as a running hash and, when asked for, as a list. */
+import type { EventKind, TraceEvent } from "../../Network.ts"
 
-/**
- * What can happen.
- *
- * @category models
- * @since 0.1.0
- */
-export type EventKind =
-  | "dial"
-  | "refuse"
-  | "open"
-  | "accept"
-  | "send"
-  | "arrive"
-  | "lose"
-  | "retransmit"
-  | "fin"
-  | "reset"
-  | "timeout"
-  | "vanish"
-  | "end"
-  | "rule"
-  | "host"
-
+// in the order of their numbers in the hash: new kinds belong at the end
 const kinds: ReadonlyArray<EventKind> = [
   "dial",
   "refuse",
@@ -41,21 +20,7 @@ const kinds: ReadonlyArray<EventKind> = [
   "host"
 ]
 
-/**
- * One thing that happened. `at` is milliseconds since the network was made; `connection` is 0 for what concerns none.
- *
- * @category models
- * @since 0.1.0
- */
-export interface TraceEvent {
-  readonly at: number
-  readonly kind: EventKind
-  readonly connection: number
-  readonly from: string
-  readonly to: string
-  readonly bytes: number
-}
-
+/** Keeps at least the last `limit` events. */
 export class Trace {
   readonly events: Array<TraceEvent> = []
   private readonly limit: number

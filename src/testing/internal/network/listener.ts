@@ -7,21 +7,21 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
-import { spawn } from "../../internal/scheduling/supervised.ts"
-import { type Connection, type Core, type Gate, gateKey } from "./core.ts"
-import { openError, systemError } from "./failures.ts"
-import type { Machine } from "./machine.ts"
-import type * as Settings from "./settings.ts"
-import * as Sockets from "./socket.ts"
+import { spawn } from "../../../internal/scheduling/supervised.ts"
+import { openError, systemError } from "../fabric/failures.ts"
+import type { SocketSettings } from "../fabric/settings.ts"
+import type { SimulatedHost } from "../fabric/simulatedHost.ts"
+import { type Connection, type ListeningPort, portKey, type TcpStack } from "../tcp/connection.ts"
+import * as Sockets from "../tcp/socket.ts"
 
 export interface Options {
   readonly port: number
   readonly backlog: number
   readonly messages: boolean
-  readonly end: Settings.End
+  readonly settings: SocketSettings
 }
 
-/** Somebody's `run`. */
+/** A `run` of the application. */
 interface Consumer {
   readonly take: (connection: Connection) => void
   readonly fail: (cause: unknown) => void
@@ -30,25 +30,25 @@ interface Consumer {
 const unknownError = (cause: unknown) =>
   new SocketServer.SocketServerError({ reason: new SocketServer.SocketServerUnknownError({ cause }) })
 
-class Listener implements Gate {
+class Listener implements ListeningPort {
   readonly port: number
   readonly messages: boolean
-  readonly end: Settings.End
+  readonly settings: SocketSettings
   readonly backlog: number
-  private readonly core: Core
-  private readonly machine: Machine
-  /** Connected, and accepted by nobody. */
+  private readonly stack: TcpStack
+  private readonly host: SimulatedHost
+  /** Connected, and not accepted. */
   private readonly queue = new Set<Connection>()
   private handshakes = 0
   /** The last one gets the connections. */
   private consumers: ReadonlyArray<Consumer> = []
 
-  constructor(core: Core, machine: Machine, options: Options) {
-    this.core = core
-    this.machine = machine
+  constructor(stack: TcpStack, host: SimulatedHost, options: Options) {
+    this.stack = stack
+    this.host = host
     this.port = options.port
     this.messages = options.messages
-    this.end = options.end
+    this.settings = options.settings
     this.backlog = options.backlog
   }
 
@@ -64,7 +64,7 @@ class Listener implements Gate {
     this.handshakes++
   }
 
-  forget(_connection: Connection): void {
+  unreserve(): void {
     this.handshakes--
   }
 
@@ -78,25 +78,25 @@ class Listener implements Gate {
   }
 
   private look(): void {
-    if (this.queue.size > 0 && this.consumers.length > 0) this.machine.post(this.accept)
+    if (this.queue.size > 0 && this.consumers.length > 0) this.host.post(this.accept)
   }
 
   private readonly accept = (): void => {
     for (const connection of this.queue) {
       const consumer = this.consumers.at(-1)
       if (consumer === undefined) return
-      const fault = this.core.fault("accept", this.machine.name)
+      const fault = this.stack.injections.next("accept", this.host.name)
       if (fault !== undefined) return consumer.fail(fault)
       this.queue.delete(connection)
       connection.server.onOver = undefined
-      this.core.record("accept", connection.id, connection.client.address, connection.server.address)
+      this.stack.topology.record("accept", connection.id, connection.client.address, connection.server.address)
       consumer.take(connection)
     }
   }
 
   crash(): void {
     const down = systemError("accept", "ENETDOWN", "the host crashed")
-    for (const consumer of this.consumers) this.machine.post(() => consumer.fail(down))
+    for (const consumer of this.consumers) this.host.post(() => consumer.fail(down))
   }
 
   close(): void {
@@ -107,7 +107,7 @@ class Listener implements Gate {
     const { client, server } = connection
     let claimed = false
     return Sockets.make(
-      this.machine,
+      this.host,
       { messages: this.messages, local: server.address, remote: client.address },
       Effect.suspend(() => {
         if (claimed) return Effect.fail(openError(new Error("the connection was read before")))
@@ -121,7 +121,7 @@ class Listener implements Gate {
     handler: (socket: Socket.Socket) => Effect.Effect<_, E, R>
   ): Effect.Effect<never, SocketServer.SocketServerError, R> =>
     Effect.gen({ self: this }, function*() {
-      if (!this.machine.isUp) return yield* unknownError(systemError("accept", "ENETDOWN", this.machine.name))
+      if (!this.host.isUp) return yield* unknownError(systemError("accept", "ENETDOWN", this.host.name))
       const context = Context.omit(Scope.Scope)(yield* Effect.context<R>()) as Context.Context<R>
       const scope = yield* Scope.make()
       const track = Fiber.runIn(scope)
@@ -133,7 +133,7 @@ class Listener implements Gate {
         const { server } = connection
         const handled = handler(this.socketOf(connection)).pipe(
           // a handler that failed before it read leaves no other that closes the connection
-          Effect.onError(() => Effect.sync(() => server.abandon())),
+          Effect.onError(() => Effect.sync(() => Sockets.abandon(server))),
           Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" })
         )
         track(spawn(context, "handler", handled, () => {}))
@@ -159,35 +159,35 @@ class Listener implements Gate {
 
 /** Listens on a port of a host until the scope closes. */
 export const listen = (
-  core: Core,
-  machine: Machine,
+  stack: TcpStack,
+  host: SimulatedHost,
   options: Options
 ): Effect.Effect<SocketServer.SocketServer["Service"], SocketServer.SocketServerError, Scope.Scope> =>
   Effect.gen(function*() {
-    const key = gateKey(machine.name, options.port)
+    const key = portKey(host.name, options.port)
     const listener = yield* Effect.acquireRelease(
       Effect.suspend(() => {
-        const fault = core.fault("listen", machine.name)
-        const code = !machine.isUp ? "ENETDOWN" : core.gates.has(key) ? "EADDRINUSE" : undefined
+        const fault = stack.injections.next("listen", host.name)
+        const code = !host.isUp ? "ENETDOWN" : stack.listeners.has(key) ? "EADDRINUSE" : undefined
         if (fault !== undefined || code !== undefined) {
-          const cause = fault ?? systemError("listen", code!, `${machine.name}:${options.port}`)
+          const cause = fault ?? systemError("listen", code!, `${host.name}:${options.port}`)
           const reason = new SocketServer.SocketServerOpenError({ cause })
           return Effect.fail(new SocketServer.SocketServerError({ reason }))
         }
-        const listener = new Listener(core, machine, options)
-        core.gates.set(key, listener)
-        machine.residents.add(listener)
+        const listener = new Listener(stack, host, options)
+        stack.listeners.set(key, listener)
+        host.sockets.add(listener)
         return Effect.succeed(listener)
       }),
       (listener) =>
         Effect.sync(() => {
-          core.gates.delete(key)
-          machine.residents.delete(listener)
+          stack.listeners.delete(key)
+          host.sockets.delete(listener)
           listener.close()
         })
     )
     return {
-      address: NetAddress.inetAddressFromIpStringUnsafe(machine.ip, options.port),
+      address: NetAddress.inetAddressFromIpStringUnsafe(host.ip, options.port),
       run: listener.run
     }
   })

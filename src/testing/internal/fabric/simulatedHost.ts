@@ -1,19 +1,20 @@
-/** A host: whether it is up, whether its event loop turns, what time it thinks it is. */
+/** A host: whether it is up, whether its event loop turns, and its wall clock. */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Timeline, Timer } from "./timeline.ts"
 
-/** An end of a connection, or a listener, as its host sees it. */
-export interface Resident {
-  /** The host crashed: everything is gone without a word. */
+/** A socket in the host's kernel: an end of a connection, or a listener. */
+export interface KernelSocket {
+  /** The host crashed: the socket is gone, and its peer is not told. */
   readonly crash: () => void
 }
 
-export class Machine {
+/** The kernel of a host and its event loop. */
+export class SimulatedHost {
   readonly name: string
   readonly ip: string
-  readonly residents = new Set<Resident>()
+  readonly sockets = new Set<KernelSocket>()
   readonly clock: Clock.Clock
   private readonly timeline: Timeline
   private nextPort = 49_152
@@ -23,7 +24,7 @@ export class Machine {
   // a runtime that was stopped runs its timers first, then looks at its sockets
   private lateTimers: Array<() => void> = []
   private lateTasks: Array<() => void> = []
-  /** Milliseconds which the wall clock of this host is ahead. */
+  /** By how many milliseconds the wall clock of this host is ahead. */
   skew = 0
 
   constructor(name: string, ip: string, timeline: Timeline) {
@@ -33,7 +34,7 @@ export class Machine {
     this.clock = clockOf(this, timeline.clock)
   }
 
-  /** The ports that Linux gives to clients, over and over. */
+  /** The next of the ports that Linux gives to clients, in a circle. */
   port(): number {
     const port = this.nextPort
     this.nextPort = port === 65_535 ? 32_768 : port + 1
@@ -48,7 +49,7 @@ export class Machine {
     return this.stallTimer?.run !== undefined
   }
 
-  /** Does something on this host's event loop: in a turn of its own, or when the stall is over. */
+  /** Runs a task on this host's event loop: in a turn of its own, or when the stall is over. */
   readonly post = (task: () => void): void => {
     if (this.isStalled) this.lateTasks.push(task)
     else this.timeline.post(task)
@@ -99,15 +100,15 @@ export class Machine {
       this.stallTimer.cancel()
       this.resume()
     }
-    for (const resident of this.residents) resident.crash()
+    for (const socket of this.sockets) socket.crash()
     for (const told of this.onCrash) told()
     this.onCrash.clear()
   }
 }
 
-const clockOf = (machine: Machine, base: Clock.Clock): Clock.Clock => {
-  const millis = () => base.currentTimeMillisUnsafe() + machine.skew
-  const nanos = () => base.currentTimeNanosUnsafe() + BigInt(Math.round(machine.skew * 1_000_000))
+const clockOf = (host: SimulatedHost, base: Clock.Clock): Clock.Clock => {
+  const millis = () => base.currentTimeMillisUnsafe() + host.skew
+  const nanos = () => base.currentTimeNanosUnsafe() + BigInt(Math.round(host.skew * 1_000_000))
   return {
     currentTimeMillisUnsafe: millis,
     currentTimeMillis: Effect.sync(millis),
@@ -117,8 +118,8 @@ const clockOf = (machine: Machine, base: Clock.Clock): Clock.Clock => {
     monotonicTimeNanos: base.monotonicTimeNanos,
     sleep: (duration) =>
       // no time at all is a turn of the event loop, which a stalled one does not have either
-      Duration.isZero(duration) && !machine.isStalled
+      Duration.isZero(duration) && !host.isStalled
         ? base.sleep(duration)
-        : Effect.andThen(base.sleep(duration), machine.running)
+        : Effect.andThen(base.sleep(duration), host.running)
   }
 }

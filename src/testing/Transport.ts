@@ -1,4 +1,8 @@
-/** What is under test, what may be asked of it, and how a broken promise is told. */
+/**
+ * The types of `SocketContract`: the implementation under test, a check, and how a broken promise is reported.
+ *
+ * @since 0.1.0
+ */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -37,7 +41,7 @@ export interface Transport {
   readonly messages: boolean
   /** Releasing a writer finishes sending (FIN), and the peer may go on sending. A WebSocket has no such thing. */
   readonly halfClose: boolean
-  /** Listens on an address nobody else uses, until the scope closes. */
+  /** Listens on an address of its own, until the scope closes. */
   readonly listen: Effect.Effect<Listening, unknown, Scope.Scope>
   /**
    * A dialled socket's reader can be acquired again after its scope closed, which dials again. Default true, as
@@ -65,7 +69,7 @@ export interface Transport {
    */
   readonly quiet?: Duration.Input | undefined
   /**
-   * The most bytes a writer may get rid of while nobody reads. Default 64 MiB: Linux lends a TCP connection on loopback
+   * The most bytes that writes may take while the peer does not read. Default 64 MiB: Linux lends a TCP connection on loopback
    * up to 6 MiB for receiving and 4 MiB for sending (`tcp_rmem`, `tcp_wmem`), and a sender that does not wait at all has
    * no bound.
    */

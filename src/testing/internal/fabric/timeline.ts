@@ -1,16 +1,16 @@
-/** What happens when: the timers and one queue of tasks for a whole network, on any `Clock`. */
+/** The time of a network: the timers and one queue of tasks for all its hosts, on any `Clock`. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
-import { type Timer, Timers } from "../../internal/scheduling/timers.ts"
+import { type Timer, Timers } from "../../../internal/scheduling/timers.ts"
 
-export type { Timer } from "../../internal/scheduling/timers.ts"
+export type { Timer } from "../../../internal/scheduling/timers.ts"
 
 /**
  * Timers run in the order of their times, those of one time in the order they were set. Tasks run in a turn of their own,
- * so that nothing of the application runs in the middle of somebody's write. Times are milliseconds since the beginning.
+ * so that no code of the application runs in the middle of a write. Times are milliseconds since the beginning.
  */
 export class Timeline {
   readonly clock: Clock.Clock
@@ -38,7 +38,7 @@ export class Timeline {
     return timeline
   })
 
-  /** Does something in a turn of its own, soon. */
+  /** Runs a task in the next turn. */
   post(task: () => void): void {
     this.tasks.push(task)
     if (this.scheduled) return
@@ -48,13 +48,13 @@ export class Timeline {
 
   private readonly turn = (): void => {
     this.scheduled = false
-    // what these set off comes in the next turn: a conversation without latency must not keep everybody else waiting
+    // tasks that these post run in the next turn: a conversation without latency must not starve the others
     const tasks = this.tasks
     this.tasks = []
     for (const task of tasks) task()
   }
 
-  /** Does something at a time, or in a turn of its own where that has come. `run` must not run anybody's code inline. */
+  /** Runs `run` at a time, or in the next turn when that has passed. `run` must not call the application inline. */
   at(time: number, run: () => void): Timer {
     return this.timers.at(time, () => {
       if (!this.closed) run()

@@ -1,4 +1,4 @@
-/** A host as its user sees it. */
+/** A host as a test holds it: it listens, dials, and goes wrong. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -6,24 +6,17 @@ import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
-import type { Connection, Core } from "./core.ts"
-import type { End } from "./end.ts"
-import { openError, systemError } from "./failures.ts"
-import * as Faults from "./faults.ts"
+import type { DialOptions, Host, ListenOptions } from "../../Network.ts"
+import { openError, systemError } from "../fabric/failures.ts"
+import * as Settings from "../fabric/settings.ts"
+import type { Connection, TcpStack } from "../tcp/connection.ts"
+import type { Endpoint } from "../tcp/endpoint.ts"
+import { connect } from "../tcp/handshake.ts"
+import * as Sockets from "../tcp/socket.ts"
+import * as Links from "./links.ts"
 import * as Listener from "./listener.ts"
-import * as Settings from "./settings.ts"
-import * as Sockets from "./socket.ts"
 
 type Address = string | NetAddress.SocketAddress
-
-interface ListenOptions extends Settings.EndOptions {
-  readonly backlog?: number | undefined
-  readonly messages?: boolean | undefined
-}
-
-interface DialOptions extends Settings.EndOptions {
-  readonly messages?: boolean | undefined
-}
 
 const parse = (address: Address) => {
   const text = typeof address === "string" ? address : NetAddress.formatSocketAddress(address)
@@ -33,90 +26,92 @@ const parse = (address: Address) => {
     : { text, messages: match[1]?.startsWith("ws"), host: match[2], port: Number(match[3]) }
 }
 
-export const make = (core: Core, name: string) => {
-  const machine = core.machine(name)
-  const mine = ({ client, server }: Connection): boolean => client.machine === machine || server.machine === machine
-  const ownEnd = ({ client, server }: Connection): End => client.machine === machine ? client : server
+/** The host of this name. */
+export const make = (stack: TcpStack, name: string): Host => {
+  const { injections, topology } = stack
+  const host = topology.host(name)
+  const mine = ({ client, server }: Connection): boolean => client.host === host || server.host === host
+  const ownEnd = ({ client, server }: Connection): Endpoint => client.host === host ? client : server
 
   const listen = (port: number, options: ListenOptions = {}) =>
     Effect.suspend(() =>
-      Listener.listen(core, machine, {
+      Listener.listen(stack, host, {
         port: Settings.count("port", port, 1),
         backlog: Settings.count("backlog", options.backlog ?? 511, 0),
         messages: options.messages ?? false,
-        end: Settings.end(options, core.defaults.end)
+        settings: Settings.socket(options, stack.settings.socket)
       })
     )
 
   const dial = (address: Address, options: DialOptions = {}): Socket.Socket => {
     const parsed = parse(address)
-    const settings = Settings.end(options, core.defaults.end)
+    const settings = Settings.socket(options, stack.settings.socket)
     const messages = options.messages ?? parsed?.messages ?? false
     const remote = parsed === undefined ? String(address) : `${parsed.host}:${parsed.port}`
     const fail = (code: string, syscall: "connect" | "getaddrinfo" = "connect") =>
       Effect.fail(openError(systemError(syscall, code, remote)))
     return Sockets.make(
-      machine,
+      host,
       { messages, local: undefined, remote },
-      Effect.suspend((): Effect.Effect<End, Socket.SocketError> => {
-        const fault = core.fault("dial", name)
+      Effect.suspend((): Effect.Effect<Endpoint, Socket.SocketError> => {
+        const fault = injections.next("dial", name)
         if (fault !== undefined) return Effect.fail(openError(fault))
-        const server = parsed === undefined ? undefined : core.lookup(parsed.host)
+        const server = parsed === undefined ? undefined : topology.lookup(parsed.host)
         if (server === undefined) return fail("ENOTFOUND", "getaddrinfo")
-        if (!machine.isUp) return fail("ENETDOWN")
-        return Effect.succeed(core.connect(machine, server, parsed!.port, messages, settings))
+        if (!host.isUp) return fail("ENETDOWN")
+        return Effect.succeed(connect(stack, host, server, parsed!.port, messages, settings))
       })
     )
   }
 
   return {
     name,
-    address: machine.ip,
+    address: host.ip,
     listen,
     layerServer: (port: number, options?: ListenOptions) =>
       Layer.effect(SocketServer.SocketServer, listen(port, options)),
     dial,
     layerSocket: (address: Address, options?: DialOptions) => Layer.sync(Socket.Socket, () => dial(address, options)),
-    clock: machine.clock,
+    clock: host.clock,
     run: <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
       Effect.suspend(() =>
-        machine.isUp
+        host.isUp
           ? Effect.raceFirst(
-            Effect.provideService(effect, Clock.Clock, machine.clock),
-            Effect.andThen(machine.crashed, Effect.interrupt)
+            Effect.provideService(effect, Clock.Clock, host.clock),
+            Effect.andThen(host.crashed, Effect.interrupt)
           )
           : Effect.interrupt
       ),
-    stall: (duration: Duration.Input) => Effect.sync(() => machine.stall(Settings.millis("stall", duration))),
+    stall: (duration: Duration.Input) => Effect.sync(() => host.stall(Settings.millis("stall", duration))),
     skew: (duration: Duration.Input) =>
       Effect.sync(() => {
-        machine.skew = Duration.toMillis(Duration.fromInputUnsafe(duration))
+        host.skew = Duration.toMillis(Duration.fromInputUnsafe(duration))
       }),
     crash: Effect.sync(() => {
-      core.record("host", 0, name, "", 0)
-      machine.crash()
-      // what waits for room at its ends waits in vain now
-      for (const connection of core.connections.values()) if (mine(connection)) ownEnd(connection).peer.pathChanged()
+      topology.record("host", 0, name, "", 0)
+      host.crash()
+      // what waits for room at its ends has to ask for it now
+      for (const connection of stack.connections.values()) if (mine(connection)) ownEnd(connection).peer.pathChanged()
     }),
     restart: Effect.sync(() => {
-      core.record("host", 0, name, "", 1)
-      machine.isUp = true
+      topology.record("host", 0, name, "", 1)
+      host.isUp = true
     }),
     refuse: (port?: number) =>
       Effect.acquireRelease(
         Effect.sync(() => {
           const refusal = { host: name, port }
-          core.refusals.push(refusal)
+          stack.refusals.push(refusal)
           return refusal
         }),
-        (refusal) => Effect.sync(() => void core.refusals.splice(core.refusals.indexOf(refusal), 1))
+        (refusal) => Effect.sync(() => void stack.refusals.splice(stack.refusals.indexOf(refusal), 1))
       ).pipe(Effect.asVoid),
-    vanish: Effect.sync(() => Faults.vanishAll(core, mine)),
+    vanish: Effect.sync(() => Links.vanishAll(stack, mine)),
     reset: Effect.sync(() => {
-      const connections = [...core.connections.values()].filter(mine)
+      const connections = [...stack.connections.values()].filter(mine)
       for (const connection of connections) ownEnd(connection).abort(systemError("read", "ECONNRESET"), true)
       return connections.length
     }),
-    link: Faults.link(core, name)
+    link: Links.make(stack, name)
   }
 }

@@ -1,30 +1,32 @@
 /** One direction between two hosts: how long packets travel, and what stops them. */
+import type { HeldPacket, LinkOptions } from "../../Network.ts"
 import type { Draw } from "./random.ts"
-import { type LinkOptions, rate, type Sampler, sampler } from "./settings.ts"
+import { rate, type Sampler, sampler } from "./settings.ts"
 import type { Timeline } from "./timeline.ts"
 
-/** Keeps the packets of one direction of one connection in order. */
-export interface Lane {
+/** The packets of one direction of one connection, which never overtake each other. */
+export interface Flow {
+  /** When the last of them arrives. */
   lastDue: number
 }
 
-/** Something on its way. Exactly one of `arrive` and `lose` is called, once. */
+/** A packet on its way. Exactly one of `arrive` and `lose` is called, once. */
 export interface Packet {
   readonly connection: number
-  readonly kind: "syn" | "syn-ack" | "ack" | "data" | "fin" | "reset" | "probe"
+  readonly kind: HeldPacket["kind"]
   readonly chunks: ReadonlyArray<unknown>
   readonly bytes: number
-  readonly lane: Lane
+  readonly flow: Flow
   readonly arrive: () => void
   readonly lose: () => void
 }
 
-/** Whoever uses a direction, told when it changes. */
-export interface Traveller {
+/** A sender on a path, told when a cut or a hold begins or ends there. */
+export interface PathObserver {
   readonly pathChanged: () => void
 }
 
-/** Packets stopped at the far end of a direction, in the order they came. */
+/** Packets stopped at the far end of a path, in the order they came. */
 export class Hold {
   readonly packets: Array<{ readonly path: Path; readonly packet: Packet }> = []
 
@@ -36,17 +38,18 @@ export class Hold {
   }
 }
 
-/** What is in force on a direction; the first hold is the one that catches packets. */
+/** What is in force on a path. Of several holds the first catches the packets. */
 export interface Rules {
   readonly cut: boolean
   readonly hold: Hold | undefined
   readonly options: LinkOptions
 }
 
+/** One direction between two hosts. */
 export class Path {
   readonly from: string
   readonly to: string
-  readonly travellers = new Set<Traveller>()
+  readonly observers = new Set<PathObserver>()
   private readonly timeline: Timeline
   private readonly draw: Draw
   private options: LinkOptions = {}
@@ -56,7 +59,7 @@ export class Path {
   slicing = true
   isCut = false
   hold: Hold | undefined
-  /** When everything sent so far has left. */
+  /** When the last byte sent so far has left. */
   private freeAt = 0
   packets = 0
   bytes = 0
@@ -80,7 +83,7 @@ export class Path {
     const changed = this.isCut !== rules.cut || this.hold !== rules.hold
     this.isCut = rules.cut
     this.hold = rules.hold
-    if (changed) { for (const traveller of this.travellers) traveller.pathChanged() }
+    if (changed) { for (const observer of this.observers) observer.pathChanged() }
   }
 
   get latency(): LinkOptions["latency"] {
@@ -92,15 +95,15 @@ export class Path {
     return !this.sampler.isFixed || this.bandwidth !== Infinity
   }
 
-  /** The longest packet: the payload of an Ethernet frame where its length is time, whatever there is where it is not. */
+  /** The most bytes of a packet: the payload of an Ethernet frame where bandwidth is limited, otherwise no limit. */
   get longest(): number {
     return this.bandwidth === Infinity ? Infinity : 1460
   }
 
-  /** Draws when something that has no size would arrive. */
-  arrival(lane: Lane): number {
-    const due = Math.max(this.timeline.now() + this.sampler.next(this.draw), lane.lastDue)
-    lane.lastDue = due
+  /** Draws when a packet without a size would arrive. */
+  arrival(flow: Flow): number {
+    const due = Math.max(this.timeline.now() + this.sampler.next(this.draw), flow.lastDue)
+    flow.lastDue = due
     return due
   }
 
@@ -108,8 +111,8 @@ export class Path {
     if (this.isCut) return packet.lose()
     const now = this.timeline.now()
     this.freeAt = Math.max(this.freeAt, now) + packet.bytes / this.bandwidth
-    const due = Math.max(Math.ceil(this.freeAt + this.sampler.next(this.draw)), packet.lane.lastDue)
-    packet.lane.lastDue = due
+    const due = Math.max(Math.ceil(this.freeAt + this.sampler.next(this.draw)), packet.flow.lastDue)
+    packet.flow.lastDue = due
     this.packets++
     this.bytes += packet.bytes
     this.timeline.at(due, () => {
