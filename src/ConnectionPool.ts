@@ -36,8 +36,8 @@ import type * as ConnectionError from "./ConnectionError.ts"
 import { TypeId } from "./internal/connection/handle/internals.ts"
 import { condemn } from "./internal/endings/defects.ts"
 import { configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits/limits.ts"
+import * as Borrowing from "./internal/pool/borrowing.ts"
 import { KeyedPools } from "./internal/pool/keyed.ts"
-import * as Leases from "./internal/pool/leases.ts"
 import { starter } from "./internal/pool/pool.ts"
 import { close } from "./internal/pool/retiring.ts"
 import type * as Lending from "./internal/pool/state.ts"
@@ -494,8 +494,8 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, RC = never, 
   yield* Effect.addFinalizer(() => close(pool))
   const poolOf = () => pool
   return {
-    get: Leases.get(poolOf),
-    use: (f) => Leases.use(poolOf, f),
+    get: Borrowing.get(poolOf),
+    use: (f) => Borrowing.use(poolOf, f),
     stats: Effect.sync(() => pool.stats),
     held: Effect.sync(() => pool.held()),
     patch: patch(pool),
@@ -532,8 +532,8 @@ export const keyed = Effect.fnUntraced(function*<K, In, Out, R = never, RC = nev
   const keyed = new KeyedPools(pools, open as (key: K) => Open<In, Out, Scope.Scope>, maxIdle)
   yield* Effect.addFinalizer(() => keyed.close)
   return {
-    get: (key) => Leases.get(() => keyed.poolOf(key)),
-    use: (key, f) => Leases.use(() => keyed.poolOf(key), f),
+    get: (key) => Borrowing.get(() => keyed.poolOf(key)),
+    use: (key, f) => Borrowing.use(() => keyed.poolOf(key), f),
     stats: (key) => Effect.sync(() => keyed.stats(key)),
     total: Effect.sync(() => keyed.total),
     held: Effect.sync(() => keyed.held),

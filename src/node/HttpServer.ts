@@ -127,7 +127,10 @@ export const make = <In = never, Out = unknown>(
 ): Effect.Effect<HttpServer, Listener.ListenFailed, Scope.Scope> => {
   const policy = Policy.make(options.policy)
   return Effect.gen(function*() {
-    const prepared = yield* Effect.fromResult(prepare(url, policy, options))
+    const prepared = yield* Effect.mapError(
+      Effect.fromResult(prepare(url, policy, options)),
+      (unusable) => new Listener.ListenFailed({ ...unusable })
+    )
     const { address, settings, tls } = prepared
     const context = yield* Effect.context<never>()
     const server = serverOf(prepared, (conn) => connections.open.get(conn))

@@ -2,7 +2,6 @@
 import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type { Policy } from "../../../Policy.ts"
-import * as Listener from "../../Listener.ts"
 import * as Address from "../address.ts"
 import * as Options from "../options.ts"
 
@@ -43,15 +42,21 @@ export interface Prepared {
   readonly tls: Options.TlsOptions | undefined
 }
 
+/** What cannot be used, in the fields of a `ListenFailed`. */
+interface Unusable {
+  readonly url: string
+  readonly reason: "BadUrl" | "BadOption" | "BadTls"
+  readonly detail: string
+}
+
 /** Checks the URL and the options of an HTTP server. */
 export const prepare = (
   rawUrl: string,
   policy: Policy,
   options: Given
-): Result.Result<Prepared, Listener.ListenFailed> => {
+): Result.Result<Prepared, Unusable> => {
   const url = Address.redactUrl(rawUrl)
-  const as = (reason: Listener.ListenReason) =>
-    Result.mapError((detail: string) => new Listener.ListenFailed({ url, reason, detail }))
+  const as = (reason: Unusable["reason"]) => Result.mapError((detail: string): Unusable => ({ url, reason, detail }))
   return Result.gen(function*() {
     if (!/^(https?|unix):\/\//i.test(rawUrl)) {
       return yield* as("BadUrl")(Result.fail("an HTTP server has an http://, https:// or unix:// URL"))
