@@ -13,12 +13,16 @@ const realTime = [
 // those that measure time, memory, descriptors or processors: what runs beside them is measured too
 const measured = [
   "test/cli/limits.test.ts",
-  "test/cli/probe.test.ts",
   "test/integration/{kernel,leaks,limits,slowPeers,stall}.test.ts"
 ]
 
-// what only many runs show: `npm run test:long`
-const long = ["test/long/**/*.test.ts"]
+// those with tests that do more in `npm run test:long`
+const long = [
+  "test/{Dispatcher,Server,leaks}.test.ts",
+  "test/integration/reconnect.test.ts",
+  "test/simulation/{storm,swarm}.test.ts",
+  "test/testing/TestNetworkHoldfast.test.ts"
+]
 
 const report = process.env.HOLDFAST_TEST_REPORT
 
@@ -30,6 +34,7 @@ export default defineConfig({
     pool: "forks",
     // files share nothing that changes: a worker imports Effect and src once, and not for each file
     isolate: false,
+    tags: [{ name: "long", description: "does more in `npm run test:long`" }],
     testTimeout: 20_000,
     hookTimeout: 20_000,
     teardownTimeout: 10_000,
@@ -40,7 +45,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: [...realTime, ...long],
+          exclude: realTime,
           maxWorkers: 2,
           sequence: { groupOrder: 1 }
         }
@@ -74,6 +79,7 @@ export default defineConfig({
         test: {
           name: "long",
           include: long,
+          env: { HOLDFAST_LONG: "on" },
           globalSetup: "test/cli/support/bundle.ts",
           fileParallelism: false,
           sequence: { groupOrder: 4 }

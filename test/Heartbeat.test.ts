@@ -848,6 +848,20 @@ describe("Heartbeat", () => {
         assert.strictEqual(yield* reasonOf(c), "SilenceTimeout")
       }))
 
+    it.effect("B36 the wall clock jumps in the moment a ping is due: it is the probe, and is sent once", () =>
+      Effect.gen(function*() {
+        const { open, set } = yield* settable
+        const { peer } = yield* open({ pingEvery: "10 seconds" })
+        yield* TestClock.adjust("5 seconds")
+        set(8 * 3_600_000)
+        yield* TestClock.adjust("4999 millis")
+        assert.strictEqual(yield* peer.text, "")
+        yield* TestClock.adjust(1)
+        assert.strictEqual(yield* peer.text, "ping\n")
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* peer.text, "ping\nping\n")
+      }))
+
     it.effect("B36 the wall clock jumps, and there is no heartbeat: nothing to ask, nobody condemned", () =>
       Effect.gen(function*() {
         const { clock, set } = yield* settable

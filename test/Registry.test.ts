@@ -18,6 +18,8 @@ import {
   Scope
 } from "effect"
 import { TestClock } from "effect/testing"
+import * as v8 from "node:v8"
+import * as vm from "node:vm"
 import { Codec, Connection, ConnectionError, Registry } from "../src/index.ts"
 import type { Policy } from "../src/index.ts"
 import { type Internals, TypeId } from "../src/internal/connection/handle/internals.ts"
@@ -26,6 +28,9 @@ import * as Membership from "../src/internal/registry/membership.ts"
 import * as Names from "../src/internal/registry/names.ts"
 import * as Trie from "../src/internal/registry/trie.ts"
 import { TestSocket } from "../src/testing/index.ts"
+
+v8.setFlagsFromString("--expose-gc")
+const gc: () => void = vm.runInNewContext("gc")
 
 type Line = Connection.Connection<string>
 
@@ -659,6 +664,28 @@ describe("history", () => {
           ])
         )
       }
+    }))
+
+  it.effect("what it has forgotten takes no memory: it can be collected", () =>
+    Effect.gen(function*() {
+      const keep = 3
+      const registry = yield* Registry.make<string>({ history: keep })
+      const pass = Effect.gen(function*() {
+        const one = yield* opener()
+        yield* one.add(registry, { tags: ["all"] })
+        yield* one.end
+      })
+      yield* pass
+      const first = yield* Effect.map(registry.history, (history) => new WeakRef(history[0]!))
+      assert.isDefined(first.deref())
+      // it is cut when it is twice as long as what is kept
+      for (let i = 0; i < 2 * keep; i++) yield* pass
+      for (let i = 0; i < 20 && first.deref() !== undefined; i++) {
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        gc()
+      }
+      assert.isUndefined(first.deref())
+      assert.strictEqual((yield* registry.history).length, keep)
     }))
 
   it.effect("0 keeps none", () =>

@@ -294,6 +294,37 @@ describe("a fiber of a connection that is killed", () => {
       assert.sameMembers(order.slice(0, 2), ["reader ended", "writer ended"])
       assert.deepStrictEqual(order.slice(2), ["wrote bye", "transport released", "watcher told"])
     }))
+
+  it.effect("last words are not written into the middle of a frame", () =>
+    Effect.gen(function*() {
+      /** What is written last when the peer takes nothing of this message. */
+      const lastWords = (message: string) =>
+        Effect.gen(function*() {
+          const peer = yield* TestSocket.make()
+          const written: Array<string> = []
+          const socket = Socket.make({
+            reader: peer.socket.reader,
+            writer: Effect.map(peer.socket.writer, (writer) => ({
+              ...writer,
+              write: (chunk) =>
+                Effect.sync(() => void written.push(Socket.isCloseEvent(chunk) ? "a close" : text(chunk)))
+            }))
+          })
+          const c = yield* Connection.make(socket, {
+            codec: Codec.lines(),
+            policy: { ...quiet, drain: 0 },
+            farewell: () => "bye"
+          })
+          yield* peer.window(0)
+          yield* c.send(message)
+          yield* settle
+          yield* c.close
+          return written
+        })
+      // a frame of a single write is whole; one of two writes is not, while the second waits for the first
+      assert.deepStrictEqual(yield* lastWords("x".repeat(1024)), ["bye\n"])
+      assert.deepStrictEqual(yield* lastWords("x".repeat(100 * 1024)), [])
+    }))
 })
 
 describe("what the fibers of a connection do", () => {

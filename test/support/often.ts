@@ -1,0 +1,7 @@
+/** Tests with the tag `long` do in `npm test` what finds a bug within seconds, and in `npm run test:long` what takes minutes. */
+
+/** How often, or how many. */
+export const often = (inTest: number, inLong: number): number => process.env.HOLDFAST_LONG === "on" ? inLong : inTest
+
+/** Options of such a test. */
+export const long = (timeout: number) => ({ timeout, tags: ["long"] })
