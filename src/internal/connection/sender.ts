@@ -4,6 +4,7 @@ import * as Effectable from "effect/Effectable"
 import { type ConnectionError, make as makeError, MessageTooLarge } from "../../ConnectionError.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { type Encoder, type Frame, FrameBuffer, type Framed, largest } from "../codec/encoder.ts"
+import { Fifo, unqueued } from "../scheduling/fifo.ts"
 import { Done } from "./core/inbox.ts"
 import {
   accept,
@@ -12,7 +13,7 @@ import {
   fits,
   isFull,
   largestBuffer,
-  none,
+  noWaiters,
   offer,
   type Outbox,
   relax,
@@ -74,8 +75,8 @@ const sendFrames = (o: Outbox, frames: ReadonlyArray<Frame | Framed>, from = 0):
 const wait = (o: Outbox, frames: ReadonlyArray<Frame | Framed>): Effect.Effect<void, Failure> =>
   Effect.callback((resume) => {
     if (o.closedWith !== undefined) return resume(Effect.fail(o.closedWith))
-    const waiter: Waiter = { frames, next: 0, resume }
-    if (o.waiters === none) o.waiters = new Set()
+    const waiter: Waiter = { ...unqueued, frames, accepted: 0, resume }
+    if (o.waiters === noWaiters) o.waiters = new Fifo()
     o.waiters.add(waiter)
     admit(o)
     return Effect.sync(() => {
@@ -87,9 +88,9 @@ const wait = (o: Outbox, frames: ReadonlyArray<Frame | Framed>): Effect.Effect<v
 
 /** First come, first served: a large message at the head is not overtaken. */
 export const admit = (o: Outbox): void => {
-  for (const waiter of o.waiters) {
-    while (waiter.next < waiter.frames.length) {
-      const frame = waiter.frames[waiter.next]!
+  for (let waiter = o.waiters.first; waiter !== undefined; waiter = o.waiters.first) {
+    while (waiter.accepted < waiter.frames.length) {
+      const frame = waiter.frames[waiter.accepted]!
       const size = sizeOf(frame)
       const { outboxBytes } = o.owner.terms.policy
       if (size > outboxBytes) {
@@ -99,9 +100,9 @@ export const admit = (o: Outbox): void => {
       }
       if (!fits(o, size)) return
       accept(o, frame, size)
-      waiter.next++
+      waiter.accepted++
     }
-    if (waiter.next === waiter.frames.length) {
+    if (waiter.accepted === waiter.frames.length) {
       o.waiters.delete(waiter)
       settle(o, waiter, Effect.void)
     }

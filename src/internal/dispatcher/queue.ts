@@ -4,9 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { SchedulerDispatcher } from "effect/Scheduler"
+import { Fifo, type Queued } from "../scheduling/fifo.ts"
 
 /** One task, from the moment it was accepted. */
-export interface Job {
+export interface Job extends Queued<Job> {
   /** `undefined` for a task without one. */
   readonly key: unknown
   /** Evaluates the task in a fiber of its own, here and now. */
@@ -19,7 +20,7 @@ export interface Job {
 }
 
 /** The tasks that wait for a running or ready one of the same key, in the order they came. */
-type Backlog = Set<Job>
+type Backlog = Fifo<Job>
 
 /** Why a task does not run. */
 export type Refusal = "Overloaded" | "Stopped" | "Nested"
@@ -38,7 +39,7 @@ export class TaskQueue<out Err> {
   private readonly maxWaiting: number
   private workers: number
   // tasks that only wait for a worker, in the order they became ready
-  private readonly ready = new Set<Job>()
+  private readonly ready = new Fifo<Job>()
   private readonly running = new Set<Job>()
   // one for each key with a running or ready task
   private readonly backlogs = new Map<unknown, Backlog>()
@@ -97,7 +98,7 @@ export class TaskQueue<out Err> {
     const backlog = job.key === undefined ? undefined : this.backlogs.get(job.key)
     if (backlog !== undefined) backlog.add(job)
     else {
-      if (job.key !== undefined) this.backlogs.set(job.key, new Set())
+      if (job.key !== undefined) this.backlogs.set(job.key, new Fifo())
       this.ready.add(job)
     }
     this.pump()
@@ -108,7 +109,7 @@ export class TaskQueue<out Err> {
     if (this.isPumping || this.isScheduled) return
     this.isPumping = true
     let started = 0
-    for (const job of this.ready) {
+    for (let job = this.ready.first; job !== undefined; job = this.ready.first) {
       if (this.running.size >= this.workers) break
       if (started++ === startsPerTurn) {
         this.isScheduled = true
@@ -141,13 +142,9 @@ export class TaskQueue<out Err> {
   /** The next task of the key is ready, behind all that are ready already. */
   private passOn(key: unknown): void {
     if (key === undefined) return
-    const backlog = this.backlogs.get(key)!
-    for (const next of backlog) {
-      backlog.delete(next)
-      this.ready.add(next)
-      return
-    }
-    this.backlogs.delete(key)
+    const next = this.backlogs.get(key)!.shift()
+    if (next === undefined) this.backlogs.delete(key)
+    else this.ready.add(next)
   }
 
   /** Gives up the place of a task that waits; interrupts a task that runs, and waits for it. */
@@ -172,9 +169,7 @@ export class TaskQueue<out Err> {
   /** Refuses what waits; interrupts what runs, and waits for it: but not for `closer`, a task that stops its own dispatcher. */
   stop(closer: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> {
     this.isStopped = true
-    const left = [...this.ready, ...Array.from(this.backlogs.values(), (backlog) => [...backlog]).flat()]
-    this.ready.clear()
-    for (const backlog of this.backlogs.values()) backlog.clear()
+    const left = [this.ready, ...this.backlogs.values()].flatMap((queue) => queue.takeAll())
     this.waiting = 0
     this.interrupted += left.length
     for (const job of left) {

@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { unqueued } from "../scheduling/fifo.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Job, TaskQueue } from "./queue.ts"
 
@@ -39,6 +40,7 @@ const jobOf = <A, E, R, Err>(
   key: unknown,
   settle: (exit: Exit.Exit<A, E | Err>) => void
 ): Job => ({
+  ...unqueued,
   key,
   fiber: undefined,
   done: false,

@@ -83,7 +83,7 @@ export const enqueue = <A>(pool: PoolState<A>, borrower: Borrower): PendingAcqui
       new ConnectionError.PoolFull({ waiting: Math.max(0, waiting), limit: limits.waiters })
     )
   }
-  const waiter = waiters.add(borrower, pool.env.now())
+  const waiter = waiters.enter(borrower, pool.env.now())
   pool.balance()
   if (waiters.size > pool.producing) counters.waits++
   if (waiter.since + limits.acquire < pool.sweepAt) pool.wake.open()

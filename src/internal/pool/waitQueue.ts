@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { AnySpan } from "effect/Tracer"
 import type { ConnectionError } from "../../ConnectionError.ts"
+import { Fifo, type Queued, unqueued } from "../scheduling/fifo.ts"
 import type { Turns } from "../scheduling/turns.ts"
 
 /** A fiber that borrows, in the span that it is in at that moment. Its name is made only when it is asked for. */
@@ -13,22 +14,17 @@ export interface Borrower {
 export const nameOf = (id: number, span: AnySpan | undefined): string =>
   span?._tag === "Span" ? `${span.name} (fiber #${id})` : `fiber #${id}`
 
-/** A borrower that waits for an item, linked to its neighbours in the queue. */
-export interface PendingAcquire<A> {
+/** A borrower that waits for an item. */
+export interface PendingAcquire<A> extends Queued<PendingAcquire<A>> {
   readonly borrower: Borrower
   readonly since: number
   item: A | undefined
   outcome: Effect.Effect<void, ConnectionError> | undefined
   resume: ((outcome: Effect.Effect<void, ConnectionError>) => void) | undefined
-  next: PendingAcquire<A> | undefined
-  previous: PendingAcquire<A> | undefined
 }
 
-/** First in, first out. A linked list: in a `Set` the first entry is found only past the places of all that have left. */
-export class WaitQueue<A> {
-  size = 0
-  first: PendingAcquire<A> | undefined
-  private last: PendingAcquire<A> | undefined
+/** First in, first out; what is settled in one step wakes up together. */
+export class WaitQueue<A> extends Fifo<PendingAcquire<A>> {
   private readonly turns: Turns
   // those that have left the queue with an outcome, and are not awake yet
   private settled: Array<PendingAcquire<A>> = []
@@ -37,38 +33,21 @@ export class WaitQueue<A> {
   isFlushComing = false
 
   constructor(turns: Turns) {
+    super()
     this.turns = turns
   }
 
-  add(borrower: Borrower, since: number): PendingAcquire<A> {
+  enter(borrower: Borrower, since: number): PendingAcquire<A> {
     const waiter: PendingAcquire<A> = {
+      ...unqueued,
       borrower,
       since,
-      next: undefined,
-      previous: this.last,
       item: undefined,
       outcome: undefined,
       resume: undefined
     }
-    if (this.last === undefined) this.first = waiter
-    else this.last.next = waiter
-    this.last = waiter
-    this.size++
+    this.add(waiter)
     return waiter
-  }
-
-  /** Whether it was in this queue. */
-  delete(waiter: PendingAcquire<A>): boolean {
-    const { next, previous } = waiter
-    if (previous === undefined && this.first !== waiter) return false
-    if (previous === undefined) this.first = next
-    else previous.next = next
-    if (next === undefined) this.last = previous
-    else next.previous = previous
-    waiter.next = undefined
-    waiter.previous = undefined
-    this.size--
-    return true
   }
 
   /** Gives a borrower its outcome, with which it wakes up soon. */

@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { errorNow } from "../endings/defects.ts"
+import { Fifo, type Queued, unqueued } from "../scheduling/fifo.ts"
 import { spawnAmong } from "../scheduling/supervised.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import { Pipeline, type PipelineOptions, type RequestConnection } from "./pipeline.ts"
@@ -19,7 +20,7 @@ export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
 const mostServed = 1024
 
 /** A request that waits for a place on a connection. */
-interface Asker<In, Out> {
+interface Asker<In, Out> extends Queued<Asker<In, Out>> {
   pipeline: Pipeline<In, Out> | undefined
   outcome: Effect.Effect<void, Failure> | undefined
   resume: ((outcome: Effect.Effect<void, Failure>) => void) | undefined
@@ -60,7 +61,7 @@ export class Pipelines<in out In, in out Out> {
   private readonly ofEach: PipelineOptions<In, Out>
   private readonly all = new Set<Pipeline<In, Out>>()
   // first come, first served
-  private readonly askers = new Set<Asker<In, Out>>()
+  private readonly askers = new Fifo<Asker<In, Out>>()
   private readonly dials = new Set<AnyFiber>()
   private readonly endings = new Set<AnyFiber>()
   private opening = 0
@@ -83,7 +84,7 @@ export class Pipelines<in out In, in out Out> {
     if (this.closed !== undefined) return Effect.fail(this.closed)
     const pipeline = this.askers.size === 0 ? this.reserve() : undefined
     if (pipeline !== undefined) return Effect.succeed(pipeline)
-    const asker: Asker<In, Out> = { pipeline: undefined, outcome: undefined, resume: undefined }
+    const asker: Asker<In, Out> = { ...unqueued, pipeline: undefined, outcome: undefined, resume: undefined }
     this.askers.add(asker)
     this.pump()
     const wait = Effect.callback<void, Failure>((resume) => {
@@ -122,7 +123,7 @@ export class Pipelines<in out In, in out Out> {
   }
 
   private assign(): void {
-    for (const asker of this.askers) {
+    for (let asker = this.askers.first; asker !== undefined; asker = this.askers.first) {
       const pipeline = this.reserve()
       if (pipeline === undefined) break
       asker.pipeline = pipeline
@@ -193,7 +194,7 @@ export class Pipelines<in out In, in out Out> {
   private dialFailed(error: Failure): void {
     this.opening--
     if (!this.isShort) return
-    for (const asker of this.askers) return this.wake(asker, Effect.fail(error))
+    this.wake(this.askers.first!, Effect.fail(error))
   }
 
   // ---- giving back --------------------------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ export class Pipelines<in out In, in out Out> {
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     const closed = this.closed = ConnectionError.make(new ConnectionError.Closed({ by: "local" }))
-    for (const asker of this.askers) this.wake(asker, Effect.fail(closed))
+    for (const asker of this.askers.takeAll()) this.wake(asker, Effect.fail(closed))
     for (const pipeline of this.all) {
       this.giveBack(pipeline)
       if (!pipeline.isGivenBack) pipeline.fail(closed)

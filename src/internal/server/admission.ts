@@ -1,17 +1,25 @@
 /** Lets connections in within the limits of a policy: each one is admitted, waits for its turn, or is refused. */
 import type { Refused } from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
+import { Fifo, type Queued, unqueued } from "../scheduling/fifo.ts"
 import type { Timers } from "../scheduling/timers.ts"
 
 export type Limit = Refused["limit"]
 
-/** One connection, as admission counts it. Only admission changes `host` and `standing`. */
+/** The place in the queue of one that waits. */
+interface Waiting extends Queued<Waiting> {
+  readonly applicant: Applicant
+}
+
+/** One connection, as admission counts it. Only admission changes `host`, `standing` and `place`. */
 export interface Applicant {
   /** The peer's end, as text. */
   readonly remote: string | undefined
   /** The address by which it is counted, where there is a limit for each address. */
   host: string | undefined
   standing: "outside" | "waiting" | "admitted"
+  /** Set while it waits. */
+  place?: Waiting | undefined
   /** Told that it waits no more: it is admitted, or the server stops and it is `outside`. Must not throw. */
   onTurn: (() => void) | undefined
 }
@@ -34,7 +42,7 @@ export class Admission {
   /** Milliseconds from one slot of the rate to the next; 0 without a limit. */
   private readonly acceptEvery: number
   private readonly perAddress = new Map<string, number>()
-  private readonly waiting = new Set<Applicant>()
+  private readonly waiting = new Fifo<Waiting>()
   private admitted = 0
   // when the next connection is due, were they evenly spaced; up to a second's worth may come at once
   private nextSlotAt = -Infinity
@@ -70,7 +78,8 @@ export class Admission {
     if (standing === "admitted") {
       this.admitted++
     } else {
-      waiting.add(applicant)
+      applicant.place = { ...unqueued, applicant }
+      waiting.add(applicant.place)
       this.advance(now)
     }
     return standing
@@ -78,10 +87,11 @@ export class Admission {
 
   /** A connection is gone, from wherever it stood: another one takes its place. */
   leave(applicant: Applicant): void {
-    const { host, standing } = applicant
+    const { host, place, standing } = applicant
     if (standing === "outside" && host === undefined) return
     applicant.standing = "outside"
     applicant.host = undefined
+    applicant.place = undefined
     if (host !== undefined) {
       const left = this.perAddress.get(host)! - 1
       if (left === 0) this.perAddress.delete(host)
@@ -89,7 +99,7 @@ export class Admission {
     }
     if (standing === "admitted") {
       this.admitted--
-    } else if (this.waiting.delete(applicant) && this.untilSlot(0, this.time.now()) > 0) {
+    } else if (place !== undefined && this.waiting.delete(place) && this.untilSlot(0, this.time.now()) > 0) {
       // those behind it move up one slot
       this.nextSlotAt -= this.acceptEvery
     }
@@ -100,10 +110,9 @@ export class Admission {
   stop(): void {
     this.isStopping = true
     this.timer?.cancel()
-    const waiting = Array.from(this.waiting)
-    this.waiting.clear()
-    for (const applicant of waiting) {
+    for (const { applicant } of this.waiting.takeAll()) {
       applicant.standing = "outside"
+      applicant.place = undefined
       applicant.onTurn?.()
     }
   }
@@ -121,10 +130,10 @@ export class Admission {
         })
         return
       }
-      const first = waiting.values().next().value!
-      waiting.delete(first)
+      const first = waiting.shift()!.applicant
       this.admitted++
       first.standing = "admitted"
+      first.place = undefined
       first.onTurn?.()
     }
   }

@@ -101,6 +101,7 @@ export class Guest<C> implements Applicant {
   readonly remote: string | undefined
   host: string | undefined
   standing: Applicant["standing"] = "outside"
+  place: Applicant["place"]
   onTurn: (() => void) | undefined
   fiber: Fiber.Fiber<unknown, unknown> | undefined
   /** When it was admitted. */

@@ -17,6 +17,7 @@ import {
 } from "../../../ConnectionError.ts"
 import { sizeOf } from "../../bytes/sizes.ts"
 import { type Frame, FrameBuffer, type Framed } from "../../codec/encoder.ts"
+import { Fifo, type Queued } from "../../scheduling/fifo.ts"
 import { Gate } from "../../scheduling/gate.ts"
 import { runNow } from "../../scheduling/supervised.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
@@ -31,9 +32,10 @@ export type Element = Frame | Framed | FrameBuffer | typeof wake
 type Failure = ConnectionError
 type Resume = (effect: Effect.Effect<void, Failure>) => void
 
-export interface Waiter {
+export interface Waiter extends Queued<Waiter> {
   readonly frames: ReadonlyArray<Frame | Framed>
-  next: number
+  /** How many of them are accepted. */
+  accepted: number
   readonly resume: Resume
 }
 
@@ -61,7 +63,8 @@ export const largestBuffer = 16 * 1024
 // pongs waiting for a peer that reads nothing; one more proves nothing new
 const maxControl = 64
 
-// most connections never have a sender that waits
+// most connections never have a sender that waits, nor a flush
+export const noWaiters = new Fifo<Waiter>()
 export const none: Set<never> = new Set()
 export const noFrames: Array<Frame> = []
 
@@ -92,7 +95,7 @@ export class Outbox implements Task {
   /** Whether the write in progress holds more than control frames. */
   writesData = false
   isNotified = false
-  waiters: Set<Waiter> = none
+  waiters: Fifo<Waiter> = noWaiters
   flushers: Set<Flusher> = none
   isDeterring = false
   writable: Gate | undefined
@@ -298,9 +301,7 @@ export const flush = (o: Outbox): Effect.Effect<void, Failure> =>
 export const close = (o: Outbox, error: Failure): void => {
   if (o.closedWith !== undefined) return
   o.closedWith = error
-  const waiters = [...o.waiters]
-  o.waiters.clear()
-  for (const waiter of waiters) settle(o, waiter, Effect.fail(error))
+  for (const waiter of o.waiters.takeAll()) settle(o, waiter, Effect.fail(error))
   invite(o)
   o.notify()
 }

@@ -1,0 +1,59 @@
+/** First in, first out, and out of the middle: what waits its turn may give up. */
+
+/** An entry of a `Fifo`, linked to its neighbours: it may be in one queue at a time. Only the queue changes these fields. */
+export interface Queued<A> {
+  queue: unknown
+  next: A | undefined
+  previous: A | undefined
+}
+
+/** What an entry begins with. */
+export const unqueued = { queue: undefined, next: undefined, previous: undefined }
+
+/**
+ * A queue of which each operation costs the same, however many entries have come and gone. In a `Set` the first entry is found
+ * only past the places of all that have left: to drain a million costs 330 us for each (Node 24).
+ */
+export class Fifo<A extends Queued<A>> {
+  size = 0
+  first: A | undefined
+  private last: A | undefined
+
+  add(entry: A): void {
+    entry.queue = this
+    entry.previous = this.last
+    if (this.last === undefined) this.first = entry
+    else this.last.next = entry
+    this.last = entry
+    this.size++
+  }
+
+  /** Whether the entry was in this queue. */
+  delete(entry: A): boolean {
+    if (entry.queue !== this) return false
+    const { next, previous } = entry
+    if (previous === undefined) this.first = next
+    else previous.next = next
+    if (next === undefined) this.last = previous
+    else next.previous = previous
+    entry.queue = undefined
+    entry.next = undefined
+    entry.previous = undefined
+    this.size--
+    return true
+  }
+
+  /** Takes the first entry. */
+  shift(): A | undefined {
+    const { first } = this
+    if (first !== undefined) this.delete(first)
+    return first
+  }
+
+  /** Takes all entries, in order. */
+  takeAll(): Array<A> {
+    const all: Array<A> = []
+    for (let entry = this.shift(); entry !== undefined; entry = this.shift()) all.push(entry)
+    return all
+  }
+}

@@ -1,0 +1,43 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Fifo, type Queued, unqueued } from "../../src/internal/scheduling/fifo.ts"
+
+interface Entry extends Queued<Entry> {
+  readonly n: number
+}
+
+const entry = (n: number): Entry => ({ ...unqueued, n })
+
+describe("Fifo", () => {
+  it("gives entries in the order they came, whatever leaves the middle or comes again", () => {
+    const queue = new Fifo<Entry>()
+    const other = new Fifo<Entry>()
+    const [a, b, c, d] = [1, 2, 3, 4].map(entry) as [Entry, Entry, Entry, Entry]
+    for (const e of [a, b, c, d]) queue.add(e)
+    assert.isTrue(queue.delete(b))
+    assert.isFalse(queue.delete(b), "it has left")
+    assert.isFalse(other.delete(c), "it is in another queue")
+    assert.strictEqual(queue.first, a)
+    assert.isTrue(queue.delete(a))
+    queue.add(a)
+    assert.strictEqual(queue.size, 3)
+    assert.deepStrictEqual(queue.takeAll().map(({ n }) => n), [3, 4, 1])
+    assert.strictEqual(queue.size, 0)
+    assert.isUndefined(queue.first)
+    assert.isUndefined(queue.shift())
+    queue.add(d)
+    assert.strictEqual(queue.shift(), d)
+  })
+
+  it("B146 draining a million costs the same for each as ten thousand", () => {
+    const each = (count: number): number => {
+      const queue = new Fifo<Entry>()
+      for (let n = 0; n < count; n++) queue.add(entry(n))
+      const begun = performance.now()
+      while (queue.size > 0) queue.shift()
+      return (performance.now() - begun) / count
+    }
+    each(10_000)
+    // in a `Set` it is 70 times as much
+    assert.isBelow(each(1_000_000), 10 * Math.max(each(10_000), 1e-5))
+  })
+})
