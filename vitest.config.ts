@@ -10,11 +10,8 @@ const realTime = [
   "test/README.test.ts"
 ]
 
-// those that measure time, memory, descriptors or processors: what runs beside them is measured too
-const measured = [
-  "test/cli/limits.test.ts",
-  "test/integration/{kernel,leaks,limits,slowPeers,stall}.test.ts"
-]
+// those that measure time, processors, or what is left in this process: what runs beside them is measured too
+const measured = ["test/integration/{kernel,leaks,limits,slowPeers,stall}.test.ts"]
 
 // those with tests that do more in `npm run test:long`
 const long = [
