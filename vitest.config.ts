@@ -10,21 +10,30 @@ const realTime = [
   "test/README.test.ts"
 ]
 
-// those that measure time, memory, descriptors or processors: what runs beside them is measured too
-const measured = [
-  "test/cli/limits.test.ts",
-  "test/integration/{kernel,leaks,limits,slowPeers,stall}.test.ts"
+// those that measure time, processors, or what is left in this process: what runs beside them is measured too
+const measured = ["test/integration/{kernel,leaks,limits,slowPeers,stall}.test.ts"]
+
+// those without a connection: `npm run test:fibers` would run them a second time
+const withoutConnections = [
+  "test/{Backoff,Codec,ConnectionError,Policy,architecture,hotPath}.test.ts",
+  "test/{internal,support}/**/*.test.ts",
+  "test/simulation/{scale,simulate,storm}.test.ts",
+  "test/testing/{Chaos,Simulation,TestNetwork,contractMutants,simulate}.test.ts",
+  "test/testing/TestNetwork{Contract,Example,Faults,Hosts}.test.ts"
 ]
 
 // those with tests that do more in `npm run test:long`
 const long = [
   "test/{Dispatcher,Server,leaks}.test.ts",
-  "test/integration/reconnect.test.ts",
+  "test/integration/{reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]
 
-const report = process.env.HOLDFAST_TEST_REPORT
+const { HOLDFAST_LONG, HOLDFAST_SHORT_CUTS, HOLDFAST_TEST_REPORT: report } = process.env
+
+// makes one file of the command, which its tests start
+const globalSetup = "test/cli/support/bundle.ts"
 
 export default defineConfig({
   // `import "holdfast"` means src, as it does in tsconfig.json
@@ -39,52 +48,43 @@ export default defineConfig({
     hookTimeout: 20_000,
     teardownTimeout: 10_000,
     dangerouslyIgnoreUnhandledErrors: false,
-    projects: [
-      {
-        extends: true,
-        test: {
-          name: "unit",
-          include: ["test/**/*.test.ts"],
-          exclude: realTime,
-          maxWorkers: 2,
-          sequence: { groupOrder: 1 }
+    projects: HOLDFAST_LONG === "on"
+      ? [{ extends: true, test: { name: "long", include: long, globalSetup, fileParallelism: false } }]
+      : [
+        {
+          extends: true,
+          test: {
+            name: "unit",
+            include: ["test/**/*.test.ts"],
+            exclude: HOLDFAST_SHORT_CUTS === "off" ? [...realTime, ...withoutConnections] : realTime,
+            maxWorkers: 2,
+            sequence: { groupOrder: 1 }
+          }
+        },
+        {
+          // they wait for peers and processes most of the time
+          extends: true,
+          test: {
+            name: "integration",
+            include: realTime,
+            exclude: measured,
+            globalSetup,
+            maxWorkers: 2,
+            sequence: { groupOrder: 2 }
+          }
+        },
+        {
+          // one file at a time, in a process of its own, and after everything else
+          extends: true,
+          test: {
+            name: "measured",
+            include: measured,
+            globalSetup,
+            isolate: true,
+            fileParallelism: false,
+            sequence: { groupOrder: 3 }
+          }
         }
-      },
-      {
-        // they wait for peers and processes most of the time
-        extends: true,
-        test: {
-          name: "integration",
-          include: realTime,
-          exclude: measured,
-          globalSetup: "test/cli/support/bundle.ts",
-          maxWorkers: 2,
-          sequence: { groupOrder: 2 }
-        }
-      },
-      {
-        // one file at a time, in a process of its own, and after everything else
-        extends: true,
-        test: {
-          name: "measured",
-          include: measured,
-          globalSetup: "test/cli/support/bundle.ts",
-          isolate: true,
-          fileParallelism: false,
-          sequence: { groupOrder: 3 }
-        }
-      },
-      {
-        extends: true,
-        test: {
-          name: "long",
-          include: long,
-          env: { HOLDFAST_LONG: "on" },
-          globalSetup: "test/cli/support/bundle.ts",
-          fileParallelism: false,
-          sequence: { groupOrder: 4 }
-        }
-      }
-    ]
+      ]
   }
 })

@@ -103,7 +103,8 @@ describe("leaks", () => {
         assert.strictEqual(counts.Closed + counts.Refused, all)
         // a leak is in each of them, the engine's own housekeeping only in some
         const [, , typical] = growth.toSorted((a, b) => a - b)
-        assert.isBelow(typical, 50, `bytes a connection: ${growth}`)
+        // and is less to see among more connections
+        assert.isBelow(typical, often(150, 50), `bytes a connection: ${growth}`)
 
         yield* Fiber.interrupt(running)
       }).pipe(Effect.scoped, Effect.provideService(Metric.FiberRuntimeMetrics, counting))

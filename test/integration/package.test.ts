@@ -126,21 +126,31 @@ describe("the published package", () => {
       typeRoots: [join(root, "node_modules", "@types")],
       types: ["node"]
     }
-    const check = async (text: string): Promise<string> => {
-      await writeFile(join(app, "user.ts"), text)
-      return run(app, join(root, "node_modules", ".bin", "tsc"), "-p", ".")
-    }
+    await writeFile(join(app, "user.ts"), lines.join("\n"))
+    // and the check can fail
+    const [entry] = Object.keys(exported)
+    await writeFile(
+      join(app, "wrong.ts"),
+      [
+        lines[0],
+        `import * as E0 from "${entry}"`,
+        "false satisfies IsAny<typeof E0.Nothing>",
+        "false satisfies IsAny<any>"
+      ]
+        .join("\n")
+    )
     await writeFile(
       join(app, "tsconfig.json"),
-      JSON.stringify({ compilerOptions: { ...options, skipLibCheck: false }, files: ["user.ts"] })
+      JSON.stringify({ compilerOptions: { ...options, skipLibCheck: false }, files: ["user.ts", "wrong.ts"] })
     )
-    await check(lines.join("\n"))
-    // and the check can fail
     let failure = ""
-    await check([...lines, "false satisfies IsAny<typeof E0.Nothing>"].join("\n")).catch((error) => {
+    await run(app, join(root, "node_modules", ".bin", "tsc"), "-p", ".", "--pretty", "false").catch((error) => {
       failure = String(error)
     })
-    assert.include(failure, "'Nothing'")
+    const errors = failure.split("\n").filter((line) => line.includes("error TS"))
+    assert.isEmpty(errors.filter((line) => !line.startsWith("wrong.ts(")), failure)
+    assert.include(errors[0], "'Nothing'")
+    assert.include(errors[1], "does not satisfy the expected type")
   })
 
   it("names no internal in a public signature: what a public type takes from an internal file, its module exports", async () => {
