@@ -84,9 +84,17 @@ export interface Options<in out In = never, in out Out = unknown> {
   readonly ca?: string | Uint8Array | ReadonlyArray<string | Uint8Array> | undefined
   /** Opens an encrypted `key`. */
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
-  /** How many connections the kernel keeps that we did not accept yet. Default 511 (Node's), cut to `somaxconn`. */
+  /**
+   * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
+   * `somaxconn`. Default 511.
+   */
   readonly backlog?: number | undefined
-  /** How long who was refused gets to read why, and how long the closing of a WebSocket may take. Default 1 second. */
+  /**
+   * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
+   * once.
+   *
+   * It is how long a refused client gets to read why, and how long the closing of a WebSocket may take.
+   */
   readonly linger?: Duration.Input | undefined
 }
 
@@ -133,7 +141,7 @@ export const make = <In = never, Out = unknown>(
   const policy = Policy.make(options.policy)
   return Effect.gen(function*() {
     const prepared = yield* Effect.fromResult(prepare(url, policy, options))
-    const { address, settings, tls } = prepared
+    const { address, backlog, settings, tls } = prepared
     const context = yield* Effect.context<Scope.Scope>()
     const clock = yield* Clock.Clock
     const connections = new Map<Net.Socket, HttpConnection>()
@@ -291,7 +299,7 @@ export const make = <In = never, Out = unknown>(
     yield* Supervised.restarted("the deadlines of an HTTP server", watching)
 
     yield* Effect.mapError(
-      listen(server, address, options.backlog),
+      listen(server, address, backlog),
       (refusal) => new Listener.ListenFailed({ url: prepared.url, ...refusal })
     )
     // it listens already; Effect's server would call it again, and knows neither stale socket files nor our errors
@@ -423,6 +431,7 @@ interface Prepared {
   /** As it may appear in an error. */
   readonly url: string
   readonly address: Address.Address
+  readonly backlog: number
   readonly settings: Settings
   readonly tls: NodeOptions.TlsOptions | undefined
 }
@@ -444,8 +453,8 @@ const prepare = <In, Out>(
       Address.parse(rawUrl.replace(/^https:/i, "tls:").replace(/^http:/i, "tcp:"), "listen"),
       (detail) => detail.replaceAll("tcp://", "http://").replaceAll("tls://", "https://")
     ))
-    const linger = yield* as("BadOption")(NodeOptions.millis("linger", options.linger ?? "1 second"))
-    if (options.backlog !== undefined) yield* as("BadOption")(NodeOptions.count("backlog", options.backlog))
+    const linger = yield* as("BadOption")(NodeOptions.read("linger", options.linger))
+    const backlog = yield* as("BadOption")(NodeOptions.read("backlog", options.backlog))
     if (options.webSocket !== undefined && !/^\/[^?#]*$/.test(options.webSocket)) {
       return yield* as("BadOption")(Result.fail("`webSocket` is a path that starts with a slash and has no ? and no #"))
     }
@@ -456,6 +465,7 @@ const prepare = <In, Out>(
     return {
       url,
       address,
+      backlog,
       settings: {
         policy,
         handshake: NodeOptions.limitOf(policy.handshake),

@@ -1,0 +1,189 @@
+/** A set of limits: changed, read from data and from configuration, and checked for limits that contradict each other. */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import { type Definition, definitionsOf, numberOf, written } from "./definition.ts"
+import { parseDuration } from "./reading.ts"
+
+/** Some fields of a set of limits, with durations as people write them in code. */
+export type Patch<Fields extends Schema.Struct.Fields> = {
+  readonly [K in keyof Fields]?: Fields[K]["Type"] extends Duration.Duration ? Duration.Input | undefined
+    : Fields[K]["Type"] | undefined
+}
+
+type Values = Readonly<Record<string, unknown>>
+
+/** How a set came about: what was given, and what a default was before it followed another limit. */
+interface Origin {
+  readonly given: ReadonlySet<string>
+  readonly unmoved: Values
+}
+
+/** Two limits of which the first must not be more than the second. */
+interface Pair {
+  readonly low: Definition
+  readonly high: Definition
+  readonly follows: "neither" | "this" | "both"
+  readonly times: number
+}
+
+const oneLine = (message: string): string => message.replace(/\n\s+at /g, " at ").replace(/\n\s*/g, "; ")
+
+const pairsOf = (definitions: ReadonlyMap<string, Definition>): ReadonlyArray<Pair> =>
+  Array.from(definitions.values()).flatMap((high) =>
+    high.atLeast === undefined
+      ? []
+      : [{
+        low: definitions.get(high.atLeast.limit)!,
+        high,
+        follows: high.atLeast.follows,
+        times: high.atLeast.times ?? 1
+      }]
+  )
+
+const contradicts = ({ high, low }: Pair, values: Values): boolean => {
+  const least = numberOf(low, values[low.name])
+  const most = numberOf(high, values[high.name])
+  return Number.isFinite(least) && Number.isFinite(most) && most < least
+}
+
+const times = (value: unknown, factor: number): unknown =>
+  Duration.isDuration(value) ? Duration.millis(Duration.toMillis(value) * factor) : value as number * factor
+
+const inBoth = ({ apartFrom, name }: Definition, values: Values): string | undefined => {
+  const others = values[apartFrom!] as ReadonlyArray<unknown>
+  const twice = (values[name] as ReadonlyArray<unknown>).filter((entry) => others.includes(entry))
+  return twice.length === 0 ? undefined : `${twice.join(", ")} is in ${apartFrom} and in ${name}`
+}
+
+/**
+ * What a module does with a set of limits whose fields are made with `limit`.
+ *
+ * `build` makes an instance of checked values. Where limits contradict each other a default follows what was given; where
+ * both were given, `read` and `config` refuse them by name, `change` where it is told to.
+ */
+export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
+  fields: Fields,
+  build: (values: never) => A
+) => {
+  const definitions = definitionsOf(fields)
+  const pairs = pairsOf(definitions)
+  const lists = Array.from(definitions.values()).filter(({ apartFrom }) => apartFrom !== undefined)
+  const some = Schema.Struct(
+    Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, Schema.optionalKey(field)]))
+  ) as unknown as Schema.Codec<Values, Values>
+  const check = Schema.decodeUnknownResult(Schema.toType(some), { errors: "all" })
+  const decode = Schema.decodeUnknownResult(some, { errors: "all", onExcessProperty: "error" })
+  const origins = new WeakMap<object, Origin>()
+  const everything: Origin = { given: new Set(definitions.keys()), unmoved: {} }
+
+  /** Changes some limits of a set, all of them right by themselves. */
+  const settle = (from: A, given: Values, refuses: boolean): Result.Result<A, string> => {
+    const origin = origins.get(from) ?? everything
+    const names = new Set([...origin.given, ...Object.keys(given)])
+    const values: Record<string, unknown> = { ...from, ...origin.unmoved, ...given }
+    const unmoved: Record<string, unknown> = {}
+    const wrong: Array<string> = []
+    const move = (to: Definition, value: unknown): void => {
+      unmoved[to.name] = values[to.name]
+      values[to.name] = value
+    }
+    for (const pair of pairs) {
+      const { follows, high, low } = pair
+      if (!contradicts(pair, values)) continue
+      if (follows !== "neither" && !names.has(high.name)) move(high, times(values[low.name], pair.times))
+      else if (follows === "both" && !names.has(low.name)) move(low, times(values[high.name], 1 / pair.times))
+      else if (
+        follows === "neither" ||
+        (refuses && names.has(low.name) && names.has(high.name) && (low.name in given || high.name in given))
+      ) {
+        const [least, most] = [low, high].map((it) => `${it.name} (${written(it, values[it.name])})`)
+        wrong.push(`${least} must not be more than ${most}`)
+      }
+    }
+    for (const list of lists) {
+      const twice = inBoth(list, values)
+      if (twice !== undefined) wrong.push(twice)
+    }
+    if (wrong.length > 0) return Result.fail(wrong.join("; "))
+    return Result.succeed(record(build(values as never), { given: names, unmoved }))
+  }
+
+  const record = (set: A, origin: Origin): A => {
+    origins.set(set, origin)
+    return set
+  }
+
+  /** Names what is wrong with a patch, or returns its values. */
+  const valuesOf = (patch: object): Result.Result<Values, string> => {
+    const given: Record<string, unknown> = {}
+    const wrong: Array<string> = []
+    for (const [name, value] of Object.entries(patch)) {
+      if (value === undefined) continue
+      const definition = definitions.get(name)
+      if (definition === undefined) wrong.push(`there is no field ${JSON.stringify(name)}`)
+      else if (definition.kind !== "duration") given[name] = value
+      else {
+        const read = typeof value === "string" ? parseDuration(value) : Duration.fromInput(value as Duration.Input)
+        // a duration made of NaN is zero, which would mean "off"
+        if (Option.isNone(read) || Number.isNaN(value)) wrong.push(`${name} is not a duration: ${String(value)}`)
+        else given[name] = read.value
+      }
+    }
+    const checked = check(given)
+    if (Result.isFailure(checked)) wrong.push(oneLine(checked.failure.message))
+    else if (wrong.length === 0) return Result.succeed(checked.success)
+    return Result.fail(wrong.join("; "))
+  }
+
+  const defaults = record(
+    build(Object.fromEntries(Array.from(definitions, ([name, { default: value }]) => [name, value])) as never),
+    { given: new Set(), unmoved: {} }
+  )
+
+  return {
+    defaults,
+    /**
+     * Changes some limits of a set in code; says all that is wrong, each by its name. A pair that contradicts itself is
+     * `"refused"`, or `"taken"` as meant unless the definition lets neither follow.
+     */
+    change: (from: A, patch: object, contradictions: "taken" | "refused"): Result.Result<A, string> =>
+      Result.flatMap(valuesOf(patch), (given) => settle(from, given, contradictions === "refused")),
+    /** The same of a preset: what differs from it later counts as given, what it says itself is a default. */
+    preset: (patch: Patch<Fields>): A => {
+      const set = Result.getOrThrowWith(
+        Result.flatMap(valuesOf(patch), (given) => settle(defaults, given, true)),
+        (wrong) => new Error(wrong)
+      )
+      return record(set, { given: new Set(), unmoved: {} })
+    },
+    /** Reads data: an object with any of the fields. One with all of them, as `encode` writes it, is taken as it is. */
+    read: (from: A, input: object): Result.Result<A, string> => {
+      const read = decode(input)
+      if (Result.isSuccess(read)) {
+        return settle(from, read.success, Object.keys(read.success).length < definitions.size)
+      }
+      return Result.fail(
+        oneLine(read.failure.message)
+          .replace(/Expected no excess property at \["([^"]*)"\]/g, "there is no field \"$1\"")
+      )
+    },
+    /** Reads configuration; what is not set is as in `from`. */
+    config: (from: A): Config.Config<A> =>
+      Config.schema(some).pipe(
+        Config.mapEffect((given) =>
+          Effect.mapError(
+            Effect.fromResult(settle(from, given, true)),
+            (detail) =>
+              new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message: detail }, given)))
+          )
+        ),
+        // below a name of which nothing is set there is not even an object to read
+        Config.withDefault(from)
+      )
+  }
+}
