@@ -73,12 +73,12 @@ const both = ["serve", "connect"] as const
  * @since 0.1.0
  */
 export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
-  /** Dialling, TLS and WebSocket upgrade included. Default 10 s. 0 is off. */
-  open: duration("open", { default: "10s", zero: "off", on: connect }).says(
-    "Dialling, TLS and WebSocket upgrade included"
+  /** How long dialling may take, TLS and WebSocket upgrade included. Fixed once open. Default 10 s. 0 is off. */
+  open: duration("open", { default: "10s", zero: "off", on: connect, fixed: true }).says(
+    "How long dialling may take, TLS and WebSocket upgrade included"
   ),
   /**
-   * How often we ping; only with a heartbeat. Default 25 s, at most half of `silence`. 0 is off.
+   * How often we ping; only with a heartbeat. Default 25 s. 0 is off.
    *
    * Two pings fit into `silence`, and one into the 60 s (nginx, AWS ALB) at which common proxies cut a quiet
    * connection. Among 256 connections and more a ping may come a fiftieth of this early, together with others: a
@@ -116,12 +116,14 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   /**
    * How long a peer may stay silent (bytes, not messages). The longest that a dead peer goes unnoticed. Default 1 m, at
    * least twice `pingEvery`. 0 is off.
+   *
+   * A shorter one leaves a default `pingEvery` as it is: give both, or a quiet peer ends before it is pinged.
    */
   silence: duration("silence", {
     default: "1m",
     zero: "off",
     on: both,
-    atLeast: { limit: "pingEvery", times: 2, follows: "both" }
+    atLeast: { limit: "pingEvery", times: 2, follows: "this" }
   }).says("How long a peer may stay silent (bytes, not messages)", "The longest that a dead peer goes unnoticed"),
   /**
    * A peer that pings more often is closed at the third strike. Set it on servers whose clients you do not trust to
@@ -196,8 +198,11 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   ),
   /** Small writes leave at once (TCP_NODELAY). Default true. */
   noDelay: toggle("noDelay", { default: true }).says("Small writes leave at once (TCP_NODELAY)"),
-  /** The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB. */
-  maxFrame: bytes("maxFrame", { default: "1 MiB", on: both }).says(
+  /**
+   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Fixed once open. Default
+   * 1 MiB.
+   */
+  maxFrame: bytes("maxFrame", { default: "1 MiB", on: both, fixed: true }).says(
     "The longest frame, in bytes of payload",
     "Checked before anything is allocated for it"
   ),

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import { type Command, type Definition, definitionsOf } from "../internal/limits/definition.ts"
-import { lacksUnit } from "../internal/limits/reading.ts"
+import { lacksUnit, needsUnit } from "../internal/limits/reading.ts"
 import { flagOf, helpOf } from "../internal/limits/rows.ts"
 import * as Policy from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
@@ -26,7 +26,7 @@ const metavars: Partial<Record<Definition["kind"], string>> = {
 const read = (definition: Definition, text: string): Effect.Effect<Fields, string> => {
   // seconds in the mind of who writes it, milliseconds to us
   if (definition.kind === "duration" && lacksUnit(text)) {
-    return Effect.fail(`a duration needs a unit, such as ${text.trim()}s`)
+    return Effect.fail(needsUnit(text))
   }
   const fields = { [definition.name]: definition.kind === "count" && text.trim() !== "" ? Number(text) : text }
   // checked here, so that the error names the flag, and not the field

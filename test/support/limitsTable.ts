@@ -53,7 +53,8 @@ const width = 120
 const wrapped = (text: string): string => {
   const lines: Array<string> = []
   let line = "   *"
-  for (const word of text.split(" ")) {
+  // a number stays with its unit
+  for (const word of text.split(/ (?!(?:ms|s|m|h|d|B|KiB|MiB|GiB)\b)/)) {
     if (line.length + 1 + word.length > width) {
       lines.push(line)
       line = "   *"

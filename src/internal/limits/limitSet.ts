@@ -45,13 +45,14 @@ const pairsOf = (definitions: ReadonlyMap<string, Definition>): ReadonlyArray<Pa
       }]
   )
 
-const contradicts = ({ high, low }: Pair, values: Values): boolean => {
-  const least = numberOf(low, values[low.name])
+/** Whether both limits are on, and the second is less than some times the first. */
+const isBelow = ({ high, low }: Pair, values: Values, times: number): boolean => {
+  const least = times * numberOf(low, values[low.name])
   const most = numberOf(high, values[high.name])
   return Number.isFinite(least) && Number.isFinite(most) && most < least
 }
 
-const times = (value: unknown, factor: number): unknown =>
+const multiplied = (value: unknown, factor: number): unknown =>
   Duration.isDuration(value) ? Duration.millis(Duration.toMillis(value) * factor) : value as number * factor
 
 const inBoth = ({ apartFrom, name }: Definition, values: Values): string | undefined => {
@@ -92,15 +93,16 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
       unmoved[to.name] = values[to.name]
       values[to.name] = value
     }
+    // both, and one of them now: a change of something else is no reason to refuse what was taken before
+    const isGiven = ({ high, low }: Pair): boolean =>
+      (high.name in given && (low.name in given || (!low.fixed && names.has(low.name)))) ||
+      (low.name in given && names.has(high.name))
     for (const pair of pairs) {
-      const { follows, high, low } = pair
-      if (!contradicts(pair, values)) continue
-      if (follows !== "neither" && !names.has(high.name)) move(high, times(values[low.name], pair.times))
-      else if (follows === "both" && !names.has(low.name)) move(low, times(values[high.name], 1 / pair.times))
-      else if (
-        follows === "neither" ||
-        (refuses && names.has(low.name) && names.has(high.name) && (low.name in given || high.name in given))
-      ) {
+      const { follows, high, low, times } = pair
+      if (!isBelow(pair, values, times)) continue
+      if (follows !== "neither" && !names.has(high.name)) move(high, multiplied(values[low.name], times))
+      else if (follows === "both" && !names.has(low.name)) move(low, multiplied(values[high.name], 1 / times))
+      else if (isBelow(pair, values, 1) && (follows === "neither" || (refuses && isGiven(pair)))) {
         const [least, most] = [low, high].map((it) => `${it.name} (${written(it, values[it.name])})`)
         wrong.push(`${least} must not be more than ${most}`)
       }
