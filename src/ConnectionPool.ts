@@ -141,7 +141,7 @@ export type Patch = PatchOf<typeof Limits.fields>
 const set = limitSet(Limits.fields, (values) => new Limits(values))
 
 const patched = (from: Limits, patch: Patch): Result.Result<Limits, InvalidPolicy> =>
-  Result.mapError(set.change(from, patch, "taken"), (detail) => new InvalidPolicy({ detail }))
+  Result.mapError(set.change(from, patch, "code"), (detail) => new InvalidPolicy({ detail }))
 
 /**
  * The limits of a pool that is told nothing else.

@@ -65,16 +65,16 @@ const both = ["serve", "connect"] as const
  * duration of 0 or `Infinity` turns its limit off, unless the field says otherwise; negative ones are rejected by name.
  * Sizes are bytes, in JSON also text (`"1 MiB"`).
  *
- * Use `make` to build one: it fills in the defaults. A default that would contradict a limit that was given follows it,
- * where its field says so; limits of a preset are defaults. `decode`, `config`, `patch` and the command refuse two
- * given limits that contradict each other, by name; `make` takes them as they are.
+ * Use `make` to build one: it fills in the defaults. A default follows a limit that was given where its field says so
+ * ("at least ..."), and limits of a preset are defaults. Two given limits that contradict each other are refused by name
+ * in data (`decode`, `config`, the command) and in one `patch`; `make` takes them, since a program may mean them.
  *
  * @category models
  * @since 0.1.0
  */
 export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
-  /** How long dialling may take, TLS and WebSocket upgrade included. Fixed once open. Default 10 s. 0 is off. */
-  open: duration("open", { default: "10s", zero: "off", on: connect, fixed: true }).says(
+  /** How long dialling may take, TLS and WebSocket upgrade included. Default 10 s. 0 is off. */
+  open: duration("open", { default: "10s", zero: "off", on: connect }).says(
     "How long dialling may take, TLS and WebSocket upgrade included"
   ),
   /**
@@ -198,11 +198,8 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   ),
   /** Small writes leave at once (TCP_NODELAY). Default true. */
   noDelay: toggle("noDelay", { default: true }).says("Small writes leave at once (TCP_NODELAY)"),
-  /**
-   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Fixed once open. Default
-   * 1 MiB.
-   */
-  maxFrame: bytes("maxFrame", { default: "1 MiB", on: both, fixed: true }).says(
+  /** The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB. */
+  maxFrame: bytes("maxFrame", { default: "1 MiB", on: both }).says(
     "The longest frame, in bytes of payload",
     "Checked before anything is allocated for it"
   ),
@@ -397,26 +394,25 @@ export const defaults: Policy = set.defaults
  * **Gotchas**
  *
  * A field that makes no sense is a mistake in the program, so this throws an `InvalidPolicy` that names it. For data
- * from outside use `decode` or `config`.
+ * from outside use `decode` or `config`, which also refuse two limits that contradict each other.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (patch?: Patch, from: Policy = defaults): Policy =>
-  patch === undefined ?
-    from
-    : patch instanceof Policy ?
-    patch
-    : Result.getOrThrowWith(set.change(from, patch, "taken"), failed)
+export const make = (patch?: Patch, from: Policy = defaults): Policy => {
+  if (patch === undefined) return from
+  if (patch instanceof Policy) return patch
+  return Result.getOrThrowWith(set.change(from, patch, "code"), failed)
+}
 
 /**
- * Changes some fields of a policy, as an Effect that fails with an `InvalidPolicy` naming the wrong field.
+ * Changes some fields of a policy, and no other, as an Effect that fails with an `InvalidPolicy` naming the wrong field.
  *
  * @category combinators
  * @since 0.1.0
  */
 export const patch = (self: Policy, changes: Patch): Effect.Effect<Policy, InvalidPolicy> =>
-  Effect.suspend(() => Effect.fromResult(Result.mapError(set.change(self, changes, "refused"), failed)))
+  Effect.suspend(() => Effect.fromResult(Result.mapError(set.change(self, changes, "exact"), failed)))
 
 /**
  * Between machines of one network: a dead peer is noticed within 10 s.

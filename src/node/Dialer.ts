@@ -51,11 +51,10 @@ export interface DialOptions {
   readonly keepAlive?: Duration.Input | undefined
   /** Small writes leave at once (TCP_NODELAY). Default true. */
   readonly noDelay?: boolean | undefined
-  /** How long dialling may take, TLS and WebSocket upgrade included. Fixed once open. Default 10 s. 0 is off. */
+  /** How long dialling may take, TLS and WebSocket upgrade included. Default 10 s. 0 is off. */
   readonly openTimeout?: Duration.Input | undefined
   /**
-   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Fixed once open. Default
-   * 1 MiB.
+   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB.
    *
    * That of a WebSocket message; a longer one closes the connection with 1009.
    */

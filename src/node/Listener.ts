@@ -61,8 +61,7 @@ export interface ListenOptions {
    */
   readonly handshakeTimeout?: Duration.Input | undefined
   /**
-   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Fixed once open. Default
-   * 1 MiB.
+   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB.
    *
    * That of a WebSocket message; a longer one closes its connection with 1009.
    */

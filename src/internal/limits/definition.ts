@@ -25,8 +25,6 @@ export interface Common {
   readonly flag?: string
   /** The limit of the same set that must not be more than this one. */
   readonly atLeast?: AtLeast
-  /** Fixed once a connection is open: a later change of another limit does not contradict it. */
-  readonly fixed?: boolean
   /** The list of the same set that has no entry in common with this one. */
   readonly apartFrom?: string
 }

@@ -17,11 +17,16 @@ export type Patch<Fields extends Schema.Struct.Fields> = {
 
 type Values = Readonly<Record<string, unknown>>
 
-/** How a set came about: what was given, and what a default was before it followed another limit. */
-interface Origin {
-  readonly given: ReadonlySet<string>
-  readonly unmoved: Values
-}
+/**
+ * How limits are changed that contradict each other.
+ *
+ * - `code`: a default follows what was given. Two given ones are taken: a program may mean them.
+ * - `data`: a default follows, two given ones are refused.
+ * - `exact`: nothing changes but what is named. Two that are named together are refused.
+ *
+ * A pair of which neither follows is refused in any case.
+ */
+type Mode = "code" | "data" | "exact"
 
 /** Two limits of which the first must not be more than the second. */
 interface Pair {
@@ -64,8 +69,7 @@ const inBoth = ({ apartFrom, name }: Definition, values: Values): string | undef
 /**
  * What a module does with a set of limits whose fields are made with `limit`.
  *
- * `build` makes an instance of checked values. Where limits contradict each other a default follows what was given; where
- * both were given, `read` and `config` refuse them by name, `change` where it is told to.
+ * `build` makes an instance of checked values.
  */
 export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
   fields: Fields,
@@ -79,30 +83,33 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
   ) as unknown as Schema.Codec<Values, Values>
   const check = Schema.decodeUnknownResult(Schema.toType(some), { errors: "all" })
   const decode = Schema.decodeUnknownResult(some, { errors: "all", onExcessProperty: "error" })
-  const origins = new WeakMap<object, Origin>()
-  const everything: Origin = { given: new Set(definitions.keys()), unmoved: {} }
+  // what was given for each set; the rest of it are defaults. Of a set that was made elsewhere everything was
+  const origins = new WeakMap<object, ReadonlySet<string>>()
+  const everything: ReadonlySet<string> = new Set(definitions.keys())
+
+  const record = (set: A, given: ReadonlySet<string>): A => {
+    origins.set(set, given)
+    return set
+  }
 
   /** Changes some limits of a set, all of them right by themselves. */
-  const settle = (from: A, given: Values, refuses: boolean): Result.Result<A, string> => {
-    const origin = origins.get(from) ?? everything
-    const names = new Set([...origin.given, ...Object.keys(given)])
-    const values: Record<string, unknown> = { ...from, ...origin.unmoved, ...given }
-    const unmoved: Record<string, unknown> = {}
+  const settle = (from: A, given: Values, mode: Mode): Result.Result<A, string> => {
+    const names = new Set([...(origins.get(from) ?? everything), ...Object.keys(given)])
+    const values: Record<string, unknown> = { ...from, ...given }
     const wrong: Array<string> = []
-    const move = (to: Definition, value: unknown): void => {
-      unmoved[to.name] = values[to.name]
-      values[to.name] = value
+    const isDefault = ({ name }: Definition): boolean => mode !== "exact" && !names.has(name)
+    const isRefused = ({ follows, high, low }: Pair): boolean => {
+      const both = [low.name, high.name]
+      return follows === "neither" ||
+        (mode === "exact" && both.every((name) => name in given)) ||
+        (mode === "data" && both.every((name) => names.has(name)) && both.some((name) => name in given))
     }
-    // both, and one of them now: a change of something else is no reason to refuse what was taken before
-    const isGiven = ({ high, low }: Pair): boolean =>
-      (high.name in given && (low.name in given || (!low.fixed && names.has(low.name)))) ||
-      (low.name in given && names.has(high.name))
     for (const pair of pairs) {
       const { follows, high, low, times } = pair
       if (!isBelow(pair, values, times)) continue
-      if (follows !== "neither" && !names.has(high.name)) move(high, multiplied(values[low.name], times))
-      else if (follows === "both" && !names.has(low.name)) move(low, multiplied(values[high.name], 1 / times))
-      else if (isBelow(pair, values, 1) && (follows === "neither" || (refuses && isGiven(pair)))) {
+      if (follows !== "neither" && isDefault(high)) values[high.name] = multiplied(values[low.name], times)
+      else if (follows === "both" && isDefault(low)) values[low.name] = multiplied(values[high.name], 1 / times)
+      else if (isBelow(pair, values, 1) && isRefused(pair)) {
         const [least, most] = [low, high].map((it) => `${it.name} (${written(it, values[it.name])})`)
         wrong.push(`${least} must not be more than ${most}`)
       }
@@ -112,12 +119,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
       if (twice !== undefined) wrong.push(twice)
     }
     if (wrong.length > 0) return Result.fail(wrong.join("; "))
-    return Result.succeed(record(build(values as never), { given: names, unmoved }))
-  }
-
-  const record = (set: A, origin: Origin): A => {
-    origins.set(set, origin)
-    return set
+    return Result.succeed(record(build(values as never), names))
   }
 
   /** Names what is wrong with a patch, or returns its values. */
@@ -144,30 +146,24 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
 
   const defaults = record(
     build(Object.fromEntries(Array.from(definitions, ([name, { default: value }]) => [name, value])) as never),
-    { given: new Set(), unmoved: {} }
+    new Set()
   )
 
   return {
     defaults,
-    /**
-     * Changes some limits of a set in code; says all that is wrong, each by its name. A pair that contradicts itself is
-     * `"refused"`, or `"taken"` as meant unless the definition lets neither follow.
-     */
-    change: (from: A, patch: object, contradictions: "taken" | "refused"): Result.Result<A, string> =>
-      Result.flatMap(valuesOf(patch), (given) => settle(from, given, contradictions === "refused")),
-    /** The same of a preset: what differs from it later counts as given, what it says itself is a default. */
+    /** Changes some limits of a set in code; says all that is wrong, each by its name. */
+    change: (from: A, patch: object, mode: "code" | "exact"): Result.Result<A, string> =>
+      Result.flatMap(valuesOf(patch), (given) => settle(from, given, mode)),
+    /** The same of a preset, whose limits are defaults. */
     preset: (patch: Patch<Fields>): A => {
-      const set = Result.getOrThrowWith(
-        Result.flatMap(valuesOf(patch), (given) => settle(defaults, given, true)),
-        (wrong) => new Error(wrong)
-      )
-      return record(set, { given: new Set(), unmoved: {} })
+      const set = Result.flatMap(valuesOf(patch), (given) => settle(defaults, given, "exact"))
+      return record(Result.getOrThrowWith(set, (wrong) => new Error(wrong)), new Set())
     },
     /** Reads data: an object with any of the fields. One with all of them, as `encode` writes it, is taken as it is. */
     read: (from: A, input: object): Result.Result<A, string> => {
       const read = decode(input)
       if (Result.isSuccess(read)) {
-        return settle(from, read.success, Object.keys(read.success).length < definitions.size)
+        return settle(from, read.success, Object.keys(read.success).length < definitions.size ? "data" : "code")
       }
       return Result.fail(
         oneLine(read.failure.message)
@@ -179,9 +175,9 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
       Config.schema(some).pipe(
         Config.mapEffect((given) =>
           Effect.mapError(
-            Effect.fromResult(settle(from, given, true)),
-            (detail) =>
-              new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message: detail }, given)))
+            Effect.fromResult(settle(from, given, "data")),
+            (message) =>
+              new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message }, given)))
           )
         ),
         // below a name of which nothing is set there is not even an object to read

@@ -41,8 +41,7 @@ const quoted = (name: string): string => `\`${name}\``
 const capital = (text: string): string => text[0]!.toUpperCase() + text.slice(1)
 const afterComma = (text: string): string => text === "" ? "" : `, ${text}`
 
-const whatOf = ({ fixed, says, why }: Definition): string =>
-  capital(`${says}.${sentence(why ?? "")}${fixed === true ? " Fixed once open." : ""}`)
+const whatOf = ({ says, why }: Definition): string => capital(`${says}.${sentence(why ?? "")}`)
 
 /** A duration with a space before its unit: `25 s`. */
 const spaced = (text: string): string => text.replace(/(\d)(?=[a-z])/g, "$1 ")
