@@ -138,7 +138,8 @@ export class Limits extends Schema.Class<Limits>("holdfast/ConnectionPool/Limits
  */
 export type Patch = PatchOf<typeof Limits.fields>
 
-const set = limitSet(Limits.fields, (values) => new Limits(values))
+// each limit is checked before by itself
+const set = limitSet(Limits.fields, (values) => new Limits(values, { disableChecks: true }))
 
 const patched = (from: Limits, patch: Patch): Result.Result<Limits, InvalidPolicy> =>
   Result.mapError(set.change(from, patch, "code"), (detail) => new InvalidPolicy({ detail }))
@@ -190,7 +191,7 @@ export const encode: (limits: Limits) => typeof Limits.Encoded = Schema.encodeSy
  */
 export const config = (from: Limits = defaults): Config.Config<Limits> => set.config(from)
 
-const coreLimits = (limits: Limits): Lending.Limits => numbersOf(Limits.fields, limits)
+const coreLimits: (limits: Limits) => Lending.Limits = numbersOf(Limits.fields)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // models

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Config, ConfigProvider, Duration, Effect, Option, Result } from "effect"
 import { readFileSync } from "node:fs"
 import { ConnectionError, ConnectionPool, Policy } from "../src/index.ts"
-import { definitionsOf, numberOf } from "../src/internal/limits/definition.ts"
+import { type Definition, definitionsOf, numberOf } from "../src/internal/limits/definition.ts"
 import { files, pathOf } from "./support/limitsTable.ts"
 
 const presets = { defaults: Policy.defaults, lan: Policy.lan, mobile: Policy.mobile, realtime: Policy.realtime }
@@ -482,22 +482,22 @@ describe("a limit is said once", () => {
 
   for (const [set, definitions] of Object.entries(sets)) {
     it(`by the name of its field: ${set}`, () => {
-      for (const [name, definition] of definitions) {
+      for (const [name, definition] of Object.entries<Definition>(definitions)) {
         assert.strictEqual(definition.name, name)
         const other = definition.atLeast?.limit ?? definition.apartFrom
-        if (other !== undefined) assert.isTrue(definitions.has(other), other)
+        if (other !== undefined) assert.property(definitions, other)
       }
     })
   }
 
   it("0 is off where the definition says so, and a value of its own elsewhere", () => {
-    const at = (name: string, value: Duration.Input): number =>
-      numberOf(sets.policy.get(name)!, typeof value === "number" ? value : Duration.fromInputUnsafe(value))
-    for (const name of ["open", "silence", "retryCap", "keepAlive"]) {
+    const at = (name: keyof typeof sets.policy, value: Duration.Input): number =>
+      numberOf(sets.policy[name], typeof value === "number" ? value : Duration.fromInputUnsafe(value))
+    for (const name of ["open", "silence", "retryCap", "keepAlive"] as const) {
       assert.strictEqual(at(name, Duration.zero), Infinity)
       assert.strictEqual(at(name, "5 seconds"), 5000)
     }
-    for (const name of ["drain", "halfClose", "maxAgeGrace", "retryMaxAdvice", "retryResetAfter"]) {
+    for (const name of ["drain", "halfClose", "maxAgeGrace", "retryMaxAdvice", "retryResetAfter"] as const) {
       assert.strictEqual(at(name, Duration.zero), 0)
     }
     // the one lower bound

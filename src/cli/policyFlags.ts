@@ -13,7 +13,7 @@ import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 /** Fields of a policy, as its JSON has them. */
 type Fields = Readonly<Record<string, unknown>>
 
-const definitions = definitionsOf(Policy.Policy.fields)
+const definitions: Readonly<Record<string, Definition>> = definitionsOf(Policy.Policy.fields)
 
 const metavars: Partial<Record<Definition["kind"], string>> = {
   duration: "DURATION",
@@ -63,7 +63,7 @@ export const policyFlags = (command: Command): Record<string, Flag.Flag<Option.O
     Flag.optional
   ),
   ...Object.fromEntries(
-    Array.from(definitions.values())
+    Object.values(definitions)
       .filter(({ on }) => on?.includes(command))
       .map((definition) => [definition.name, flag(definition)])
   )
@@ -94,7 +94,7 @@ export const policyOf = Effect.fnUntraced(function*(
     new CommandFailed({
       // what a flag gave is named as the flag
       message: Object.keys(given).reduce(
-        (text, name) => text.replaceAll(new RegExp(`\\b${name}\\b`, "g"), `--${flagOf(definitions.get(name)!)}`),
+        (text, name) => text.replaceAll(new RegExp(`\\b${name}\\b`, "g"), `--${flagOf(definitions[name]!)}`),
         `invalid policy: ${detail}`
       )
     }))

@@ -9,11 +9,11 @@ import { type Definition, definitionsOf } from "../../src/internal/limits/defini
 import { docOf, whatFor } from "../../src/internal/limits/rows.ts"
 import { definitions as ofSockets } from "../../src/node/internal/options.ts"
 
-type Definitions = ReadonlyMap<string, Definition>
+type Definitions = Readonly<Record<string, Definition>>
 
 const policy = definitionsOf(Policy.Policy.fields)
 const pool = definitionsOf(ConnectionPool.Limits.fields)
-const sockets = new Map<string, Definition>(Object.entries(ofSockets))
+const sockets: Definitions = ofSockets
 
 const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string =>
   [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n").replaceAll("| --- ", "|---")
@@ -24,14 +24,18 @@ const tables: Readonly<Record<string, () => string>> = {
     const printed = Policy.encode(Policy.defaults) as Readonly<Record<string, unknown>>
     return table(
       ["field", "default", "what, what 0 means, and the flag of the command"],
-      Array.from(policy, ([name, it]) => [`\`${name}\``, String(printed[name]), whatFor(it, policy)])
+      Object.entries<Definition>(policy).map((
+        [name, it]
+      ) => [`\`${name}\``, String(printed[name]), whatFor(it, policy)])
     )
   },
   pool: () => {
     const printed = ConnectionPool.encode(ConnectionPool.defaults) as Readonly<Record<string, unknown>>
     return table(
       ["limit", "unit", "default", "what, and what 0 means"],
-      Array.from(pool, ([name, it]) => [`\`${name}\``, it.kind, String(printed[name]), whatFor(it, pool)])
+      Object.entries<Definition>(pool).map((
+        [name, it]
+      ) => [`\`${name}\``, it.kind, String(printed[name]), whatFor(it, pool)])
     )
   }
 }
@@ -76,7 +80,7 @@ const blank = "\n   *\n"
 /** A source whose docstrings of limits begin as the definitions say; what follows their first paragraph stays. */
 export const withDocs = (source: string, definitions: Definitions): string =>
   source.replace(docstring, (whole, text: string, name: string) => {
-    const definition = definitions.get(name)
+    const definition = Object.hasOwn(definitions, name) ? definitions[name] : undefined
     if (definition === undefined) return whole
     const first = docOf(definition, definitions)
     const [, ...rest] = text.trimEnd().split(blank)

@@ -67,9 +67,11 @@ export const define = <S extends Schema.Top>(schema: S, definition: Omit<Definit
 export const definitionOf = (schema: Schema.Constraint): Definition =>
   Schema.resolveAnnotations(schema)![key] as Definition
 
-/** The definitions of a set of limits, by name, in the order in which they are written. */
-export const definitionsOf = (fields: Schema.Struct.Fields): ReadonlyMap<string, Definition> =>
-  new Map(Object.entries(fields).map(([name, field]) => [name, definitionOf(field)]))
+/** The definitions of a set of limits, in the order in which they are written. */
+export const definitionsOf = <Fields extends Schema.Struct.Fields>(
+  fields: Fields
+): { readonly [K in keyof Fields]: Definition } =>
+  Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, definitionOf(field)])) as never
 
 const readable = <A>(
   expected: string,
@@ -184,18 +186,16 @@ export type Numbers<Fields extends Schema.Struct.Fields> = {
   readonly [K in keyof Fields]: Fields[K]["Type"] extends Duration.Duration ? number : Fields[K]["Type"]
 }
 
-/** All limits of a set, durations in milliseconds; what is off is `Infinity`. */
-export const numbersOf = <Fields extends Schema.Struct.Fields>(
-  fields: Fields,
-  values: Schema.Struct.Type<Fields>
-): Numbers<Fields> =>
-  Object.fromEntries(
-    Object.entries(fields).map(([name, field]) => {
-      const value: unknown = values[name as keyof typeof values]
+/** Reads all limits of a set: durations in milliseconds, and what is off is `Infinity`. */
+export const numbersOf = <Fields extends Schema.Struct.Fields>(fields: Fields) => {
+  const definitions = Object.values(definitionsOf(fields)) as ReadonlyArray<Definition>
+  return (values: Schema.Struct.Type<Fields>): Numbers<Fields> =>
+    Object.fromEntries(definitions.map((definition) => {
+      const value: unknown = values[definition.name as keyof typeof values]
       const isNumber = typeof value === "number" || Duration.isDuration(value)
-      return [name, isNumber ? numberOf(definitionOf(field), value) : value]
-    })
-  ) as Numbers<Fields>
+      return [definition.name, isNumber ? numberOf(definition, value) : value]
+    })) as Numbers<Fields>
+}
 
 /** What is wrong with a whole number, in the words of options. */
 export const wrongCount = ({ minimum = 0, name }: Definition, value: number): string | undefined =>

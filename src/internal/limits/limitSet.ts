@@ -38,12 +38,12 @@ interface Pair {
 
 const oneLine = (message: string): string => message.replace(/\n\s+at /g, " at ").replace(/\n\s*/g, "; ")
 
-const pairsOf = (definitions: ReadonlyMap<string, Definition>): ReadonlyArray<Pair> =>
-  Array.from(definitions.values()).flatMap((high) =>
+const pairsOf = (definitions: Readonly<Record<string, Definition>>): ReadonlyArray<Pair> =>
+  Object.values(definitions).flatMap((high) =>
     high.atLeast === undefined
       ? []
       : [{
-        low: definitions.get(high.atLeast.limit)!,
+        low: definitions[high.atLeast.limit]!,
         high,
         follows: high.atLeast.follows,
         times: high.atLeast.times ?? 1
@@ -75,9 +75,9 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
   fields: Fields,
   build: (values: never) => A
 ) => {
-  const definitions = definitionsOf(fields)
+  const definitions: Readonly<Record<string, Definition>> = definitionsOf(fields)
   const pairs = pairsOf(definitions)
-  const lists = Array.from(definitions.values()).filter(({ apartFrom }) => apartFrom !== undefined)
+  const lists = Object.values(definitions).filter(({ apartFrom }) => apartFrom !== undefined)
   const some = Schema.Struct(
     Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, Schema.optionalKey(field)]))
   ) as unknown as Schema.Codec<Values, Values>
@@ -85,7 +85,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
   const decode = Schema.decodeUnknownResult(some, { errors: "all", onExcessProperty: "error" })
   // what was given for each set; the rest of it are defaults. Of a set that was made elsewhere everything was
   const origins = new WeakMap<object, ReadonlySet<string>>()
-  const everything: ReadonlySet<string> = new Set(definitions.keys())
+  const everything: ReadonlySet<string> = new Set(Object.keys(definitions))
 
   const record = (set: A, given: ReadonlySet<string>): A => {
     origins.set(set, given)
@@ -128,7 +128,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
     const wrong: Array<string> = []
     for (const [name, value] of Object.entries(patch)) {
       if (value === undefined) continue
-      const definition = definitions.get(name)
+      const definition = Object.hasOwn(definitions, name) ? definitions[name] : undefined
       if (definition === undefined) wrong.push(`there is no field ${JSON.stringify(name)}`)
       else if (definition.kind !== "duration") given[name] = value
       else {
@@ -145,7 +145,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
   }
 
   const defaults = record(
-    build(Object.fromEntries(Array.from(definitions, ([name, { default: value }]) => [name, value])) as never),
+    build(Object.fromEntries(Object.values(definitions).map(({ default: value, name }) => [name, value])) as never),
     new Set()
   )
 
@@ -163,7 +163,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
     read: (from: A, input: object): Result.Result<A, string> => {
       const read = decode(input)
       if (Result.isSuccess(read)) {
-        return settle(from, read.success, Object.keys(read.success).length < definitions.size ? "data" : "code")
+        return settle(from, read.success, Object.keys(read.success).length < everything.size ? "data" : "code")
       }
       return Result.fail(
         oneLine(read.failure.message)

@@ -1,7 +1,7 @@
 /** What the docs say of a limit, out of its definition: its docstring, its row in the README, the help of its flag. */
 import { type Definition, isOff, written, zeroOf } from "./definition.ts"
 
-type Definitions = ReadonlyMap<string, Definition>
+type Definitions = Readonly<Record<string, Definition>>
 
 const sentence = (text: string): string => text === "" ? "" : ` ${capital(text)}.`
 
@@ -17,7 +17,7 @@ const boundOf = ({ atLeast, name }: Definition, all: Definitions): Bound | undef
     const { follows, limit, times } = atLeast
     return { limit, text: times === 2 ? "at least twice" : "at least", follows: follows !== "neither" }
   }
-  for (const { atLeast: other, name: limit } of all.values()) {
+  for (const { atLeast: other, name: limit } of Object.values(all)) {
     if (other?.limit !== name || other.follows === "this") continue
     return { limit, text: other.times === 2 ? "at most half of" : "at most", follows: other.follows === "both" }
   }
@@ -66,7 +66,7 @@ export const flagOf = ({ flag, name }: Definition): string =>
 /** What a flag is for, with its default. */
 export const helpOf = (definition: Definition, all: Definitions): string => {
   const zero = zeroOf(definition)
-  const follows = following(definition, all, (name) => `--${flagOf(all.get(name)!)}`)
+  const follows = following(definition, all, (name) => `--${flagOf(all[name]!)}`)
   return `${definition.says}${zero === "" ? "" : `; ${zero}`} (default ${defaultOf(definition)}${afterComma(follows)})`
 }
 

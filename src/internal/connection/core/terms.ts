@@ -6,7 +6,7 @@ import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Beat, Heartbeat } from "../../../Heartbeat.ts"
 import { Policy } from "../../../Policy.ts"
 import type { Encoder, Frame } from "../../codec/encoder.ts"
-import { numbersOf } from "../../limits/definition.ts"
+import { definitionsOf, numberOf } from "../../limits/definition.ts"
 
 /**
  * What a connection looks like at one moment. Times are milliseconds of the `Clock`, sizes are bytes.
@@ -58,31 +58,29 @@ export interface Wire<in Out> {
   readonly encode: (message: Out) => Result.Result<Frame, ConnectionError.CodecReason>
 }
 
+const of = definitionsOf(Policy.fields)
+
 /** The limits that a connection compares with, as numbers: what is off is `Infinity`, for `minPingEvery` 0. */
-const limitsOf = (policy: Policy) => {
-  const numbers = numbersOf(Policy.fields, policy)
-  // named one by one, so that every connection's have the same shape
-  return {
-    open: numbers.open,
-    handshake: numbers.handshake,
-    pingEvery: numbers.pingEvery,
-    pong: numbers.pong,
-    misses: numbers.misses,
-    minPingEvery: numbers.minPingEvery,
-    silence: numbers.silence,
-    writeStall: numbers.writeStall,
-    frame: numbers.frame,
-    idle: numbers.idle,
-    maxAge: numbers.maxAge,
-    maxAgeGrace: numbers.maxAgeGrace,
-    halfClose: numbers.halfClose,
-    drain: numbers.drain,
-    inboxMessages: numbers.inboxMessages,
-    inboxBytes: numbers.inboxBytes,
-    outboxMessages: numbers.outboxMessages,
-    outboxBytes: numbers.outboxBytes
-  }
-}
+const limitsOf = (policy: Policy) => ({
+  open: numberOf(of.open, policy.open),
+  handshake: numberOf(of.handshake, policy.handshake),
+  pingEvery: numberOf(of.pingEvery, policy.pingEvery),
+  pong: numberOf(of.pong, policy.pong),
+  misses: policy.misses,
+  minPingEvery: numberOf(of.minPingEvery, policy.minPingEvery),
+  silence: numberOf(of.silence, policy.silence),
+  writeStall: numberOf(of.writeStall, policy.writeStall),
+  frame: numberOf(of.frame, policy.frame),
+  idle: numberOf(of.idle, policy.idle),
+  maxAge: numberOf(of.maxAge, policy.maxAge),
+  maxAgeGrace: numberOf(of.maxAgeGrace, policy.maxAgeGrace),
+  halfClose: numberOf(of.halfClose, policy.halfClose),
+  drain: numberOf(of.drain, policy.drain),
+  inboxMessages: policy.inboxMessages,
+  inboxBytes: policy.inboxBytes,
+  outboxMessages: policy.outboxMessages,
+  outboxBytes: policy.outboxBytes
+})
 
 /** The limits of a policy that are asked for every message and every look at the clock. */
 export interface Limits extends Readonly<ReturnType<typeof limitsOf>> {}
