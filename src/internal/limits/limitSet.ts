@@ -152,7 +152,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
   return {
     defaults,
     /** Changes some limits of a set in code; says all that is wrong, each by its name. */
-    change: (from: A, patch: object, mode: "code" | "exact"): Result.Result<A, string> =>
+    change: (from: A, patch: object, mode: Mode): Result.Result<A, string> =>
       Result.flatMap(valuesOf(patch), (given) => settle(from, given, mode)),
     /** The same of a preset, whose limits are defaults. */
     preset: (patch: Patch<Fields>): A => {
