@@ -21,7 +21,7 @@ import { receive } from "./internal/client/receiving.ts"
 import { reconnecting } from "./internal/client/reconnecting.ts"
 import { SendQueue, weightOf } from "./internal/client/sending.ts"
 import { makeCells } from "./internal/client/state.ts"
-import { isRetryableBy, type RetryRules } from "./internal/endings/retry.ts"
+import { isRetryableBy } from "./internal/endings/retry.ts"
 import * as Policy from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -156,12 +156,6 @@ const backoffOf = (policy: Policy.Policy) => {
   })
 }
 
-/** Which reasons the policy judges otherwise than they do themselves. */
-const rulesOf = (policy: Policy.Policy): RetryRules => {
-  const { giveUpOn = [], retryOn = [] } = policy as Partial<RetryRules>
-  return { giveUpOn, retryOn }
-}
-
 /**
  * Keeps a connection alive, owned by the scope.
  *
@@ -219,7 +213,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
     >,
     onConnect: options?.onConnect,
     reconnect: options?.reconnect ?? backoffOf(policy),
-    isRetryable: options?.isRetryable ?? isRetryableBy(rulesOf(policy))
+    isRetryable: options?.isRetryable ?? isRetryableBy(policy)
   })
   const queue = new SendQueue<Out>(cells, policy, options?.sizeOf ?? weightOf)
   return {

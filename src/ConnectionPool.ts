@@ -20,9 +20,8 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -35,12 +34,14 @@ import type { Connection } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import { TypeId } from "./internal/connection/handle/internals.ts"
 import { condemn } from "./internal/endings/defects.ts"
-import { configOf, count, fraction, limit, oneLine, type Patch as PatchOf, patcher } from "./internal/limits/limits.ts"
+import { choice, count, duration, fraction, numbersOf } from "./internal/limits/definition.ts"
+import { limitSet, type Patch as PatchOf } from "./internal/limits/limitSet.ts"
+import { retryRules } from "./internal/limits/retryRules.ts"
 import * as Borrowing from "./internal/pool/borrowing.ts"
 import { KeyedPools } from "./internal/pool/keyed.ts"
 import { starter } from "./internal/pool/pool.ts"
 import { close } from "./internal/pool/retiring.ts"
-import type * as Lending from "./internal/pool/state.ts"
+import type { AllBounds, Bounds } from "./internal/pool/state.ts"
 import type * as PoolStats from "./internal/pool/stats.ts"
 import { InvalidPolicy } from "./Policy.ts"
 
@@ -58,42 +59,80 @@ type Failure = ConnectionError.ConnectionError
  * @since 0.1.0
  */
 export class Limits extends Schema.Class<Limits>("holdfast/ConnectionPool/Limits")({
-  /** How many connections are kept open, used or not. Default 0. */
-  min: count("min", 0),
-  /** The most connections open at a time, those that are being opened or closed included. Default 8. */
-  max: count("max", 1),
-  /** How long a borrower may wait, dialling included. Default 10 s. */
-  acquire: limit("acquire"),
+  /** How many connections are kept open, used or not. Default 0. At most `max`. */
+  min: count("min", { default: 0, minimum: 0 }).says("How many connections are kept open, used or not"),
+  /** The most connections open at a time, those that are being opened or closed included. Default 8. At least `min`. */
+  max: count("max", { default: 8, minimum: 1, atLeast: { limit: "min", follows: "neither" } }).says(
+    "The most connections open at a time, those that are being opened or closed included"
+  ),
+  /** How long a borrower may wait, dialling included. Default 10 s. 0 is off. */
+  acquire: duration("acquire", { default: "10s", zero: "off" }).says("How long a borrower may wait, dialling included"),
   /** The most borrowers that wait while nothing can be opened for them; one more fails at once. Default 1024. */
-  waiters: count("waiters", 0),
-  /** The most connections that are being opened at a time. Default 4: a cold start is no stampede. */
-  dials: count("dials", 1),
-  /** How long one try to open may take, whatever `open` does. It never extends `acquire`. Default 10 s. */
-  dial: limit("dial"),
+  waiters: count("waiters", { default: 1024, minimum: 0 }).says(
+    "The most borrowers that wait while nothing can be opened for them; one more fails at once"
+  ),
+  /** The most connections that are being opened at a time. So a cold start is no stampede. Default 4. */
+  dials: count("dials", { default: 4, minimum: 1 }).says(
+    "The most connections that are being opened at a time",
+    "So a cold start is no stampede"
+  ),
+  /** How long one try to open may take, whatever `open` does; it never extends `acquire`. Default 10 s. 0 is off. */
+  dial: duration("dial", { default: "10s", zero: "off" }).says(
+    "How long one try to open may take, whatever `open` does; it never extends `acquire`"
+  ),
   /**
-   * Which idle connection is used next. `lifo` (default): the one used last, which is warm, and the others can go.
-   * `fifo`: the one idle for longest, which spreads the load and keeps all of them from being cut for idleness.
+   * Which idle connection is used next: the one used last, or the one idle for longest. Default `lifo`.
+   *
+   * `lifo`: the one used last, which is warm, and the others can go. `fifo`: the one idle for longest, which spreads the
+   * load and keeps all of them from being cut for idleness.
    */
-  order: Schema.Literals(["lifo", "fifo"]),
-  /** Idle connections above `min` close after this long. Default 5 m. */
-  idle: limit("idle"),
-  /** No connection is lent at this age. A borrowed one closes when it comes back. Default 30 m. */
-  maxAge: limit("maxAge"),
+  order: choice("order", ["lifo", "fifo"], { default: "lifo" }).says(
+    "Which idle connection is used next: the one used last, or the one idle for longest"
+  ),
+  /** Idle connections above `min` close after this long. Default 5 m. 0 is off. */
+  idle: duration("idle", { default: "5m", zero: "off" }).says("Idle connections above `min` close after this long"),
+  /** No connection is lent at this age; a borrowed one closes when it comes back. Default 30 m. 0 is off. */
+  maxAge: duration("maxAge", { default: "30m", zero: "off" }).says(
+    "No connection is lent at this age; a borrowed one closes when it comes back"
+  ),
   /** `idle` and `maxAge` are shorter by up to this fraction, drawn once for each connection. Default 0.1. */
-  jitter: fraction("jitter"),
-  /** A connection idle for longer is checked before it is lent; 0 checks every time. Only with `check`. Default 30 s. */
-  checkAfter: limit("checkAfter"),
-  /** Idle connections are checked this often; only with `check`. Default off. */
-  checkEvery: limit("checkEvery"),
-  /** How long a check may take. Default 5 s. */
-  checkTimeout: limit("checkTimeout"),
-  /** A connection borrowed for longer is reported, once, to `onEvent` and in the statistics. Default off. */
-  leak: limit("leak"),
+  jitter: fraction("jitter", { default: 0.1 }).says(
+    "`idle` and `maxAge` are shorter by up to this fraction, drawn once for each connection"
+  ),
   /**
-   * How long closing the pool waits for what is borrowed, and the slot of a connection for that one to close. 0 does
-   * not wait. Default 5 s.
+   * A connection idle for longer is checked before it is lent; only with `check`. Default 30 s. 0 checks every time.
    */
-  drain: limit("drain")
+  checkAfter: duration("checkAfter", { default: "30s", zero: "checks every time" }).says(
+    "A connection idle for longer is checked before it is lent; only with `check`"
+  ),
+  /** How often idle connections are checked; only with `check`. Default off (0). */
+  checkEvery: duration("checkEvery", { default: "0", zero: "off" }).says(
+    "How often idle connections are checked; only with `check`"
+  ),
+  /** How long a check may take. Default 5 s. 0 is off. */
+  checkTimeout: duration("checkTimeout", { default: "5s", zero: "off" }).says("How long a check may take"),
+  /** A connection borrowed for longer is reported, once, to `onEvent` and in the statistics. Default off (0). */
+  leak: duration("leak", { default: "0", zero: "off" }).says(
+    "A connection borrowed for longer is reported, once, to `onEvent` and in the statistics"
+  ),
+  /**
+   * How long closing the pool waits for what is borrowed, and a slot for its connection to close. Default 5 s. 0 does
+   * not wait.
+   */
+  drain: duration("drain", { default: "5s", zero: "does not wait" }).says(
+    "How long closing the pool waits for what is borrowed, and a slot for its connection to close"
+  ),
+  /** Reasons and close codes after which the pool dials again, whatever they say themselves. Default none. */
+  retryOn: retryRules("retryOn").says(
+    "Reasons and close codes after which the pool dials again, whatever they say themselves"
+  ),
+  /**
+   * Reasons and close codes after which the pool gives up, whatever they say themselves. Default none. Has no entry in
+   * common with `retryOn`.
+   */
+  giveUpOn: retryRules("giveUpOn", { apartFrom: "retryOn" }).says(
+    "Reasons and close codes after which the pool gives up, whatever they say themselves"
+  )
 }) {}
 
 /**
@@ -104,57 +143,19 @@ export class Limits extends Schema.Class<Limits>("holdfast/ConnectionPool/Limits
  */
 export type Patch = PatchOf<typeof Limits.fields>
 
-const base = {
-  min: 0,
-  max: 8,
-  acquire: 10_000,
-  waiters: 1024,
-  dials: 4,
-  dial: 10_000,
-  order: "lifo",
-  idle: 300_000,
-  maxAge: 1_800_000,
-  jitter: 0.1,
-  checkAfter: 30_000,
-  checkEvery: 0,
-  checkTimeout: 5_000,
-  leak: 0,
-  drain: 5_000
-} as const satisfies Patch
+// each limit is checked before by itself
+const set = limitSet(Limits.fields, (values) => new Limits(values, { disableChecks: true }))
 
-const durations: ReadonlySet<string> = new Set([
-  "acquire",
-  "dial",
-  "idle",
-  "maxAge",
-  "checkAfter",
-  "checkEvery",
-  "checkTimeout",
-  "leak",
-  "drain"
-])
-
-const checked = patcher(Limits.fields, base, durations, (values) => new Limits(values))
-
-const patched = (from: object, patch: Patch): Result.Result<Limits, InvalidPolicy> => {
-  const result = checked(from, patch)
-  if (Result.isFailure(result)) return Result.fail(new InvalidPolicy({ detail: result.failure }))
-  const { max, min } = result.success
-  return min > max
-    ? Result.fail(new InvalidPolicy({ detail: `min (${min}) must not be more than max (${max})` }))
-    : Result.succeed(result.success)
-}
-
-const must = (result: Result.Result<Limits, InvalidPolicy>): Limits => {
-  if (Result.isFailure(result)) throw result.failure
-  return result.success
-}
+const patched = (from: Limits, patch: Patch): Result.Result<Limits, InvalidPolicy> =>
+  Result.mapError(set.change(from, patch, "code"), (detail) => new InvalidPolicy({ detail }))
 
 /**
+ * The limits of a pool that is told nothing else.
+ *
  * @category limits
  * @since 0.1.0
  */
-export const defaults: Limits = must(patched({}, base))
+export const defaults: Limits = set.defaults
 
 /**
  * Builds limits: the defaults (or `from`) with some of them changed. One that makes no sense is a mistake in the program:
@@ -163,7 +164,8 @@ export const defaults: Limits = must(patched({}, base))
  * @category limits
  * @since 0.1.0
  */
-export const limits = (patch: Patch, from: Limits = defaults): Limits => must(patched(from, patch))
+export const limits = (patch: Patch, from: Limits = defaults): Limits =>
+  Result.getOrThrowWith(patched(from, patch), (error) => error)
 
 /**
  * Reads limits from JSON data: an object with any of the fields. Every wrong or unknown field is named.
@@ -172,17 +174,11 @@ export const limits = (patch: Patch, from: Limits = defaults): Limits => must(pa
  * @since 0.1.0
  */
 export const decode = (input: unknown): Effect.Effect<Limits, InvalidPolicy> =>
-  Effect.suspend(() => {
-    if (typeof input !== "object" || input === null || Array.isArray(input)) {
-      return Effect.fail(new InvalidPolicy({ detail: "expected an object with fields such as {\"max\": 8}" }))
-    }
-    const read = decodeExact({ ...encode(defaults), ...input })
-    return Result.isFailure(read)
-      ? Effect.fail(new InvalidPolicy({ detail: oneLine(read.failure.message) }))
-      : Effect.fromResult(patched(read.success, {}))
-  })
-
-const decodeExact = Schema.decodeUnknownResult(Limits, { errors: "all", onExcessProperty: "error" })
+  Effect.suspend(() =>
+    typeof input !== "object" || input === null || Array.isArray(input)
+      ? Effect.fail(new InvalidPolicy({ detail: "expected an object with fields such as {\"max\": 8}" }))
+      : Effect.fromResult(Result.mapError(set.read(defaults, input), (detail) => new InvalidPolicy({ detail })))
+  )
 
 /**
  * Writes limits as JSON data that `decode` reads.
@@ -198,28 +194,9 @@ export const encode: (limits: Limits) => typeof Limits.Encoded = Schema.encodeSy
  * @category limits
  * @since 0.1.0
  */
-export const config = (from: Limits = defaults): Config.Config<Limits> =>
-  Config.withDefault(Config.map(configOf(Limits.fields, encode(from)), (values) => new Limits(values)), from)
+export const config = (from: Limits = defaults): Config.Config<Limits> => set.config(from)
 
-const millisOf = (limit: Duration.Duration): number => Duration.isZero(limit) ? Infinity : Duration.toMillis(limit)
-
-const coreLimits = (limits: Limits): Lending.Limits => ({
-  min: limits.min,
-  max: limits.max,
-  acquire: millisOf(limits.acquire),
-  dial: millisOf(limits.dial),
-  checkTimeout: millisOf(limits.checkTimeout),
-  waiters: limits.waiters,
-  dials: limits.dials,
-  order: limits.order,
-  idle: millisOf(limits.idle),
-  maxAge: millisOf(limits.maxAge),
-  jitter: limits.jitter,
-  checkAfter: Duration.toMillis(limits.checkAfter),
-  checkEvery: millisOf(limits.checkEvery),
-  leak: millisOf(limits.leak),
-  drain: Duration.toMillis(limits.drain)
-})
+const coreLimits: (limits: Limits) => AllBounds = numbersOf(Limits.fields)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // models
@@ -361,17 +338,11 @@ export interface Options<In, Out, RC = never, RE = never> extends Patch {
    */
   readonly isReusable?: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
   /**
-   * When to dial again, while a borrower waits, after an error that `isRetryable`. Default: the first failure is told. A
+   * When to dial again, while a borrower waits, after an error that `isRetryable`, or as `retryOn` and `giveUpOn` say.
+   * Default: the first failure is told. A
    * schedule that ends lets the failure be told; one that throws is a `Defect` of that dial.
    */
   readonly retry?: Schedule.Schedule<unknown, Failure> | undefined
-  /**
-   * After which other errors `retry` dials again: tags of reasons (`"HandshakeFailed"`) and codes that a peer gave (`4001`,
-   * `"4000-4099"`). Default: none. Without `retry` it changes nothing.
-   */
-  readonly retryOn?: ReadonlyArray<string | number> | undefined
-  /** After which errors `retry` does not dial again, whatever they or `retryOn` say. Default: none. */
-  readonly giveUpOn?: ReadonlyArray<string | number> | undefined
   /**
    * When to refill `min` after a connection was lost or did not open. What expires is replaced at once, and so is what a
    * borrower waits for. Default `Backoff.exponential()`, whose jitter keeps clients apart when their server comes back.
@@ -411,12 +382,12 @@ export interface KeyedOptions<In, Out, RC = never, RE = never> extends Options<I
 type Open<In, Out, R> = Effect.Effect<Connection<In, Out>, Failure, R>
 
 const patchOf = (options: object | undefined): Patch =>
-  Object.fromEntries(Object.entries(options ?? {}).filter(([name]) => Object.hasOwn(base, name)))
+  Object.fromEntries(Object.entries(options ?? {}).filter(([name]) => Object.hasOwn(Limits.fields, name)))
 
 /** The pools of one constructor, and the limits that they have now. */
 const poolsOf = Effect.fnUntraced(function*<In, Out, RC, RE>(options: Options<In, Out, RC, RE> | undefined) {
   let current = limits(patchOf(options))
-  const { check, giveUpOn = [], isReusable, onEvent, refill, retry, retryOn = [], sweep } = options ?? {}
+  const { check, isReusable, onEvent, refill, retry, sweep } = options ?? {}
   const pools = yield* starter<Connection<In, Out>, RC | RE>({
     limits: coreLimits(current),
     isUsable: (connection) => connection[TypeId].isResting,
@@ -427,8 +398,6 @@ const poolsOf = Effect.fnUntraced(function*<In, Out, RC, RE>(options: Options<In
     place: (connection) => connection,
     condemn,
     retry,
-    retryOn,
-    giveUpOn,
     refill: refill ?? Backoff.exponential(),
     refillDefault: Backoff.exponential(),
     sweep
@@ -437,7 +406,7 @@ const poolsOf = Effect.fnUntraced(function*<In, Out, RC, RE>(options: Options<In
     pools,
     limits: Effect.sync(() => current),
     /** Changes the limits of `running`, and those of pools to come. */
-    patch: (running: { readonly setLimits: (limits: Lending.Bounds) => void }) => (changes: Patch) =>
+    patch: (running: { readonly setLimits: (limits: Bounds) => void }) => (changes: Patch) =>
       Effect.map(Effect.suspend(() => Effect.fromResult(patched(current, changes))), (next) => {
         current = next
         const bounds = coreLimits(next)

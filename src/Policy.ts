@@ -6,21 +6,15 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
-import * as Duration from "effect/Duration"
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import {
-  bytes,
-  configOf,
-  count,
-  fraction,
-  limit,
-  oneLine,
-  type Patch as PatchOf,
-  patcher
-} from "./internal/limits/limits.ts"
+import { bytes, choice, count, duration, factor, fraction, toggle } from "./internal/limits/definition.ts"
+import { limitSet, type Patch as PatchOf } from "./internal/limits/limitSet.ts"
+import { retryRules } from "./internal/limits/retryRules.ts"
+
+export type { RetryRule } from "./internal/endings/retry.ts"
 
 export {
   /**
@@ -38,7 +32,7 @@ export {
    * @since 0.1.0
    */
   parseDuration
-} from "./internal/limits/limits.ts"
+} from "./internal/limits/reading.ts"
 
 /**
  * What happens to a message that finds the outbox full.
@@ -60,6 +54,10 @@ export const Overflow = Schema.Literals(["wait", "fail", "drop-newest", "drop-ol
  */
 export type Overflow = typeof Overflow.Type
 
+const serve = ["serve"] as const
+const connect = ["connect"] as const
+const both = ["serve", "connect"] as const
+
 /**
  * The limits and cadences of a connection and of a server.
  *
@@ -69,110 +67,291 @@ export type Overflow = typeof Overflow.Type
  * duration of 0 or `Infinity` turns its limit off, unless the field says otherwise; negative ones are rejected by name.
  * Sizes are bytes, in JSON also text (`"1 MiB"`).
  *
- * Use `make` to build one: it fills in the defaults.
+ * Use `make` to build one: it fills in the defaults. A default follows a limit that was given where its field says so
+ * ("at least ..."), and limits of a preset are defaults. Two given limits that contradict each other are refused by name
+ * in data (`decode`, `config`, the command) and in one `patch`; `make` takes them, since a program may mean them.
  *
  * @category models
  * @since 0.1.0
  */
 export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
-  /** Dialling, TLS and WebSocket upgrade included. Default 10 s. */
-  open: limit("open"),
-  /** From accept until the server's handshake has succeeded. Default 10 s. */
-  handshake: limit("handshake"),
-  /**
-   * How often we ping; only with a heartbeat. Default 25 s: two pings fit into `silence`, and one into the 60 s (nginx,
-   * AWS ALB) at which common proxies cut a quiet connection. Among 256 connections and more a ping may come a fiftieth of
-   * this early, together with others: a wake-up for each costs more than the ping.
-   */
-  pingEvery: limit("pingEvery"),
-  /**
-   * `quiet` (default): a ping is left out while both directions carried bytes within `pingEvery`, so that we hear the
-   * peer and it hears us. `always`: at every interval.
-   */
-  pingWhen: Schema.Literals(["quiet", "always"]),
-  /** The first ping comes up to this fraction of `pingEvery` early, at random, so that peers do not ping in step. */
-  pingJitter: fraction("pingJitter"),
-  /** How long a pong may take. Default off: `silence` bounds a dead peer also where it does not answer pings. */
-  pong: limit("pong"),
-  /** How many pings in a row may stay unanswered beyond the first. Default 0. Only with `pong`. */
-  misses: count("misses", 0),
-  /** The peer may not ping more often than this: the third strike ends the connection. Default off. */
-  minPingEvery: limit("minPingEvery"),
-  /** The peer may not stay silent for longer (bytes, not messages). Default 60 s. */
-  silence: limit("silence"),
-  /** The peer has to take some of our bytes within this while any wait. Default 10 s. */
-  writeStall: limit("writeStall"),
-  /** A frame that was begun has to be complete within this (slow-loris). Default 60 s. */
-  frame: limit("frame"),
-  /** Ends a connection that carried no message either way; heartbeats do not count. Default off. */
-  idle: limit("idle"),
-  /** The connection is asked to leave at this age, give or take 10 %, drawn once. Default off. */
-  maxAge: limit("maxAge"),
-  /** How long after `maxAge` it is ended. 0 ends it at once. Default 30 s. */
-  maxAgeGrace: limit("maxAgeGrace"),
-  /** How long we may still answer a peer that has finished sending (FIN). 0 ends at once. Default 5 s. */
-  halfClose: limit("halfClose"),
-  /** How long closing may take: flushing, and handlers that finish. 0 does not wait. Default 5 s. */
-  drain: limit("drain"),
-  /** The longest frame, in bytes of payload, checked before anything is allocated for it. Default 1 MiB. */
-  maxFrame: bytes("maxFrame"),
-  /** Reading stops at this many messages that nobody has received. Default 1024. */
-  inboxMessages: count("inboxMessages", 1),
-  /** Reading stops at this many bytes of messages that nobody has received. Default 1 MiB. */
-  inboxBytes: bytes("inboxBytes"),
-  /** The most messages waiting to be written. Default 1024. */
-  outboxMessages: count("outboxMessages", 1),
-  /** The most bytes waiting to be written; a larger message is refused by size. Default 2 MiB: one `maxFrame` fits. */
-  outboxBytes: bytes("outboxBytes"),
-  /** What happens at the bound of the outbox. Default `wait`. */
-  overflow: Overflow,
-  /** A connection that stopped being writable is writable again at this fraction of its bounds. Default 0.5. */
-  lowWater: fraction("lowWater"),
-  /** The most connections of a server; 0 is no limit. Default 10,000. */
-  maxConnections: count("maxConnections", 0),
-  /** The most connections from one address; 0 (default) is no limit. */
-  maxConnectionsPerAddress: count("maxConnectionsPerAddress", 0),
-  /**
-   * The most connections a server takes in a second, on average: a second's worth may come at once. 0 (default) is no
-   * limit.
-   */
-  acceptRate: count("acceptRate", 0),
-  /** Whether a connection over a limit waits, unread, or is refused. Default `wait`. */
-  whenFull: Schema.Literals(["wait", "reject"]),
-  /** The most connections that wait; one more is refused. Default 1024. */
-  maxWaiting: count("maxWaiting", 0),
-  /** HTTP: the most requests of one connection; the last answer says `Connection: close`. 0 (default) is no limit. */
-  maxRequests: count("maxRequests", 0),
-  /** HTTP: the longest head of a request (its line and its headers), in bytes. Default 16 KiB, which is Node's. */
-  maxHeader: bytes("maxHeader"),
-  /** A client's first delay before it dials again. At least 1 ms. Default 200 ms. */
-  retryBase: limit("retryBase"),
-  /** By how much each delay is longer than the one before. At least 1. Default 2. */
-  retryFactor: Schema.Number.check(
-    Schema.makeFilter((n: number) => (n >= 1 ? undefined : "retryFactor must be at least 1"))
+  /** How long dialling may take, TLS and WebSocket upgrade included. Default 10 s. 0 is off. */
+  open: duration("open", { default: "10s", zero: "off", on: connect }).says(
+    "How long dialling may take, TLS and WebSocket upgrade included"
   ),
-  /** The longest delay. Default 30 s. */
-  retryCap: limit("retryCap"),
-  /** How delays are spread; see `Backoff.Jitter`. Default `full`. */
-  retryJitter: Schema.Literals(["full", "equal", "decorrelated", "none"]),
-  /** How many tries in a row may fail after the first; 0 (default) is no limit. */
-  retryAttempts: count("retryAttempts", 0),
-  /** For how long tries in a row may go on; 0 (default) is no limit. */
-  retryElapsed: limit("retryElapsed"),
-  /** A connection that lived this long starts the backoff over. Default 1 m. */
-  retryResetAfter: limit("retryResetAfter"),
-  /** The most that a server's advice may make a client wait. 0 ignores advice. Default 5 m. */
-  retryMaxAdvice: limit("retryMaxAdvice"),
-  /** What `Client.send` does while there is no connection: `wait` (default) for one, or `fail` at once. */
-  whenOffline: Schema.Literals(["wait", "fail"]),
+  /**
+   * How often we ping; only with a heartbeat. Default 25 s. 0 is off.
+   *
+   * Two pings fit into `silence`, and one into the 60 s (nginx, AWS ALB) at which common proxies cut a quiet
+   * connection. Among 256 connections and more a ping may come a fiftieth of this early, together with others: a
+   * wake-up for each costs more than the ping.
+   */
+  pingEvery: duration("pingEvery", { default: "25s", zero: "off", on: both }).says(
+    "How often we ping; only with a heartbeat"
+  ),
+  /**
+   * Whether a quiet connection alone is pinged, or every one. Default `quiet`.
+   *
+   * `quiet`: a ping is left out while both directions carried bytes within `pingEvery`, so that we hear the peer and
+   * it hears us. `always`: at every interval.
+   */
+  pingWhen: choice("pingWhen", ["quiet", "always"], { default: "quiet" }).says(
+    "Whether a quiet connection alone is pinged, or every one"
+  ),
+  /**
+   * The first ping comes up to this fraction of `pingEvery` early, at random. So peers do not ping in step. Default
+   * 0.1.
+   */
+  pingJitter: fraction("pingJitter", { default: 0.1 }).says(
+    "The first ping comes up to this fraction of `pingEvery` early, at random",
+    "So peers do not ping in step"
+  ),
+  /** How long a pong may take. `silence` finds a dead peer also where it answers no pings. Default off (0). */
+  pong: duration("pong", { default: "0", zero: "off", on: both }).says(
+    "How long a pong may take",
+    "`silence` finds a dead peer also where it answers no pings"
+  ),
+  /** How many pings in a row may stay unanswered beyond the first; only with `pong`. Default 0. */
+  misses: count("misses", { default: 0, minimum: 0 }).says(
+    "How many pings in a row may stay unanswered beyond the first; only with `pong`"
+  ),
+  /**
+   * How long a peer may stay silent (bytes, not messages). The longest that a dead peer goes unnoticed. Default 1 m, at
+   * least twice `pingEvery`. 0 is off.
+   *
+   * A shorter one leaves a default `pingEvery` as it is: give both, or a quiet peer ends before it is pinged.
+   */
+  silence: duration("silence", {
+    default: "1m",
+    zero: "off",
+    on: both,
+    atLeast: { limit: "pingEvery", times: 2, follows: "this" }
+  }).says("How long a peer may stay silent (bytes, not messages)", "The longest that a dead peer goes unnoticed"),
+  /**
+   * A peer that pings more often is closed at the third strike. Set it on servers whose clients you do not trust to
+   * ping slowly. Default off (0).
+   */
+  minPingEvery: duration("minPingEvery", { default: "0", zero: "off", off: 0, on: serve }).says(
+    "A peer that pings more often is closed at the third strike",
+    "Set it on servers whose clients you do not trust to ping slowly"
+  ),
+  /**
+   * How long a peer may take none of our bytes while any wait. One that takes none is stuck, however lively its pongs.
+   * Default 10 s. 0 is off.
+   */
+  writeStall: duration("writeStall", { default: "10s", zero: "off", on: both }).says(
+    "How long a peer may take none of our bytes while any wait",
+    "One that takes none is stuck, however lively its pongs"
+  ),
+  /**
+   * How long a frame that was begun may take to arrive. One that trickles in for longer is an attack (slow-loris).
+   * Default 1 m. 0 is off.
+   */
+  frame: duration("frame", { default: "1m", zero: "off", on: both, flag: "frame-deadline" }).says(
+    "How long a frame that was begun may take to arrive",
+    "One that trickles in for longer is an attack (slow-loris)"
+  ),
+  /** How long a connection may carry no message either way; heartbeats do not count. Default off (0). */
+  idle: duration("idle", { default: "0", zero: "off", on: both }).says(
+    "How long a connection may carry no message either way; heartbeats do not count"
+  ),
+  /**
+   * At which age a connection is asked to leave, give or take 10 %, drawn once. Set it to rebalance behind a load
+   * balancer. Default off (0).
+   */
+  maxAge: duration("maxAge", { default: "0", zero: "off", on: serve }).says(
+    "At which age a connection is asked to leave, give or take 10 %, drawn once",
+    "Set it to rebalance behind a load balancer"
+  ),
+  /** How long after `maxAge` it is ended. Default 30 s. 0 ends it at once. */
+  maxAgeGrace: duration("maxAgeGrace", { default: "30s", zero: "ends it at once" }).says(
+    "How long after `maxAge` it is ended"
+  ),
+  /**
+   * How long a handshake may take, counted on a server from the accept. A peer that never authenticates must not hold a
+   * connection. Default 10 s. 0 is off.
+   */
+  handshake: duration("handshake", { default: "10s", zero: "off", on: both }).says(
+    "How long a handshake may take, counted on a server from the accept",
+    "A peer that never authenticates must not hold a connection"
+  ),
+  /**
+   * How long closing may take: flushing, and handlers that finish. A stop has to end within the 10 s (Docker) to 30 s
+   * (Kubernetes) before SIGKILL. Default 5 s. 0 does not wait.
+   */
+  drain: duration("drain", { default: "5s", zero: "does not wait", on: both }).says(
+    "How long closing may take: flushing, and handlers that finish",
+    "A stop has to end within the 10 s (Docker) to 30 s (Kubernetes) before SIGKILL"
+  ),
+  /** How long we may still answer a peer that has finished sending (FIN). Default 5 s. 0 ends at once. */
+  halfClose: duration("halfClose", { default: "5s", zero: "ends at once", on: serve }).says(
+    "How long we may still answer a peer that has finished sending (FIN)"
+  ),
+  /**
+   * How long a TCP connection is quiet before the kernel probes the peer. A second layer below `silence`. Default 30 s.
+   * 0 is off.
+   *
+   * The kernel probes ten times, one second apart (libuv sets that). At most 32767 seconds (Linux). Nothing for Unix
+   * sockets.
+   */
+  keepAlive: duration("keepAlive", { default: "30s", zero: "off", on: both }).says(
+    "How long a TCP connection is quiet before the kernel probes the peer",
+    "A second layer below `silence`"
+  ),
+  /** Small writes leave at once (TCP_NODELAY). Default true. */
+  noDelay: toggle("noDelay", { default: true }).says("Small writes leave at once (TCP_NODELAY)"),
+  /** The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB. */
+  maxFrame: bytes("maxFrame", { default: "1 MiB", on: both }).says(
+    "The longest frame, in bytes of payload",
+    "Checked before anything is allocated for it"
+  ),
+  /** Reading stops at this many messages that are not received yet. Then the kernel tells the peer. Default 1024. */
+  inboxMessages: count("inboxMessages", { default: 1024, minimum: 1 }).says(
+    "Reading stops at this many messages that are not received yet",
+    "Then the kernel tells the peer"
+  ),
+  /** Reading stops at this many bytes of messages that are not received yet. Default 1 MiB. */
+  inboxBytes: bytes("inboxBytes", { default: "1 MiB", on: serve }).says(
+    "Reading stops at this many bytes of messages that are not received yet"
+  ),
+  /**
+   * The most bytes waiting to be written; a larger message is refused by size. One frame of the default `maxFrame`
+   * fits. Default 2 MiB, at least `maxFrame`.
+   *
+   * A smaller one leaves a default `maxFrame` as it is: what arrives may be larger than what is sent.
+   */
+  outboxBytes: bytes("outboxBytes", { default: "2 MiB", on: both, atLeast: { limit: "maxFrame", follows: "this" } })
+    .says(
+      "The most bytes waiting to be written; a larger message is refused by size",
+      "One frame of the default `maxFrame` fits"
+    ),
+  /** The most messages waiting to be written. Then `overflow` decides. Default 1024. */
+  outboxMessages: count("outboxMessages", { default: 1024, minimum: 1, on: both }).says(
+    "The most messages waiting to be written",
+    "Then `overflow` decides"
+  ),
+  /** What happens to a message that finds the outbox full. Default `wait`. */
+  overflow: choice("overflow", Overflow.literals, { default: "wait", on: serve }).says(
+    "What happens to a message that finds the outbox full"
+  ),
+  /**
+   * A connection that stopped being writable is writable again at this fraction of its bounds. So senders do not
+   * flutter. Default 0.5.
+   */
+  lowWater: fraction("lowWater", { default: 0.5 }).says(
+    "A connection that stopped being writable is writable again at this fraction of its bounds",
+    "So senders do not flutter"
+  ),
+  /**
+   * The most connections of a server. Well under the 20,000 descriptors that a process commonly has. Default 10000. 0
+   * is no limit.
+   */
+  maxConnections: count("maxConnections", { default: 10_000, minimum: 0, zero: "no limit", on: serve }).says(
+    "The most connections of a server",
+    "Well under the 20,000 descriptors that a process commonly has"
+  ),
+  /** The most connections from one address. Many users share an address behind NAT. Default no limit (0). */
+  maxConnectionsPerAddress: count("maxConnectionsPerAddress", { default: 0, minimum: 0, zero: "no limit", on: serve })
+    .says("The most connections from one address", "Many users share an address behind NAT"),
+  /**
+   * The most connections a server takes in a second, on average. A second's worth may come at once. Default no limit
+   * (0).
+   */
+  acceptRate: count("acceptRate", { default: 0, minimum: 0, zero: "no limit", on: serve }).says(
+    "The most connections a server takes in a second, on average",
+    "A second's worth may come at once"
+  ),
+  /** Whether a connection over a limit waits, unread, or is refused. Default `wait`. */
+  whenFull: choice("whenFull", ["wait", "reject"], { default: "wait", on: serve }).says(
+    "Whether a connection over a limit waits, unread, or is refused"
+  ),
+  /** The most connections that wait; one more is refused. Default 1024. */
+  maxWaiting: count("maxWaiting", { default: 1024, minimum: 0 }).says(
+    "The most connections that wait; one more is refused"
+  ),
+  /**
+   * HTTP: the most requests of one connection; the last answer says `Connection: close`. Set it to rebalance behind a
+   * load balancer. Default no limit (0).
+   */
+  maxRequests: count("maxRequests", { default: 0, minimum: 0, zero: "no limit" }).says(
+    "HTTP: the most requests of one connection; the last answer says `Connection: close`",
+    "Set it to rebalance behind a load balancer"
+  ),
+  /**
+   * HTTP: the longest head of a request (its line and its headers), in bytes. The default is Node's; a larger one is
+   * answered with 431. Default 16 KiB.
+   */
+  maxHeader: bytes("maxHeader", { default: "16 KiB" }).says(
+    "HTTP: the longest head of a request (its line and its headers), in bytes",
+    "The default is Node's; a larger one is answered with 431"
+  ),
+  /** A client's first delay before it dials again, before jitter; at least 1 ms. Default 200 ms, at most `retryCap`. */
+  retryBase: duration("retryBase", { default: "200ms", on: connect }).says(
+    "A client's first delay before it dials again, before jitter; at least 1 ms"
+  ),
+  /** By how much each delay is longer than the one before, at least 1. Default 2. */
+  retryFactor: factor("retryFactor", { default: 2 }).says(
+    "By how much each delay is longer than the one before, at least 1"
+  ),
+  /** The longest delay before a client dials again. Default 30 s, at least `retryBase`. 0 is no limit. */
+  retryCap: duration("retryCap", {
+    default: "30s",
+    zero: "no limit",
+    on: connect,
+    atLeast: { limit: "retryBase", follows: "both" }
+  }).says("The longest delay before a client dials again"),
+  /**
+   * How delays are spread; see `Backoff.Jitter`. The default, anywhere from 0 to the delay, is the least load on a
+   * server that comes back. Default `full`.
+   */
+  retryJitter: choice("retryJitter", ["full", "equal", "decorrelated", "none"], { default: "full" }).says(
+    "How delays are spread; see `Backoff.Jitter`",
+    "The default, anywhere from 0 to the delay, is the least load on a server that comes back"
+  ),
+  /** How many tries in a row may fail after the first. Default no limit (0). */
+  retryAttempts: count("retryAttempts", { default: 0, minimum: 0, zero: "no limit" }).says(
+    "How many tries in a row may fail after the first"
+  ),
+  /** For how long tries in a row may go on. Default no limit (0). */
+  retryElapsed: duration("retryElapsed", { default: "0", zero: "no limit", on: connect }).says(
+    "For how long tries in a row may go on"
+  ),
+  /**
+   * A connection that lived this long starts the backoff over. That it opened does not. Default 1 m. 0 starts it over
+   * at every connection that opened.
+   */
+  retryResetAfter: duration("retryResetAfter", {
+    default: "1m",
+    zero: "starts it over at every connection that opened",
+    on: connect
+  }).says("A connection that lived this long starts the backoff over", "That it opened does not"),
+  /** The most that a server's advice may make a client wait. Default 5 m. 0 ignores advice. */
+  retryMaxAdvice: duration("retryMaxAdvice", { default: "5m", zero: "ignores advice", on: connect }).says(
+    "The most that a server's advice may make a client wait"
+  ),
+  /** Reasons and close codes after which a client dials again, whatever they say themselves. Default none. */
+  retryOn: retryRules("retryOn", { on: connect }).says(
+    "Reasons and close codes after which a client dials again, whatever they say themselves"
+  ),
+  /**
+   * Reasons and close codes after which a client gives up, whatever they say themselves. Default none. Has no entry in
+   * common with `retryOn`.
+   */
+  giveUpOn: retryRules("giveUpOn", { on: connect, apartFrom: "retryOn" }).says(
+    "Reasons and close codes after which a client gives up, whatever they say themselves"
+  ),
+  /** What `Client.send` does while there is no connection: waits for one, or fails at once. Default `wait`. */
+  whenOffline: choice("whenOffline", ["wait", "fail"], { default: "wait", on: connect, flag: "offline" }).says(
+    "What `Client.send` does while there is no connection: waits for one, or fails at once"
+  ),
   /** The most messages that wait for a connection; one more fails. Default 1024. */
-  offlineMessages: count("offlineMessages", 0),
+  offlineMessages: count("offlineMessages", { default: 1024, minimum: 0 }).says(
+    "The most messages that wait for a connection; one more fails"
+  ),
   /** The most bytes of messages that wait for a connection. Default 1 MiB. */
-  offlineBytes: bytes("offlineBytes"),
-  /** TCP keep-alive: the kernel's first probe after this much quiet. 0 leaves it off. Default 30 s. */
-  keepAlive: limit("keepAlive"),
-  /** TCP_NODELAY: small writes leave at once. Default true. */
-  noDelay: Schema.Boolean
+  offlineBytes: bytes("offlineBytes", { default: "1 MiB" }).says(
+    "The most bytes of messages that wait for a connection"
+  )
 }) {}
 
 type Fields = typeof Policy.fields
@@ -199,87 +378,10 @@ export class InvalidPolicy extends Schema.TaggedError<InvalidPolicy>()("InvalidP
   }
 }
 
-const minute = 60_000
-const mebibyte = 1024 * 1024
+// each limit is checked before by itself
+const set = limitSet(Policy.fields, (values) => new Policy(values, { disableChecks: true }))
 
-const base = {
-  open: 10_000,
-  handshake: 10_000,
-  pingEvery: 25_000,
-  pingWhen: "quiet",
-  pingJitter: 0.1,
-  pong: 0,
-  misses: 0,
-  minPingEvery: 0,
-  silence: minute,
-  writeStall: 10_000,
-  frame: minute,
-  idle: 0,
-  maxAge: 0,
-  maxAgeGrace: 30_000,
-  halfClose: 5_000,
-  drain: 5_000,
-  maxFrame: mebibyte,
-  inboxMessages: 1024,
-  inboxBytes: mebibyte,
-  outboxMessages: 1024,
-  outboxBytes: 2 * mebibyte,
-  overflow: "wait",
-  lowWater: 0.5,
-  maxConnections: 10_000,
-  maxConnectionsPerAddress: 0,
-  acceptRate: 0,
-  whenFull: "wait",
-  maxWaiting: 1024,
-  maxRequests: 0,
-  maxHeader: 16_384,
-  retryBase: 200,
-  retryFactor: 2,
-  retryCap: 30_000,
-  retryJitter: "full",
-  retryAttempts: 0,
-  retryElapsed: 0,
-  retryResetAfter: minute,
-  retryMaxAdvice: 5 * minute,
-  whenOffline: "wait",
-  offlineMessages: 1024,
-  offlineBytes: mebibyte,
-  keepAlive: 30_000,
-  noDelay: true
-} as const satisfies Patch
-
-const durations = new Set<string>([
-  "open",
-  "handshake",
-  "pingEvery",
-  "pong",
-  "minPingEvery",
-  "silence",
-  "writeStall",
-  "frame",
-  "idle",
-  "maxAge",
-  "maxAgeGrace",
-  "retryBase",
-  "retryCap",
-  "retryElapsed",
-  "retryResetAfter",
-  "retryMaxAdvice",
-  "halfClose",
-  "drain",
-  "keepAlive"
-])
-
-const decodeExact = Schema.decodeUnknownResult(Policy, { errors: "all", onExcessProperty: "error" })
-const patched = patcher(Policy.fields, base, durations, (values) => new Policy(values))
-
-const patchResult = (policy: object, patch: Patch): Result.Result<Policy, InvalidPolicy> =>
-  Result.mapError(patched(policy, patch), (detail) => new InvalidPolicy({ detail }))
-
-const must = (result: Result.Result<Policy, InvalidPolicy>): Policy => {
-  if (Result.isFailure(result)) throw result.failure
-  return result.success
-}
+const failed = (detail: string): InvalidPolicy => new InvalidPolicy({ detail })
 
 /**
  * The defaults, safe on the open internet and behind common proxies: a dead peer is gone after 60 s at the latest.
@@ -287,16 +389,7 @@ const must = (result: Result.Result<Policy, InvalidPolicy>): Policy => {
  * @category presets
  * @since 0.1.0
  */
-export const defaults: Policy = must(
-  patchResult(
-    Object.fromEntries(
-      Object.entries(base).map((
-        [name, value]
-      ) => [name, durations.has(name) ? Duration.millis(value as number) : value])
-    ),
-    {}
-  )
-)
+export const defaults: Policy = set.defaults
 
 /**
  * Builds a policy: the defaults (or `from`) with some fields changed.
@@ -304,25 +397,25 @@ export const defaults: Policy = must(
  * **Gotchas**
  *
  * A field that makes no sense is a mistake in the program, so this throws an `InvalidPolicy` that names it. For data
- * from outside use `decode` or `config`.
+ * from outside use `decode` or `config`, which also refuse two limits that contradict each other.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (patch?: Patch, from: Policy = defaults): Policy =>
-  patch === undefined ? from : patch instanceof Policy ? patch : must(patchResult(from, patch))
+export const make = (patch?: Patch, from: Policy = defaults): Policy => {
+  if (patch === undefined) return from
+  if (patch instanceof Policy) return patch
+  return Result.getOrThrowWith(set.change(from, patch, "code"), failed)
+}
 
 /**
- * Changes some fields of a policy, as an Effect that fails with an `InvalidPolicy` naming the wrong field.
+ * Changes some fields of a policy, and no other, as an Effect that fails with an `InvalidPolicy` naming the wrong field.
  *
  * @category combinators
  * @since 0.1.0
  */
 export const patch = (self: Policy, changes: Patch): Effect.Effect<Policy, InvalidPolicy> =>
-  Effect.suspend(() => {
-    const result = patchResult(self, changes)
-    return Result.isFailure(result) ? Effect.fail(result.failure) : Effect.succeed(result.success)
-  })
+  Effect.suspend(() => Effect.fromResult(Result.mapError(set.change(self, changes, "exact"), failed)))
 
 /**
  * Between machines of one network: a dead peer is noticed within 10 s.
@@ -330,7 +423,12 @@ export const patch = (self: Policy, changes: Patch): Effect.Effect<Policy, Inval
  * @category presets
  * @since 0.1.0
  */
-export const lan: Policy = make({ pingEvery: "5 seconds", pong: "5 seconds", silence: "15 seconds", open: "3 seconds" })
+export const lan: Policy = set.preset({
+  pingEvery: "5 seconds",
+  pong: "5 seconds",
+  silence: "15 seconds",
+  open: "3 seconds"
+})
 
 /**
  * Phones: few wake-ups of the radio. The ping stays under the 5 minutes at which mobile carriers drop idle mappings
@@ -339,7 +437,7 @@ export const lan: Policy = make({ pingEvery: "5 seconds", pong: "5 seconds", sil
  * @category presets
  * @since 0.1.0
  */
-export const mobile: Policy = make({
+export const mobile: Policy = set.preset({
   pingEvery: "4 minutes",
   pong: "30 seconds",
   silence: "10 minutes",
@@ -355,7 +453,7 @@ export const mobile: Policy = make({
  * @category presets
  * @since 0.1.0
  */
-export const realtime: Policy = make({
+export const realtime: Policy = set.preset({
   pingEvery: "1 second",
   pong: "2 seconds",
   silence: "5 seconds",
@@ -383,15 +481,7 @@ export const decode = (input: unknown): Effect.Effect<Policy, InvalidPolicy> =>
       return Effect.fail(new InvalidPolicy({ detail: `preset must be one of ${Object.keys(presets).join(", ")}` }))
     }
     const from = presets[(preset ?? "defaults") as keyof typeof presets]
-    const result = decodeExact({ ...encode(from), ...fields })
-    return Result.isFailure(result)
-      ? Effect.fail(
-        new InvalidPolicy({
-          detail: oneLine(result.failure.message)
-            .replace(/Expected no excess property at \["([^"]*)"\]/g, "there is no field \"$1\"")
-        })
-      )
-      : Effect.succeed(result.success)
+    return Effect.fromResult(Result.mapError(set.read(from, fields), failed))
   })
 
 /**
@@ -410,8 +500,4 @@ export const encode: (policy: Policy) => typeof Policy.Encoded = Schema.encodeSy
  * @category data
  * @since 0.1.0
  */
-export const config = (from: Policy = defaults): Config.Config<Policy> => {
-  const read = Config.map(configOf(Policy.fields, encode(from)), (values) => new Policy(values))
-  // below a name of which nothing is set there is not even an object to read
-  return Config.withDefault(read, from)
-}
+export const config = (from: Policy = defaults): Config.Config<Policy> => set.config(from)

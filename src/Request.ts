@@ -17,6 +17,7 @@ import * as ConnectionError from "./ConnectionError.ts"
 import { Attempts } from "./internal/request/attempts.ts"
 import { Pipelines } from "./internal/request/pipelines.ts"
 import { turnsOf } from "./internal/scheduling/turns.ts"
+import * as Policy from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -62,11 +63,11 @@ export interface Options<In, Out> extends Terms {
   /**
    * After which other ends of a connection a request is sent again, up to `retries` times: tags of reasons (`"Defect"`) and
    * codes that a peer gave (`4001`, `"4000-4099"`). Default: none. A request that the peer may have seen has to be
-   * `idempotent` all the same.
+   * `idempotent` all the same. An unknown tag, or an entry that is in `giveUpOn` too, throws an `InvalidPolicy`.
    */
-  readonly retryOn?: ReadonlyArray<string | number> | undefined
+  readonly retryOn?: ReadonlyArray<Policy.RetryRule> | undefined
   /** After which ends of a connection a request is not sent again, even where that is safe. Default: none. */
-  readonly giveUpOn?: ReadonlyArray<string | number> | undefined
+  readonly giveUpOn?: ReadonlyArray<Policy.RetryRule> | undefined
 }
 
 /**
@@ -149,7 +150,8 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
   const connections = atLeast(1, "connections", options?.connections ?? 8)
   const retries = atLeast(0, "retries", options?.retries ?? 3)
   const limit = deadlineOf(options?.deadline ?? "30 seconds")
-  const { correlate, giveUpOn = [], idempotent = false, retryOn = [] } = options ?? {}
+  const { correlate, idempotent = false } = options ?? {}
+  const { giveUpOn, retryOn } = Policy.make({ giveUpOn: options?.giveUpOn, retryOn: options?.retryOn })
   const context = (yield* Effect.context<Exclude<R, Scope.Scope> | Scope.Scope>()) as Context.Context<never>
   const pipelines = new Pipelines<In, Out>({
     // what else it needs is in the context

@@ -33,7 +33,7 @@ const quiet: Policy.Patch = {
 }
 
 /** A policy with rules for retries. */
-const withRules = (rules: Partial<RetryRules>): Policy.Policy => Object.assign(Policy.make(quiet), rules)
+const withRules = (rules: Partial<RetryRules>): Policy.Policy => Policy.make({ ...quiet, ...rules })
 
 const failed = (reason: ConnectionError.Reason, advice?: ConnectionError.Advice) => ConnectionError.make(reason, advice)
 const refused = failed(new ConnectionError.OpenFailed({ cause: "ECONNREFUSED" }))

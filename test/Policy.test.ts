@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Config, ConfigProvider, Duration, Effect, Option } from "effect"
-import { Policy } from "../src/index.ts"
+import { Config, ConfigProvider, Duration, Effect, Option, Result } from "effect"
+import { readFileSync } from "node:fs"
+import { ConnectionError, ConnectionPool, Policy } from "../src/index.ts"
+import { type Definition, definitionsOf, numberOf } from "../src/internal/limits/definition.ts"
+import { files, pathOf } from "./support/limitsTable.ts"
 
 const presets = { defaults: Policy.defaults, lan: Policy.lan, mobile: Policy.mobile, realtime: Policy.realtime }
 
@@ -334,4 +337,203 @@ describe("configuration", () => {
         assert.include(error.message, name)
       }
     }))
+})
+
+const seconds = (duration: Duration.Duration): number => Duration.toMillis(duration) / 1000
+
+describe("limits that contradict each other", () => {
+  const pairs = [
+    [{ maxFrame: "2 MiB", outboxBytes: "1 MiB" }, "maxFrame (2 MiB) must not be more than outboxBytes (1 MiB)"],
+    [{ retryBase: "2s", retryCap: "1s" }, "retryBase (2s) must not be more than retryCap (1s)"],
+    [{ pingEvery: "20s", silence: "10s" }, "pingEvery (20s) must not be more than silence (10s)"]
+  ] as const
+
+  for (const [document, message] of pairs) {
+    it.effect(`B137 are refused by name: ${Object.keys(document).join(" and ")}`, () =>
+      Effect.gen(function*() {
+        assert.include(yield* decodeFailure(document), message)
+        const bytes = (text: string) => Option.getOrElse(Policy.parseBytes(text), () => text)
+        const patch: Policy.Patch = Object.fromEntries(
+          Object.entries(document).map(([name, text]) => [name, bytes(text)])
+        )
+        const error = yield* Effect.flip(Policy.patch(Policy.defaults, patch))
+        assert.include(error.message, message)
+        const env = Object.fromEntries(
+          Object.entries(document).map((
+            [name, text]
+          ) => [name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase(), text])
+        )
+        const config = Policy.config().parse(ConfigProvider.fromEnv({ env }).pipe(ConfigProvider.constantCase))
+        assert.include((yield* Effect.flip(config)).message, message)
+        // a program may mean it
+        assert.strictEqual(refused(patch), "accepted")
+      }))
+  }
+
+  it.effect("B137 in a document and in configuration a preset and a limit that is off are no contradiction", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(seconds((yield* Policy.decode({ preset: "lan", pingEvery: "1 minute" })).silence), 120)
+      assert.strictEqual(yield* decodeFailure({ silence: 0, pingEvery: "1h" }), "accepted")
+      assert.strictEqual(yield* decodeFailure({ silence: "Infinity", pingEvery: "1h" }), "accepted")
+      assert.strictEqual(yield* decodeFailure({ silence: "1s", pingEvery: 0 }), "accepted")
+      assert.strictEqual(yield* decodeFailure({ retryBase: "1h", retryCap: 0 }), "accepted")
+      // what a program gave counts as given
+      const config = Policy.config(Policy.make({ silence: "90 seconds" }))
+      const error = yield* Effect.flip(config.parse(ConfigProvider.fromUnknown({ pingEvery: "2 minutes" })))
+      assert.include(error.message, "silence (1m 30s)")
+    }))
+
+  it.effect("a patch changes what it names and nothing else: a peer that asks for slow pings turns no limit off", () =>
+    Effect.gen(function*() {
+      for (const policy of [Policy.defaults, Policy.make({ silence: "1 minute" })]) {
+        const slow = yield* Policy.patch(policy, { pingEvery: "24 days" })
+        assert.deepStrictEqual([seconds(slow.pingEvery), seconds(slow.silence)], [24 * 86_400, 60])
+      }
+      const odd = Policy.make({ pingEvery: "1 hour", silence: "1 minute" })
+      assert.strictEqual((yield* Policy.patch(odd, { misses: 2 })).misses, 2)
+    }))
+
+  it("B137 a default follows what was given", () => {
+    assert.strictEqual(Policy.make({ maxFrame: 4 * 1024 * 1024 }).outboxBytes, 4 * 1024 * 1024)
+    assert.strictEqual(Policy.make({ maxFrame: 100 }).outboxBytes, Policy.defaults.outboxBytes)
+    assert.strictEqual(Policy.make({ outboxBytes: 100 }).maxFrame, Policy.defaults.maxFrame)
+    assert.strictEqual(seconds(Policy.make({ retryBase: "1 minute" }).retryCap), 60)
+    assert.strictEqual(seconds(Policy.make({ retryCap: "100 millis" }).retryBase), 0.1)
+    // two pings fit into it
+    assert.strictEqual(seconds(Policy.make({ pingEvery: "40 seconds" }).silence), 80)
+    assert.strictEqual(seconds(Policy.make({ pingEvery: "5 minutes" }, Policy.lan).silence), 600)
+    assert.strictEqual(seconds(Policy.make({ silence: "10 seconds" }).pingEvery), 25)
+    assert.strictEqual(seconds(Policy.make({ pingEvery: 0 }).silence), 60)
+  })
+
+  it.effect("B137 a given limit never moves, and a default that followed stays a default", () =>
+    Effect.gen(function*() {
+      const given = Policy.make({ silence: "50 seconds" })
+      assert.strictEqual(seconds(Policy.make({ pingEvery: "5 minutes" }, given).silence), 50)
+      const slow = Policy.make({ pingEvery: "5 minutes" })
+      assert.strictEqual(seconds(Policy.make({ misses: 1 }, slow).silence), 600)
+      assert.strictEqual(seconds(Policy.make({ pingEvery: "10 minutes" }, slow).silence), 1200)
+      const read = yield* Policy.decode({ preset: "realtime", pingEvery: "1m" })
+      assert.strictEqual(seconds(read.silence), 120)
+      const config = Policy.config().parse(ConfigProvider.fromUnknown({ maxFrame: "4 MiB" }))
+      assert.strictEqual((yield* config).outboxBytes, 4 * 1024 * 1024)
+    }))
+})
+
+describe("retryOn and giveUpOn", () => {
+  const lists = ["retryOn", "giveUpOn"] as const
+
+  it.effect("are lists of reasons, codes and ranges, in data also as text", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual([Policy.defaults.retryOn, Policy.defaults.giveUpOn], [[], []])
+      for (const name of lists) {
+        const rules = ["HandshakeFailed", 4001, "4000-4099"] as const
+        assert.deepStrictEqual(Policy.make({ [name]: rules })[name], rules)
+        for (const input of [rules, " HandshakeFailed, 4001,4000-4099", ["HandshakeFailed", "4001", "4000-4099"]]) {
+          const read = yield* Policy.decode({ [name]: input })
+          assert.deepStrictEqual(read[name], rules)
+          assert.deepStrictEqual(yield* Policy.decode(JSON.parse(JSON.stringify(Policy.encode(read)))), read)
+        }
+        const config = Policy.config().parse(ConfigProvider.fromUnknown({ [name]: "HandshakeFailed,4001,4000-4099" }))
+        assert.deepStrictEqual((yield* config)[name], rules)
+        for (const none of [[], "", "none"]) assert.deepStrictEqual((yield* Policy.decode({ [name]: none }))[name], [])
+        assert.deepStrictEqual(ConnectionPool.limits({ [name]: rules })[name], rules)
+      }
+    }))
+
+  it("take every reason that there is", () => {
+    const tags = ConnectionError.Reason.members.map((member) => member.identifier)
+    assert.strictEqual(refused({ retryOn: tags }), "accepted")
+  })
+
+  it.effect("refuse what is none by name", () =>
+    Effect.gen(function*() {
+      for (const name of lists) {
+        for (
+          const [rule, message] of [
+            ["HandshakeFailled", `${name}: there is no reason "HandshakeFailled"`],
+            [-1, `${name}: -1 is no close code`],
+            [65_536, `${name}: 65536 is no close code`],
+            [1.5, `${name}: 1.5 is no close code`],
+            ["4099-4000", `${name}: 4099-4000 is no range`],
+            ["4000-70000", `${name}: 4000-70000 is no range`]
+          ] as const
+        ) {
+          assert.include(refused({ [name]: ["Reset", rule] }), message)
+          assert.include(yield* decodeFailure({ [name]: ["Reset", rule] }), message)
+          assert.throws(() => ConnectionPool.limits({ [name]: [rule] } as object), message)
+        }
+      }
+    }))
+
+  it.effect("refuse an entry that is in both", () =>
+    Effect.gen(function*() {
+      const both = { retryOn: ["Reset", 4001], giveUpOn: [4001, "Superseded"] } as const
+      assert.include(refused(both), "4001 is in retryOn and in giveUpOn")
+      assert.include(yield* decodeFailure(both), "4001 is in retryOn and in giveUpOn")
+      assert.throws(() => ConnectionPool.limits(both), "4001 is in retryOn and in giveUpOn")
+      // an exception to a range is none
+      assert.strictEqual(refused({ retryOn: ["4000-4099"], giveUpOn: [4001] }), "accepted")
+    }))
+})
+
+describe("a limit is said once", () => {
+  const sets = { policy: definitionsOf(Policy.Policy.fields), pool: definitionsOf(ConnectionPool.Limits.fields) }
+
+  for (const [set, definitions] of Object.entries(sets)) {
+    it(`by the name of its field: ${set}`, () => {
+      for (const [name, definition] of Object.entries<Definition>(definitions)) {
+        assert.strictEqual(definition.name, name)
+        const other = definition.atLeast?.limit ?? definition.apartFrom
+        if (other !== undefined) assert.property(definitions, other)
+      }
+    })
+  }
+
+  it("0 is off where the definition says so, and a value of its own elsewhere", () => {
+    const at = (name: keyof typeof sets.policy, value: Duration.Input): number =>
+      numberOf(sets.policy[name], typeof value === "number" ? value : Duration.fromInputUnsafe(value))
+    for (const name of ["open", "silence", "retryCap", "keepAlive"] as const) {
+      assert.strictEqual(at(name, Duration.zero), Infinity)
+      assert.strictEqual(at(name, "5 seconds"), 5000)
+    }
+    for (const name of ["drain", "halfClose", "maxAgeGrace", "retryMaxAdvice", "retryResetAfter"] as const) {
+      assert.strictEqual(at(name, Duration.zero), 0)
+    }
+    // the one lower bound
+    assert.deepStrictEqual([at("minPingEvery", Duration.zero), at("minPingEvery", Duration.infinity)], [0, 0])
+    assert.deepStrictEqual([at("maxConnections", 0), at("maxConnections", 7), at("maxWaiting", 0)], [Infinity, 7, 0])
+  })
+
+  for (const { path, rewritten } of files) {
+    it(`and what ${path} says of it is written out of that (npm run limits)`, () => {
+      const text = readFileSync(pathOf(path), "utf8")
+      assert.strictEqual(rewritten(text), text)
+    })
+  }
+
+  it("a docstring and a row that say something else are found", () => {
+    const planted = [
+      ["README.md", "| `silence` | 1m |", "| `silence` | 2m |"],
+      ["README.md", "| `checkAfter` | duration | 30s |", "| `checkAfter` | duration | 20s |"],
+      ["src/Policy.ts", "(bytes, not messages). The longest", "(messages). The longest"],
+      ["src/ConnectionPool.ts", "Default 30 s. 0 checks every time.", "Default 30 s. 0 is off."],
+      ["src/node/Dialer.ts", "Default 10 s. 0 is off.", "Default 12 s. 0 is off."],
+      ["src/node/Listener.ts", "Default 511.", "Default 128."],
+      ["src/node/HttpServer.ts", "Default 1 s. 0 destroys", "Default 3 s. 0 destroys"]
+    ] as const
+    for (const [path, right, wrong] of planted) {
+      const text = readFileSync(pathOf(path), "utf8")
+      const broken = text.replace(right, wrong)
+      assert.notStrictEqual(broken, text, `${path} has ${right}`)
+      assert.strictEqual(files.find((file) => file.path === path)!.rewritten(broken), text)
+    }
+  })
+
+  it("of a pool too: at least min, whatever is given", () => {
+    const wrong = (input: unknown) =>
+      Result.getOrThrow(Result.flip(Effect.runSync(Effect.result(ConnectionPool.decode(input))))).message
+    assert.include(wrong({ min: 9 }), "min (9) must not be more than max (8)")
+    assert.throws(() => ConnectionPool.limits({ min: 3, max: 2 }), "min (3) must not be more than max (2)")
+  })
 })

@@ -16,10 +16,12 @@ import { fileURLToPath } from "node:url"
  * may import what is below its floor, and what is in its own place: nothing beside it, nothing above.
  */
 const floors: ReadonlyArray<ReadonlyArray<string>> = [
-  // what knows nothing of connections: bytes, time and fibers, limits as data, what a transport says of itself
-  ["internal/bytes", "internal/scheduling", "internal/limits", "internal/transport", "internal/reasons"],
+  // what knows nothing of connections: bytes, time and fibers, what a transport says of itself, how a reason is said
+  ["internal/bytes", "internal/scheduling", "internal/transport", "internal/reasons"],
   ["ConnectionError"],
-  ["internal/endings", "Policy", "Heartbeat", "Backoff"],
+  ["internal/endings", "Heartbeat", "Backoff"],
+  ["internal/limits"],
+  ["Policy"],
   ["internal/codec"],
   ["internal/codec/framings"],
   ["Codec"],

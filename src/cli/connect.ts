@@ -20,7 +20,7 @@ import * as Policy from "../Policy.ts"
 import * as NativeProtocol from "../Protocol.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { because, dialer, duration, peerFlags, type Protocol, url } from "./peer.ts"
-import { clientPolicyFlags, policyOf } from "./policyFlags.ts"
+import { policyFlags, policyOf } from "./policyFlags.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -52,7 +52,7 @@ const flags = {
     ),
     Flag.optional
   ),
-  ...clientPolicyFlags
+  ...policyFlags("connect")
 }
 
 const lossy = new TextDecoder("utf-8", { ignoreBOM: true })

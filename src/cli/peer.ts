@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as ConnectionError from "../ConnectionError.ts"
+import { lacksUnit, needsUnit } from "../internal/limits/reading.ts"
 import * as Dialer from "../node/Dialer.ts"
 import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
@@ -24,13 +25,13 @@ export const duration = (name: string, otherwise: string, description: string) =
     Flag.withDefault(otherwise),
     Flag.mapEffect((text) => {
       const read = parseDuration(text)
-      return Option.isSome(read) && Duration.toMillis(read.value) >= 0
+      return Option.isSome(read) && Duration.toMillis(read.value) >= 0 && !lacksUnit(text)
         ? Effect.succeed(Duration.toMillis(read.value))
         : Effect.fail(
           new CliError.InvalidValue({
             option: name,
             value: text,
-            expected: "a duration such as \"500ms\", \"25s\" or \"1m 30s\"",
+            expected: lacksUnit(text) ? needsUnit(text) : "a duration such as \"500ms\", \"25s\" or \"1m 30s\"",
             kind: "flag"
           })
         )

@@ -55,7 +55,7 @@ const flags = {
     Flag.withDescription("How connections are logged on the error stream (default pretty)"),
     Flag.withDefault("pretty" as const)
   ),
-  ...policyFlags
+  ...policyFlags("serve")
 }
 
 const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {

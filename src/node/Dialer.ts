@@ -19,7 +19,7 @@ import * as Tls from "node:tls"
 import * as Address from "./internal/address.ts"
 import { DialledSocket } from "./internal/dialled.ts"
 import * as Options from "./internal/options.ts"
-import { linger, noop, setTcpOptions, tcpOptions } from "./internal/stream.ts"
+import { linger, noop, setTcpOptions, type tcpOptions } from "./internal/stream.ts"
 import * as WebSocket from "./internal/webSocket.ts"
 
 /**
@@ -42,23 +42,32 @@ export interface DialOptions {
   /** Whether a server whose certificate cannot be verified is refused. Default true. */
   readonly rejectUnauthorized?: boolean | undefined
   /**
-   * How long a TCP connection is silent before the kernel probes the peer, ten times, one second apart (libuv sets
-   * that). Default 30 seconds, 0 is off, at most 32767 seconds (Linux). Nothing for Unix sockets.
+   * How long a TCP connection is quiet before the kernel probes the peer. A second layer below `silence`. Default 30 s.
+   * 0 is off.
+   *
+   * The kernel probes ten times, one second apart (libuv sets that). At most 32767 seconds (Linux). Nothing for Unix
+   * sockets.
    */
   readonly keepAlive?: Duration.Input | undefined
-  /** Sends small writes at once (TCP_NODELAY). Default true. */
+  /** Small writes leave at once (TCP_NODELAY). Default true. */
   readonly noDelay?: boolean | undefined
-  /** Bound on connecting, with the TLS handshake and the HTTP upgrade. Default 10 seconds. */
+  /** How long dialling may take, TLS and WebSocket upgrade included. Default 10 s. 0 is off. */
   readonly openTimeout?: Duration.Input | undefined
-  /** Longest WebSocket message, in bytes; a longer one closes the connection with 1009. Default 1 MiB. */
+  /**
+   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB.
+   *
+   * That of a WebSocket message; a longer one closes the connection with 1009.
+   */
   readonly maxFrame?: number | undefined
   /** Headers of the WebSocket upgrade request. */
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** WebSocket subprotocols to offer. */
   readonly protocols?: string | ReadonlyArray<string> | undefined
   /**
-   * How long a connection that we are done with waits for the peer to be done as well, before it is destroyed; and with
-   * WebSocket, how long the closing handshake may take. Default 1 second.
+   * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
+   * once.
+   *
+   * Then it is destroyed. With WebSocket it is also how long the closing handshake may take.
    */
   readonly linger?: Duration.Input | undefined
 }
@@ -126,10 +135,10 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
     Result.mapError((detail: string) => new DialFailed({ url, reason, detail }))
   return Result.gen(function*() {
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "dial"))
-    const keepAlive = yield* as("BadOption")(Options.millis("keepAlive", options.keepAlive ?? "30 seconds"))
-    const openTimeout = yield* as("BadOption")(Options.millis("openTimeout", options.openTimeout ?? "10 seconds"))
-    const linger = yield* as("BadOption")(Options.millis("linger", options.linger ?? "1 second"))
-    const maxFrame = yield* as("BadOption")(Options.count("maxFrame", options.maxFrame ?? 1024 * 1024))
+    const tcp = yield* as("BadOption")(Options.readTcp(options))
+    const openTimeout = yield* as("BadOption")(Options.read("openTimeout", options.openTimeout))
+    const linger = yield* as("BadOption")(Options.read("linger", options.linger))
+    const maxFrame = yield* as("BadOption")(Options.read("maxFrame", options.maxFrame))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
       secureContext: Tls.createSecureContext(yield* as("BadTls")(Options.tlsOptions(options))),
@@ -138,7 +147,7 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
     }
     return {
       address,
-      tcp: tcpOptions(keepAlive, options.noDelay ?? true),
+      tcp,
       openTimeout,
       linger,
       maxFrame,

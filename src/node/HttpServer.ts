@@ -79,9 +79,17 @@ export interface Options<in out In = never, in out Out = unknown> {
   readonly ca?: string | Uint8Array | ReadonlyArray<string | Uint8Array> | undefined
   /** Opens an encrypted `key`. */
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
-  /** How many connections the kernel keeps that we did not accept yet. Default 511 (Node's), cut to `somaxconn`. */
+  /**
+   * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
+   * `somaxconn`. Default 511.
+   */
   readonly backlog?: number | undefined
-  /** How long a refused peer has to read why, and how long the closing of a WebSocket may take. Default 1 second. */
+  /**
+   * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
+   * once.
+   *
+   * It is how long a refused client gets to read why, and how long the closing of a WebSocket may take.
+   */
   readonly linger?: Duration.Input | undefined
 }
 
@@ -131,7 +139,7 @@ export const make = <In = never, Out = unknown>(
       Effect.fromResult(prepare(url, policy, options)),
       (unusable) => new Listener.ListenFailed({ ...unusable })
     )
-    const { address, settings, tls } = prepared
+    const { address, backlog, settings, tls } = prepared
     const context = yield* Effect.context<never>()
     const server = serverOf(prepared, (conn) => connections.open.get(conn))
 
@@ -181,7 +189,7 @@ export const make = <In = never, Out = unknown>(
     yield* Supervised.restarted("the deadlines of an HTTP server", connections.watch)
 
     yield* Effect.mapError(
-      listen(server, address, options.backlog),
+      listen(server, address, backlog),
       (refusal) => new Listener.ListenFailed({ url: prepared.url, ...refusal })
     )
     // it listens already; Effect's server would call it again, and knows neither stale socket files nor our errors

@@ -21,7 +21,6 @@ import * as Acceptor from "./internal/acceptor.ts"
 import * as Address from "./internal/address.ts"
 import { listen } from "./internal/listen.ts"
 import * as Options from "./internal/options.ts"
-import { tcpOptions } from "./internal/stream.ts"
 
 /**
  * How to listen. Every field has a default.
@@ -39,29 +38,45 @@ export interface ListenOptions {
   /** Opens an encrypted `key`. */
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
   /**
-   * How long a TCP connection is silent before the kernel probes the peer, ten times, one second apart (libuv sets
-   * that). Default 30 seconds, 0 is off, at most 32767 seconds (Linux). Nothing for Unix sockets.
+   * How long a TCP connection is quiet before the kernel probes the peer. A second layer below `silence`. Default 30 s.
+   * 0 is off.
+   *
+   * The kernel probes ten times, one second apart (libuv sets that). At most 32767 seconds (Linux). Nothing for Unix
+   * sockets.
    */
   readonly keepAlive?: Duration.Input | undefined
-  /** Sends small writes at once (TCP_NODELAY). Default true. */
+  /** Small writes leave at once (TCP_NODELAY). Default true. */
   readonly noDelay?: boolean | undefined
-  /** How many connections the kernel keeps that we did not accept yet. Default 511 (Node's), cut to `somaxconn`. */
+  /**
+   * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
+   * `somaxconn`. Default 511.
+   */
   readonly backlog?: number | undefined
   /**
-   * From accepting a connection to the end of its TLS handshake and HTTP upgrade, and from the end of a handler to
-   * its reader being acquired. Then the connection is destroyed. Default 10 seconds.
+   * How long a handshake may take, counted on a server from the accept. A peer that never authenticates must not hold a
+   * connection. Default 10 s. 0 is off.
+   *
+   * From accepting a connection to the end of its TLS handshake and HTTP upgrade; and again from the end of a handler
+   * until the reader is acquired. Then the connection is destroyed.
    */
   readonly handshakeTimeout?: Duration.Input | undefined
-  /** Longest WebSocket message, in bytes; a longer one closes its connection with 1009. Default 1 MiB. */
+  /**
+   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB.
+   *
+   * That of a WebSocket message; a longer one closes its connection with 1009.
+   */
   readonly maxFrame?: number | undefined
   /**
-   * How many connections may be in a TLS handshake, in an HTTP upgrade, or accepted while no `run` takes them, taken
-   * together. One more is destroyed at once. Default 1024.
+   * The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together. Default 1024.
+   *
+   * One more is destroyed at once.
    */
   readonly maxPending?: number | undefined
   /**
-   * How long a connection that we are done with waits for the peer to be done as well, before it is destroyed; and with
-   * WebSocket, how long the closing handshake may take. Default 1 second.
+   * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
+   * once.
+   *
+   * Then it is destroyed. With WebSocket it is also how long the closing handshake may take.
    */
   readonly linger?: Duration.Input | undefined
 }
@@ -227,7 +242,7 @@ export const layer = (
 interface Settings extends Acceptor.Settings {
   /** As it may appear in an error. */
   readonly url: string
-  readonly backlog: number | undefined
+  readonly backlog: number
 }
 
 const prepare = (rawUrl: string, options: ListenOptions): Result.Result<Settings, ListenFailed> => {
@@ -235,16 +250,14 @@ const prepare = (rawUrl: string, options: ListenOptions): Result.Result<Settings
   const as = (reason: ListenReason) => Result.mapError((detail: string) => new ListenFailed({ url, reason, detail }))
   return Result.gen(function*() {
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "listen"))
-    const keepAlive = yield* as("BadOption")(Options.millis("keepAlive", options.keepAlive ?? "30 seconds"))
+    const tcp = yield* as("BadOption")(Options.readTcp(options))
     const handshakeTimeout = yield* as("BadOption")(
-      Options.millis("handshakeTimeout", options.handshakeTimeout ?? "10 seconds")
+      Options.read("handshakeTimeout", options.handshakeTimeout)
     )
-    const linger = yield* as("BadOption")(Options.millis("linger", options.linger ?? "1 second"))
-    const maxFrame = yield* as("BadOption")(Options.count("maxFrame", options.maxFrame ?? 1024 * 1024))
-    const maxPending = yield* as("BadOption")(Options.count("maxPending", options.maxPending ?? 1024))
-    const backlog = options.backlog === undefined
-      ? undefined
-      : yield* as("BadOption")(Options.count("backlog", options.backlog))
+    const linger = yield* as("BadOption")(Options.read("linger", options.linger))
+    const maxFrame = yield* as("BadOption")(Options.read("maxFrame", options.maxFrame))
+    const maxPending = yield* as("BadOption")(Options.read("maxPending", options.maxPending))
+    const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
     const needsTls = address.scheme === "tls" || address.scheme === "wss"
     if (needsTls && (options.cert === undefined || options.key === undefined)) {
       const missing = options.cert === undefined
@@ -256,7 +269,7 @@ const prepare = (rawUrl: string, options: ListenOptions): Result.Result<Settings
     return {
       url,
       address,
-      tcp: tcpOptions(keepAlive, options.noDelay ?? true),
+      tcp,
       backlog,
       handshakeTimeout,
       maxFrame,

@@ -67,6 +67,16 @@ while True:
     assert.strictEqual(reason, "FrameTimeout")
   })
 
+  it("--handshake 0 is off: a WebSocket opens, and a peer that says nothing may stay", async (context) => {
+    needs(context, "webSocket")
+    const server = await serve(`${tcp} ${ws} ${json} --handshake 0`)
+    const browser = await browse(server.urls[1]!)
+    browser.ws.send("hello")
+    await browser.receives("hello")
+    await answered(await connect(server.ports[0]!), "a")
+    assert.isUndefined(browser.closed)
+  })
+
   it("--min-ping-every ends who pings too often", async () => {
     const server = await serve(`${tcp} ${json} --min-ping-every 10s`)
     const client = await connect(server.ports[0]!)

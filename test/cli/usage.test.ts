@@ -13,6 +13,12 @@ const flags = words(
     "max-connections max-connections-per-address accept-rate when-full"
 )
 
+const clientLimits = words(
+  "policy open ping-every pong silence write-stall frame-deadline idle handshake drain keep-alive max-frame " +
+    "outbox-bytes outbox-messages retry-base retry-cap retry-elapsed retry-reset-after retry-max-advice retry-on " +
+    "give-up-on offline"
+)
+
 /** A line on the error stream, and the arguments of `serve` that bring it. */
 type Mistake = readonly [expected: RegExp, ...args: ReadonlyArray<string>]
 
@@ -49,6 +55,16 @@ describe("help", () => {
     for (const flag of flags.filter((name) => !["cert", "key", "ca", "policy"].includes(name))) {
       assert.match(stdout, new RegExp(`--${flag}[ ,].*\\(default [^)]+\\)`), flag)
     }
+  })
+
+  it("connect --help tells of the limits of a client, of what 0 means and of what a default follows", async () => {
+    const { stdout } = await holdfast("connect", "--help")
+    const told = [...stdout.split("GLOBAL FLAGS")[0]!.matchAll(/\n {2}--([a-z-]+)/g)].map((match) => match[1])
+    assert.deepStrictEqual(told.slice(told.indexOf("policy")), clientLimits)
+    assert.match(stdout, /--silence .*0 is off \(default 1m, at least twice --ping-every\)/)
+    assert.match(stdout, /--outbox-bytes .*\(default 2 MiB, at least --max-frame\)/)
+    assert.match(stdout, /--drain .*0 does not wait \(default 5s\)/)
+    assert.match(stdout, /--give-up-on LIST .*\(default none\)/)
   })
 
   it("--version is that of the package", async () => {
@@ -97,6 +113,45 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/--idle/, "--idle"]
     )
     assert.deepStrictEqual(found, [])
+  })
+
+  it("B137 a duration without a unit", async () => {
+    const found = await problems(
+      [/--silence: "30"\. .*a duration needs a unit, such as 30s/, "--silence", "30"],
+      [/--ping-every.*a duration needs a unit, such as 0\.5s/, "--ping-every", "0.5"],
+      [/--drain.*a duration needs a unit/, "--drain= 10"]
+    )
+    assert.deepStrictEqual(found, [])
+    const { code, stderr } = await holdfast("connect", "tcp://127.0.0.1:1", "--wait", "5")
+    assert.match(stderr, /--wait: "5"\. .*a duration needs a unit, such as 5s/)
+    assert.strictEqual(code, 1)
+  })
+
+  it("B137 limits that contradict each other", async () => {
+    const file = Path.join(tempDir(), "policy.json")
+    Fs.writeFileSync(file, JSON.stringify({ pingEvery: "1 minute" }))
+    const found = await problems(
+      [/--ping-every \(20s\) must not be more than --silence \(10s\)/, "--ping-every", "20s", "--silence", "10s"],
+      [/--max-frame \(2 MiB\).*--outbox-bytes \(1 MiB\)/, "--max-frame", "2MiB", "--outbox-bytes", "1MiB"],
+      [/pingEvery \(1m\) must not be more than --silence \(10s\)/, "--policy", file, "--silence", "10s"]
+    )
+    assert.deepStrictEqual(found, [])
+    const { stderr } = await holdfast("connect", "tcp://127.0.0.1:1", "--retry-base", "2s", "--retry-cap", "1s")
+    assert.match(stderr, /^holdfast: [^\n]*--retry-base \(2s\) must not be more than --retry-cap \(1s\)\n$/)
+  })
+
+  it("reasons and codes that there are not, or that are in both lists", async () => {
+    for (
+      const [expected, ...args] of [
+        [/--give-up-on.*"Supersede"/, "--give-up-on", "Supersede,4001"],
+        [/--retry-on.*70000/, "--retry-on", "70000"],
+        [/4001 is in --retry-on and in --give-up-on/, "--retry-on", "4001,Reset", "--give-up-on", "4001"]
+      ] as const
+    ) {
+      const { code, stderr } = await holdfast("connect", "tcp://127.0.0.1:1", ...args)
+      assert.match(stderr, expected)
+      assert.strictEqual(code, 1)
+    }
   })
 
   it("a size or a number that is none", async () => {

@@ -1,10 +1,18 @@
 /** Whether another try can help: what a reason says of itself, and what a policy changes of that. */
 import { type ConnectionError, Reason } from "../../ConnectionError.ts"
 
-/** Tags of reasons (`"HandshakeFailed"`) and codes (`4001`, `"4000-4099"`) that a policy judges otherwise than the reason does. */
+/**
+ * The tag of a reason, a code that a peer gave (`4001`), or a range of codes (`"4000-4099"`).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RetryRule = Reason["_tag"] | number | `${number}-${number}`
+
+/** Reasons and codes that a policy judges otherwise than the reason does. */
 export interface RetryRules {
-  readonly retryOn: ReadonlyArray<string | number>
-  readonly giveUpOn: ReadonlyArray<string | number>
+  readonly retryOn: ReadonlyArray<RetryRule>
+  readonly giveUpOn: ReadonlyArray<RetryRule>
 }
 
 /** The tag of every reason: a rule that is neither one of these nor a code is a mistake. */
@@ -17,8 +25,8 @@ export const codesOf = (rule: string | number): readonly [lowest: number, highes
 }
 
 /** Reads rules once, for all errors that they are asked about. */
-const matcher = (rules: ReadonlyArray<string | number>): (reason: Reason) => boolean => {
-  const tags = new Set(rules)
+const matcher = (rules: ReadonlyArray<RetryRule>): (reason: Reason) => boolean => {
+  const tags = new Set<unknown>(rules)
   const ranges = rules.map(codesOf).filter((range) => range !== undefined)
   return (reason) => {
     if (tags.has(reason._tag)) return true

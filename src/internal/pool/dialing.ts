@@ -6,7 +6,6 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { errorNow, errorOf } from "../endings/defects.ts"
-import { isRetryableBy, type RetryRules } from "../endings/retry.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { candidate, offer } from "./borrowing.ts"
 import { localClose, lose, noticeEmpty, retire, retireIdle } from "./retiring.ts"
@@ -24,16 +23,12 @@ export const within = <B, E, R>(effect: Effect.Effect<B, E, R>, limit: number): 
     orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit })))
   })
 
-/** When to try again, and after which errors. */
-export interface Retry extends RetryRules {
-  readonly schedule: Schedule.Schedule<unknown, Failure> | undefined
-}
-
-/** How a pool opens: each try in a scope of its own and with its own deadline, again as `retry` says. */
+/** How a pool opens: each try in a scope of its own and with its own deadline; when to try again, and after which errors. */
 export const opener = <A>(
   open: Effect.Effect<A, Failure, Scope.Scope>,
   deadline: () => number,
-  retry: Retry
+  schedule: Schedule.Schedule<unknown, Failure> | undefined,
+  isRetryable: (error: Failure) => boolean
 ): Resource<A>["open"] => {
   // what a try opened has an owner in the same step, before an interruption is looked at
   const attempt = (take: (value: A, scope: Scope.Closeable) => void): Effect.Effect<void, Failure> =>
@@ -47,8 +42,6 @@ export const opener = <A>(
         Effect.map((value) => take(value, scope))
       )
     })
-  const { schedule } = retry
-  const isRetryable = isRetryableBy(retry)
   return (take, needed) =>
     schedule === undefined
       ? attempt(take)

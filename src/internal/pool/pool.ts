@@ -7,7 +7,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { ConnectionError } from "../../ConnectionError.ts"
-import type { RetryRules } from "../endings/retry.ts"
+import { isRetryableBy } from "../endings/retry.ts"
 import { kept } from "../scheduling/supervised.ts"
 import { monotonic } from "../scheduling/timers.ts"
 import { turnsOf } from "../scheduling/turns.ts"
@@ -46,7 +46,7 @@ export class Pool<A> extends PoolState<A> {
 }
 
 export interface PoolOptions<A, R>
-  extends RetryRules, SweepOptions, Pick<Resource<A>, "isUsable" | "ended" | "isReusable" | "place" | "condemn">
+  extends SweepOptions, Pick<Resource<A>, "isUsable" | "ended" | "isReusable" | "place" | "condemn">
 {
   readonly limits: AllBounds
   readonly check: ((value: A) => Effect.Effect<unknown, unknown, R>) | undefined
@@ -72,17 +72,19 @@ export const starter = Effect.fnUntraced(function*<A, R>(
   const now = monotonic(Context.get(context, Clock.Clock))
   const random = yield* Random.Random
   const turns = turnsOf(yield* Scheduler.Scheduler)
-  const { condemn, ended, giveUpOn, isReusable, isUsable, place, retry, retryOn } = options
+  const { condemn, ended, isReusable, isUsable, place, retry } = options
   const check = options.check as ((value: A) => Effect.Effect<unknown, unknown>) | undefined
   const onEvent = options.onEvent as Resource<A>["onEvent"]
   let { limits } = options
+  let isRetryable = isRetryableBy(limits)
   return {
     setLimits: (next) => {
       limits = next
+      isRetryable = isRetryableBy(next)
     },
     start: (open, extra) => {
       const pool = new Pool<A>({
-        open: Dialing.opener(open, () => limits.dial, { schedule: retry, retryOn, giveUpOn }),
+        open: Dialing.opener(open, () => limits.dial, retry, (error) => isRetryable(error)),
         isUsable,
         ended,
         check: check === undefined ? undefined : (value) => Dialing.within(check(value), limits.checkTimeout),

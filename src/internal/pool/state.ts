@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { ConnectionError } from "../../ConnectionError.ts"
 import type { Place } from "../endings/defects.ts"
+import type { RetryRules } from "../endings/retry.ts"
 import { Gate } from "../scheduling/gate.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Turns } from "../scheduling/turns.ts"
@@ -32,13 +33,10 @@ export interface Bounds {
 }
 
 /** The limits of a pool with those of its dials and checks. */
-export interface AllBounds extends Bounds {
+export interface AllBounds extends Bounds, RetryRules {
   readonly dial: number
   readonly checkTimeout: number
 }
-
-// the name that `coreLimits` of ConnectionPool.ts has for it
-export type { AllBounds as Limits }
 
 /** How a pool handles the things it keeps, which are connections outside of tests. */
 export interface Resource<A> {

@@ -99,14 +99,14 @@ scenario("F14 acquiring ends when the pool is exhausted, and when a check never 
   broken: {
     "a borrower waits for ever": {
       file: "src/ConnectionPool.ts",
-      find: "millisOf(limits.acquire)",
-      replace: "Infinity",
+      find: "= numbersOf(Limits.fields)",
+      replace: "= (limits) => ({ ...numbersOf(Limits.fields)(limits), acquire: Infinity })",
       caughtBy: "a borrower of an exhausted pool"
     },
     "a check waits for ever": {
       file: "src/ConnectionPool.ts",
-      find: "millisOf(limits.checkTimeout)",
-      replace: "Infinity",
+      find: "= numbersOf(Limits.fields)",
+      replace: "= (limits) => ({ ...numbersOf(Limits.fields)(limits), checkTimeout: Infinity })",
       caughtBy: "a borrower of a dead connection"
     }
   }

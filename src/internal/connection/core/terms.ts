@@ -1,12 +1,12 @@
 /** What connections of one `make` have in common, and what each of them looks like. */
-import * as Duration from "effect/Duration"
 import type * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import type { Codec } from "../../../Codec.ts"
 import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Beat, Heartbeat } from "../../../Heartbeat.ts"
-import type { Policy } from "../../../Policy.ts"
+import { Policy } from "../../../Policy.ts"
 import type { Encoder, Frame } from "../../codec/encoder.ts"
+import { definitionsOf, numberOf } from "../../limits/definition.ts"
 
 /**
  * What a connection looks like at one moment. Times are milliseconds of the `Clock`, sizes are bytes.
@@ -58,55 +58,32 @@ export interface Wire<in Out> {
   readonly encode: (message: Out) => Result.Result<Frame, ConnectionError.CodecReason>
 }
 
-/** The durations of a policy in milliseconds, what is off is `Infinity`; and the bounds that are asked for every message. */
-export interface Limits {
-  readonly open: number
-  readonly handshake: number
-  readonly pingEvery: number
-  readonly pong: number
-  readonly misses: number
-  // the one where off is 0: no ping comes too early
-  readonly minPingEvery: number
-  readonly silence: number
-  readonly writeStall: number
-  readonly frame: number
-  readonly idle: number
-  readonly maxAge: number
-  // for these three 0 means "at once"
-  readonly maxAgeGrace: number
-  readonly halfClose: number
-  readonly drain: number
-  readonly inboxMessages: number
-  readonly inboxBytes: number
-  readonly outboxMessages: number
-  readonly outboxBytes: number
-}
+const of = definitionsOf(Policy.fields)
 
-const limitsOf = (policy: Policy): Limits => {
-  const millis = Duration.toMillis
-  const orOff = (duration: Duration.Duration) => millis(duration) || Infinity
-  const pings = millis(policy.minPingEvery)
-  return {
-    open: orOff(policy.open),
-    handshake: orOff(policy.handshake),
-    pingEvery: orOff(policy.pingEvery),
-    pong: orOff(policy.pong),
-    misses: policy.misses,
-    minPingEvery: pings === Infinity ? 0 : pings,
-    silence: orOff(policy.silence),
-    writeStall: orOff(policy.writeStall),
-    frame: orOff(policy.frame),
-    idle: orOff(policy.idle),
-    maxAge: orOff(policy.maxAge),
-    maxAgeGrace: millis(policy.maxAgeGrace),
-    halfClose: millis(policy.halfClose),
-    drain: millis(policy.drain),
-    inboxMessages: policy.inboxMessages,
-    inboxBytes: policy.inboxBytes,
-    outboxMessages: policy.outboxMessages,
-    outboxBytes: policy.outboxBytes
-  }
-}
+/** The limits that a connection compares with, as numbers: what is off is `Infinity`, for `minPingEvery` 0. */
+const limitsOf = (policy: Policy) => ({
+  open: numberOf(of.open, policy.open),
+  handshake: numberOf(of.handshake, policy.handshake),
+  pingEvery: numberOf(of.pingEvery, policy.pingEvery),
+  pong: numberOf(of.pong, policy.pong),
+  misses: policy.misses,
+  minPingEvery: numberOf(of.minPingEvery, policy.minPingEvery),
+  silence: numberOf(of.silence, policy.silence),
+  writeStall: numberOf(of.writeStall, policy.writeStall),
+  frame: numberOf(of.frame, policy.frame),
+  idle: numberOf(of.idle, policy.idle),
+  maxAge: numberOf(of.maxAge, policy.maxAge),
+  maxAgeGrace: numberOf(of.maxAgeGrace, policy.maxAgeGrace),
+  halfClose: numberOf(of.halfClose, policy.halfClose),
+  drain: numberOf(of.drain, policy.drain),
+  inboxMessages: policy.inboxMessages,
+  inboxBytes: policy.inboxBytes,
+  outboxMessages: policy.outboxMessages,
+  outboxBytes: policy.outboxBytes
+})
+
+/** The limits of a policy that are asked for every message and every look at the clock. */
+export interface Limits extends Readonly<ReturnType<typeof limitsOf>> {}
 
 /** A policy, and its limits as numbers: the one value that changes when a connection is patched. */
 export interface Terms {

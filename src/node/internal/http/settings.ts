@@ -38,6 +38,7 @@ export interface Prepared {
   /** As it may appear in an error. */
   readonly url: string
   readonly address: Address.Address
+  readonly backlog: number
   readonly settings: Settings
   readonly tls: Options.TlsOptions | undefined
 }
@@ -66,8 +67,8 @@ export const prepare = (
       Address.parse(rawUrl.replace(/^https:/i, "tls:").replace(/^http:/i, "tcp:"), "listen"),
       (detail) => detail.replaceAll("tcp://", "http://").replaceAll("tls://", "https://")
     ))
-    const linger = yield* as("BadOption")(Options.millis("linger", options.linger ?? "1 second"))
-    if (options.backlog !== undefined) yield* as("BadOption")(Options.count("backlog", options.backlog))
+    const linger = yield* as("BadOption")(Options.read("linger", options.linger))
+    const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
     if (options.webSocket !== undefined && !/^\/[^?#]*$/.test(options.webSocket)) {
       return yield* as("BadOption")(Result.fail("`webSocket` is a path that starts with a slash and has no ? and no #"))
     }
@@ -78,6 +79,7 @@ export const prepare = (
     return {
       url,
       address,
+      backlog,
       settings: {
         policy,
         handshake: Options.limitOf(policy.handshake),
