@@ -18,7 +18,6 @@ import * as Stream from "effect/Stream"
 import type * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Beat, Heartbeat } from "./Heartbeat.ts"
-import type { Frame } from "./internal/codec/encoder.ts"
 import { encoderOf } from "./internal/codec/halves.ts"
 import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./internal/connection/core/terms.ts"
 import { type FiberReport, type Internals, TypeId } from "./internal/connection/handle/internals.ts"
@@ -115,7 +114,7 @@ export interface Connection<out In, in Out = In> {
   /** The encoder this connection shares with others of the same options; see `Wire`. */
   readonly wire: Wire<Out>
   /** Puts frames of `wire` into the outbox without waiting; false for a frame that was dropped or refused. */
-  readonly offerFrame: (frame: Frame) => Effect.Effect<boolean>
+  readonly offerFrame: (frame: Codec.Frame) => Effect.Effect<boolean>
   /**
    * What the library needs of a connection; `wrap` keeps it.
    *

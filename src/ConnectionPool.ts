@@ -35,15 +35,15 @@ import type * as ConnectionError from "./ConnectionError.ts"
 import { TypeId } from "./internal/connection/handle/internals.ts"
 import { condemn } from "./internal/endings/defects.ts"
 import { choice, count, duration, fraction, numbersOf } from "./internal/limits/definition.ts"
-import { limitSet, type Patch as PatchOf } from "./internal/limits/limitSet.ts"
+import { limitSet } from "./internal/limits/limitSet.ts"
 import { retryRules } from "./internal/limits/retryRules.ts"
 import * as Borrowing from "./internal/pool/borrowing.ts"
 import { KeyedPools } from "./internal/pool/keyed.ts"
 import { starter } from "./internal/pool/pool.ts"
 import { close } from "./internal/pool/retiring.ts"
 import type { AllBounds, Bounds } from "./internal/pool/state.ts"
-import type * as PoolStats from "./internal/pool/stats.ts"
-import { InvalidPolicy } from "./Policy.ts"
+import type { Stats, Why } from "./internal/pool/stats.ts"
+import { InvalidPolicy, type PatchOf } from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -202,28 +202,29 @@ const coreLimits: (limits: Limits) => AllBounds = numbersOf(Limits.fields)
 // models
 // ---------------------------------------------------------------------------------------------------------------------
 
-/**
- * Why a connection left its pool.
- *
- * - `stale`: it had ended, or its peer sent something that no borrower had asked for.
- * - `unhealthy`: a check failed or took too long.
- * - `abandoned`: its borrower failed or was interrupted, so an answer may still be on its way.
- * - `expired`: it reached its `maxAge`. `idle`: it was idle for longer than `idle`.
- * - `trimmed`: `max` was lowered. `evicted`: too many were idle over all keys. `closing`: the pool closes.
- *
- * @category models
- * @since 0.1.0
- */
-export type Why = PoolStats.Why
-
-/**
- * What a pool looks like at one moment (`open`, `idle`, `inUse`, `checking`, `closing`, `dialing`, `waiting`), and what has
- * happened in it so far. Times are milliseconds.
- *
- * @category models
- * @since 0.1.0
- */
-export type Stats = PoolStats.PoolStats
+export type {
+  /**
+   * What a pool looks like at one moment (`open`, `idle`, `inUse`, `checking`, `closing`, `dialing`, `waiting`), and what has
+   * happened in it so far. Times are milliseconds.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  Stats,
+  /**
+   * Why a connection left its pool.
+   *
+   * - `stale`: it had ended, or its peer sent something that no borrower had asked for.
+   * - `unhealthy`: a check failed or took too long.
+   * - `abandoned`: its borrower failed or was interrupted, so an answer may still be on its way.
+   * - `expired`: it reached its `maxAge`. `idle`: it was idle for longer than `idle`.
+   * - `trimmed`: `max` was lowered. `evicted`: too many were idle over all keys. `closing`: the pool closes.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  Why
+}
 
 /**
  * A connection that is borrowed.
@@ -250,7 +251,19 @@ export interface Lease<out In, in Out = In> {
  * @category models
  * @since 0.1.0
  */
-export type Event<In, Out = In> = PoolStats.PoolEvent<Connection<In, Out>>
+export type Event<In, Out = In> =
+  | { readonly _tag: "Opened"; readonly connection: Connection<In, Out>; readonly took: number }
+  | { readonly _tag: "OpenFailed"; readonly error: Failure }
+  | { readonly _tag: "Borrowed"; readonly connection: Connection<In, Out>; readonly waited: number }
+  | { readonly _tag: "Returned"; readonly connection: Connection<In, Out>; readonly heldFor: number }
+  | { readonly _tag: "Retired"; readonly connection: Connection<In, Out>; readonly why: Why }
+  | { readonly _tag: "TimedOut"; readonly error: Failure }
+  | {
+    readonly _tag: "Leaked"
+    readonly connection: Connection<In, Out>
+    readonly by: string
+    readonly heldFor: number
+  }
 
 /**
  * Many connections, shared by many fibers.

@@ -11,10 +11,11 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { bytes, choice, count, duration, factor, fraction, toggle } from "./internal/limits/definition.ts"
-import { limitSet, type Patch as PatchOf } from "./internal/limits/limitSet.ts"
+import { limitSet, type PatchOf } from "./internal/limits/limitSet.ts"
 import { retryRules } from "./internal/limits/retryRules.ts"
 
 export type { RetryRule } from "./internal/endings/retry.ts"
+export type { PatchOf } from "./internal/limits/limitSet.ts"
 
 export {
   /**

@@ -166,9 +166,15 @@ describe("the published package", () => {
       hiddenNames(
         "a.d.ts",
         "import type { A, B as C } from \"./internal/a.ts\"\nimport * as D from \"./internal/d.ts\"\n" +
-          "/** @internal */\nexport type { A } from \"./internal/a.ts\""
+          "/** @internal */\nexport type { A } from \"./internal/a.ts\"\n" +
+          "declare const e: [import(\"./internal/a.ts\").A, import(\"./internal/e.ts\").E]"
       ),
-      ["a.d.ts holds @internal", "a.d.ts takes all of ./internal/d.ts", "a.d.ts takes B from ./internal/a.ts"]
+      [
+        "a.d.ts holds @internal",
+        "a.d.ts takes all of ./internal/d.ts",
+        "a.d.ts takes B from ./internal/a.ts",
+        "a.d.ts takes E from ./internal/e.ts"
+      ]
     )
   })
 
@@ -218,5 +224,9 @@ const hiddenNames = (file: string, text: string): Array<string> => {
     ([, list, from]) =>
       namesOf(list!).filter((name) => !exported.includes(name)).map((name) => `${file} takes ${name} from ${from}`)
   ).flat()
-  return [...(/@internal\b/.test(text) ? [`${file} holds @internal`] : []), ...all, ...taken]
+  const inline = Array.from(
+    text.matchAll(/import\("([^"]*\/internal\/[^"]*)"\)\.(\w+)/g),
+    ([, from, name]) => exported.includes(name!) ? [] : [`${file} takes ${name} from ${from}`]
+  ).flat()
+  return [...(/@internal\b/.test(text) ? [`${file} holds @internal`] : []), ...all, ...taken, ...inline]
 }

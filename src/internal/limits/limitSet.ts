@@ -9,8 +9,13 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import { type Definition, definitionsOf, numberOf, written } from "./definition.ts"
 import { parseDuration } from "./reading.ts"
 
-/** Some fields of a set of limits, with durations as people write them in code. */
-export type Patch<Fields extends Schema.Struct.Fields> = {
+/**
+ * Some fields of a set of limits, with durations as people write them in code.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PatchOf<Fields extends Schema.Struct.Fields> = {
   readonly [K in keyof Fields]?: Fields[K]["Type"] extends Duration.Duration ? Duration.Input | undefined
     : Fields[K]["Type"] | undefined
 }
@@ -155,7 +160,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
     change: (from: A, patch: object, mode: Mode): Result.Result<A, string> =>
       Result.flatMap(valuesOf(patch), (given) => settle(from, given, mode)),
     /** The same of a preset, whose limits are defaults. */
-    preset: (patch: Patch<Fields>): A => {
+    preset: (patch: PatchOf<Fields>): A => {
       const set = Result.flatMap(valuesOf(patch), (given) => settle(defaults, given, "exact"))
       return record(Result.getOrThrowWith(set, (wrong) => new Error(wrong)), new Set())
     },

@@ -7,7 +7,7 @@ import type { ConnectionError } from "../../ConnectionError.ts"
 import type { Pool, PoolStarter } from "./pool.ts"
 import { close, retireIdle } from "./retiring.ts"
 import type { Bounds, IdleCap, Item, PoolState } from "./state.ts"
-import { noStats, type PoolStats, sum } from "./stats.ts"
+import { noStats, type Stats, sum } from "./stats.ts"
 
 /** Retires the item that has been idle for longest as soon as more than `maxIdle` are. */
 const idleCap = <A>(maxIdle: number): IdleCap<A> => {
@@ -69,11 +69,11 @@ export class KeyedPools<K, A> {
     return Array.from(MutableHashMap.values(this.pools))
   }
 
-  stats(key: K): PoolStats | undefined {
+  stats(key: K): Stats | undefined {
     return Option.getOrUndefined(MutableHashMap.get(this.pools, key))?.stats
   }
 
-  get total(): PoolStats {
+  get total(): Stats {
     return this.all.map((pool) => pool.stats).reduce(sum, this.past)
   }
 

@@ -12,7 +12,7 @@ import type { RetryRules } from "../endings/retry.ts"
 import { Gate } from "../scheduling/gate.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Turns } from "../scheduling/turns.ts"
-import { type Gauges, makeCounters, type PoolEvent, type PoolStats, statsOf } from "./stats.ts"
+import { type Gauges, makeCounters, type PoolEvent, type Stats, statsOf } from "./stats.ts"
 import { nameOf, WaitQueue } from "./waitQueue.ts"
 
 /** The limits of a pool, ready to compute with: times in milliseconds; one that is off is `Infinity`. */
@@ -203,7 +203,7 @@ export abstract class PoolState<A> {
     }
   }
 
-  get stats(): PoolStats {
+  get stats(): Stats {
     return statsOf(this.counters, this.gauges)
   }
 

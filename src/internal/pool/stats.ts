@@ -76,19 +76,19 @@ export interface Gauges {
 }
 
 /** Gauges and counters at one moment. */
-export interface PoolStats extends Gauges, Readonly<Omit<Counters, "retired">> {
+export interface Stats extends Gauges, Readonly<Omit<Counters, "retired">> {
   /** Connections that left the pool, and why. */
   readonly retired: Readonly<Record<Why, number>>
 }
 
-export const statsOf = (counters: Counters, gauges: Gauges): PoolStats => ({
+export const statsOf = (counters: Counters, gauges: Gauges): Stats => ({
   ...gauges,
   ...counters,
   retired: { ...counters.retired }
 })
 
 /** Those of a pool in which nothing has happened. */
-export const noStats: PoolStats = statsOf(makeCounters(), {
+export const noStats: Stats = statsOf(makeCounters(), {
   open: 0,
   idle: 0,
   inUse: 0,
@@ -102,7 +102,7 @@ const added = <Name extends string>(a: Readonly<Record<Name, number>>, b: Readon
   Object.fromEntries(Object.keys(a).map((name) => [name, a[name as Name] + b[name as Name]])) as Record<Name, number>
 
 /** Those of two pools together. */
-export const sum = ({ retired: a, ...left }: PoolStats, { retired: b, ...right }: PoolStats): PoolStats => ({
+export const sum = ({ retired: a, ...left }: Stats, { retired: b, ...right }: Stats): Stats => ({
   ...added(left, right),
   retired: added(a, b)
 })
