@@ -8,7 +8,7 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Schedule from "effect/Schedule"
@@ -21,6 +21,7 @@ import { receive } from "./internal/client/receiving.ts"
 import { reconnecting } from "./internal/client/reconnecting.ts"
 import { SendQueue, weightOf } from "./internal/client/sending.ts"
 import { makeCells } from "./internal/client/state.ts"
+import { limitOf } from "./internal/connection/core/limits.ts"
 import { isRetryableBy } from "./internal/endings/retry.ts"
 import * as Policy from "./Policy.ts"
 
@@ -138,19 +139,16 @@ export interface Options<In, Out, E = never, R = never> {
   readonly sizeOf?: ((message: Out) => number) | undefined
 }
 
-/** In a policy, 0 turns a limit off. */
-const millisOf = (limit: Duration.Duration): number => Duration.toMillis(limit) || Infinity
-
 const backoffOf = (policy: Policy.Policy) => {
   // a policy is checked field by field; the two are brought together here
-  const cap = Math.max(1, millisOf(policy.retryCap))
+  const cap = Math.max(1, limitOf(policy, "retryCap"))
   return Backoff.exponential({
-    base: Math.max(1, Math.min(Duration.toMillis(policy.retryBase), cap)),
+    base: Math.max(1, Math.min(limitOf(policy, "retryBase"), cap)),
     factor: policy.retryFactor,
     cap,
     jitter: policy.retryJitter,
-    attempts: policy.retryAttempts || Infinity,
-    elapsed: millisOf(policy.retryElapsed),
+    attempts: limitOf(policy, "retryAttempts"),
+    elapsed: limitOf(policy, "retryElapsed"),
     resetAfter: policy.retryResetAfter,
     maxAdvice: policy.retryMaxAdvice
   })

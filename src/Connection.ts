@@ -19,7 +19,9 @@ import type * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Beat, Heartbeat } from "./Heartbeat.ts"
 import { encoderOf } from "./internal/codec/halves.ts"
-import { type Shared, type Snapshot, termsOf, type Way, type Wire } from "./internal/connection/core/terms.ts"
+import { inForce } from "./internal/connection/core/limits.ts"
+import { type Setup, type Wire, type WireFormat } from "./internal/connection/core/setup.ts"
+import { type Snapshot } from "./internal/connection/core/snapshot.ts"
 import { type FiberReport, type Internals, TypeId } from "./internal/connection/handle/internals.ts"
 import { open } from "./internal/connection/handle/opening.ts"
 import * as Policy from "./Policy.ts"
@@ -40,7 +42,8 @@ export {
 } from "./internal/transport/transport.ts"
 export type { Transport } from "./internal/transport/transport.ts"
 
-export type { Snapshot, Wire } from "./internal/connection/core/terms.ts"
+export type { Wire } from "./internal/connection/core/setup.ts"
+export type { Snapshot } from "./internal/connection/core/snapshot.ts"
 export type { FiberReport } from "./internal/connection/handle/internals.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -159,9 +162,9 @@ export interface Options<in out In, in out Out> {
   readonly transport?: "stream" | "messages" | undefined
 }
 
-const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
+const setupOf = <In, Out>(options: Options<In, Out>): Setup<In, Out> => {
   const policy = Policy.make(options.policy)
-  const way = (transport: "stream" | "messages"): Way<Out> => {
+  const way = (transport: "stream" | "messages"): WireFormat<Out> => {
     const encoder = encoderOf(options.codec, { maxFrame: policy.maxFrame, transport })
     const wire: Wire<Out> = { encode: (message) => encoder.encode(message) }
     const { goodbye } = options
@@ -181,7 +184,7 @@ const share = <In, Out>(options: Options<In, Out>): Shared<In, Out> => {
     heartbeat: options.heartbeat,
     pings: options.pings,
     farewell: options.farewell,
-    terms: termsOf(policy),
+    inForce: inForce(policy),
     stream: way("stream"),
     messages: way("messages")
   }
@@ -224,10 +227,10 @@ export const make: {
   ): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
 } = (...args: ReadonlyArray<unknown>): never => {
   if (args.length === 1) {
-    const shared = share(args[0] as Options<unknown, unknown>)
-    return ((socket: Socket.Socket) => open(socket, shared)) as never
+    const setup = setupOf(args[0] as Options<unknown, unknown>)
+    return ((socket: Socket.Socket) => open(socket, setup)) as never
   }
-  return open(args[0] as Socket.Socket, share(args[1] as Options<unknown, unknown>)) as never
+  return open(args[0] as Socket.Socket, setupOf(args[1] as Options<unknown, unknown>)) as never
 }
 
 /**

@@ -33,7 +33,7 @@ export {
    * @since 0.1.0
    */
   parseDuration
-} from "./internal/limits/reading.ts"
+} from "./internal/limits/definition.ts"
 
 /**
  * What happens to a message that finds the outbox full.

@@ -14,6 +14,7 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
+import { within } from "./internal/endings/within.ts"
 import { Attempts } from "./internal/request/attempts.ts"
 import { Pipelines } from "./internal/request/pipelines.ts"
 import { turnsOf } from "./internal/scheduling/turns.ts"
@@ -177,10 +178,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
     request: (message, terms) => {
       const millis = terms?.deadline === undefined ? limit : deadlineOf(terms.deadline)
       const asked = attempts.request(message, terms?.idempotent ?? idempotent)
-      return millis === Infinity ? asked : Effect.timeoutOrElse(asked, {
-        duration: millis,
-        orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.RequestTimeout({ limit: millis })))
-      })
+      return within(ConnectionError.RequestTimeout, millis)(asked)
     }
   }
 })

@@ -43,8 +43,9 @@ const passed = {
   "a changed silence": [
     "internal/connection/handle/handle.ts", // `patch`
     "Policy.ts",
-    "internal/limits/limits.ts", // checked
-    "internal/connection/core/terms.ts", // as numbers
+    "internal/limits/limitSet.ts", // checked, with the limits that it may contradict
+    "internal/limits/definition.ts", // read, and turned into numbers
+    "internal/connection/core/limits.ts",
     "internal/connection/core/state.ts",
     "internal/connection/deadlines.ts", // looked at again
     "node/internal/duplex.ts" // how much of the last write is left

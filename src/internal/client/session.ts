@@ -1,11 +1,13 @@
 /** One session of a client: it dials, greets, and follows the connection to its end. */
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
+import { limitOf } from "../connection/core/limits.ts"
 import { condemn, errorOf } from "../endings/defects.ts"
+import { withinHandshake } from "../endings/within.ts"
 import { restarted } from "../scheduling/supervised.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
 
@@ -34,15 +36,7 @@ const greet = <C, R>(
   connection: C,
   { onConnect, policy }: SessionOptions<C, R>
 ): Effect.Effect<unknown, Failure, R> => {
-  if (onConnect === undefined) return Effect.void
-  const handshake = Duration.toMillis(policy.handshake) || Infinity
-  return onConnect(connection).pipe(
-    handshake === Infinity ? (self) => self : Effect.timeoutOrElse({
-      duration: handshake,
-      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: handshake })))
-    }),
-    Effect.mapError((cause) => cause instanceof ConnectionError.ConnectionError ? cause : failedHandshake(cause))
-  )
+  return onConnect === undefined ? Effect.void : withinHandshake(limitOf(policy, "handshake"))(onConnect(connection))
 }
 
 /** Follows a peer that asks us to leave: it gets no more messages, and `Policy.drain` to send its last answers and hang up. */

@@ -45,7 +45,7 @@ interface Rule {
 const ended = (reason: ConnectionError.Reason): Verdict => ({ _tag: "End", error: ConnectionError.make(reason) })
 
 /** How long a ping may be unanswered. */
-export const pongLimit = ({ facts, terms: { limits } }: Watched): number =>
+export const pongLimit = ({ facts, inForce: { limits } }: Watched): number =>
   limits.pong + limits.misses * (limits.misses > 0 ? facts.pingEvery : 0)
 
 /** A rule about what the peer sends: it holds while we read, and what a stall of ours broke is asked about first. */
@@ -70,9 +70,9 @@ const reading = (
   }
 })
 
-const ageLimit = ({ facts, terms: { limits } }: Watched): number => Math.round(limits.maxAge * facts.ageFactor)
+const ageLimit = ({ facts, inForce: { limits } }: Watched): number => Math.round(limits.maxAge * facts.ageFactor)
 
-const aged = ({ terms: { limits } }: Watched) => new ConnectionError.MaxAge({ limit: limits.maxAge })
+const aged = ({ inForce: { limits } }: Watched) => new ConnectionError.MaxAge({ limit: limits.maxAge })
 
 /** In the order in which they are looked at: the first broken one is the reason. */
 export const rules: ReadonlyArray<Rule> = [
@@ -87,37 +87,38 @@ export const rules: ReadonlyArray<Rule> = [
     ({ facts }) =>
       // a ping that left late could not be answered earlier: that time is no silence of the peer
       Math.max(facts.readingSince!, facts.heardAt >= facts.backAt ? facts.heardAt : facts.heardAt + facts.away),
-    ({ terms: { limits } }) => limits.silence,
-    ({ terms: { limits } }) => new ConnectionError.SilenceTimeout({ limit: limits.silence })
+    ({ inForce: { limits } }) => limits.silence,
+    ({ inForce: { limits } }) => new ConnectionError.SilenceTimeout({ limit: limits.silence })
   ),
   reading(
     "pong",
     ({ facts, pings }) =>
       pings.oldestAt === undefined ? undefined : Math.max(pings.oldestAt, facts.provenAt, facts.readingSince!),
     pongLimit,
-    ({ pings, terms: { limits } }) => new ConnectionError.PongTimeout({ limit: limits.pong, unanswered: pings.count }),
-    ({ terms: { limits } }) => limits.pong
+    ({ pings, inForce: { limits } }) =>
+      new ConnectionError.PongTimeout({ limit: limits.pong, unanswered: pings.count }),
+    ({ inForce: { limits } }) => limits.pong
   ),
   reading(
     "frame",
     ({ facts }) => facts.frameSince === undefined ? undefined : Math.max(facts.frameSince, facts.resumedAt),
-    ({ terms: { limits } }) => limits.frame,
-    ({ pending, terms: { limits } }) => new ConnectionError.FrameTimeout({ limit: limits.frame, received: pending })
+    ({ inForce: { limits } }) => limits.frame,
+    ({ pending, inForce: { limits } }) => new ConnectionError.FrameTimeout({ limit: limits.frame, received: pending })
   ),
   // while paused there are messages to be received, so only a reading connection is idle
   reading(
     "idle",
     ({ facts }) => facts.messageAt,
-    ({ terms: { limits } }) => limits.idle,
-    ({ terms: { limits } }) => new ConnectionError.IdleTimeout({ limit: limits.idle })
+    ({ inForce: { limits } }) => limits.idle,
+    ({ inForce: { limits } }) => new ConnectionError.IdleTimeout({ limit: limits.idle })
   ),
   {
     name: "write",
     since: ({ facts }) => facts.stalledSince,
-    limit: ({ terms: { limits } }) => limits.writeStall,
-    patience: ({ terms: { limits } }) => limits.writeStall,
-    broken: ({ terms: { limits } }) => ended(new ConnectionError.WriteStalled({ limit: limits.writeStall })),
-    forgive: ({ facts, terms: { limits } }, at) => {
+    limit: ({ inForce: { limits } }) => limits.writeStall,
+    patience: ({ inForce: { limits } }) => limits.writeStall,
+    broken: ({ inForce: { limits } }) => ended(new ConnectionError.WriteStalled({ limit: limits.writeStall })),
+    forgive: ({ facts, inForce: { limits } }, at) => {
       facts.stalledSince = at - limits.writeStall / 2
       return undefined
     }
@@ -128,13 +129,13 @@ export const rules: ReadonlyArray<Rule> = [
     limit: ageLimit,
     broken: (c) => {
       c.facts.isAsked = true
-      return c.terms.limits.maxAgeGrace > 0 ? { _tag: "Leave" } : { _tag: "Drain", reason: aged(c) }
+      return c.inForce.limits.maxAgeGrace > 0 ? { _tag: "Leave" } : { _tag: "Drain", reason: aged(c) }
     }
   },
   {
     name: "grace",
     since: ({ facts, lifecycle }) => lifecycle._tag === "Open" && facts.isAsked ? facts.openedAt : undefined,
-    limit: (c) => ageLimit(c) + c.terms.limits.maxAgeGrace,
+    limit: (c) => ageLimit(c) + c.inForce.limits.maxAgeGrace,
     broken: (c) => ({ _tag: "Drain", reason: aged(c) })
   }
 ]
@@ -183,7 +184,7 @@ const watchWrite = (c: Watched, at: number): boolean => {
 }
 
 /** When to look again at what begins without a deadline that is known beforehand. */
-const watchAgain = ({ facts, terms: { limits }, transport }: Watched, isBusy: boolean): number => {
+const watchAgain = ({ facts, inForce: { limits }, transport }: Watched, isBusy: boolean): number => {
   const { hasWritten } = facts
   const showsProgress = transport.unsent !== undefined
   facts.hasWritten = false

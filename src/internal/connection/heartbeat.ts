@@ -32,7 +32,7 @@ const steadyStep = Effect.runSync(Schedule.toStep(steady)) as (
 
 /** What the schedule of pings is told, and asked for: the interval after so many pings. */
 const beatOf = <In, Out>(c: Conversation<In, Out>, count: number): Beat => {
-  const { facts, pings, terms: { limits, policy }, timers } = c
+  const { facts, pings, inForce: { limits, policy }, timers } = c
   return {
     every: limits.pingEvery,
     jitter: policy.pingJitter,
@@ -73,7 +73,7 @@ const plan = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> 
 
 /** Sends a ping, if the connection is open; fails when it cannot be encoded. */
 const ping = <In, Out>(c: Conversation<In, Out>, at: number): Failure | undefined => {
-  const { heartbeat } = c.shared
+  const { heartbeat } = c.setup
   if (c.lifecycle._tag !== "Open" || heartbeat === undefined) return undefined
   const failure = sendControl(c, heartbeat.ping(c.pings.send(at)))
   if (failure !== undefined) return ConnectionError.make(failure)
@@ -97,7 +97,7 @@ export const beat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Fa
   const quietSince = Math.min(facts.heardAt, facts.sentAt)
   // one that comes early is due all the same: put off to the time it had, it would come early again, and again
   const due = Math.max(at, planned)
-  if (c.terms.policy.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + facts.pingEvery > due) {
+  if (c.inForce.policy.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + facts.pingEvery > due) {
     return sleepUntil(c, quietSince + facts.pingEvery)
   }
   pingedLate(facts, Math.max(0, at - planned), at)
@@ -120,7 +120,7 @@ export const askHeartbeat = <In, Out>(c: Conversation<In, Out>, asked: "ping" | 
  * there is nothing to ping with; where pings are off, until a patch turns them on.
  */
 export const heartbeat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
-  const { heartbeat, pings } = c.shared
+  const { heartbeat, pings } = c.setup
   if (heartbeat === undefined) return Effect.never
   if (pings === undefined) return Effect.suspend(() => plan(c))
   return Effect.flatMap(Cadence.make("the pings of a connection", pings, steady), (cadence) => {

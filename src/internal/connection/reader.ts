@@ -31,7 +31,7 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal.advice !== undefined) c.advice = signal.advice
   switch (signal._tag) {
     case "Ping": {
-      const minimum = c.terms.limits.minPingEvery
+      const minimum = c.inForce.limits.minPingEvery
       c.broken = pings.peerPinged(at, minimum)
         ? new ConnectionError.TooManyPings({ minimum })
         : sendControl(c, signal.answer)
@@ -115,7 +115,7 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
   if (c.pending === 0) facts.frameSince = undefined
   else if (facts.frameSince === undefined || messages.length + skipped > 0) {
     facts.frameSince = at
-    c.wakeUp.secondBy(at + c.terms.limits.frame)
+    c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }
   c.bytesIn += size
   if (data.length === 0) return
@@ -131,7 +131,7 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
 const breakOff = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Reason): Failure | undefined => {
   const error = ConnectionError.make(reason)
   if (c.inbox.messages === 0 || c.hasPeerEnded) return error
-  drain(c, error, c.terms.limits.drain, true)
+  drain(c, error, c.inForce.limits.drain, true)
   return undefined
 }
 
@@ -256,6 +256,6 @@ const streamEnded = <In, Out>(
   if (error.reason._tag !== "Closed" || c.messages) return Effect.fail(error)
   const leftover = c.lifecycle._tag === "Open" ? c.decoder.end() : undefined
   // end of stream: the peer said all it has to say, and may still be listening
-  drain(c, leftover === undefined ? error : ConnectionError.make(leftover), c.terms.limits.halfClose)
+  drain(c, leftover === undefined ? error : ConnectionError.make(leftover), c.inForce.limits.halfClose)
   return Effect.never
 }

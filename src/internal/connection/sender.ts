@@ -92,7 +92,7 @@ export const admit = (o: Outbox): void => {
     while (waiter.accepted < waiter.frames.length) {
       const frame = waiter.frames[waiter.accepted]!
       const size = sizeOf(frame)
-      const { outboxBytes } = o.owner.terms.policy
+      const { outboxBytes } = o.owner.inForce.policy
       if (size > outboxBytes) {
         o.waiters.delete(waiter)
         settle(o, waiter, Effect.fail(makeError(new MessageTooLarge({ size, limit: outboxBytes }))))

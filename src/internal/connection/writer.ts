@@ -268,7 +268,7 @@ export const lastWords = <In, Out>(
   if (c.hasLastWords) return Effect.void
   c.hasLastWords = true
   const { writer } = c
-  const { farewell } = c.shared
+  const { farewell } = c.setup
   const message = c.hasPeerEnded || farewell === undefined
     ? undefined
     : guarded(c, "farewell", () => farewell(reason))

@@ -6,8 +6,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-import { type Definition, definitionsOf, numberOf, written } from "./definition.ts"
-import { parseDuration } from "./reading.ts"
+import { type Definition, definitionsOf, numberOf, parseDuration, written } from "./definition.ts"
 
 /**
  * Some fields of a set of limits, with durations as people write them in code.

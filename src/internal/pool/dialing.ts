@@ -6,6 +6,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { errorNow, errorOf } from "../endings/defects.ts"
+import { within } from "../endings/within.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { candidate, offer } from "./borrowing.ts"
 import { localClose, lose, noticeEmpty, retire, retireIdle } from "./retiring.ts"
@@ -17,11 +18,8 @@ type Failure = ConnectionError.ConnectionError
 // one dial
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const within = <B, E, R>(effect: Effect.Effect<B, E, R>, limit: number): Effect.Effect<B, E | Failure, R> =>
-  limit === Infinity ? effect : Effect.timeoutOrElse(effect, {
-    duration: limit,
-    orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit })))
-  })
+/** Within the limit of a dial, or of a check. */
+export const withinDial = (limit: number) => within(ConnectionError.OpenTimeout, limit)
 
 /** How a pool opens: each try in a scope of its own and with its own deadline; when to try again, and after which errors. */
 export const opener = <A>(
@@ -34,7 +32,7 @@ export const opener = <A>(
   const attempt = (take: (value: A, scope: Scope.Closeable) => void): Effect.Effect<void, Failure> =>
     Effect.uninterruptibleMask((restore) => {
       const scope = Scope.makeUnsafe()
-      return restore(within(Scope.provide(open, scope), deadline())).pipe(
+      return restore(withinDial(deadline())(Scope.provide(open, scope))).pipe(
         Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
         Effect.catchCause((cause) =>
           Cause.hasDies(cause) ? Effect.flatMap(errorOf("open", cause), Effect.fail) : Effect.failCause(cause)

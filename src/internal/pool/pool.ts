@@ -87,7 +87,7 @@ export const starter = Effect.fnUntraced(function*<A, R>(
         open: Dialing.opener(open, () => limits.dial, retry, (error) => isRetryable(error)),
         isUsable,
         ended,
-        check: check === undefined ? undefined : (value) => Dialing.within(check(value), limits.checkTimeout),
+        check: check === undefined ? undefined : (value) => Dialing.withinDial(limits.checkTimeout)(check(value)),
         isReusable,
         onEvent,
         place,

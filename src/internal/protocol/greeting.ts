@@ -1,8 +1,9 @@
 /** The greeting: HELLO and WELCOME agree on a version, and on how often each end pings. */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type * as Policy from "../../Policy.ts"
+import { limitOf } from "../connection/core/limits.ts"
+import { within } from "../endings/within.ts"
 import { type Control, ControlFrame, spoken, versions } from "./frames.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -16,10 +17,10 @@ export interface Ungreeted {
   readonly patch: (changes: Policy.Patch) => Effect.Effect<void, Policy.InvalidPolicy>
 }
 
-/** Milliseconds, where 0 and `Infinity` are both "off". */
-const millis = (duration: Duration.Duration): number => {
-  const value = Duration.toMillis(duration)
-  return Number.isFinite(value) ? value : 0
+/** An interval as it travels: whole milliseconds, where 0 is off. */
+const onWire = (policy: Policy.Policy, name: "pingEvery" | "minPingEvery" | "silence"): number => {
+  const value = limitOf(policy, name)
+  return value === Infinity ? 0 : value
 }
 
 // our pings are not more frequent for the sake of a peer, unless the policy says so anyway; milliseconds
@@ -51,19 +52,16 @@ const greet = (
   greeting: Effect.Effect<number, Failure>
 ): Effect.Effect<void, Failure> =>
   greeting.pipe(
-    limit === 0 ? (self) => self : Effect.timeoutOrElse({
-      duration: limit,
-      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit })))
-    }),
+    within(ConnectionError.HandshakeTimeout, limit),
     Effect.tapError((error) => connection.closeWith(error.reason)),
     Effect.flatMap((pingEvery) => Effect.orDie(connection.patch({ pingEvery })))
   )
 
 /** The client's half. */
 export const greetAsClient = (policy: Policy.Policy): (connection: Ungreeted) => Effect.Effect<void, Failure> => {
-  const handshake = millis(policy.handshake)
-  const pingEvery = millis(policy.pingEvery)
-  const silence = millis(policy.silence)
+  const handshake = limitOf(policy, "handshake")
+  const pingEvery = onWire(policy, "pingEvery")
+  const silence = onWire(policy, "silence")
   return (connection) =>
     greet(
       connection,
@@ -84,10 +82,10 @@ export const greetAsServer = (
   policy: Policy.Policy,
   advise: () => ConnectionError.Advice
 ): (connection: Ungreeted, onAgreed: () => void) => Effect.Effect<void, Failure> => {
-  const handshake = millis(policy.handshake)
-  const pingEvery = millis(policy.pingEvery)
-  const minPingEvery = millis(policy.minPingEvery)
-  const silence = millis(policy.silence)
+  const handshake = limitOf(policy, "handshake")
+  const pingEvery = onWire(policy, "pingEvery")
+  const minPingEvery = onWire(policy, "minPingEvery")
+  const silence = onWire(policy, "silence")
   return (connection, onAgreed) =>
     greet(
       connection,

@@ -5,7 +5,7 @@
 import type * as Effect from "effect/Effect"
 import * as HashSet from "effect/HashSet"
 import type * as ConnectionError from "../../ConnectionError.ts"
-import type { Snapshot } from "../connection/core/terms.ts"
+import type { Snapshot } from "../connection/core/snapshot.ts"
 import type { ConnectionState, Internals, TypeId } from "../connection/handle/internals.ts"
 import * as History from "./history.ts"
 import * as Names from "./names.ts"

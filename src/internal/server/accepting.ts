@@ -1,7 +1,6 @@
 /** Accepts until it is interrupted, again after an error, and then drains the guests that are there. */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -11,6 +10,7 @@ import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
+import { limitOf } from "../connection/core/limits.ts"
 import * as Cadence from "../scheduling/cadence.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { timersOf } from "../scheduling/timers.ts"
@@ -37,7 +37,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
   return {
     application,
     policy,
-    handshakeLimit: Duration.toMillis(policy.handshake) || Infinity,
+    handshakeLimit: limitOf(policy, "handshake"),
     now: timers.now,
     admission: new Admission(policy, timers),
     guests: new Set(),
@@ -106,7 +106,7 @@ const drain = <C extends Served<Out>, Out, Session, R>(
     for (const { connection } of present) {
       if (connection !== undefined) yield* connection.drainWith(new ConnectionError.GoingAway({}))
     }
-    const limit = Duration.toMillis(policy.drain)
+    const limit = limitOf(policy, "drain")
     if (limit > 0) yield* Effect.timeoutOption(Fiber.awaitAll(fibersOf(present)), limit)
     yield* Scope.close(accepting, Exit.void)
     yield* Fiber.interruptAll(fibersOf(guests))

@@ -1,6 +1,7 @@
 /** Lets connections in within the limits of a policy: each one is admitted, waits for its turn, or is refused. */
 import type { Refused } from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
+import { limitOf } from "../connection/core/limits.ts"
 import { Fifo, type Queued, unqueued } from "../scheduling/fifo.ts"
 import type { Timers } from "../scheduling/timers.ts"
 
@@ -51,8 +52,8 @@ export class Admission {
   constructor(policy: Policy, time: Pick<Timers, "now" | "at">) {
     this.policy = policy
     this.time = time
-    this.maxConnections = policy.maxConnections || Infinity
-    this.acceptEvery = policy.acceptRate === 0 ? 0 : 1000 / policy.acceptRate
+    this.maxConnections = limitOf(policy, "maxConnections")
+    this.acceptEvery = 1000 / limitOf(policy, "acceptRate")
   }
 
   /** Counts a connection in, or names the limit that keeps it out. */

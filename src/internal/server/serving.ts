@@ -6,6 +6,7 @@ import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
+import { withinHandshake } from "../endings/within.ts"
 import { type Guest, placeOf, type Served, type ServerState } from "./model.ts"
 
 /** What failed by itself, and was not only interrupted. */
@@ -19,20 +20,6 @@ const errorOf = (guest: Guest<Served<never>>, failure: Cause.Cause<unknown>): Ef
     : Effect.succeed(Cause.squash(failure))
 
 const stopping = new ConnectionError.Refused({ limit: "stopping" })
-
-/** A handshake, of whose `limit` so many milliseconds are `left`. */
-const within = <A, E, R>(handshake: Effect.Effect<A, E, R>, limit: number, left: number) =>
-  handshake.pipe(
-    Effect.timeoutOrElse({
-      duration: Math.max(0, left),
-      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit })))
-    }),
-    Effect.mapError((cause) =>
-      cause instanceof ConnectionError.ConnectionError
-        ? cause
-        : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
-    )
-  )
 
 /** Announces the connection, and runs its handler. */
 const handled = <C extends Served<Out>, Out, Session, R>(
@@ -95,7 +82,7 @@ const opened = <C extends Served<Out>, Out, Session, R>(
   return handshake === undefined
     ? admitted(server, guest, connection, undefined as Session, registration)
     : Effect.flatMap(
-      within(handshake(connection), handshakeLimit, guest.since + handshakeLimit - server.now()),
+      withinHandshake(handshakeLimit, guest.since + handshakeLimit - server.now())(handshake(connection)),
       (session) => admitted(server, guest, connection, session, registration)
     )
 }

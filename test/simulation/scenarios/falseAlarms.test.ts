@@ -64,7 +64,7 @@ scenario("F4 closing over a dead link ends", {
   broken: {
     "close waits for the peer": {
       file: "src/internal/connection/core/lifecycle.ts",
-      find: "const limit = c.timers.now() + c.terms.limits.drain",
+      find: "const limit = c.timers.now() + c.inForce.limits.drain",
       replace: "const limit = Infinity",
       caughtBy: "close ends with the drain"
     }

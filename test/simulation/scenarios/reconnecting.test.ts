@@ -164,14 +164,14 @@ scenario("F9 a server that accepts and never answers does not hang the client", 
   broken: {
     "the handshake has no deadline": {
       file: "src/internal/client/session.ts",
-      find: "handshake === Infinity ?",
-      replace: "handshake > 0 ?",
+      find: "withinHandshake(limitOf(policy, \"handshake\"))",
+      replace: "withinHandshake(Infinity)",
       caughtBy: "the states of the client of a stopped process"
     },
     "opening has no deadline": {
       file: "src/internal/connection/handle/opening.ts",
-      find: "open === Infinity ?",
-      replace: "open > 0 ?",
+      find: "within(ConnectionError.OpenTimeout, open)",
+      replace: "within(ConnectionError.OpenTimeout, Infinity)",
       caughtBy: "the states of the client of an unreachable host"
     }
   }

@@ -5,7 +5,7 @@ import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../../../ConnectionError.ts"
 import { Gate } from "../../scheduling/gate.ts"
 import type { Turns } from "../../scheduling/turns.ts"
-import type { Terms } from "./terms.ts"
+import type { InForce } from "./limits.ts"
 
 interface ReadBatch<In> {
   readonly messages: ReadonlyArray<In>
@@ -16,7 +16,7 @@ const nothing: ReadonlyArray<never> = []
 
 /** The connection, as far as its inbox sees it: its policy as it is now. */
 interface Bounded {
-  readonly terms: Terms
+  readonly inForce: InForce
 }
 
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
@@ -115,7 +115,7 @@ export class Inbox<In> {
   }
 
   get isFull(): boolean {
-    const { inboxBytes, inboxMessages } = this.owner.terms.limits
+    const { inboxBytes, inboxMessages } = this.owner.inForce.limits
     return this.messages >= inboxMessages || this.bytes >= inboxBytes
   }
 

@@ -47,7 +47,7 @@ export const close = <In, Out>(c: Conversation<In, Out>, error: Failure): void =
   const { lifecycle } = c
   if (lifecycle._tag === "Closing" || lifecycle._tag === "Ended") return
   const reason = decide(c, error)
-  const limit = c.timers.now() + c.terms.limits.drain
+  const limit = c.timers.now() + c.inForce.limits.drain
   const by = lifecycle._tag === "Draining" ? Math.min(lifecycle.by, limit) : limit
   c.inbox.onTold = undefined
   enter(c, { _tag: "Closing", reason, by, flushes: true })
@@ -111,5 +111,5 @@ export const leave = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError
 /** Asks the peer to finish, and receives nothing new; answers still leave. */
 export const askAndDrain = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Reason): void => {
   leave(c, reason)
-  drain(c, ConnectionError.make(reason), c.terms.limits.drain)
+  drain(c, ConnectionError.make(reason), c.inForce.limits.drain)
 }

@@ -21,7 +21,7 @@ import { Fifo, type Queued } from "../../scheduling/fifo.ts"
 import { Gate } from "../../scheduling/gate.ts"
 import { runNow } from "../../scheduling/supervised.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
-import type { Terms } from "./terms.ts"
+import type { InForce } from "./limits.ts"
 
 /** In the queue of a writer that waits for it: there is something to do beside the queue. */
 export const wake = Symbol("holdfast/wake")
@@ -46,7 +46,7 @@ interface Flusher {
 
 /** The connection, as far as its outbox sees it. */
 interface OutboxConnection {
-  readonly terms: Terms
+  readonly inForce: InForce
   readonly turnEnded: () => void
   /** The policy is to end the connection: the peer is too slow. */
   readonly tooSlow: (error: Failure) => void
@@ -151,12 +151,12 @@ export const settle = (o: Outbox, waiter: { readonly resume: Resume }, effect: E
 // ---------------------------------------------------------------------------------------------------------------------
 
 export const fits = (o: Outbox, size: number): boolean => {
-  const { outboxBytes, outboxMessages } = o.owner.terms.limits
+  const { outboxBytes, outboxMessages } = o.owner.inForce.limits
   return o.messages < outboxMessages && o.bytes + size <= outboxBytes
 }
 
 export const isFull = (o: Outbox): boolean => {
-  const { outboxBytes, outboxMessages } = o.owner.terms.limits
+  const { outboxBytes, outboxMessages } = o.owner.inForce.limits
   return o.messages >= outboxMessages || o.bytes >= outboxBytes
 }
 
@@ -173,7 +173,7 @@ const invite = (o: Outbox): void => {
 
 /** There is more room than there was. */
 export const relax = (o: Outbox): void => {
-  const { lowWater, outboxBytes, outboxMessages } = o.owner.terms.policy
+  const { lowWater, outboxBytes, outboxMessages } = o.owner.inForce.policy
   if (o.messages <= outboxMessages * lowWater && o.bytes <= outboxBytes * lowWater) invite(o)
 }
 
@@ -238,7 +238,7 @@ export const offer = (
   size = sizeOf(frame)
 ): "accepted" | "dropped" | "full" | Failure => {
   if (o.closedWith !== undefined) return o.closedWith
-  const { outboxBytes, overflow } = o.owner.terms.policy
+  const { outboxBytes, overflow } = o.owner.inForce.policy
   if (size > outboxBytes) return makeError(new MessageTooLarge({ size, limit: outboxBytes }))
   if (o.waiters.size === 0 && fits(o, size)) {
     accept(o, frame, size)

@@ -20,9 +20,10 @@ import { WakeUp } from "../../scheduling/wakeUp.ts"
 import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
 import { Inbox } from "./inbox.ts"
+import type { InForce } from "./limits.ts"
 import { Outbox } from "./outbox.ts"
 import { Pings } from "./pings.ts"
-import type { Shared, Terms, Way } from "./terms.ts"
+import type { Setup, WireFormat } from "./setup.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -109,7 +110,7 @@ export class Facts {
 
 /** A connection, as far as its deadlines see it. */
 export interface Watched {
-  readonly terms: Terms
+  readonly inForce: InForce
   readonly lifecycle: Lifecycle
   readonly facts: Facts
   readonly pings: Pings
@@ -142,7 +143,7 @@ export const pingedLate = (facts: Facts, late: number, at: number): void => {
 }
 
 /** A write begins. Returns by when it has to be looked at. */
-export const beginWrite = ({ facts, terms: { limits }, transport }: Watched, at: number): number => {
+export const beginWrite = ({ facts, inForce: { limits }, transport }: Watched, at: number): number => {
   facts.isWriting = true
   facts.stalledSince ??= at
   facts.hasWritten = true
@@ -152,7 +153,7 @@ export const beginWrite = ({ facts, terms: { limits }, transport }: Watched, at:
 
 /** The turn in which a write began is over. Returns by when to look at it; most are done by now, and need no look. */
 export const isStillWriting = (c: Watched, at: number): number => {
-  const { facts, terms: { limits }, transport } = c
+  const { facts, inForce: { limits }, transport } = c
   const showsProgress = transport.unsent !== undefined
   if (facts.isWriting || unsentOf(c) > 0) return showsProgress ? at : at + limits.writeStall
   facts.hasWritten = !showsProgress
@@ -198,7 +199,7 @@ export interface Parts<in out In, in out Out> {
   readonly id: number
   readonly acts: Acts
   readonly context: Context.Context<never>
-  readonly shared: Shared<In, Out>
+  readonly setup: Setup<In, Out>
   readonly transport: Transport
   /** Whether the transport keeps messages apart. */
   readonly messages: boolean
@@ -223,10 +224,10 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   readonly acts: Acts
   /** That of the fiber that opened it. */
   readonly context: Context.Context<never>
-  readonly shared: Shared<In, Out>
+  readonly setup: Setup<In, Out>
   readonly transport: Transport
   readonly messages: boolean
-  readonly way: Way<Out>
+  readonly way: WireFormat<Out>
   readonly decoder: Appender<In>
   readonly writer: Socket.Writer
   readonly clock: Clock.Clock
@@ -253,7 +254,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   whenEnding: Deferred.Deferred<never, Failure> | undefined
   lifecycle: Lifecycle = open
   /** The policy as it is now: replaced as a whole. */
-  terms: Terms
+  inForce: InForce
   isLeaving = false
   /** What the peer last asked of those it loses. */
   advice: ConnectionError.Advice | undefined
@@ -314,15 +315,15 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   goneTimer: Timer | undefined
 
   constructor(parts: Parts<In, Out>) {
-    const { messages, shared, timers, transport, turns } = parts
+    const { messages, setup, timers, transport, turns } = parts
     const opened = timers.now()
     this.id = parts.id
     this.acts = parts.acts
     this.context = parts.context
-    this.shared = shared
+    this.setup = setup
     this.transport = transport
     this.messages = messages
-    this.way = messages ? shared.messages : shared.stream
+    this.way = messages ? setup.messages : setup.stream
     this.decoder = parts.decoder
     this.writer = parts.writer
     this.opener = parts.opener
@@ -330,16 +331,16 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.turns = turns
     this.timers = timers
     this.direct = parts.direct
-    this.terms = shared.terms
+    this.inForce = setup.inForce
     this.openedAt = parts.clock.currentTimeMillisUnsafe()
     this.opened = opened
-    this.facts = new Facts(opened, parts.ageFactor, shared.terms.limits.pingEvery)
+    this.facts = new Facts(opened, parts.ageFactor, setup.inForce.limits.pingEvery)
     this.pings = new Pings(opened)
     this.wakeUp = new WakeUp(timers, this)
     this.outbox = new Outbox(turns, !messages && transport.unsent === undefined, this)
     this.inbox = new Inbox<In>(turns, this)
     this.children = new Children(fiberNames, this)
-    this.heed = shared.heartbeat?.reader()
+    this.heed = setup.heartbeat?.reader()
   }
 
   // ---- what the parts tell it, done by `acts` -----------------------------------------------------------------------

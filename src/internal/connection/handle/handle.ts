@@ -9,9 +9,11 @@ import type { Frame } from "../../codec/encoder.ts"
 import { closedByUs } from "../../endings/ends.ts"
 import { withWatcher } from "../conversation.ts"
 import { askAndDrain, close, guarded } from "../core/lifecycle.ts"
+import { type InForce, inForce } from "../core/limits.ts"
 import * as Outbox from "../core/outbox.ts"
+import { type Wire } from "../core/setup.ts"
+import { type Snapshot } from "../core/snapshot.ts"
 import { type Conversation, reasonOf } from "../core/state.ts"
-import { type Snapshot, type Terms, termsOf, type Wire } from "../core/terms.ts"
 import { overdue } from "../deadlines.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
@@ -23,7 +25,7 @@ type Failure = ConnectionError.ConnectionError
 /** The states of a lifecycle, as users read them. */
 export const states = { Open: "open", Draining: "draining", Closing: "closing", Ended: "ended" } as const
 
-const haveOtherBounds = ({ policy: a }: Terms, { policy: b }: Terms): boolean =>
+const haveOtherBounds = ({ policy: a }: InForce, { policy: b }: InForce): boolean =>
   a.outboxMessages !== b.outboxMessages || a.outboxBytes !== b.outboxBytes || a.lowWater !== b.lowWater ||
   a.inboxMessages !== b.inboxMessages || a.inboxBytes !== b.inboxBytes || a.overflow !== b.overflow
 
@@ -129,21 +131,21 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
 
   get patch(): (changes: Policy.Patch) => Effect.Effect<void, Policy.InvalidPolicy> {
     return (changes) =>
-      Effect.map(Effect.suspend(() => Policy.patch(this.c.terms.policy, changes)), (policy) => {
+      Effect.map(Effect.suspend(() => Policy.patch(this.c.inForce.policy, changes)), (policy) => {
         const { c } = this
-        const before = c.terms
-        c.terms = termsOf(policy)
-        if (haveOtherBounds(before, c.terms)) {
+        const before = c.inForce
+        c.inForce = inForce(policy)
+        if (haveOtherBounds(before, c.inForce)) {
           patched(c.outbox)
           c.inbox.patched()
         }
-        if (c.terms.limits.pingEvery !== before.limits.pingEvery) askHeartbeat(c, "plan")
+        if (c.inForce.limits.pingEvery !== before.limits.pingEvery) askHeartbeat(c, "plan")
         c.wakeUp.secondBy(c.timers.now())
       })
   }
 
   get policy(): Effect.Effect<Policy.Policy> {
-    return Effect.sync(() => this.c.terms.policy)
+    return Effect.sync(() => this.c.inForce.policy)
   }
 
   get snapshot(): Effect.Effect<Snapshot> {

@@ -2,7 +2,7 @@
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { Frame } from "../../codec/encoder.ts"
-import type { Snapshot } from "../core/terms.ts"
+import type { Snapshot } from "../core/snapshot.ts"
 
 export const TypeId = "~holdfast/Connection"
 

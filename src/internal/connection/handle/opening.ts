@@ -7,12 +7,13 @@ import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import { decoderOf } from "../../codec/halves.ts"
+import { within } from "../../endings/within.ts"
 import { sharedOf } from "../../scheduling/timers.ts"
 import { type Attachable, attachable } from "../../transport/accepted.ts"
 import { type Transport, transportOf } from "../../transport/transport.ts"
 import { acts, releaseWith, start } from "../conversation.ts"
+import type { Setup } from "../core/setup.ts"
 import { Conversation, type Opener } from "../core/state.ts"
-import type { Shared } from "../core/terms.ts"
 import { ShortCuts } from "../shortCuts.ts"
 import { Handle } from "./handle.ts"
 import { takeId } from "./internals.ts"
@@ -28,15 +29,15 @@ const hasMessages = (
     ? transport.messages || Context.getOption(context, Socket.WebSocket)._tag === "Some"
     : named === "messages"
 
-const decoderFor = <In, Out>(shared: Shared<In, Out>, messages: boolean) =>
-  decoderOf(shared.codec, {
-    maxFrame: shared.terms.policy.maxFrame,
+const decoderFor = <In, Out>(setup: Setup<In, Out>, messages: boolean) =>
+  decoderOf(setup.codec, {
+    maxFrame: setup.inForce.policy.maxFrame,
     transport: messages ? "messages" : "stream"
   })
 
 /** What a connection has before its transport is open: the codec, the heartbeat and their like may be the application's code. */
 interface Prepared<In, Out> {
-  readonly shared: Shared<In, Out>
+  readonly setup: Setup<In, Out>
   readonly context: Context.Context<Scope.Scope>
   readonly transport: Transport
   readonly messages: boolean
@@ -45,14 +46,14 @@ interface Prepared<In, Out> {
 
 /** Starts the conversation over a transport that is open. A throw is that of the heartbeat's `reader`. */
 const converse = <In, Out>(
-  { context, decoder, messages, shared, transport }: Prepared<In, Out>,
+  { context, decoder, messages, setup, transport }: Prepared<In, Out>,
   opener: Opener,
   writer: Socket.Writer,
   pull: Socket.Reader["pull"]
 ): Conversation<In, Out> => {
   const { clock, timers, turns } = sharedOf(context)
   const c = new Conversation({
-    shared,
+    setup,
     transport,
     messages,
     decoder,
@@ -95,7 +96,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
   prepared: Prepared<In, Out>,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Effect.fn.Return<Handle<In, Out>, Failure, Scope.Scope> {
-  const { open } = prepared.shared.terms.limits
+  const { open } = prepared.setup.inForce.limits
   // closed when the conversation ends, which may be long before the user's scope closes
   const transportScope = Scope.makeUnsafe()
 
@@ -105,10 +106,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
 
   const { pull } = yield* Scope.provide(socket.reader, transportScope).pipe(
     Effect.mapError(ConnectionError.fromSocketError),
-    open === Infinity ? (self) => self : Effect.timeoutOrElse({
-      duration: open,
-      orElse: () => Effect.fail(ConnectionError.make(new ConnectionError.OpenTimeout({ limit: open })))
-    }),
+    within(ConnectionError.OpenTimeout, open),
     restore,
     orRelease
   )
@@ -124,15 +122,15 @@ const opening = Effect.fnUntraced(function*<In, Out>(
 
 export const open = <In, Out>(
   socket: Socket.Socket,
-  shared: Shared<In, Out>
+  setup: Setup<In, Out>
 ): Effect.Effect<Handle<In, Out>, Failure, Scope.Scope> =>
   // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
   Effect.uninterruptibleMask((restore) =>
     Effect.contextWith((context: Context.Context<Scope.Scope>) =>
       Effect.suspend(() => {
         const transport = transportOf(socket)
-        const messages = hasMessages(transport, shared.transport, context)
-        const prepared = { shared, context, transport, messages, decoder: decoderFor(shared, messages) }
+        const messages = hasMessages(transport, setup.transport, context)
+        const prepared = { setup, context, transport, messages, decoder: decoderFor(setup, messages) }
         const there = attachable(socket, transport)
         return there === undefined ? opening(socket, prepared, restore) : attach(there, prepared)
       })
