@@ -5,9 +5,12 @@ import { once } from "node:events"
 import { fileURLToPath } from "node:url"
 
 const file = fileURLToPath(new URL("simulate.ts", import.meta.url))
+const compiled = fileURLToPath(new URL("../../node_modules/.cache/node", import.meta.url))
 
 const start = (...args: ReadonlyArray<string>) => {
-  const child = spawn(process.execPath, [file, ...args], { env: { ...process.env, NODE_OPTIONS: "" } })
+  // with a cache each of its threads starts in half the time
+  const env = { ...process.env, NODE_OPTIONS: "", NODE_COMPILE_CACHE: compiled }
+  const child = spawn(process.execPath, [file, ...args], { env })
   const printed = { out: "", err: "" }
   child.stdout.setEncoding("utf8").on("data", (text: string) => printed.out += text)
   child.stderr.setEncoding("utf8").on("data", (text: string) => printed.err += text)

@@ -24,8 +24,8 @@ interface Written {
   }>
 }
 
-/** Runs the fixture in a vitest of its own. */
-const vitest = async (environment: Record<string, string> = {}): Promise<Report> => {
+/** Runs the fixture, or one test of it, in a vitest of its own. */
+const vitest = async (environment: Record<string, string> = {}, test = "."): Promise<Report> => {
   const folder = await mkdtemp(join(tmpdir(), "holdfast-simulate-"))
   try {
     const file = join(folder, "report.json")
@@ -39,7 +39,8 @@ const vitest = async (environment: Record<string, string> = {}): Promise<Report>
           "--config=test/testing/fixtures/vitest.config.ts",
           "--reporter=json",
           "--reporter=default",
-          `--outputFile=${file}`
+          `--outputFile=${file}`,
+          `--testNamePattern=${test}`
         ],
         { cwd: root, env: { ...env, ...environment, NODE_OPTIONS: "" }, maxBuffer: 1 << 26 },
         (_, stdout, stderr) => resolve(stdout + stderr)
@@ -82,9 +83,10 @@ describe("it.simulate", () => {
   }, 60_000)
 
   it("HOLDFAST_SEED runs one seed alone", async () => {
-    const one = (await vitest({ HOLDFAST_SEED: "4" })).tests
-    assert.strictEqual(one.get("fails for one seed")?.status, "passed")
-    const unlucky = (await vitest({ HOLDFAST_SEED: "unlucky" })).tests.get("fails for one seed")!
+    const test = "fails for one seed"
+    const one = (await vitest({ HOLDFAST_SEED: "4" }, test)).tests
+    assert.strictEqual(one.get(test)?.status, "passed")
+    const unlucky = (await vitest({ HOLDFAST_SEED: "unlucky" }, test)).tests.get(test)!
     assert.include(unlucky.message, "as planned")
   }, 60_000)
 
