@@ -62,14 +62,14 @@ export default defineConfig({
           }
         },
         {
-          // they wait for peers and processes most of the time
+          // they wait for peers and processes most of the time: three share two processors
           extends: true,
           test: {
             name: "integration",
             include: realTime,
             exclude: measured,
             globalSetup,
-            maxWorkers: 2,
+            maxWorkers: 3,
             sequence: { groupOrder: 2 }
           }
         },
