@@ -246,20 +246,20 @@ const make = (clock: Clock.Clock, turns: Turns, context: Context.Context<never>)
 }
 
 /** What all connections of one clock and one scheduler share. */
-export interface Shared {
+export interface Scheduling {
   readonly clock: Clock.Clock
   readonly scheduler: Scheduler.Scheduler
   readonly turns: Turns
   readonly timers: Timers
 }
 
-const all = new WeakMap<Clock.Clock, WeakMap<Scheduler.Scheduler, Shared>>()
+const all = new WeakMap<Clock.Clock, WeakMap<Scheduler.Scheduler, Scheduling>>()
 
 // nearly always the same
-let last: Shared | undefined
+let last: Scheduling | undefined
 
 /** The turns and the timers of the clock and the scheduler of a context. */
-export const sharedOf = (context: Context.Context<never>): Shared => {
+export const schedulingOf = (context: Context.Context<never>): Scheduling => {
   const clock = Context.get(context, Clock.Clock)
   const scheduler = Context.get(context, Scheduler.Scheduler)
   if (last?.clock === clock && last.scheduler === scheduler) return last
@@ -275,4 +275,4 @@ export const sharedOf = (context: Context.Context<never>): Shared => {
 }
 
 /** The timers of the clock and the scheduler of a context. */
-export const timersOf = (context: Context.Context<never>): Timers => sharedOf(context).timers
+export const timersOf = (context: Context.Context<never>): Timers => schedulingOf(context).timers

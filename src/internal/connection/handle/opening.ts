@@ -8,7 +8,7 @@ import * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import { decoderOf } from "../../codec/halves.ts"
 import { within } from "../../endings/within.ts"
-import { sharedOf } from "../../scheduling/timers.ts"
+import { schedulingOf } from "../../scheduling/timers.ts"
 import { type Attachable, attachable } from "../../transport/accepted.ts"
 import { type Transport, transportOf } from "../../transport/transport.ts"
 import { acts, releaseWith, start } from "../conversation.ts"
@@ -51,7 +51,7 @@ const converse = <In, Out>(
   writer: Socket.Writer,
   pull: Socket.Reader["pull"]
 ): Conversation<In, Out> => {
-  const { clock, timers, turns } = sharedOf(context)
+  const { clock, timers, turns } = schedulingOf(context)
   const c = new Conversation({
     setup,
     transport,
