@@ -9,7 +9,8 @@
 import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import type * as Socket from "effect/socket/Socket"
-import { failed, reason, withoutStack } from "./internal/reasons/reason.ts"
+import { unexpected } from "./internal/reasons/closeCodes.ts"
+import { reason, withoutStack } from "./internal/reasons/reason.ts"
 import { causeCode, causeText, list, oneLine, seconds } from "./internal/reasons/text.ts"
 
 const Count = Schema.Number
@@ -114,7 +115,7 @@ export class Closed extends reason<Closed>()("Closed", {
   },
   codes: {
     retry: ({ by, retryable }) => retryable ?? by === "peer",
-    webSocket: ({ code }) => code === failed ? failed : 1000,
+    webSocket: ({ code }) => code === unexpected ? unexpected : 1000,
     native: "NORMAL"
   },
   isPrivate: true,
@@ -339,7 +340,7 @@ export class Defect extends reason<Defect>()("Defect", {
   cause: Schema.Cause(Schema.Unknown, Schema.Defect())
 }, {
   text: ({ by, cause }) => `a defect in the ${oneLine(by)} ended it: ${causeText(Cause.squash(cause))}`,
-  codes: { retry: false, webSocket: failed, native: "FAILED" },
+  codes: { retry: false, webSocket: unexpected, native: "FAILED" },
   // the text of an error of the application is not for the peer
   isPrivate: true
 }) {}

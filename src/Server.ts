@@ -18,11 +18,11 @@ import type * as Connection from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import * as Supervised from "./internal/scheduling/supervised.ts"
 import * as Accepting from "./internal/server/accepting.ts"
-import type { Event, Names } from "./internal/server/model.ts"
+import type { Event, Names } from "./internal/server/state.ts"
 import * as Policy from "./Policy.ts"
 import type { Registry } from "./Registry.ts"
 
-export type { Event, Names } from "./internal/server/model.ts"
+export type { Event, Names } from "./internal/server/state.ts"
 
 /**
  * What a server does with the sockets it accepts.

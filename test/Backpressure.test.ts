@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, type ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
-import { ShortCuts } from "../src/internal/connection/shortCuts.ts"
+import { ShortCuts } from "../src/internal/connection/fiberShortCuts.ts"
 import { TestSocket } from "../src/testing/index.ts"
 
 type Chat = Connection.Connection<string, string>

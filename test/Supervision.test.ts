@@ -11,7 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, type ConnectionError, Heartbeat, type Policy, Registry } from "../src/index.ts"
-import { ShortCuts } from "../src/internal/connection/shortCuts.ts"
+import { ShortCuts } from "../src/internal/connection/fiberShortCuts.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { countingClock } from "./support/countingClock.ts"
 

@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Socket from "effect/socket/Socket"
 import { Codec, Connection } from "../src/index.ts"
-import { ShortCuts } from "../src/internal/connection/shortCuts.ts"
+import { ShortCuts } from "../src/internal/connection/fiberShortCuts.ts"
 import { countingClock } from "./support/countingClock.ts"
 
 /** These are about the short cuts, also where all else is tested without them. */

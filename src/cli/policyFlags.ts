@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import { type Command, type Definition, definitionsOf, lacksUnit, needsUnit } from "../internal/limits/definition.ts"
-import { flagOf, helpOf } from "../internal/limits/rows.ts"
+import { flagOf, helpOf } from "../internal/limits/docs.ts"
 import * as Policy from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 

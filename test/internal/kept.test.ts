@@ -7,7 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import * as Cadence from "../../src/internal/scheduling/cadence.ts"
+import * as Cadence from "../../src/internal/scheduling/scheduleSteps.ts"
 import * as Supervised from "../../src/internal/scheduling/supervised.ts"
 import { withLogs } from "../support/logs.ts"
 

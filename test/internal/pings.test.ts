@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Pings } from "../../src/internal/connection/core/pings.ts"
+import { Pings } from "../../src/internal/connection/core/unansweredPings.ts"
 
 describe("pings", () => {
   it("a token travels in 32 bits: after the last comes 1, and its pong is still known", () => {

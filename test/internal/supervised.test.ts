@@ -8,7 +8,7 @@ import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import * as Cadence from "../../src/internal/scheduling/cadence.ts"
+import * as Cadence from "../../src/internal/scheduling/scheduleSteps.ts"
 import * as Supervised from "../../src/internal/scheduling/supervised.ts"
 
 const settle = Effect.repeat(Effect.yieldNow, { times: 10 })

@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { ConnectionPool, Policy } from "../../src/index.ts"
 import { type Definition, definitionsOf } from "../../src/internal/limits/definition.ts"
-import { docOf, whatFor } from "../../src/internal/limits/rows.ts"
+import { docOf, whatFor } from "../../src/internal/limits/docs.ts"
 import { definitions as ofSockets } from "../../src/node/internal/options.ts"
 
 type Definitions = Readonly<Record<string, Definition>>

@@ -7,7 +7,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
 import { condemn, errorOf } from "../endings/defects.ts"
-import { withinHandshake } from "../endings/within.ts"
+import { withinHandshake } from "../endings/timeLimit.ts"
 import { restarted } from "../scheduling/supervised.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
 

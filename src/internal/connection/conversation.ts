@@ -17,8 +17,8 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { closedByUs } from "../endings/ends.ts"
-import { failed } from "../reasons/reason.ts"
+import { closedByUs } from "../endings/fromCause.ts"
+import { unexpected } from "../reasons/closeCodes.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
 import { discard } from "./core/outbox.ts"
@@ -176,7 +176,7 @@ export const releaseWith = <In, Out>(
   if (Deferred.isDoneUnsafe(c.whenClosed)) return forget()
   if (Exit.isSuccess(exit)) close(c, closedByUs)
   else if (Cause.hasInterruptsOnly(exit.cause)) end(c, closedByUs)
-  else end(c, ConnectionError.make(new ConnectionError.Closed({ by: "local", code: failed })))
+  else end(c, ConnectionError.make(new ConnectionError.Closed({ by: "local", code: unexpected })))
   return Effect.flatMap(Fiber.await(c.fiber!), forget)
 }
 

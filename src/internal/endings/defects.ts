@@ -4,7 +4,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { spawn } from "../scheduling/supervised.ts"
-import { fromCause } from "./ends.ts"
+import { fromCause } from "./fromCause.ts"
 
 type Failure = ConnectionError.ConnectionError
 

@@ -1,6 +1,7 @@
 /** What a CLOSE of the native protocol says of a reason, and what reason it gives its receiver. */
 import * as ConnectionError from "../../ConnectionError.ts"
-import { closeCodes, nativeCode, type Receiver, rowOf } from "../reasons/reason.ts"
+import { closeCodes } from "../reasons/closeCodes.ts"
+import { nativeCode, type Receiver, rowOf } from "../reasons/reason.ts"
 import type { Control } from "./frames.ts"
 
 type Reason = ConnectionError.Reason

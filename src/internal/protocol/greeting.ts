@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type * as Policy from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
-import { within } from "../endings/within.ts"
+import { within } from "../endings/timeLimit.ts"
 import { type Control, ControlFrame, spoken, versions } from "./frames.ts"
 
 type Failure = ConnectionError.ConnectionError

@@ -1,27 +1,7 @@
 /** Makes the class of a reason, and keeps all that is said of it: here, over WebSocket, and in the native protocol. */
 import type * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
-
-/** The WebSocket code for an end that met something unexpected (RFC 6455, 7.4.1). */
-export const failed = 1011
-
-/** The codes of the native CLOSE, by the names that `Protocol` gives them. */
-export const closeCodes = {
-  NORMAL: 0,
-  GOING_AWAY: 1,
-  UNSUPPORTED_VERSION: 2,
-  VIOLATION: 3,
-  TOO_MANY_PINGS: 4,
-  SUPERSEDED: 5,
-  DUPLICATE: 6,
-  REFUSED: 7,
-  HANDSHAKE_FAILED: 8,
-  TIMEOUT: 9,
-  SLOW_CONSUMER: 10,
-  FAILED: 11
-} as const
-
-type CloseCode = keyof typeof closeCodes
+import { type CloseCode, closeCodes, violation } from "./closeCodes.ts"
 
 /** What an end of the native protocol knows when it reads a CLOSE. */
 export interface Receiver {
@@ -73,7 +53,7 @@ const byFacts = <A>(value: ByFacts<unknown, A>, facts: unknown): A =>
   typeof value === "function" ? (value as (facts: unknown) => A)(facts) : value
 
 /** The code of the close frame. RFC 6455, 7.4.1. */
-export const webSocketCode = (reason: Tagged): number => byFacts(rowOf(reason).codes.webSocket ?? 1008, reason)
+export const webSocketCode = (reason: Tagged): number => byFacts(rowOf(reason).codes.webSocket ?? violation, reason)
 
 /** The code of the native CLOSE. */
 export const nativeCode = (reason: Tagged): number =>

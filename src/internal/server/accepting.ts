@@ -11,13 +11,13 @@ import * as SocketServer from "effect/socket/SocketServer"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
-import * as Cadence from "../scheduling/cadence.ts"
+import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { timersOf } from "../scheduling/timers.ts"
 import { Direct } from "../transport/accepted.ts"
 import { Admission } from "./admission.ts"
 import { receive } from "./guest.ts"
-import type { Application, Event, Guest, Served, ServerState } from "./model.ts"
+import type { Application, Event, Guest, Served, ServerState } from "./state.ts"
 
 /** Defects are logged where they are found. */
 const logTroubles = (event: Event): Effect.Effect<void> =>

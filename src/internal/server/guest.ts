@@ -8,8 +8,8 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import * as Defects from "../endings/defects.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Limit } from "./admission.ts"
-import { Guest, placeOf, type Served, type ServerState } from "./model.ts"
 import { serve } from "./serving.ts"
+import { Guest, placeOf, type Served, type ServerState } from "./state.ts"
 
 // milliseconds that a peer has to greet before it is told that it is refused: a round trip, also by satellite
 const refusalLimit = 1000

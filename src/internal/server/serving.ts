@@ -6,8 +6,8 @@ import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
-import { withinHandshake } from "../endings/within.ts"
-import { type Guest, placeOf, type Served, type ServerState } from "./model.ts"
+import { withinHandshake } from "../endings/timeLimit.ts"
+import { type Guest, placeOf, type Served, type ServerState } from "./state.ts"
 
 /** What failed by itself, and was not only interrupted. */
 const failureOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> | undefined =>

@@ -59,7 +59,7 @@ scenario("F2 a timeout longer than the tick is not re-armed by every tick", {
     }),
   broken: {
     "the newest ping is waited for, not the oldest": {
-      file: "src/internal/connection/core/pings.ts",
+      file: "src/internal/connection/core/unansweredPings.ts",
       find: "this.oldestAt ??= now",
       replace: "this.oldestAt = now",
       caughtBy: "the dead peer is noticed"

@@ -12,7 +12,7 @@ import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Beat, Signal } from "../../../Heartbeat.ts"
 import type { Appender } from "../../codec/decoder.ts"
 import type { Frame } from "../../codec/encoder.ts"
-import type { Cadence } from "../../scheduling/cadence.ts"
+import type { Cadence } from "../../scheduling/scheduleSteps.ts"
 import { Children, type Parent } from "../../scheduling/supervised.ts"
 import type { Timer, Timers } from "../../scheduling/timers.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
@@ -22,8 +22,8 @@ import type { Transport } from "../../transport/transport.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
 import { Outbox } from "./outbox.ts"
-import { Pings } from "./pings.ts"
 import type { Setup, WireFormat } from "./setup.ts"
+import { Pings } from "./unansweredPings.ts"
 
 type Failure = ConnectionError.ConnectionError
 
