@@ -32,6 +32,9 @@ const long = [
 
 const { HOLDFAST_LONG, HOLDFAST_SHORT_CUTS, HOLDFAST_TEST_REPORT: report } = process.env
 
+// on two processors: a third one works while another waits for a peer or a process
+const maxWorkers = 3
+
 // makes one file of the command, which its tests start
 const globalSetup = "test/cli/support/bundle.ts"
 
@@ -57,20 +60,20 @@ export default defineConfig({
             name: "unit",
             include: ["test/**/*.test.ts"],
             exclude: HOLDFAST_SHORT_CUTS === "off" ? [...realTime, ...withoutConnections] : realTime,
-            maxWorkers: 2,
+            maxWorkers,
             sequence: { groupOrder: 1 }
           }
         },
         {
-          // they wait for peers and processes most of the time: three share two processors
+          // they wait for peers and processes most of the time
           extends: true,
           test: {
             name: "integration",
             include: realTime,
             exclude: measured,
             globalSetup,
-            maxWorkers: 3,
-            sequence: { groupOrder: 2 }
+            maxWorkers,
+            sequence: { groupOrder: 1 }
           }
         },
         {
@@ -82,7 +85,7 @@ export default defineConfig({
             globalSetup,
             isolate: true,
             fileParallelism: false,
-            sequence: { groupOrder: 3 }
+            sequence: { groupOrder: 2 }
           }
         }
       ]

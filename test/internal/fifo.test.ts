@@ -28,16 +28,18 @@ describe("Fifo", () => {
     assert.strictEqual(queue.shift(), d)
   })
 
-  it("B146 draining a million costs the same for each as ten thousand", () => {
+  it("B146 draining 300,000 entries takes no longer for each than draining a few", () => {
+    /** Microseconds for each entry. */
     const each = (count: number): number => {
       const queue = new Fifo<Entry>()
       for (let n = 0; n < count; n++) queue.add(entry(n))
       const begun = performance.now()
       while (queue.size > 0) queue.shift()
-      return (performance.now() - begun) / count
+      return (performance.now() - begun) * 1000 / count
     }
-    each(10_000)
-    // in a `Set` it is 70 times as much
-    assert.isBelow(each(1_000_000), 10 * Math.max(each(10_000), 1e-5))
+    // the best of some rounds: a collection of garbage, or another process, is not the queue's doing
+    const best = Math.min(...Array.from({ length: 3 }, () => each(300_000)))
+    // 0.05 us here; 100 us in a `Set`, whose cost grows with what has left
+    assert.isBelow(best, 10)
   })
 })
