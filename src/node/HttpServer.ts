@@ -239,7 +239,7 @@ export const make = <In = never, Out = unknown>(
  * **Example** (HTTP and WebSocket on one port)
  *
  * ```ts
- * import { NodeRuntime } from "@effect/platform-node"
+ * import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
  * import { Layer, Stream } from "effect"
  * import { HttpRouter, HttpServerResponse } from "effect/http"
  * import { Codec, Connection, Server } from "holdfast"

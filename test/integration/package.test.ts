@@ -5,12 +5,16 @@ import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Root from "holdfast"
 import * as Node from "holdfast/node"
 import * as Testing from "holdfast/testing"
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
+import { once } from "node:events"
 import { cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises"
+import { builtinModules } from "node:module"
+import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
-import { delimiter, dirname, join } from "node:path"
+import { delimiter, dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
+import { gzipSync } from "node:zlib"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -193,7 +197,276 @@ describe("the published package", () => {
     const { packages } = await importsBehind(join(installed, "dist", "node", "index.js"))
     assert.isNotEmpty(packages.filter((name) => name.startsWith("node:") || name.startsWith("@effect/platform-node")))
   })
+
+  it(
+    "has an entry for every noun, the one of its barrel, and none for anything else",
+    { timeout: 60_000 },
+    async () => {
+      const nouns = Object.entries(exported).flatMap(([entry, namespaces]) =>
+        Object.keys(namespaces).map((noun) => [`${entry}/${noun}`, entry, noun] as const)
+      )
+      const files = (await readdir(join(installed, "dist"), { recursive: true }))
+        .filter((name) => name.endsWith(".js")).map((name) => `holdfast/${name.slice(0, -".js".length)}`)
+      await writeFile(
+        join(app, "entries.js"),
+        `const same = {}
+      for (const [entry, barrel, noun] of ${JSON.stringify(nouns)}) {
+        same[entry] = await import(entry) === (await import(barrel))[noun]
+      }
+      const codes = {}
+      for (const name of ${JSON.stringify(files)}) {
+        try {
+          import.meta.resolve(name)
+          codes[name] = "an entry"
+        } catch (error) {
+          codes[name] = error.code
+        }
+      }
+      const internal = await import("holdfast/internal/bytes/utf8").catch((error) => error.code)
+      console.log(JSON.stringify({ same, codes, internal }))`
+      )
+      const found = JSON.parse(await run(app, "node", "entries.js")) as {
+        readonly same: Record<string, boolean>
+        readonly codes: Record<string, string>
+        readonly internal: string
+      }
+      assert.deepStrictEqual(found.same, Object.fromEntries(nouns.map(([entry]) => [entry, true])))
+      const open = Object.entries(found.codes).filter(([, code]) => code === "an entry").map(([name]) => name)
+      assert.sameMembers(open, [...nouns.map(([entry]) => entry), "holdfast/testing/vitest"])
+      const closed = Object.entries(found.codes).filter(([name]) => !open.includes(name))
+      assert.include(closed.map(([name]) => name), "holdfast/internal/bytes/utf8")
+      assert.deepStrictEqual(closed.filter(([, code]) => code !== "ERR_PACKAGE_PATH_NOT_EXPORTED"), [])
+      assert.strictEqual(found.internal, "ERR_PACKAGE_PATH_NOT_EXPORTED")
+    }
+  )
+
+  it(
+    "has the types of every entry, and of no internal file",
+    { timeout: 180_000 },
+    async () => {
+      const lines: Array<string> = []
+      for (const [i, [entry, namespaces]] of Object.entries(exported).entries()) {
+        lines.push(`import * as E${i} from "${entry}"`)
+        for (const noun of Object.keys(namespaces)) {
+          lines.push(`import * as ${noun} from "${entry}/${noun}"`, `${noun} satisfies typeof E${i}.${noun}`)
+        }
+      }
+      lines.push("const line: Codec.Codec<string> = Codec.lines()", "export { line }")
+      // an unused expectation is an error too
+      for (
+        const name of [
+          "internal/bytes/utf8",
+          "node/internal/stream",
+          "testing/World",
+          "cli/main",
+          "index",
+          "node/index"
+        ]
+      ) {
+        lines.push("// @ts-expect-error no entry", `import "holdfast/${name}"`)
+      }
+      await writeFile(join(app, "nouns.ts"), lines.join("\n"))
+      for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]]) {
+        const options = {
+          strict: true,
+          noEmit: true,
+          skipLibCheck: true,
+          noUncheckedSideEffectImports: true,
+          target: "ES2024",
+          lib: ["ES2024", "DOM"],
+          module,
+          moduleResolution,
+          typeRoots: [join(root, "node_modules", "@types")],
+          types: ["node"]
+        }
+        await writeFile(
+          join(app, "tsconfig.nouns.json"),
+          JSON.stringify({ compilerOptions: options, files: ["nouns.ts"] })
+        )
+        const tsc = run(
+          app,
+          join(root, "node_modules", ".bin", "tsc"),
+          "-p",
+          "tsconfig.nouns.json",
+          "--pretty",
+          "false"
+        )
+        assert.strictEqual(await tsc, "", moduleResolution)
+      }
+    }
+  )
+
+  it("a page that uses Codec.lines carries no MessagePack, and runs", { timeout: 180_000 }, async () => {
+    // what a bundler leaves out was not needed: the reason has its message and its answer
+    const use = `const { failure } = Codec.encode(Codec.lines({ maxFrame: 3 }), "too long")
+      console.log(JSON.stringify([failure._tag, failure.message, failure.isRetryable]))`
+    const noun = "import * as Codec from \"holdfast/Codec\"\n"
+    const pages = {
+      barrel: `import { Codec } from "holdfast"\n${use}`,
+      noun: noun + use,
+      // and the check can fail
+      msgpack: `${noun}globalThis.codec = Codec.msgpack(Codec.bytes())\n${use}`
+    }
+    const carries: Record<string, boolean> = {}
+    const sizes: Array<string> = []
+    for (const [page, text] of Object.entries(pages)) {
+      await writeFile(join(app, `${page}.js`), text)
+      for (const [bundler, flags] of Object.entries(bundlers)) {
+        const name = `${page}, ${bundler}`
+        const bundle = `${bundler}-${page}.js`
+        await run(app, join(root, "node_modules", ".bin", bundler), `${page}.js`, ...flags(bundle))
+        assert.match(await run(app, "node", bundle), /^\["FrameTooLong","[^"]*3[^"]*",false\]$/m, name)
+        carries[name] = /Unrecognized (?:object|type byte)/.test(await readFile(join(app, bundle), "utf8"))
+        const small = await run(app, join(root, "node_modules", ".bin", "esbuild"), bundle, "--minify")
+        sizes.push(`${name}: ${Math.round(small.length / 1e3)} kB, gzip ${Math.round(gzipSync(small).length / 1e3)} kB`)
+      }
+    }
+    console.log(sizes.join("\n"))
+    assert.deepStrictEqual(carries, {
+      // esbuild keeps the whole of a namespace that a barrel exports: the README says to import the noun
+      "barrel, esbuild": true,
+      "barrel, rollup": false,
+      "noun, esbuild": false,
+      "noun, rollup": false,
+      "msgpack, esbuild": true,
+      "msgpack, rollup": true
+    })
+  })
+
+  it("leaves nothing in a page that imports everything and uses nothing", { timeout: 60_000 }, async () => {
+    const nouns = Object.entries(exported).flatMap(([entry, namespaces]) =>
+      Object.keys(namespaces).map((noun) => `${entry}/${noun}`)
+    )
+    const names = [...Object.keys(exported), ...nouns].filter((name) => !name.startsWith("holdfast/node"))
+    await writeFile(join(app, "unused.js"), names.map((name) => `import "${name}"`).join("\n"))
+    // to Rollup an empty list of side effects means that everything has some
+    await run(app, join(root, "node_modules", ".bin", "rollup"), "unused.js", ...bundlers.rollup("rollup-unused.js"))
+    assert.isBelow((await readFile(join(app, "rollup-unused.js"))).length, 10)
+  })
+
+  it("declares every package it imports, and imports every package it declares", async () => {
+    const { dependencies, peerDependencies } = JSON.parse(await readFile(join(installed, "package.json"), "utf8")) as {
+      readonly dependencies: Record<string, string>
+      readonly peerDependencies: Record<string, string>
+    }
+    const dist = join(installed, "dist")
+    const imported = new Set<string>()
+    const whole: Array<string> = []
+    for (const name of await readdir(dist, { recursive: true })) {
+      if (!/\.(?:js|d\.ts)$/.test(name)) continue
+      // examples in comments import what their program declares
+      const code = (await readFile(join(dist, name), "utf8")).replace(/^\s*\/\*\*[\s\S]*?\*\//gm, "")
+      for (const [, from] of code.matchAll(/(?:\bfrom|^import|\bimport\()\s*["']([^"'.][^"']*)["']/gm)) {
+        const parts = from!.split("/")
+        imported.add(parts.slice(0, from!.startsWith("@") ? 2 : 1).join("/"))
+        if (from === "@effect/platform-node") whole.push(name)
+      }
+    }
+    const builtin = [...imported].filter((name) => name.startsWith("node:") || builtinModules.includes(name))
+    assert.isNotEmpty(builtin)
+    // vitest is a peer of @effect/vitest, which asks its user for it
+    assert.sameMembers(
+      [...imported].filter((name) => !builtin.includes(name)),
+      [...Object.keys(dependencies), ...Object.keys(peerDependencies)].filter((name) => name !== "vitest")
+    )
+    assert.deepStrictEqual(
+      whole,
+      [],
+      "all of @effect/platform-node needs redis, which a strict package manager keeps from it"
+    )
+  })
+
+  it("the README's first program runs where a package sees only what it declares, as with pnpm and Yarn PnP", {
+    timeout: 120_000
+  }, async () => {
+    const readme = await readFile(join(installed, "README.md"), "utf8")
+    const program = /^```ts run\n([\s\S]*?)^```/m.exec(readme)![1]!
+    const wanted = Array.from(program.matchAll(/from "((?:@[^/"]+\/)?[^/"]+)/g), ([, name]) => name!)
+    assert.sameMembers([...new Set(wanted)], ["@effect/platform-node", "effect", "holdfast"])
+    const strict = join(folder, "strict")
+    await placeStrictly(app, strict, [...new Set(wanted)])
+    await writeFile(join(strict, "package.json"), JSON.stringify({ private: true, type: "module" }))
+
+    const free = createServer().listen(0, "127.0.0.1")
+    await once(free, "listening")
+    const { port } = free.address() as { readonly port: number }
+    free.close()
+    await once(free, "close")
+    await writeFile(join(strict, "server.js"), program.replaceAll("7000", String(port)))
+    const child = spawn(process.execPath, ["server.js"], {
+      cwd: strict,
+      env: { ...process.env, NODE_OPTIONS: "" },
+      stdio: ["ignore", "inherit", "pipe"]
+    })
+    const exited = once(child, "exit")
+    let complaint = ""
+    child.stderr.setEncoding("utf8").on("data", (text: string) => complaint += text)
+    try {
+      const dial = async (): Promise<ReturnType<typeof connect>> => {
+        // refused until it listens
+        for (;;) {
+          const socket = connect(port, "127.0.0.1")
+          const connected = await once(socket, "connect").then(() => true, () => false)
+          if (connected) return socket
+          if (child.exitCode !== null) throw new Error(`the program ended with ${child.exitCode}\n${complaint}`)
+          await new Promise((resolve) => setTimeout(resolve, 50))
+        }
+      }
+      const socket = await dial()
+      socket.write("hello\n")
+      assert.strictEqual(String((await once(socket, "data"))[0]), "hello\n")
+      child.kill("SIGTERM")
+      await once(socket, "close")
+    } finally {
+      if (child.exitCode === null) child.kill("SIGTERM")
+      await exited
+    }
+  })
 })
+
+/**
+ * Places packages as pnpm does: each beside links to what it declares and to nothing else. A peer that no program wants
+ * is not there.
+ */
+const placeStrictly = async (from: string, to: string, wanted: ReadonlyArray<string>): Promise<void> => {
+  const link = async (name: string, home: string): Promise<void> => {
+    const path = join(home, "node_modules", name)
+    await mkdir(dirname(path), { recursive: true })
+    await symlink(relative(dirname(path), place(name)), path)
+  }
+  const homeOf = (name: string): string => join(to, "store", name.replace("/", "+"))
+  const place = (name: string): string => join(homeOf(name), "node_modules", name)
+  const placed = [...wanted]
+  // grows while it is walked
+  for (const name of placed) {
+    const source = join(from, "node_modules", name)
+    assert.notInclude(await readdir(source), "node_modules", `${name} has packages of its own`)
+    await cp(source, place(name), { recursive: true })
+    const { dependencies = {}, peerDependencies = {} } = JSON.parse(
+      await readFile(join(source, "package.json"), "utf8")
+    ) as {
+      readonly dependencies?: Record<string, string>
+      readonly peerDependencies?: Record<string, string>
+    }
+    const seen = [
+      ...Object.keys(dependencies),
+      ...Object.keys(peerDependencies).filter((peer) => wanted.includes(peer))
+    ]
+    for (const other of seen) {
+      await link(other, homeOf(name))
+      if (!placed.includes(other)) placed.push(other)
+    }
+  }
+  for (const name of wanted) await link(name, to)
+}
+
+const resolver = join(root, "node_modules", "@rollup", "plugin-node-resolve", "dist", "es", "index.js")
+
+/** The bundlers of a page, and what they are told. */
+const bundlers = {
+  esbuild: (to: string) => ["--bundle", "--minify", "--format=esm", `--outfile=${to}`, "--log-level=error"],
+  rollup: (to: string) => ["--plugin", resolver, "--format", "es", "--file", to, "--silent"]
+}
 
 /** The files that a built file loads, and the packages they name. */
 const importsBehind = async (entry: string) => {
