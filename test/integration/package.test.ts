@@ -15,6 +15,7 @@ import { delimiter, dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { gzipSync } from "node:zlib"
+import { isLong, long } from "../support/often.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -296,7 +297,8 @@ describe("the published package", () => {
     }
   )
 
-  it("a page that uses Codec.lines carries no MessagePack, and runs", { timeout: 180_000 }, async () => {
+  // bundlers take half a minute
+  it.runIf(isLong)("a page that uses Codec.lines carries no MessagePack, and runs", long(180_000), async () => {
     // what a bundler leaves out was not needed: the reason has its message and its answer
     const use = `const { failure } = Codec.encode(Codec.lines({ maxFrame: 3 }), "too long")
       console.log(JSON.stringify([failure._tag, failure.message, failure.isRetryable]))`
@@ -333,7 +335,7 @@ describe("the published package", () => {
     })
   })
 
-  it("leaves nothing in a page that imports everything and uses nothing", { timeout: 60_000 }, async () => {
+  it.runIf(isLong)("leaves nothing in a page that imports everything and uses nothing", long(60_000), async () => {
     const nouns = Object.entries(exported).flatMap(([entry, namespaces]) =>
       Object.keys(namespaces).map((noun) => `${entry}/${noun}`)
     )
@@ -376,52 +378,57 @@ describe("the published package", () => {
     )
   })
 
-  it("the README's first program runs where a package sees only what it declares, as with pnpm and Yarn PnP", {
-    timeout: 120_000
-  }, async () => {
-    const readme = await readFile(join(installed, "README.md"), "utf8")
-    const program = /^```ts run\n([\s\S]*?)^```/m.exec(readme)![1]!
-    const wanted = Array.from(program.matchAll(/from "((?:@[^/"]+\/)?[^/"]+)/g), ([, name]) => name!)
-    assert.sameMembers([...new Set(wanted)], ["@effect/platform-node", "effect", "holdfast"])
-    const strict = join(folder, "strict")
-    await placeStrictly(app, strict, [...new Set(wanted)])
-    await writeFile(join(strict, "package.json"), JSON.stringify({ private: true, type: "module" }))
+  it.runIf(isLong)(
+    "the README's first program runs where a package sees only what it declares, as with pnpm and Yarn PnP",
+    {
+      timeout: 120_000,
+      tags: ["long"]
+    },
+    async () => {
+      const readme = await readFile(join(installed, "README.md"), "utf8")
+      const program = /^```ts run\n([\s\S]*?)^```/m.exec(readme)![1]!
+      const wanted = Array.from(program.matchAll(/from "((?:@[^/"]+\/)?[^/"]+)/g), ([, name]) => name!)
+      assert.sameMembers([...new Set(wanted)], ["@effect/platform-node", "effect", "holdfast"])
+      const strict = join(folder, "strict")
+      await placeStrictly(app, strict, [...new Set(wanted)])
+      await writeFile(join(strict, "package.json"), JSON.stringify({ private: true, type: "module" }))
 
-    const free = createServer().listen(0, "127.0.0.1")
-    await once(free, "listening")
-    const { port } = free.address() as { readonly port: number }
-    free.close()
-    await once(free, "close")
-    await writeFile(join(strict, "server.js"), program.replaceAll("7000", String(port)))
-    const child = spawn(process.execPath, ["server.js"], {
-      cwd: strict,
-      env: { ...process.env, NODE_OPTIONS: "" },
-      stdio: ["ignore", "inherit", "pipe"]
-    })
-    const exited = once(child, "exit")
-    let complaint = ""
-    child.stderr.setEncoding("utf8").on("data", (text: string) => complaint += text)
-    try {
-      const dial = async (): Promise<ReturnType<typeof connect>> => {
-        // refused until it listens
-        for (;;) {
-          const socket = connect(port, "127.0.0.1")
-          const connected = await once(socket, "connect").then(() => true, () => false)
-          if (connected) return socket
-          if (child.exitCode !== null) throw new Error(`the program ended with ${child.exitCode}\n${complaint}`)
-          await new Promise((resolve) => setTimeout(resolve, 50))
+      const free = createServer().listen(0, "127.0.0.1")
+      await once(free, "listening")
+      const { port } = free.address() as { readonly port: number }
+      free.close()
+      await once(free, "close")
+      await writeFile(join(strict, "server.js"), program.replaceAll("7000", String(port)))
+      const child = spawn(process.execPath, ["server.js"], {
+        cwd: strict,
+        env: { ...process.env, NODE_OPTIONS: "" },
+        stdio: ["ignore", "inherit", "pipe"]
+      })
+      const exited = once(child, "exit")
+      let complaint = ""
+      child.stderr.setEncoding("utf8").on("data", (text: string) => complaint += text)
+      try {
+        const dial = async (): Promise<ReturnType<typeof connect>> => {
+          // refused until it listens
+          for (;;) {
+            const socket = connect(port, "127.0.0.1")
+            const connected = await once(socket, "connect").then(() => true, () => false)
+            if (connected) return socket
+            if (child.exitCode !== null) throw new Error(`the program ended with ${child.exitCode}\n${complaint}`)
+            await new Promise((resolve) => setTimeout(resolve, 50))
+          }
         }
+        const socket = await dial()
+        socket.write("hello\n")
+        assert.strictEqual(String((await once(socket, "data"))[0]), "hello\n")
+        child.kill("SIGTERM")
+        await once(socket, "close")
+      } finally {
+        if (child.exitCode === null) child.kill("SIGTERM")
+        await exited
       }
-      const socket = await dial()
-      socket.write("hello\n")
-      assert.strictEqual(String((await once(socket, "data"))[0]), "hello\n")
-      child.kill("SIGTERM")
-      await once(socket, "close")
-    } finally {
-      if (child.exitCode === null) child.kill("SIGTERM")
-      await exited
     }
-  })
+  )
 })
 
 /**

@@ -5,3 +5,6 @@ export const often = (inTest: number, inLong: number): number => process.env.HOL
 
 /** Options of such a test. */
 export const long = (timeout: number) => ({ timeout, tags: ["long"] })
+
+/** Whether this is `npm run test:long`, for a test that is in no other run. */
+export const isLong = process.env.HOLDFAST_LONG === "on"
