@@ -137,14 +137,9 @@ export const asJson = (inner: Payload<string> | Payload<Uint8Array>): Payload<un
 
 const issueOf = (issue: SchemaIssue.Issue) => SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues[0]
 
-export const asSchema = <A>(
-  inner: Payload<unknown> | Payload<string> | Payload<Uint8Array>,
-  schema: Schema.ConstraintCodec<A, unknown>
-): Payload<A> => {
-  const values = inner.content === "bytes" || inner.content === "text"
-    ? asJson(inner as Payload<string> | Payload<Uint8Array>)
-    : inner as Payload<unknown>
-  const target: Schema.ConstraintCodec<A, unknown> = values.content === "json" ? Schema.toCodecJson(schema) : schema
+/** Both directions of one schema, over the values of a payload. */
+const bothWays = <A>(isJson: boolean, schema: Schema.ConstraintCodec<A, unknown>) => {
+  const target: Schema.ConstraintCodec<A, unknown> = isJson ? Schema.toCodecJson(schema) : schema
   const decode = SchemaParser.decodeUnknownResult(target)
   const encode = SchemaParser.encodeUnknownResult(target)
   const decodePlain = SchemaParser.decodeUnknownResult(schema)
@@ -176,5 +171,23 @@ export const asSchema = <A>(
         : result as Result.Success<B, never>
     })
 
-  return over(values, "value", (value) => run("decode", value, decode), (message: A) => run("encode", message, encode))
+  return {
+    decode: (value: unknown) => run("decode", value, decode),
+    encode: (message: A) => run("encode", message, encode)
+  }
+}
+
+/** Reads with one schema and writes with another, or with the same. */
+export const asSchema = <A, B>(
+  inner: Payload<unknown, never>,
+  reads: Schema.ConstraintCodec<A, unknown>,
+  writes: Schema.ConstraintCodec<B, unknown>
+): Payload<A, B> => {
+  const isPlain = inner.content === "bytes" || inner.content === "text"
+  const values = (isPlain ? asJson(inner as Payload<string> | Payload<Uint8Array>) : inner) as Payload<unknown>
+  const isJson = values.content === "json"
+  const read = bothWays(isJson, reads)
+  const isOne = (reads as unknown) === writes
+  const write = isOne ? read as unknown as ReturnType<typeof bothWays<B>> : bothWays(isJson, writes)
+  return over(values, "value", read.decode, write.encode)
 }
