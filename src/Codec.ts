@@ -378,7 +378,8 @@ export const text = (self: Codec<Uint8Array>): Codec<string> =>
 
 /**
  * Reads the text or the UTF-8 bytes of a frame as JSON. What is no JSON, and what has none (a `bigint`, a cycle,
- * `undefined`, a `toJSON` that throws), is `InvalidMessage`. The frame limit bounds size and depth.
+ * `undefined`, a `toJSON` that throws), is `InvalidMessage`, and so are
+ * arrays and objects that lie in each other more than 100 deep, in both directions.
  *
  * **Gotchas**
  *

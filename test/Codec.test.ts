@@ -837,6 +837,34 @@ describe("Codec payload", () => {
     }
   })
 
+  it("B122 JSON of more than 100 levels is refused in both directions, brackets in strings do not count", () => {
+    const codec = Codec.lines().pipe(Codec.json)
+    const nested = (levels: number, inner: string) => "[{\"a\":".repeat(levels / 2) + inner + "}]".repeat(levels / 2)
+    const values = ["1", "\"[[[[\"", "\"\\\\\"", JSON.stringify("\\\"[".repeat(200)), JSON.stringify("{\\".repeat(200))]
+    for (const inner of values) {
+      const fits = nested(100, inner)
+      const seen = read(codec, [raw(fits, "\n")])
+      assert.deepStrictEqual(seen.messages, [JSON.parse(fits)])
+      assert.strictEqual(textOf(encoded(codec, seen.messages[0])), `${fits}\n`)
+      for (const over of [`[${fits}]`, `{"x":[],"y":${fits}}`, `[[],"]]]]",${fits}]`]) {
+        const detail = "it is more than 100 levels deep"
+        const refusal = { format: "JSON", detail }
+        assert.deepInclude(invalidMessage(read(codec, [raw(over, "\n")]).error), { ...refusal, direction: "decode" })
+        const written = invalidMessage(refused(Codec.encode(codec, JSON.parse(over))))
+        assert.deepInclude(written, { ...refusal, direction: "encode" })
+      }
+    }
+    // many brackets that are not deep
+    const wide = Array.from({ length: 500 }, () => [{ a: [] }])
+    assert.deepStrictEqual(read(codec, [encoded(codec, wide)]).messages, [wide])
+    for (const open of ["[", "{\"a\":"]) {
+      assert.strictEqual(
+        invalidMessage(read(codec, [raw(open.repeat(101), " ".repeat(200), "\n")]).error).format,
+        "JSON"
+      )
+    }
+  })
+
   it("B16 a schema mismatch names the path", () => {
     const Message = Schema.Struct({ user: Schema.Struct({ ages: Schema.Array(Schema.Number) }) })
     const codec = Codec.lines().pipe(Codec.schema(Message))
@@ -1344,6 +1372,7 @@ describe("a codec of two directions", () => {
       assert.strictEqual(invalidMessage(refused(Codec.encode(server, commands[0] as never))).direction, "encode")
       assert.strictEqual(invalidMessage(refused(Codec.encode(client, events[0] as never))).direction, "encode")
       assert.strictEqual(client.maxFrame, server.maxFrame)
+      assert.strictEqual(client.maxFrame, name === "with a limit" ? 500 : undefined)
       assert.strictEqual(client.framing, server.framing)
     })
 

@@ -7,6 +7,8 @@ import type { CodecReason } from "../../ConnectionError.ts"
 import { InvalidMessage } from "../../ConnectionError.ts"
 import { textOf, utf8 } from "../bytes/utf8.ts"
 import { notText } from "./framing.ts"
+import { isTooDeep } from "./jsonDepth.ts"
+import { maxDepth } from "./msgpack.ts"
 
 /**
  * What the messages of a codec are, as far as combinators care: raw bytes, plain text, JSON values, or something else.
@@ -119,6 +121,8 @@ export const asText = (inner: Payload<Uint8Array>): Payload<string> =>
     ? text
     : over(inner, "text", text.decode, (message: string) => Result.map(wellFormed(message), utf8))
 
+const tooDeep = () => Result.fail(`it is more than ${maxDepth} levels deep`)
+
 export const asJson = (inner: Payload<string> | Payload<Uint8Array>): Payload<unknown> => {
   if (inner.content !== "bytes" && inner.content !== "text") {
     throw new RangeError(`Codec: json needs bytes or text, got ${inner.content}; see the content option of map`)
@@ -126,11 +130,14 @@ export const asJson = (inner: Payload<string> | Payload<Uint8Array>): Payload<un
   return over(
     inner.content === "bytes" ? asText(inner as Payload<Uint8Array>) : inner as Payload<string>,
     "json",
-    (value) => guarded("decode", "JSON", () => Result.succeed<unknown>(JSON.parse(value))),
+    (value) =>
+      guarded("decode", "JSON", () => isTooDeep(value) ? tooDeep() : Result.succeed<unknown>(JSON.parse(value))),
     (message: unknown) =>
       guarded("encode", "JSON", () => {
         const json = JSON.stringify(message) as string | undefined
-        return json === undefined ? Result.fail(`${typeof message} has no JSON form`) : Result.succeed(json)
+        if (json === undefined) return Result.fail(`${typeof message} has no JSON form`)
+        // what could not be read is not written
+        return isTooDeep(json) ? tooDeep() : Result.succeed(json)
       })
   )
 }
