@@ -104,23 +104,69 @@ export interface Codec<out In, in Out = In> extends Pipeable.Pipeable {
 }
 
 /**
+ * A codec that knows the payload of the other end too, so that `flip` makes the codec of the other end. `schema(In, Out)`
+ * and `make` with `flipped` return one; the framing is the same at both ends.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TwoWay<in out In, in out Out> extends Codec<In, Out> {
+  /** What the other end reads and writes with. */
+  readonly flipped: Payload<Out, In>
+}
+
+interface Parts<out In, in Out> {
+  readonly framing: Framing
+  readonly payload: Payload<In, Out>
+  readonly maxFrame?: number | undefined
+  readonly flipped?: Payload<unknown, never> | undefined
+}
+
+/**
  * Makes a codec of its two halves.
+ *
+ * **Details**
+ *
+ * Give `flipped`, the payload half of the other end, where the two ends write different messages: `flip` then works. Its
+ * `decode` reads what `payload.encode` writes, and the other way round.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = <In, Out = In>(options: {
-  readonly framing: Framing
-  readonly payload: Payload<In, Out>
-  readonly maxFrame?: number | undefined
-}): Codec<In, Out> => ({
+export const make: {
+  <In, Out>(options: {
+    readonly framing: Framing
+    readonly payload: Payload<In, Out>
+    readonly maxFrame?: number | undefined
+    readonly flipped: Payload<Out, In>
+  }): TwoWay<In, Out>
+  <In, Out = In>(options: {
+    readonly framing: Framing
+    readonly payload: Payload<In, Out>
+    readonly maxFrame?: number | undefined
+  }): Codec<In, Out>
+} = <In, Out>(options: Parts<In, Out>): TwoWay<In, Out> => ({
   framing: options.framing,
   payload: options.payload,
   maxFrame: options.maxFrame === undefined ? undefined : integer("maxFrame", options.maxFrame, 1),
+  // a codec whose ends are alike has no such field
+  ...(options.flipped === undefined ? undefined : { flipped: options.flipped }) as { flipped: Payload<Out, In> },
   pipe() {
     return Pipeable.pipeArguments(this, arguments)
   }
 })
+
+/** Stands for the other end of a codec that `map` has changed for this end alone. */
+const lost: Payload<unknown, never> = {
+  form: "bytes",
+  content: "value",
+  decode: (frame) => Result.succeed(frame),
+  encode: (message) => message
+}
+
+/** The payload of the other end, where it is another one. */
+const flippedOf = (codec: Codec<unknown, never>): Payload<unknown, never> | undefined =>
+  (codec as Parts<unknown, never>).flipped
 
 // ---------------------------------------------------------------------------------------------------------------------
 // constructors
@@ -234,13 +280,27 @@ export const varint = (options: FramingOptions = {}): Codec<Uint8Array> =>
  * @category combinators
  * @since 0.1.0
  */
-export const withMaxFrame = (maxFrame: number) => <In, Out>(self: Codec<In, Out>): Codec<In, Out> =>
-  make({ framing: self.framing, payload: self.payload, maxFrame })
+export const withMaxFrame = (maxFrame: number) => <C extends Codec<unknown, never>>(self: C): C => ({
+  ...self,
+  ...withPayloads(self, self.payload, flippedOf(self)),
+  maxFrame: integer("maxFrame", maxFrame, 1)
+})
 
-const withPayload = <In, Out, In2, Out2>(
-  self: Codec<In, Out>,
-  payload: Payload<In2, Out2>
-): Codec<In2, Out2> => make({ framing: self.framing, payload, maxFrame: self.maxFrame })
+const withPayloads = <In, Out>(
+  self: Codec<unknown, never>,
+  payload: Payload<In, Out>,
+  flipped: Payload<unknown, never> | undefined
+): TwoWay<In, Out> =>
+  make({ framing: self.framing, payload, maxFrame: self.maxFrame, flipped: flipped as Payload<Out, In> })
+
+/** What is alike at both ends, on top of a codec whose ends may differ. */
+const withPayload = <In, Out>(
+  self: Codec<unknown, never>,
+  change: (payload: Payload<unknown, never>) => Payload<In, Out>
+): Codec<In, Out> => {
+  const other = flippedOf(self)
+  return withPayloads(self, change(self.payload), other === undefined || other === lost ? other : change(other))
+}
 
 /**
  * What `map` and `mapResult` can be told.
@@ -271,16 +331,22 @@ export const mapResult = <In, Out, In2, Out2 = In2>(
     readonly encode: (message: Out2) => Result.Result<Out, string | CodecReason>
   }
 ) =>
-(self: Codec<In, Out>): Codec<In2, Out2> => {
+(self: Codec<In, Out>): Codec<In2, Out2> =>
+  withPayloads(self, mapped(self.payload, options), flippedOf(self) === undefined ? undefined : lost)
+
+const mapped = <In, Out, In2, Out2>(
+  payload: Payload<In, Out>,
+  options: MapOptions & {
+    readonly decode: (value: In) => Result.Result<In2, string | CodecReason>
+    readonly encode: (message: Out2) => Result.Result<Out, string | CodecReason>
+  }
+): Payload<In2, Out2> => {
   const format = options.format ?? "message"
-  return withPayload(
-    self,
-    Payloads.over(
-      self.payload,
-      options.content ?? "value",
-      (value) => Payloads.guarded("decode", format, () => options.decode(value)),
-      (message: Out2) => Payloads.guarded("encode", format, () => options.encode(message))
-    )
+  return Payloads.over(
+    payload,
+    options.content ?? "value",
+    (value) => Payloads.guarded("decode", format, () => options.decode(value)),
+    (message: Out2) => Payloads.guarded("encode", format, () => options.encode(message))
   )
 }
 
@@ -307,11 +373,13 @@ export const map = <In, Out, In2, Out2 = In2>(
  * @category combinators
  * @since 0.1.0
  */
-export const text = (self: Codec<Uint8Array>): Codec<string> => withPayload(self, Payloads.asText(self.payload))
+export const text = (self: Codec<Uint8Array>): Codec<string> =>
+  withPayload(self, (payload) => Payloads.asText(payload as Payload<Uint8Array>))
 
 /**
  * Reads the text or the UTF-8 bytes of a frame as JSON. What is no JSON, and what has none (a `bigint`, a cycle,
- * `undefined`, a `toJSON` that throws), is `InvalidMessage`. The frame limit bounds size and depth.
+ * `undefined`, a `toJSON` that throws), is `InvalidMessage`, and so are
+ * arrays and objects that lie in each other more than 100 deep, in both directions.
  *
  * **Gotchas**
  *
@@ -322,7 +390,7 @@ export const text = (self: Codec<Uint8Array>): Codec<string> => withPayload(self
  * @since 0.1.0
  */
 export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> =>
-  withPayload<unknown, never, unknown, unknown>(self, Payloads.asJson(self.payload))
+  withPayload(self, (payload) => Payloads.asJson(payload as Payload<string> | Payload<Uint8Array>))
 
 /**
  * Reads the bytes of a frame as one MessagePack value, at most 100 levels deep.
@@ -340,22 +408,23 @@ export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> =>
  * @since 0.1.0
  */
 export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
-  mapResult<Uint8Array, Uint8Array, unknown, unknown>({
-    format: "MessagePack",
-    decode(value) {
-      const problem = checkMsgpack(value)
-      return problem === undefined ? Result.succeed(msgpackDecode(value)) : Result.fail(problem)
-    },
-    encode(message) {
-      const value = msgpackEncode(message, { maxDepth })
-      // what could not be read is not written
-      const problem = checkMsgpack(value)
-      return problem === undefined ? Result.succeed(value) : Result.fail(problem)
-    }
-  })(self)
+  withPayload(self, (payload) =>
+    mapped<Uint8Array, Uint8Array, unknown, unknown>(payload as Payload<Uint8Array>, {
+      format: "MessagePack",
+      decode(value) {
+        const problem = checkMsgpack(value)
+        return problem === undefined ? Result.succeed(msgpackDecode(value)) : Result.fail(problem)
+      },
+      encode(message) {
+        const value = msgpackEncode(message, { maxDepth })
+        // what could not be read is not written
+        const problem = checkMsgpack(value)
+        return problem === undefined ? Result.succeed(value) : Result.fail(problem)
+      }
+    }))
 
 /**
- * Reads messages with a schema. On a codec of bytes or text (fresh from a framing, or after `text`) this is JSON with a
+ * Reads and writes messages with a schema, or reads with one and writes with another. On a codec of bytes or text (fresh from a framing, or after `text`) this is JSON with a
  * schema; after `json`, `msgpack` or `map` the schema reads the values that are there.
  *
  * **Details**
@@ -364,17 +433,87 @@ export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
  * through the schema's own encoding. A mismatch is `InvalidMessage`; its `path` names the first field that is wrong.
  * Keys the schema does not know are dropped.
  *
+ * With two schemas, the first says what this end reads and the second what it writes; `flip` makes the codec of the other
+ * end.
+ *
  * **Gotchas**
  *
  * Schemas with effects that do not finish at once are refused with `InvalidMessage`, message by message.
  *
+ * **Example** (A server and its clients)
+ *
+ * ```ts
+ * import * as Schema from "effect/Schema"
+ * import { Codec } from "holdfast"
+ *
+ * const Command = Schema.TaggedUnion({ Join: { room: Schema.String }, Say: { text: Schema.String } })
+ * const Event = Schema.TaggedUnion({ Joined: { who: Schema.String }, Said: { who: Schema.String, text: Schema.String } })
+ *
+ * const server = Codec.lines().pipe(Codec.schema(Command, Event)) // reads commands, writes events
+ * const client = Codec.flip(server) // reads events, writes commands
+ *
+ * Codec.encode(client, { _tag: "Join", room: "tea" })
+ * ```
+ *
  * @category combinators
  * @since 0.1.0
  */
-export const schema =
-  <S extends Schema.ConstraintCodec<unknown, unknown>>(schema: S) =>
-  (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>): Codec<S["Type"]> =>
-    withPayload<unknown, never, S["Type"], S["Type"]>(self, Payloads.asSchema<S["Type"]>(self.payload, schema))
+export const schema: {
+  <S extends Schema.ConstraintCodec<unknown, unknown>>(
+    schema: S
+  ): (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>) => Codec<S["Type"]>
+  <In extends Schema.ConstraintCodec<unknown, unknown>, Out extends Schema.ConstraintCodec<unknown, unknown>>(
+    reads: In,
+    writes: Out
+  ): (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>) => TwoWay<In["Type"], Out["Type"]>
+} = <A, B>(reads: Schema.ConstraintCodec<A, unknown>, writes?: Schema.ConstraintCodec<B, unknown>) =>
+(
+  self: Codec<unknown> | Codec<string> | Codec<Uint8Array>
+): never => {
+  if (writes === undefined) return withPayload(self, (payload) => Payloads.asSchema(payload, reads, reads)) as never
+  const other = flippedOf(self) ?? self.payload
+  return withPayloads(
+    self,
+    Payloads.asSchema(self.payload, reads, writes),
+    other === lost ? lost : Payloads.asSchema(other, writes, reads)
+  ) as never
+}
+
+/**
+ * The codec of the other end: it reads what this one writes, and writes what this one reads.
+ *
+ * **When to use**
+ *
+ * Where the two ends of a protocol send different messages: define the codec of one end with `schema(In, Out)`, and flip it
+ * for the other. A flip of a flip is the codec it began with.
+ *
+ * **Details**
+ *
+ * - A codec whose two types are the same (`lines`, `json`, `msgpack`, `schema` with one schema) serves both ends already:
+ *   its flip is itself.
+ * - A codec with two types is flipped only when it is a `TwoWay`: any other is a type error, since its functions read one
+ *   type and write the other, and none does the opposite.
+ *
+ * **Gotchas**
+ *
+ * Call it with the codec, `Codec.flip(server)`: as a step of a pipe it loses the types.
+ *
+ * `map` and `mapResult` have functions for one end: flip first, then map at each end. After `map`, a codec made with two
+ * schemas throws a `RangeError` here. A `map` to one type for both directions on any other codec counts as the same at
+ * both ends.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const flip: {
+  <In, Out>(self: Codec<In, Out> & ([In, Out] extends [Out, In] ? unknown : never)): Codec<In, Out>
+  <In, Out>(self: TwoWay<In, Out>): TwoWay<Out, In>
+} = (self: Codec<unknown, never>): never => {
+  const other = flippedOf(self)
+  if (other === undefined) return self as never
+  if (other === lost) throw new RangeError("Codec: map came after schema(In, Out); flip first, then map at each end")
+  return withPayloads(self, other, self.payload) as never
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // running a codec
@@ -435,3 +574,40 @@ export const encode = <In, Out>(
 ): Result.Result<Uint8Array, CodecReason> =>
   // on a stream every framing gives bytes
   encoder(codec, { maxFrame: options.maxFrame })(message) as Result.Result<Uint8Array, CodecReason>
+
+/**
+ * The payload half alone, with the size limit of the codec: for a message that travels by another road, such as the body of
+ * an HTTP request, a queue or a file.
+ *
+ * **Details**
+ *
+ * `encode` gives text where `form` is `"text"` (`lines`, `text`, `json`, and `schema` as JSON) and bytes otherwise. `decode` takes
+ * both: text counts as its UTF-8 bytes. The limit is the lower of `maxFrame` and the codec's own, 1 MiB where neither is
+ * set; a payload over it is `FrameTooLong` in both directions, before it is decoded.
+ *
+ * **Gotchas**
+ *
+ * There is no framing: what `lines` refuses in a line passes here, and bytes that hold several messages are not taken apart.
+ *
+ * **Example** (A message as the body of a request)
+ *
+ * ```ts
+ * import * as Result from "effect/Result"
+ * import * as Schema from "effect/Schema"
+ * import { Codec } from "holdfast"
+ *
+ * const Order = Schema.Struct({ item: Schema.String, count: Schema.Number })
+ * const orders = Codec.lengthPrefix().pipe(Codec.json, Codec.schema(Order))
+ * const body = Codec.payload(orders, { maxFrame: 64 * 1024 })
+ *
+ * const text = Result.getOrThrow(body.encode({ item: "tea", count: 2 })) // the JSON text, without a length
+ * const order = Result.getOrThrow(body.decode(text)) // { item: "tea", count: 2 }
+ * ```
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const payload = <In, Out>(
+  codec: Codec<In, Out>,
+  options: { readonly maxFrame?: number | undefined } = {}
+): Payload<In, Out> => Halves.payloadOf(codec, options)

@@ -132,10 +132,13 @@ export interface Connection<out In, in Out = In> {
  * @category models
  * @since 0.1.0
  */
-export interface Options<in out In, in out Out> {
+export interface Options<in out In, in out Out, in Control = never> {
   readonly codec: Codec.Codec<In, Out>
-  /** How to ping, and what a pong looks like. Without one, only `silence` and TCP keep-alive notice a dead peer. */
-  readonly heartbeat?: Heartbeat<In, Out> | undefined
+  /**
+   * How to ping, and what a pong looks like. Without one, only `silence` and TCP keep-alive notice a dead peer. A heartbeat
+   * that knows its messages as a type (`Heartbeat.tagged`) takes them out of what the connection receives.
+   */
+  readonly heartbeat?: Heartbeat<NoInfer<In>, NoInfer<Out>, Control> | undefined
   /**
    * When to ping, by a schedule that is told how the last pings went. Default `Heartbeat.steady`: what `pingEvery` and
    * `pingJitter` of the policy say. See `Heartbeat.adaptive`. A schedule that ends, fails or dies is replaced by the
@@ -218,13 +221,13 @@ const setupOf = <In, Out>(options: Options<In, Out>): Setup<In, Out> => {
  * @since 0.1.0
  */
 export const make: {
-  <In, Out>(
-    options: Options<In, Out>
-  ): (socket: Socket.Socket) => Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
-  <In, Out>(
+  <In, Out, Control = never>(
+    options: Options<In, Out, Control>
+  ): (socket: Socket.Socket) => Effect.Effect<Connection<Exclude<In, Control>, Out>, Failure, Scope.Scope>
+  <In, Out, Control = never>(
     socket: Socket.Socket,
-    options: Options<In, Out>
-  ): Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>
+    options: Options<In, Out, Control>
+  ): Effect.Effect<Connection<Exclude<In, Control>, Out>, Failure, Scope.Scope>
 } = (...args: ReadonlyArray<unknown>): never => {
   if (args.length === 1) {
     const setup = setupOf(args[0] as Options<unknown, unknown>)

@@ -41,8 +41,9 @@ export type Signal<Out> =
  *
  * **When to use**
  *
- * `text` and `messages` make one for fixed pings and pongs, `make` for pings and pongs told by one message alone. Implement
- * it for a protocol with more: farewells, advice, messages that depend on earlier ones.
+ * `text` and `messages` make one for fixed pings and pongs, `tagged` for pings and pongs of a tagged union, `make` for pings
+ * and pongs told by one message alone. Implement it for a protocol with more: farewells, advice, messages that depend on
+ * earlier ones.
  *
  * **Details**
  *
@@ -53,12 +54,17 @@ export type Signal<Out> =
  * A token, where the protocol has room for one, matches a pong to its ping, so that a late or repeated pong does not pass
  * for a fresh one. Tokens are whole numbers counting up from 1.
  *
+ * `Control` is what the application never receives, as a type: `Connection.make` takes it out of what its connections receive.
+ * `tagged`, and `make` with `isControl`, know it; for other heartbeats it is `never`, and nothing is taken out.
+ *
  * @category models
  * @since 0.1.0
  */
-export interface Heartbeat<in In, out Out> {
+export interface Heartbeat<in In, out Out, in Control = never> {
   readonly ping: (token: number) => Out
   readonly reader: () => (message: In) => Signal<Out> | undefined
+  /** Only for the type, never set. For every message of this type `reader` gives a signal other than `Data`. */
+  readonly "~control"?: ((control: Control) => void) | undefined
 }
 
 const untokenedPong = { _tag: "Pong", token: undefined } as const
@@ -125,16 +131,127 @@ export const text = (
 }
 
 /**
- * Pings and pongs of a protocol of your own, told by one message alone. Where the meaning of a message depends on earlier
- * ones, write a `Heartbeat` with its own `reader`.
+ * Pings and pongs that are members of a tagged union, told by their tag.
+ *
+ * **When to use**
+ *
+ * Where the pings are messages of the union that a schema reads: the connection then receives the union without them, so
+ * that a `switch` over it has no case for a ping.
+ *
+ * **Details**
+ *
+ * The tag is the property `_tag`, or the one that `key` names. `token` names a property of both that holds a number: each
+ * pong then repeats that of its ping. The messages are plain objects of tag and token; for class instances, or with more
+ * properties, use `make` with `isControl`.
+ *
+ * **Gotchas**
+ *
+ * Both ends ping, so the union that an end writes has both members, and so has the one that it reads.
+ *
+ * **Example** (A handler that sees no pings)
+ *
+ * ```ts
+ * import * as Schema from "effect/Schema"
+ * import { Codec, Connection, Heartbeat } from "holdfast"
+ *
+ * const Message = Schema.TaggedUnion({ Ping: { n: Schema.Finite }, Pong: { n: Schema.Finite }, Say: { text: Schema.String } })
+ *
+ * // its connections receive `Say` alone
+ * const chat = Connection.make({
+ *   codec: Codec.lines().pipe(Codec.schema(Message)),
+ *   heartbeat: Heartbeat.tagged("Ping", "Pong", { token: "n" })
+ * })
+ * ```
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = <In, Out>(options: {
+export const tagged = <
+  const Ping extends string,
+  const Pong extends string,
+  const Key extends string = "_tag",
+  const Token extends string = never
+>(
+  ping: Ping,
+  pong: Pong,
+  options?: {
+    /** The property that is the tag. Default `"_tag"`. */
+    readonly key?: Key | undefined
+    /** The property that holds the token. Default: pings have none. */
+    readonly token?: Token | undefined
+  }
+): Heartbeat<
+  { readonly [K in Key]: unknown },
+  | { readonly [K in Key | Token]: K extends Key ? Ping : number }
+  | { readonly [K in Key | Token]: K extends Key ? Pong : number },
+  { readonly [K in Key]: Ping | Pong }
+> => {
+  type Message = Readonly<Record<string, unknown>>
+  const key: string = options?.key ?? "_tag"
+  const field: string | undefined = options?.token
+  const withTag = (tag: string, token: unknown) =>
+    (field === undefined ? { [key]: tag } : { [key]: tag, [field]: token }) as never
+  const tokenOf = (message: Message): number | undefined => {
+    const token = field === undefined ? undefined : message[field]
+    return typeof token === "number" ? token : undefined
+  }
+  const read = (message: Message): Signal<never> | undefined => {
+    const tag = message[key]
+    if (tag === ping) return { _tag: "Ping", answer: withTag(pong, field === undefined ? undefined : message[field]) }
+    return tag === pong ? { _tag: "Pong", token: tokenOf(message) } : undefined
+  }
+  return { ping: (token) => withTag(ping, token), reader: () => read }
+}
+
+/**
+ * Pings and pongs of a protocol of your own, told by one message alone. Where the meaning of a message depends on earlier
+ * ones, write a `Heartbeat` with its own `reader`.
+ *
+ * **Details**
+ *
+ * With `isControl`, a type guard such as `Schema.is(Ping)`, `read` is asked only about the messages that it holds for. The
+ * application receives none of these, and their type is taken out of what connections receive. Without it, `read` is asked
+ * about every message, and returns `undefined` for an ordinary one.
+ *
+ * **Example** (Pings that are instances of a class)
+ *
+ * ```ts
+ * import * as Schema from "effect/Schema"
+ * import { Heartbeat } from "holdfast"
+ *
+ * class Ping extends Schema.TaggedClass<Ping>()("Ping", { n: Schema.Finite }) {}
+ * class Pong extends Schema.TaggedClass<Pong>()("Pong", { n: Schema.Finite }) {}
+ *
+ * const heartbeat = Heartbeat.make({
+ *   ping: (n): Ping | Pong => new Ping({ n }),
+ *   isControl: Schema.is(Schema.Union([Ping, Pong])),
+ *   read: ({ _tag, n }) => (_tag === "Ping" ? { _tag, answer: new Pong({ n }) } : { _tag, token: n })
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: {
+  <In, Out, Control extends In>(options: {
+    readonly ping: (token: number) => Out
+    readonly isControl: (message: In) => message is Control
+    readonly read: (control: Control) => Exclude<Signal<Out>, { readonly _tag: "Data" }>
+  }): Heartbeat<In, Out, Control>
+  <In, Out>(options: {
+    readonly ping: (token: number) => Out
+    readonly read: (message: In) => Signal<Out> | undefined
+  }): Heartbeat<In, Out>
+} = <In, Out>({ isControl, ping, read }: {
   readonly ping: (token: number) => Out
+  readonly isControl?: (message: In) => boolean
   readonly read: (message: In) => Signal<Out> | undefined
-}): Heartbeat<In, Out> => ({ ping: options.ping, reader: () => options.read })
+}): Heartbeat<In, Out, unknown> => {
+  const readControl = isControl === undefined
+    ? read
+    : (message: In) => (isControl(message) ? read(message) : undefined)
+  return { ping, reader: () => readControl }
+}
 
 /**
  * The input of a schedule of pings at each step: how the last pings went. Its delay is the time until the next ping.

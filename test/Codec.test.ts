@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Codec from "../src/Codec.ts"
@@ -837,6 +837,34 @@ describe("Codec payload", () => {
     }
   })
 
+  it("B122 JSON of more than 100 levels is refused in both directions, brackets in strings do not count", () => {
+    const codec = Codec.lines().pipe(Codec.json)
+    const nested = (levels: number, inner: string) => "[{\"a\":".repeat(levels / 2) + inner + "}]".repeat(levels / 2)
+    const values = ["1", "\"[[[[\"", "\"\\\\\"", JSON.stringify("\\\"[".repeat(200)), JSON.stringify("{\\".repeat(200))]
+    for (const inner of values) {
+      const fits = nested(100, inner)
+      const seen = read(codec, [raw(fits, "\n")])
+      assert.deepStrictEqual(seen.messages, [JSON.parse(fits)])
+      assert.strictEqual(textOf(encoded(codec, seen.messages[0])), `${fits}\n`)
+      for (const over of [`[${fits}]`, `{"x":[],"y":${fits}}`, `[[],"]]]]",${fits}]`]) {
+        const detail = "it is more than 100 levels deep"
+        const refusal = { format: "JSON", detail }
+        assert.deepInclude(invalidMessage(read(codec, [raw(over, "\n")]).error), { ...refusal, direction: "decode" })
+        const written = invalidMessage(refused(Codec.encode(codec, JSON.parse(over))))
+        assert.deepInclude(written, { ...refusal, direction: "encode" })
+      }
+    }
+    // many brackets that are not deep
+    const wide = Array.from({ length: 500 }, () => [{ a: [] }])
+    assert.deepStrictEqual(read(codec, [encoded(codec, wide)]).messages, [wide])
+    for (const open of ["[", "{\"a\":"]) {
+      assert.strictEqual(
+        invalidMessage(read(codec, [raw(open.repeat(101), " ".repeat(200), "\n")]).error).format,
+        "JSON"
+      )
+    }
+  })
+
   it("B16 a schema mismatch names the path", () => {
     const Message = Schema.Struct({ user: Schema.Struct({ ages: Schema.Array(Schema.Number) }) })
     const codec = Codec.lines().pipe(Codec.schema(Message))
@@ -1301,5 +1329,212 @@ describe("Codec options", () => {
       }
       assert.deepStrictEqual(seen, [[a], [b]], one.name)
     }
+  })
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// two directions, and the payload alone
+// ---------------------------------------------------------------------------------------------------------------------
+
+describe("a codec of two directions", () => {
+  const Command = Schema.TaggedUnion({ Join: { room: Schema.String }, Say: { text: Schema.String, at: Schema.Date } })
+  const Event = Schema.TaggedUnion({ Joined: { who: Schema.String }, Count: { n: Schema.BigInt } })
+  type Command = typeof Command.Type
+  type Event = typeof Event.Type
+  const commands: ReadonlyArray<Command> = [
+    { _tag: "Join", room: "tea" },
+    { _tag: "Say", text: "hello\nworld", at: new Date(0) }
+  ]
+  const events: ReadonlyArray<Event> = [{ _tag: "Joined", who: "ada" }, { _tag: "Count", n: 5n }]
+
+  const servers: ReadonlyArray<readonly [string, Codec.TwoWay<Command, Event>]> = [
+    ["JSON lines", Codec.lines().pipe(Codec.schema(Command, Event))],
+    ["JSON after json", Codec.varint().pipe(Codec.json, Codec.schema(Command, Event))],
+    ["JSON as text", Codec.lengthPrefix().pipe(Codec.text, Codec.schema(Command, Event))],
+    ["with a limit", Codec.lines().pipe(Codec.schema(Command, Event), Codec.withMaxFrame(500))]
+  ]
+
+  for (const [name, server] of servers) {
+    it(`${name}: what one end writes the other reads, and the own messages are refused`, () => {
+      const client = Codec.flip(server)
+      for (const transport of ["stream", "messages"] as const) {
+        for (const command of commands) {
+          const wire = Result.getOrThrow(Codec.encoder(client, { transport })(command))
+          assert.deepStrictEqual(read(server, [wire], { transport }).messages, [command])
+          assert.strictEqual(invalidMessage(read(client, [wire], { transport }).error).direction, "decode")
+        }
+        for (const event of events) {
+          const wire = Result.getOrThrow(Codec.encoder(server, { transport })(event))
+          assert.deepStrictEqual(read(client, [wire], { transport }).messages, [event])
+          assert.strictEqual(invalidMessage(read(server, [wire], { transport }).error).direction, "decode")
+        }
+      }
+      assert.strictEqual(invalidMessage(refused(Codec.encode(server, commands[0] as never))).direction, "encode")
+      assert.strictEqual(invalidMessage(refused(Codec.encode(client, events[0] as never))).direction, "encode")
+      assert.strictEqual(client.maxFrame, server.maxFrame)
+      assert.strictEqual(client.maxFrame, name === "with a limit" ? 500 : undefined)
+      assert.strictEqual(client.framing, server.framing)
+    })
+
+    it(`${name}: a flip of a flip is what it was`, () => {
+      const again = Codec.flip(Codec.flip(server))
+      assert.strictEqual(again.payload, server.payload)
+      assert.strictEqual(again.flipped, server.flipped)
+      assert.strictEqual(again.framing, server.framing)
+    })
+  }
+
+  it("values of MessagePack go through the schemas of both ends", () => {
+    const A = Schema.Struct({ a: Schema.Number })
+    const B = Schema.Struct({ b: Schema.Uint8Array })
+    const server = Codec.lengthPrefix().pipe(Codec.msgpack, Codec.schema(A, B))
+    const client = Codec.flip(server)
+    assert.deepStrictEqual(read(server, [encoded(client, { a: 1 })]).messages, [{ a: 1 }])
+    assert.deepStrictEqual(read(client, [encoded(server, { b: raw(1, 2) })]).messages, [{ b: raw(1, 2) }])
+  })
+
+  it("an error names the schema of its direction", () => {
+    const Ask = Schema.Struct({ ask: Schema.String }).annotate({ identifier: "Ask" })
+    const Tell = Schema.Struct({ tell: Schema.String }).annotate({ identifier: "Tell" })
+    const server = Codec.lines().pipe(Codec.schema(Ask, Tell))
+    const client = Codec.flip(server)
+    assert.strictEqual(invalidMessage(read(server, ["{}\n"]).error).format, "Ask")
+    assert.strictEqual(invalidMessage(read(client, ["{}\n"]).error).format, "Tell")
+    assert.strictEqual(invalidMessage(refused(Codec.encode(server, {} as never))).format, "Tell")
+    assert.strictEqual(invalidMessage(refused(Codec.encode(client, {} as never))).format, "Ask")
+  })
+
+  it("a codec that is the same at both ends is its own flip", () => {
+    const json = Codec.lines().pipe(Codec.json)
+    assert.strictEqual(Codec.flip(json), json)
+    const one: Codec.Codec<Command> = Codec.lines().pipe(Codec.schema(Command))
+    assert.strictEqual(Codec.flip(one), one)
+    const bytes: Codec.Codec<Uint8Array> = Codec.flip(Codec.varint())
+    assert.deepStrictEqual(encoded(bytes, raw("a")), raw(1, "a"))
+  })
+
+  it("make with the payload of the other end", () => {
+    const shout: Codec.Payload<string, number> = {
+      form: "text",
+      content: "value",
+      decode: (frame) => Result.succeed(typeof frame === "string" ? frame : textOf(frame)),
+      encode: (n) => Result.succeed(String(n))
+    }
+    const hear: Codec.Payload<number, string> = {
+      form: "text",
+      content: "value",
+      decode: (frame) => Result.succeed(Number(typeof frame === "string" ? frame : textOf(frame))),
+      encode: Result.succeed
+    }
+    const server = Codec.make({ framing: Codec.lines().framing, payload: shout, flipped: hear, maxFrame: 10 })
+    const client = Codec.flip(server)
+    assert.deepStrictEqual(read(client, [encoded(server, 7)]).messages, [7])
+    assert.deepStrictEqual(read(server, [encoded(client, "seven")]).messages, ["seven"])
+    assert.strictEqual(client.maxFrame, 10)
+  })
+
+  it("what is put on top of two different payloads is put on both", () => {
+    const masked = (mask: number, unmask: number): Codec.Payload<Uint8Array> => ({
+      form: "bytes",
+      content: "bytes",
+      decode: (frame) => Result.succeed((typeof frame === "string" ? utf8(frame) : frame).map((byte) => byte ^ unmask)),
+      encode: (message) => Result.succeed(message.map((byte) => byte ^ mask))
+    })
+    const { framing } = Codec.varint()
+    const raws = Codec.make({ framing, payload: masked(1, 2), flipped: masked(2, 1) })
+    const stacks: ReadonlyArray<Codec.Codec<unknown>> = [
+      Codec.json(raws),
+      Codec.json(Codec.text(raws)),
+      Codec.msgpack(raws),
+      Codec.json(raws).pipe(Codec.schema(Schema.Unknown)),
+      Codec.json(raws).pipe(Codec.schema(Schema.Unknown, Schema.Unknown))
+    ]
+    for (const server of stacks) {
+      const client = Codec.flip(server)
+      assert.notStrictEqual(client, server)
+      assert.deepStrictEqual(read(client, [encoded(server, { a: 1 })]).messages, [{ a: 1 }])
+      assert.deepStrictEqual(read(server, [encoded(client, { b: [2] })]).messages, [{ b: [2] }])
+    }
+  })
+
+  it("map after two schemas is for one end: its flip is refused", () => {
+    const A = Schema.Struct({ a: Schema.Number })
+    const B = Schema.Struct({ b: Schema.Number })
+    const server = Codec.lines().pipe(
+      Codec.schema(A, B),
+      Codec.map({ decode: ({ a }) => a, encode: (b: number) => ({ b }) })
+    )
+    assert.deepStrictEqual(read(server, ["{\"a\":1}\n"]).messages, [1])
+    assert.strictEqual(textOf(encoded(server, 2)), "{\"b\":2}\n")
+    assert.throws(() => Codec.flip(server), RangeError, "flip first")
+    assert.throws(() => Codec.flip(server.pipe(Codec.withMaxFrame(9))), RangeError, "flip first")
+  })
+
+  it("types: what can be flipped, and what cannot", () => {
+    const server = Codec.lines().pipe(Codec.schema(Command, Event))
+    expectTypeOf(server).toEqualTypeOf<Codec.TwoWay<Command, Event>>()
+    expectTypeOf(Codec.flip(server)).toEqualTypeOf<Codec.TwoWay<Event, Command>>()
+    expectTypeOf(Codec.lines().pipe(Codec.schema(Command))).toEqualTypeOf<Codec.Codec<Command>>()
+    expectTypeOf(Codec.flip(Codec.lines())).toEqualTypeOf<Codec.Codec<string>>()
+    expectTypeOf(server.pipe(Codec.withMaxFrame(5))).toEqualTypeOf<Codec.TwoWay<Command, Event>>()
+    expectTypeOf(Codec.lines().pipe(Codec.withMaxFrame(5))).toEqualTypeOf<Codec.Codec<string>>()
+    const parsed = Codec.lines().pipe(Codec.map({ decode: Number, encode: (flag: boolean) => String(flag) }))
+    expectTypeOf(parsed).toEqualTypeOf<Codec.Codec<number, boolean>>()
+    // @ts-expect-error its functions read numbers and write booleans: none does the opposite
+    Codec.flip(parsed)
+    const narrower = Codec.lines().pipe(
+      Codec.map({ decode: (): "a" => "a", encode: (flag: "a" | "b") => flag })
+    )
+    // @ts-expect-error it would read "b" too
+    Codec.flip(narrower)
+  })
+})
+
+describe("payload: the half that travels by other roads", () => {
+  const Order = Schema.Struct({ item: Schema.String })
+
+  it("has no framing, in the form that the payload has", () => {
+    const json = Codec.payload(Codec.lengthPrefix().pipe(Codec.json, Codec.schema(Order)))
+    assert.strictEqual(json.form, "text")
+    assert.deepStrictEqual(json.encode({ item: "tea" }), Result.succeed("{\"item\":\"tea\"}"))
+    for (const frame of ["{\"item\":\"tea\"}", utf8("{\"item\":\"tea\"}")]) {
+      assert.deepStrictEqual(json.decode(frame), Result.succeed({ item: "tea" }))
+    }
+    const msgpack = Codec.payload(Codec.varint().pipe(Codec.msgpack))
+    assert.strictEqual(msgpack.form, "bytes")
+    assert.deepStrictEqual(msgpack.decode(Result.getOrThrow(msgpack.encode([1, 2]))), Result.succeed([1, 2]))
+    assert.deepStrictEqual(Codec.payload(Codec.lines()).encode("a\nb"), Result.succeed("a\nb"))
+    assert.strictEqual(invalidMessage(refused(json.decode("{}"))).direction, "decode")
+    assert.strictEqual(invalidMessage(refused(json.encode({} as never))).direction, "encode")
+  })
+
+  it("holds the limit in both directions: the lower of the codec's and the option", () => {
+    const limits = [[undefined, undefined, 1048576], [5, undefined, 5], [undefined, 5, 5], [5, 9, 5], [
+      9,
+      5,
+      5
+    ]] as const
+    for (const [own, asked, limit] of limits) {
+      const text = Codec.payload(Codec.lines({ maxFrame: own }), { maxFrame: asked })
+      const bytes = Codec.payload(Codec.lengthPrefix({ maxFrame: own }), { maxFrame: asked })
+      const most = "x".repeat(limit)
+      const over = `${"x".repeat(limit - 1)}é`
+      assert.deepStrictEqual(text.encode(most), Result.succeed(most))
+      assert.deepStrictEqual(text.decode(most), Result.succeed(most))
+      assert.deepStrictEqual(text.decode(utf8(most)), Result.succeed(most))
+      same([Result.getOrThrow(bytes.decode(utf8(most)))], [utf8(most)])
+      const tried = [
+        text.encode(over),
+        text.decode(over),
+        text.decode(utf8(over)),
+        bytes.encode(utf8(over)),
+        bytes.decode(utf8(over))
+      ]
+      assert.deepStrictEqual(
+        tried.map((result) => tooLong(refused<unknown>(result))),
+        ["encode", "decode", "decode", "encode", "decode"].map((direction) => ({ direction, size: limit + 1, limit }))
+      )
+    }
+    assert.throws(() => Codec.payload(Codec.lines(), { maxFrame: 0 }), RangeError)
   })
 })

@@ -1,9 +1,10 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as Socket from "effect/socket/Socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, type ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
@@ -922,5 +923,114 @@ describe("Heartbeat", () => {
           assert.isUndefined(yield* reasonOf(right.c))
         }))
     }
+  })
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// pings that are members of a union
+// ---------------------------------------------------------------------------------------------------------------------
+
+describe("pings and pongs of a tagged union", () => {
+  const Message = Schema.TaggedUnion({
+    Ping: { n: Schema.Finite },
+    Pong: { n: Schema.Finite },
+    Say: { text: Schema.String }
+  })
+  type Message = typeof Message.Type
+  type Say = Extract<Message, { readonly _tag: "Say" }>
+  const codec = Codec.lines().pipe(Codec.schema(Message))
+
+  it("tagged: without a token, with one, and with another key", () => {
+    const plain = Heartbeat.tagged("Ping", "Pong")
+    assert.deepStrictEqual(plain.ping(7), { _tag: "Ping" })
+    const read = plain.reader()
+    assert.deepStrictEqual(read({ _tag: "Ping" }), { _tag: "Ping", answer: { _tag: "Pong" } })
+    assert.deepStrictEqual(read({ _tag: "Pong" }), { _tag: "Pong", token: undefined })
+    for (const other of ["ping", "", undefined, null, 1]) assert.isUndefined(read({ _tag: other }))
+
+    const counted = Heartbeat.tagged("ping", "pong", { key: "type", token: "n" })
+    assert.deepStrictEqual(counted.ping(7), { type: "ping", n: 7 })
+    const readCounted = counted.reader()
+    const message = (type: string, n: unknown) => ({ type, n, _tag: "Ping" })
+    assert.deepStrictEqual(readCounted(message("ping", 3)), { _tag: "Ping", answer: { type: "pong", n: 3 } })
+    assert.deepStrictEqual(readCounted(message("pong", 3)), { _tag: "Pong", token: 3 })
+    assert.deepStrictEqual(readCounted(message("pong", "3")), { _tag: "Pong", token: undefined })
+    assert.isUndefined(readCounted(message("say", 3)))
+  })
+
+  it.effect("a connection answers them, matches its own, and receives the union without them", () =>
+    Effect.gen(function*() {
+      const peer = yield* TestSocket.make()
+      const heartbeat = Heartbeat.tagged("Ping", "Pong", { token: "n" })
+      const c = yield* Connection.make(peer.socket, { codec, heartbeat, policy: { ...quiet, pingEvery: "1 second" } })
+      expectTypeOf(c).toEqualTypeOf<Connection.Connection<Say, Message>>()
+      yield* peer.send("{\"_tag\":\"Ping\",\"n\":9}\n{\"_tag\":\"Say\",\"text\":\"hi\"}\n")
+      // a `switch` has no case for a ping: `text` is there
+      assert.strictEqual((yield* c.receive).text, "hi")
+      assert.strictEqual(yield* peer.text, "{\"_tag\":\"Pong\",\"n\":9}\n")
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* peer.text, "{\"_tag\":\"Pong\",\"n\":9}\n{\"_tag\":\"Ping\",\"n\":1}\n")
+      assert.isUndefined((yield* c.snapshot).rtt)
+      yield* TestClock.adjust(20)
+      yield* peer.send("{\"_tag\":\"Pong\",\"n\":1}\n")
+      yield* settle
+      assert.strictEqual((yield* c.snapshot).rtt?.last, 20)
+      assert.strictEqual((yield* c.snapshot).inbox.messages, 0)
+    }))
+
+  it.effect("isControl: read is asked only about these, and none of them is received", () =>
+    Effect.gen(function*() {
+      class Ping extends Schema.TaggedClass<Ping>()("Ping", { n: Schema.Finite }) {}
+      class Pong extends Schema.TaggedClass<Pong>()("Pong", { n: Schema.Finite }) {}
+      class Say extends Schema.TaggedClass<Say>()("Say", { text: Schema.String }) {}
+      const asked: Array<string> = []
+      const peer = yield* TestSocket.make()
+      const c = yield* Connection.make(peer.socket, {
+        codec: Codec.lines().pipe(Codec.schema(Schema.Union([Ping, Pong, Say]))),
+        heartbeat: Heartbeat.make({
+          ping: (n): Ping | Pong => new Ping({ n }),
+          isControl: Schema.is(Schema.Union([Ping, Pong])),
+          read: ({ _tag, n }) => {
+            asked.push(_tag)
+            return _tag === "Ping" ? { _tag, answer: new Pong({ n }) } : { _tag, token: n }
+          }
+        }),
+        policy: quiet
+      })
+      expectTypeOf(c).toEqualTypeOf<Connection.Connection<Say, Ping | Pong | Say>>()
+      yield* peer.send(
+        "{\"_tag\":\"Say\",\"text\":\"a\"}\n{\"_tag\":\"Ping\",\"n\":9}\n{\"_tag\":\"Say\",\"text\":\"b\"}\n"
+      )
+      assert.strictEqual((yield* c.receive).text, "a")
+      assert.strictEqual((yield* c.receive).text, "b")
+      assert.deepStrictEqual(asked, ["Ping"])
+      assert.strictEqual(yield* peer.text, "{\"_tag\":\"Pong\",\"n\":9}\n")
+    }))
+
+  it("types: what is taken out, and what is not", () => {
+    const tagged = Heartbeat.tagged("Ping", "Pong", { token: "n" })
+    const received = <In, Out>(
+      _: (socket: Socket.Socket) => Effect.Effect<Connection.Connection<In, Out>, unknown, unknown>
+    ): { in: In; out: Out } => undefined as never
+    // the two ends of one protocol
+    const Event = Schema.TaggedUnion({ Ping: { n: Schema.Finite }, Pong: { n: Schema.Finite }, Said: {} })
+    const server = Codec.lines().pipe(Codec.schema(Message, Event))
+    const served = received(Connection.make({ codec: server, heartbeat: tagged }))
+    expectTypeOf(served).toEqualTypeOf<{ in: Say; out: typeof Event.Type }>()
+    const dialed = received(Connection.make({ codec: Codec.flip(server), heartbeat: tagged }))
+    expectTypeOf(dialed).toEqualTypeOf<{ in: { readonly _tag: "Said" }; out: Message }>()
+    // nothing is taken out where a heartbeat has no type of its own
+    const text = received(Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong") }))
+    expectTypeOf(text).toEqualTypeOf<{ in: string; out: string }>()
+    expectTypeOf(received(Connection.make({ codec }))).toEqualTypeOf<{ in: Message; out: Message }>()
+    const json = received(Connection.make({ codec: Codec.lines().pipe(Codec.json) }))
+    expectTypeOf(json).toEqualTypeOf<{ in: unknown; out: unknown }>()
+    const byHand: Heartbeat.Heartbeat<Message, Message> = tagged
+    expectTypeOf(received(Connection.make({ codec, heartbeat: byHand }))).toEqualTypeOf<{ in: Message; out: Message }>()
+    const oneWay = Codec.lines().pipe(Codec.schema(Message, Schema.Struct({ a: Schema.String })))
+    // @ts-expect-error the messages that are written have no pings
+    Connection.make({ codec: oneWay, heartbeat: tagged })
+    // @ts-expect-error the token is no property of these pings
+    Connection.make({ codec, heartbeat: Heartbeat.tagged("Ping", "Pong") })
   })
 })

@@ -1,4 +1,7 @@
 /** Puts the two halves of a codec together, for one connection or for many. */
+import * as Result from "effect/Result"
+import { FrameTooLong } from "../../ConnectionError.ts"
+import { sizeOver } from "../bytes/sizes.ts"
 import { Appender } from "./decoder.ts"
 import { Encoder } from "./encoder.ts"
 import { type Framing, integer } from "./framing.ts"
@@ -32,3 +35,24 @@ export const decoderOf = <In, Out>(codec: Halves<In, Out>, options: HalvesOption
 /** Makes the encoder that connections of the same options share. */
 export const encoderOf = <In, Out>(codec: Halves<In, Out>, options: HalvesOptions): Encoder<Out> =>
   new Encoder(codec.framing, codec.payload, payloadLimit(codec, options), options.transport !== "messages")
+
+/** The payload half with the size limit, for messages that travel without a framing. */
+export const payloadOf = <In, Out>(codec: Halves<In, Out>, options: HalvesOptions): Payload<In, Out> => {
+  const { payload } = codec
+  const limit = payloadLimit(codec, options)
+  const tooLong = (direction: "decode" | "encode", size: number) =>
+    Result.fail(new FrameTooLong({ direction, size, limit }))
+  return {
+    form: payload.form,
+    content: payload.content,
+    decode(frame) {
+      const over = sizeOver(frame, limit)
+      return over > 0 ? tooLong("decode", over) : payload.decode(frame)
+    },
+    encode(message) {
+      const encoded = payload.encode(message)
+      const over = Result.isFailure(encoded) ? 0 : sizeOver(encoded.success, limit)
+      return over > 0 ? tooLong("encode", over) : encoded
+    }
+  }
+}

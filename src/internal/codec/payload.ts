@@ -7,6 +7,8 @@ import type { CodecReason } from "../../ConnectionError.ts"
 import { InvalidMessage } from "../../ConnectionError.ts"
 import { textOf, utf8 } from "../bytes/utf8.ts"
 import { notText } from "./framing.ts"
+import { isTooDeep } from "./jsonDepth.ts"
+import { maxDepth } from "./msgpack.ts"
 
 /**
  * What the messages of a codec are, as far as combinators care: raw bytes, plain text, JSON values, or something else.
@@ -119,6 +121,8 @@ export const asText = (inner: Payload<Uint8Array>): Payload<string> =>
     ? text
     : over(inner, "text", text.decode, (message: string) => Result.map(wellFormed(message), utf8))
 
+const tooDeep = () => Result.fail(`it is more than ${maxDepth} levels deep`)
+
 export const asJson = (inner: Payload<string> | Payload<Uint8Array>): Payload<unknown> => {
   if (inner.content !== "bytes" && inner.content !== "text") {
     throw new RangeError(`Codec: json needs bytes or text, got ${inner.content}; see the content option of map`)
@@ -126,25 +130,23 @@ export const asJson = (inner: Payload<string> | Payload<Uint8Array>): Payload<un
   return over(
     inner.content === "bytes" ? asText(inner as Payload<Uint8Array>) : inner as Payload<string>,
     "json",
-    (value) => guarded("decode", "JSON", () => Result.succeed<unknown>(JSON.parse(value))),
+    (value) =>
+      guarded("decode", "JSON", () => isTooDeep(value) ? tooDeep() : Result.succeed<unknown>(JSON.parse(value))),
     (message: unknown) =>
       guarded("encode", "JSON", () => {
         const json = JSON.stringify(message) as string | undefined
-        return json === undefined ? Result.fail(`${typeof message} has no JSON form`) : Result.succeed(json)
+        if (json === undefined) return Result.fail(`${typeof message} has no JSON form`)
+        // what could not be read is not written
+        return isTooDeep(json) ? tooDeep() : Result.succeed(json)
       })
   )
 }
 
 const issueOf = (issue: SchemaIssue.Issue) => SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues[0]
 
-export const asSchema = <A>(
-  inner: Payload<unknown> | Payload<string> | Payload<Uint8Array>,
-  schema: Schema.ConstraintCodec<A, unknown>
-): Payload<A> => {
-  const values = inner.content === "bytes" || inner.content === "text"
-    ? asJson(inner as Payload<string> | Payload<Uint8Array>)
-    : inner as Payload<unknown>
-  const target: Schema.ConstraintCodec<A, unknown> = values.content === "json" ? Schema.toCodecJson(schema) : schema
+/** Both directions of one schema, over the values of a payload. */
+const bothWays = <A>(isJson: boolean, schema: Schema.ConstraintCodec<A, unknown>) => {
+  const target: Schema.ConstraintCodec<A, unknown> = isJson ? Schema.toCodecJson(schema) : schema
   const decode = SchemaParser.decodeUnknownResult(target)
   const encode = SchemaParser.encodeUnknownResult(target)
   const decodePlain = SchemaParser.decodeUnknownResult(schema)
@@ -176,5 +178,23 @@ export const asSchema = <A>(
         : result as Result.Success<B, never>
     })
 
-  return over(values, "value", (value) => run("decode", value, decode), (message: A) => run("encode", message, encode))
+  return {
+    decode: (value: unknown) => run("decode", value, decode),
+    encode: (message: A) => run("encode", message, encode)
+  }
+}
+
+/** Reads with one schema and writes with another, or with the same. */
+export const asSchema = <A, B>(
+  inner: Payload<unknown, never>,
+  reads: Schema.ConstraintCodec<A, unknown>,
+  writes: Schema.ConstraintCodec<B, unknown>
+): Payload<A, B> => {
+  const isPlain = inner.content === "bytes" || inner.content === "text"
+  const values = (isPlain ? asJson(inner as Payload<string> | Payload<Uint8Array>) : inner) as Payload<unknown>
+  const isJson = values.content === "json"
+  const read = bothWays(isJson, reads)
+  const isOne = (reads as unknown) === writes
+  const write = isOne ? read as unknown as ReturnType<typeof bothWays<B>> : bothWays(isJson, writes)
+  return over(values, "value", read.decode, write.encode)
 }
