@@ -156,7 +156,7 @@ export const make = (url: string, options: DialOptions = {}): Effect.Effect<Sock
  * @since 0.1.0
  */
 export const layer = (url: string, options: DialOptions = {}): Layer.Layer<Socket.Socket, DialFailed> =>
-  // or connections that are opened at the same time would share one
+  // or connections would share the one of a layer that the program is provided with too
   Layer.fresh(Layer.effect(Socket.Socket, make(url, options)))
 
 interface Settings {

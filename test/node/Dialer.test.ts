@@ -1,5 +1,6 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -299,18 +300,26 @@ describe("as a layer", () => {
   it.live("dials afresh for each connection of a pool", () =>
     Effect.gen(function*() {
       const listener = yield* serve("tcp://127.0.0.1:0", echo)
-      const open = Effect.provide(chat, Layer.orDie(Dialer.layer(listener.url)))
-      const pool = yield* ConnectionPool.make(open, { max: 3 })
+      const there = Layer.orDie(Dialer.layer(listener.url))
+      const open = Effect.provide(chat, there)
+      class Pool extends Context.Service<Pool, ConnectionPool.ConnectionPool<string>>()("test/Pool") {
+        static readonly layer = ConnectionPool.layer(Pool, open, { max: 3 })
+      }
       const ask = (text: string) =>
-        pool.use((connection) =>
-          Effect.gen(function*() {
-            yield* connection.send(text)
-            // all three are borrowed at once
-            while ((yield* pool.stats).inUse < 3) yield* Effect.sleep(1)
-            return yield* connection.receive
-          })
+        Pool.use((pool) =>
+          pool.use((connection) =>
+            Effect.gen(function*() {
+              yield* connection.send(text)
+              // all three are borrowed at once
+              while ((yield* pool.stats).inUse < 3) yield* Effect.sleep(1)
+              return yield* connection.receive
+            })
+          )
         )
-      const answers = yield* Effect.all(["a", "b", "c"].map(ask), { concurrency: 3 })
+      const answers = yield* Effect.provide(Effect.all(["a", "b", "c"].map(ask), { concurrency: 3 }), Pool.layer).pipe(
+        // a layer that is provided around the program is shared by what is inside, unless it is fresh
+        Effect.provide(there)
+      )
       assert.deepStrictEqual(answers, ["a", "b", "c"])
     }))
 
