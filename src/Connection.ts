@@ -24,6 +24,7 @@ import type * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Beat, Heartbeat } from "./Heartbeat.ts"
 import { encoderOf } from "./internal/codec/assembly.ts"
+import { receiveAlone } from "./internal/connection/core/inbox.ts"
 import { inForce } from "./internal/connection/core/limits.ts"
 import { type Setup, type Wire, type WireFormat } from "./internal/connection/core/setup.ts"
 import { type Snapshot } from "./internal/connection/core/snapshot.ts"
@@ -329,10 +330,6 @@ export const wrap = <In, Out>(self: Connection<In, Out>, overrides: Overrides<In
 const withoutOfferNow = (internals: Internals): Internals =>
   Object.create(internals, { offerNow: { value: undefined } }) as Internals
 
-/** The next message as a stream or a channel takes it. Only this one: what an early end leaves, the next receiver gets. */
-const next = <In, Out>(self: Connection<In, Out>): Effect.Effect<NonEmptyReadonlyArray<In>, Failure> =>
-  Effect.map(self.receive, (message) => [message])
-
 /**
  * Every message until the connection ends, then its failure.
  *
@@ -367,7 +364,7 @@ const next = <In, Out>(self: Connection<In, Out>): Effect.Effect<NonEmptyReadonl
  * @since 0.1.0
  */
 export const messages = <In, Out>(self: Connection<In, Out>): Stream.Stream<In, Failure> =>
-  Stream.fromPull(Effect.succeed(next(self)))
+  Stream.fromPull(Effect.succeed(receiveAlone(self.receive)))
 
 /**
  * Every message until the connection ends, then its failure, in batches: all that the inbox holds, and at least one.
@@ -485,7 +482,7 @@ export const channel = <In, Out, IE = never>(
         failure = Exit.failCause(exit.cause)
         Deferred.doneUnsafe(failed, failure)
       }, { startImmediately: true })
-      const receiving = Effect.raceFirst(next(self), Deferred.await(failed))
+      const receiving = Effect.raceFirst(receiveAlone(self.receive), Deferred.await(failed))
       return Effect.suspend(() => failure ?? receiving)
     })
   )
