@@ -448,6 +448,11 @@ export const sink = <In, Out>(self: Connection<In, Out>): Sink.Sink<void, Out, n
  * - A failure of the input, and of a message that is refused, fails the channel and leaves the connection open.
  * - The end of the channel interrupts the input.
  *
+ * **Gotchas**
+ *
+ * `Channel.pipeTo` does not infer the error of an input that can fail: name it, as in `Connection.channel<In, Out, E>(self)`.
+ * `Stream.pipeThroughChannel` does.
+ *
  * **Example** (Two questions, two answers)
  *
  * ```ts

@@ -1,5 +1,5 @@
 /** A connection as streams, a sink and a channel. */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Option, Queue, Stream } from "effect"
 import { Codec, Connection, ConnectionError, type Policy } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
@@ -58,6 +58,14 @@ describe("streams", () => {
       )
       yield* Fiber.interrupt(handling)
       assert.strictEqual(yield* rest(second.c), "b,c")
+    }))
+
+  it.effect("B110 a wrapped connection is received from with what it replaces", () =>
+    Effect.gen(function*() {
+      const { c } = yield* filled
+      const loud = Connection.wrap(c, { receive: Effect.map(c.receive, (message) => message.toUpperCase()) })
+      assert.deepStrictEqual(yield* Stream.runCollect(Stream.take(Connection.messages(loud), 2)), ["A", "B"])
+      assert.deepStrictEqual(yield* Stream.runHead(Connection.batches(loud)), Option.some(["C"] as const))
     }))
 
   it.effect("batches are all that is there, and then the reason", () =>
@@ -199,6 +207,19 @@ describe("channel", () => {
       assert.deepStrictEqual(got, ["a", "b"])
       assert.strictEqual(tagOf(exit), "Closed")
     }))
+
+  it("its type has the error of its input, and its messages", () => {
+    type Broken = Stream.Stream<number, "broken" | ConnectionError.ConnectionError>
+    const through = (input: Stream.Stream<string, "broken">, c: Connection.Connection<number, string>) => [
+      Stream.pipeThroughChannel(input, Connection.channel(c)),
+      input.pipe(Stream.pipeThroughChannel(Connection.channel(c))),
+      input.pipe(Stream.pipeThroughChannelOrFail(Connection.channel(c)))
+    ]
+    expectTypeOf(through).returns.toEqualTypeOf<Array<Broken>>()
+    const fed = (input: Stream.Stream<string, "broken">, c: Connection.Connection<number, string>) =>
+      Stream.run(input, Connection.sink(c))
+    expectTypeOf(fed).returns.toEqualTypeOf<Effect.Effect<void, "broken" | ConnectionError.ConnectionError>>()
+  })
 
   it.effect("two connections are a relay", () =>
     Effect.gen(function*() {
