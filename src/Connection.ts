@@ -9,21 +9,28 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Channel from "effect/Channel"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Sink from "effect/Sink"
 import type * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import type * as Codec from "./Codec.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import type { Beat, Heartbeat } from "./Heartbeat.ts"
 import { encoderOf } from "./internal/codec/assembly.ts"
+import { receiveAlone } from "./internal/connection/core/inbox.ts"
 import { inForce } from "./internal/connection/core/limits.ts"
 import { type Setup, type Wire, type WireFormat } from "./internal/connection/core/setup.ts"
 import { type Snapshot } from "./internal/connection/core/snapshot.ts"
 import { type FiberReport, type Internals, TypeId } from "./internal/connection/handle/internals.ts"
 import { open } from "./internal/connection/handle/opening.ts"
+import { spawnIn } from "./internal/scheduling/supervised.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -213,7 +220,7 @@ const setupOf = <In, Out>(options: Options<In, Out>): Setup<In, Out> => {
  *
  * const echo = Effect.gen(function*() {
  *   const connection = yield* chat(socket)
- *   yield* Stream.runForEachArray(Connection.messages(connection), connection.sendAll)
+ *   yield* Stream.runForEach(Connection.batches(connection), connection.sendAll)
  * })
  * ```
  *
@@ -327,10 +334,163 @@ const withoutOfferNow = (internals: Internals): Internals =>
   Object.create(internals, { offerNow: { value: undefined } }) as Internals
 
 /**
- * Every message until the connection ends, then its failure, in the batches they came in.
+ * Every message until the connection ends, then its failure.
+ *
+ * **When to use**
+ *
+ * To handle messages one by one, with the operators of `Stream`. Where they come in bursts and are handled together,
+ * `batches` is cheaper.
+ *
+ * **Details**
+ *
+ * A message is received when the stream asks for it, and no other is: after `Stream.take`, `Stream.runHead`, a handler that
+ * fails or an interruption, the rest is there for the next receiver.
+ *
+ * **Gotchas**
+ *
+ * Operators that ask ahead (`Stream.buffer`, `Stream.mapEffect` with a concurrency) have received what they hold.
+ *
+ * **Example** (A greeting, and then the rest)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { Connection } from "holdfast"
+ *
+ * const greeted = Effect.fnUntraced(function*(connection: Connection.Connection<string>) {
+ *   const greeting = yield* Stream.runHead(Connection.messages(connection))
+ *   yield* Effect.log(greeting)
+ *   yield* Stream.runForEach(Connection.messages(connection), connection.send)
+ * })
+ * ```
  *
  * @category streams
  * @since 0.1.0
  */
 export const messages = <In, Out>(self: Connection<In, Out>): Stream.Stream<In, Failure> =>
-  Stream.fromPull(Effect.succeed(self.receiveAll))
+  Stream.fromPull(Effect.succeed(receiveAlone(self.receive)))
+
+/**
+ * Every message until the connection ends, then its failure, in batches: all that the inbox holds, and at least one.
+ *
+ * **When to use**
+ *
+ * Where a batch costs little more than a message: an echo, a relay, an insert into a database.
+ *
+ * **Gotchas**
+ *
+ * A batch is received as a whole. `Stream.flattenArray` makes messages of it, and an early end then loses the rest of a
+ * batch; `messages` does not.
+ *
+ * **Example** (An echo that answers a burst with one write)
+ *
+ * ```ts
+ * import { Stream } from "effect"
+ * import { Connection } from "holdfast"
+ *
+ * const echo = (connection: Connection.Connection<string>) =>
+ *   Stream.runForEach(Connection.batches(connection), connection.sendAll)
+ * ```
+ *
+ * @category streams
+ * @since 0.1.0
+ */
+export const batches = <In, Out>(self: Connection<In, Out>): Stream.Stream<NonEmptyReadonlyArray<In>, Failure> =>
+  Stream.fromEffectRepeat(self.receiveAll)
+
+/**
+ * Sends every element of a stream.
+ *
+ * **When to use**
+ *
+ * To end a pipeline in a connection: a feed, a file, what another connection receives.
+ *
+ * **Details**
+ *
+ * What the stream gives at a time is sent with one `sendAll`. The stream is asked for more once that is accepted, so a full
+ * outbox holds it back (`Policy.overflow`). The sink fails as soon as the connection ends, also while the stream has nothing
+ * to give, and with the reason of a message that is refused (`MessageTooLarge`, `OutboxFull`, the codec's).
+ *
+ * **Gotchas**
+ *
+ * It ends when everything is accepted, and leaves the connection open: `connection.flush` waits until all is handed to the
+ * transport. Of messages that the stream gives together none is sent when one cannot be encoded.
+ *
+ * **Example** (A feed)
+ *
+ * ```ts
+ * import { Effect, Schedule, Stream } from "effect"
+ * import { Connection } from "holdfast"
+ *
+ * const feed = (connection: Connection.Connection<string>) =>
+ *   Stream.fromSchedule(Schedule.spaced("1 second")).pipe(
+ *     Stream.map((count) => `tick ${count}`),
+ *     Stream.run(Connection.sink(connection))
+ *   )
+ * ```
+ *
+ * @category streams
+ * @since 0.1.0
+ */
+export const sink = <In, Out>(self: Connection<In, Out>): Sink.Sink<void, Out, never, Failure> => {
+  const sending = Sink.forEachArray(self.sendAll)
+  return Sink.fromTransform((upstream, scope) => Effect.raceFirst(sending.transform(upstream, scope), self.closed))
+}
+
+/**
+ * Both directions at once: sends what goes in, and gives out what is received.
+ *
+ * **When to use**
+ *
+ * Where a protocol is written as a transformation of streams (`Stream.pipeThroughChannel`, `Channel.pipeTo`), as with
+ * `Socket.toChannel`.
+ *
+ * **Details**
+ *
+ * - Input is sent as `sink` does, while output is received as `messages` does: an early end leaves the rest.
+ * - The end of the input ends nothing: answers are received until the connection ends, and then the channel fails.
+ * - A failure of the input, and of a message that is refused, fails the channel and leaves the connection open.
+ * - The end of the channel interrupts the input.
+ *
+ * **Gotchas**
+ *
+ * `Channel.pipeTo` does not infer the error of an input that can fail: name it, as in `Connection.channel<In, Out, E>(self)`.
+ * `Stream.pipeThroughChannel` does.
+ *
+ * **Example** (Two questions, two answers)
+ *
+ * ```ts
+ * import { Stream } from "effect"
+ * import { Connection } from "holdfast"
+ *
+ * const ask = (connection: Connection.Connection<string>) =>
+ *   Stream.make("who?", "when?").pipe(
+ *     Stream.pipeThroughChannel(Connection.channel(connection)),
+ *     Stream.take(2),
+ *     Stream.runCollect
+ *   )
+ * ```
+ *
+ * @category streams
+ * @since 0.1.0
+ */
+export const channel = <In, Out, IE = never>(
+  self: Connection<In, Out>
+): Channel.Channel<NonEmptyReadonlyArray<In>, Failure | IE, void, NonEmptyReadonlyArray<Out>, IE> =>
+  Channel.fromTransform(
+    Effect.fnUntraced(function*(upstream: Pull.Pull<NonEmptyReadonlyArray<Out>, IE, unknown>, scope) {
+      const failed = Deferred.makeUnsafe<never, Failure | IE>()
+      let failure: Exit.Exit<never, Failure | IE> | undefined
+      const sending = Effect.flatMap(upstream, self.sendAll).pipe(
+        Effect.forever({ disableYield: true }),
+        Pull.catchDone(() => Effect.void)
+      ) as Effect.Effect<void, Failure | IE>
+      yield* spawnIn(scope, "input of a channel", sending, (exit) => {
+        // after the end of the connection its receiver is told, once it has what was read before
+        if (exit._tag === "Success" || self[TypeId].state !== "open") return
+        failure = Exit.failCause(exit.cause)
+        Deferred.doneUnsafe(failed, failure)
+      }, { startImmediately: true })
+      const receiving = Effect.raceFirst(receiveAlone(self.receive), Deferred.await(failed))
+      return Effect.suspend(() => failure ?? receiving)
+    })
+  )

@@ -189,12 +189,48 @@ export const decode = (input: unknown): Effect.Effect<Limits, InvalidPolicy> =>
 export const encode: (limits: Limits) => typeof Limits.Encoded = Schema.encodeSync(Limits)
 
 /**
- * Reads limits from configuration; what is not set keeps its default.
+ * Where limits are in the configuration, and what they change.
  *
  * @category limits
  * @since 0.1.0
  */
-export const config = (from: Limits = defaults): Config.Config<Limits> => set.config(from)
+export interface ConfigOptions {
+  /** What the names of the variables begin with: with `"POOL"`, `POOL_MAX_AGE` sets `maxAge`. See `Policy.config`. */
+  readonly prefix?: string | undefined
+  /** What a field has that is not set. Default `defaults`. */
+  readonly from?: Limits | undefined
+}
+
+/**
+ * Reads limits from configuration; what is not set keeps its default, or is as in `from`.
+ *
+ * Names and values are those of `Policy.config`; give a pool a prefix of its own, because `drain` and `retryOn` are fields
+ * of both.
+ *
+ * **Example** (Limits of a pool from the environment)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Codec, Connection, ConnectionPool } from "holdfast"
+ * import { Dialer } from "holdfast/node"
+ *
+ * const lines = Connection.make({ codec: Codec.lines() })
+ * const open = Effect.flatMap(Effect.orDie(Dialer.make("tcp://127.0.0.1:7000")), lines)
+ *
+ * // BACKEND_POOL_MAX=20 BACKEND_POOL_ACQUIRE=2s node gateway.ts
+ * const pool = Effect.flatMap(
+ *   ConnectionPool.config({ prefix: "BACKEND_POOL" }),
+ *   (limits) => ConnectionPool.make(open, limits)
+ * )
+ * ```
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const config = (options?: Limits | ConfigOptions): Config.Config<Limits> => {
+  const { from = defaults, prefix } = options instanceof Limits ? { from: options } : options ?? {}
+  return set.config(from, prefix)
+}
 
 const coreLimits: (limits: Limits) => AllBounds = numbersOf(Limits.fields)
 
@@ -554,3 +590,36 @@ export const layer = <I, In, Out, R = never, RC = never, RE = never>(
   options?: Options<In, Out, RC, RE>
 ): Layer.Layer<I, never, Exclude<R | RC | RE, Scope.Scope>> =>
   Layer.effect(service, make(open, options)) as Layer.Layer<I, never, Exclude<R | RC | RE, Scope.Scope>>
+
+/**
+ * Provides one pool for each key as a service; see `keyed`.
+ *
+ * **Example** (A gateway to many backends)
+ *
+ * ```ts
+ * import { Context, Effect } from "effect"
+ * import { Codec, Connection, ConnectionPool } from "holdfast"
+ * import { Dialer } from "holdfast/node"
+ *
+ * const lines = Connection.make({ codec: Codec.lines() })
+ *
+ * class Backends extends Context.Service<Backends, ConnectionPool.Keyed<string, string>>()("app/Backends") {
+ *   static readonly layer = ConnectionPool.layerKeyed(
+ *     Backends,
+ *     (host: string) => Effect.flatMap(Effect.orDie(Dialer.make(`tcp://${host}:7000`)), lines),
+ *     { max: 4, maxIdle: 100 }
+ *   )
+ * }
+ *
+ * const program = Backends.use((backends) => backends.use("b1.example", ({ send }) => send("hello")))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerKeyed = <I, K, In, Out, R = never, RC = never, RE = never>(
+  service: Context.Key<I, Keyed<K, In, Out>>,
+  open: (key: K) => Open<In, Out, R>,
+  options?: KeyedOptions<In, Out, RC, RE>
+): Layer.Layer<I, never, Exclude<R | RC | RE, Scope.Scope>> =>
+  Layer.effect(service, keyed(open, options)) as Layer.Layer<I, never, Exclude<R | RC | RE, Scope.Scope>>

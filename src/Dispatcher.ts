@@ -7,7 +7,9 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Connection } from "./Connection.ts"
@@ -294,6 +296,41 @@ export const make = (options: Options): Effect.Effect<Dispatcher, never, Scope.S
     return self
   })
 }
+
+/**
+ * Provides a dispatcher as a service, for as long as its layer is built.
+ *
+ * **When to use**
+ *
+ * Where several servers, or a server and jobs beside it, share one bound on work. Two bounds are two services.
+ *
+ * **Gotchas**
+ *
+ * Sizes that make no sense throw a `DispatcherError` (`InvalidSize`) here, before anything runs.
+ *
+ * **Example** (Four workers for all the connections of a program)
+ *
+ * ```ts
+ * import { Context } from "effect"
+ * import { Codec, Connection, Dispatcher, Server } from "holdfast"
+ *
+ * class Work extends Context.Service<Work, Dispatcher.Dispatcher>()("app/Work") {
+ *   static readonly layer = Dispatcher.layer(Work, { workers: 4 })
+ * }
+ *
+ * const chat = Connection.make({ codec: Codec.lines() })
+ *
+ * const server = Server.run({
+ *   open: chat,
+ *   handle: (connection) => Work.use((work) => Dispatcher.messages(work, connection, connection.send))
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <I>(service: Context.Key<I, Dispatcher>, options: Options): Layer.Layer<I> =>
+  Layer.effect(service, make(options))
 
 /**
  * Handles each message of a connection on a worker of the dispatcher: the body of a handler of `Server.run`.

@@ -7,7 +7,9 @@
  * @since 0.1.0
  */
 import type * as Config from "effect/Config"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { bytes, choice, count, duration, factor, fraction, toggle } from "./internal/limits/definition.ts"
@@ -494,11 +496,94 @@ export const decode = (input: unknown): Effect.Effect<Policy, InvalidPolicy> =>
 export const encode: (policy: Policy) => typeof Policy.Encoded = Schema.encodeSync(Policy)
 
 /**
- * Reads a policy from configuration; what is not set keeps its default.
+ * Where a policy is in the configuration, and what it changes.
  *
- * With `ConfigProvider.constantCase` and `Config.nested("HOLDFAST")`, `HOLDFAST_PING_EVERY=20s` sets `pingEvery`.
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConfigOptions {
+  /**
+   * What the names of the variables begin with: with `"HOLDFAST"`, `HOLDFAST_PING_EVERY` sets `pingEvery`. Default: no
+   * variables; fields are read by their own names (`pingEvery`), as a document has them.
+   */
+  readonly prefix?: string | undefined
+  /** What a field has that is not set. Default `defaults`. */
+  readonly from?: Policy | undefined
+}
+
+/**
+ * Reads a policy from configuration; what is not set keeps its default, or is as in `from`.
+ *
+ * **When to use**
+ *
+ * To set limits where a program is deployed. With `prefix` it reads environment variables, and needs no `ConfigProvider` of
+ * its own. Without, it reads the fields of a document by their own names (`ConfigProvider.fromUnknown`).
+ *
+ * **Details**
+ *
+ * A name is the prefix, and the field in SCREAMING_CASE: `HOLDFAST_MAX_FRAME=64KiB`. `Config.nested("APP")` around it puts
+ * `APP_` before that. A value is written as in JSON: `20s`, `1 MiB`, `false`, `HandshakeFailed,4001`. A wrong value, and two
+ * that contradict each other, fail with a `ConfigError` that names them. A policy in place of options is `from`.
+ *
+ * **Gotchas**
+ *
+ * A variable with the prefix that is no field is ignored, `HOLDFAST_PING_EVRY` too: a `Config` cannot list what its provider
+ * has, and other variables may share the prefix. `Policy.decode` refuses unknown fields. In a provider with structure
+ * (`fromUnknown`, `fromDir`) each word of the prefix is a level: `{ HOLDFAST: { PING_EVERY: "20s" } }`.
+ *
+ * **Example** (Limits from the environment)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { Codec, Connection, Policy, Server } from "holdfast"
+ *
+ * // HOLDFAST_PING_EVERY=20s HOLDFAST_MAX_CONNECTIONS=5000 node server.ts
+ * const server = Effect.gen(function*() {
+ *   const policy = yield* Policy.config({ prefix: "HOLDFAST" })
+ *   const chat = Connection.make({ codec: Codec.lines(), policy })
+ *   return yield* Server.run({
+ *     policy,
+ *     open: chat,
+ *     handle: (connection) => Stream.runForEach(Connection.messages(connection), connection.send)
+ *   })
+ * })
+ * ```
  *
  * @category data
  * @since 0.1.0
  */
-export const config = (from: Policy = defaults): Config.Config<Policy> => set.config(from)
+export const config = (options?: Policy | ConfigOptions): Config.Config<Policy> => {
+  const { from = defaults, prefix } = options instanceof Policy ? { from: options } : options ?? {}
+  return set.config(from, prefix)
+}
+
+/**
+ * Provides a policy, read from configuration, as a service.
+ *
+ * **When to use**
+ *
+ * Where several parts of a program have the same limits, and tests give them others (`Layer.succeed`).
+ *
+ * **Example** (One policy for a server and for its connections)
+ *
+ * ```ts
+ * import { Context, Effect } from "effect"
+ * import { Codec, Connection, Policy } from "holdfast"
+ *
+ * class Limits extends Context.Service<Limits, Policy.Policy>()("app/Limits") {
+ *   static readonly layer = Policy.layer(Limits, { prefix: "HOLDFAST" })
+ *   static readonly layerTest = Policy.layer(Limits, { from: Policy.lan })
+ * }
+ *
+ * const chat = Effect.map(Limits, (policy) => Connection.make({ codec: Codec.lines(), policy }))
+ *
+ * const program = chat.pipe(Effect.provide(Limits.layer))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <I>(
+  service: Context.Key<I, Policy>,
+  options?: Policy | ConfigOptions
+): Layer.Layer<I, Config.ConfigError> => Layer.effect(service, config(options))

@@ -10,6 +10,7 @@
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { Connection } from "./Connection.ts"
@@ -182,6 +183,51 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
     }
   }
 })
+
+/**
+ * Provides requests as a service, for as long as its layer is built.
+ *
+ * **When to use**
+ *
+ * Where a program asks one backend from many places. What `source` needs, such as a pool that is a service too, the layer
+ * needs.
+ *
+ * **Gotchas**
+ *
+ * Options that make no sense are mistakes in the program: building the layer dies with them.
+ *
+ * **Example** (Questions to a backend, over a pool)
+ *
+ * ```ts
+ * import { Context, Effect, Layer } from "effect"
+ * import { Codec, Connection, ConnectionPool, Request } from "holdfast"
+ * import { Dialer } from "holdfast/node"
+ *
+ * const lines = Connection.make({ codec: Codec.lines() })
+ * const open = Effect.flatMap(Effect.orDie(Dialer.make("tcp://127.0.0.1:7000")), lines)
+ *
+ * class Pool extends Context.Service<Pool, ConnectionPool.ConnectionPool<string>>()("app/Pool") {
+ *   static readonly layer = ConnectionPool.layer(Pool, open, { max: 4 })
+ * }
+ *
+ * class Backend extends Context.Service<Backend, Request.Requests<string>>()("app/Backend") {
+ *   static readonly layer = Request.layer(Backend, Pool.use((pool) => pool.get), { inFlight: 32 }).pipe(
+ *     Layer.provide(Pool.layer)
+ *   )
+ * }
+ *
+ * const program = Backend.use(({ request }) => request("what time is it?")).pipe(Effect.provide(Backend.layer))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <I, In, Out, R = never>(
+  service: Context.Key<I, Requests<In, Out>>,
+  source: Effect.Effect<Connection<In, Out>, Failure, R> | Connection<In, Out>,
+  options?: Options<In, Out>
+): Layer.Layer<I, never, Exclude<R, Scope.Scope>> =>
+  Layer.effect(service, make(source, options)) as Layer.Layer<I, never, Exclude<R, Scope.Scope>>
 
 /**
  * A connection for one request: dials, asks, closes. The deadline covers all of it.

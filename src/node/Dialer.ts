@@ -9,6 +9,7 @@
 import * as NodeWS from "@effect/platform-node/NodeWS"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -117,6 +118,46 @@ export const make = (url: string, options: DialOptions = {}): Effect.Effect<Sock
       ? makeWebSocket(url, settings)
       : Effect.succeed(makeStream(address, settings))
   })
+
+/**
+ * Provides a `Socket` that dials a URL; see `make`.
+ *
+ * **When to use**
+ *
+ * Where a program says what it talks to (`Socket.Socket`, `Connection.make`) apart from where that is: another layer is
+ * another address, another transport, or the socket of a test.
+ *
+ * **Details**
+ *
+ * Each build of the layer is a socket of its own: provided to the effect that opens one connection, it dials afresh each time,
+ * as a `Client` and a `ConnectionPool` need. Building it dials nothing, and fails for a URL or options that make no sense.
+ *
+ * **Gotchas**
+ *
+ * Provided around a whole program it is one socket, for one connection at a time.
+ *
+ * **Example** (A pool of connections to wherever the layer says)
+ *
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { Socket } from "effect/socket"
+ * import { Codec, Connection, ConnectionPool } from "holdfast"
+ * import { Dialer } from "holdfast/node"
+ *
+ * const chat = Effect.flatMap(Socket.Socket, Connection.make({ codec: Codec.lines() }))
+ *
+ * // a URL that makes no sense is a mistake in the program
+ * const there = Layer.orDie(Dialer.layer("tcp://127.0.0.1:7000"))
+ *
+ * const program = ConnectionPool.make(Effect.provide(chat, there), { max: 4 })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (url: string, options: DialOptions = {}): Layer.Layer<Socket.Socket, DialFailed> =>
+  // or connections would share the one of a layer that the program is provided with too
+  Layer.fresh(Layer.effect(Socket.Socket, make(url, options)))
 
 interface Settings {
   readonly address: Address.Address

@@ -15,7 +15,7 @@
  *
  * it.simulate("an echo comes back after a storm", { seeds: 50 }, (world) =>
  *   Effect.gen(function*() {
- *     const serve = Server.run({ open, handle: (c) => Stream.runForEachArray(Connection.messages(c), c.sendAll) })
+ *     const serve = Server.run({ open, handle: (c) => Stream.runForEach(Connection.batches(c), c.sendAll) })
  *     const host = world.network.host("server")
  *     yield* world.process("server", Effect.flatMap(host.listen(7000), (listener) =>
  *       Effect.provideService(serve, SocketServer.SocketServer, listener)))

@@ -1,12 +1,14 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type * as Socket from "effect/socket/Socket"
+import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
-import { Connection } from "../../src/index.ts"
+import { Client, Codec, Connection, ConnectionError, ConnectionPool } from "../../src/index.ts"
 import { Dialer } from "../../src/node/index.ts"
 import {
   certificate,
@@ -289,5 +291,57 @@ describe("DialFailed", () => {
       // a WebSocket URL may leave out port and path
       assert.strictEqual(known(yield* Dialer.make("wss://localhost")).remote, "localhost:443")
       assert.strictEqual(known(yield* Dialer.make("ws://localhost")).remote, "localhost:80")
+    }))
+})
+
+describe("as a layer", () => {
+  const chat = Effect.flatMap(Socket.Socket, Connection.make({ codec: Codec.lines() }))
+
+  it.live("dials afresh for each connection of a pool", () =>
+    Effect.gen(function*() {
+      const listener = yield* serve("tcp://127.0.0.1:0", echo)
+      const there = Layer.orDie(Dialer.layer(listener.url))
+      const open = Effect.provide(chat, there)
+      class Pool extends Context.Service<Pool, ConnectionPool.ConnectionPool<string>>()("test/Pool") {
+        static readonly layer = ConnectionPool.layer(Pool, open, { max: 3 })
+      }
+      const ask = (text: string) =>
+        Pool.use((pool) =>
+          pool.use((connection) =>
+            Effect.gen(function*() {
+              yield* connection.send(text)
+              // all three are borrowed at once
+              while ((yield* pool.stats).inUse < 3) yield* Effect.sleep(1)
+              return yield* connection.receive
+            })
+          )
+        )
+      const answers = yield* Effect.provide(Effect.all(["a", "b", "c"].map(ask), { concurrency: 3 }), Pool.layer).pipe(
+        // a layer that is provided around the program is shared by what is inside, unless it is fresh
+        Effect.provide(there)
+      )
+      assert.deepStrictEqual(answers, ["a", "b", "c"])
+    }))
+
+  it.live("is one socket around a whole program, which a client dials again and again", () =>
+    Effect.gen(function*() {
+      const listener = yield* serve("tcp://127.0.0.1:0", echo)
+      const program = Effect.gen(function*() {
+        const client = yield* Client.make(chat, { policy: { retryBase: 1, retryJitter: "none" } })
+        const first = yield* client.connection
+        yield* client.send("a")
+        assert.strictEqual(yield* client.receive, "a")
+        yield* first.closeWith(new ConnectionError.Reset({ cause: "gone" }))
+        yield* client.send("b")
+        assert.strictEqual(yield* client.receive, "b")
+        assert.notStrictEqual(yield* client.connection, first)
+      })
+      yield* Effect.provide(Effect.scoped(program), Dialer.layer(listener.url))
+    }))
+
+  it.live("a URL that makes no sense fails the layer", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(Dialer.layer("gopher://127.0.0.1"))))
+      assert.strictEqual(error.reason, "BadUrl")
     }))
 })

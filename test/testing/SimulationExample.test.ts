@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 // begin README.md
 const open = Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong") })
-const serve = Server.run({ open, handle: (c) => Stream.runForEachArray(Connection.messages(c), c.sendAll) })
+const serve = Server.run({ open, handle: (c) => Stream.runForEach(Connection.batches(c), c.sendAll) })
 
 it.simulate(
   "an echo comes back after any storm",

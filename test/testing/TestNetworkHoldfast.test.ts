@@ -31,7 +31,7 @@ const serve = Effect.fnUntraced(function*(
   yield* Server.run({
     open: lines(options?.policy),
     registry,
-    handle: (connection) => Stream.runForEachArray(Connection.messages(connection), connection.sendAll),
+    handle: (connection) => Stream.runForEach(Connection.batches(connection), connection.sendAll),
     onEvent: (event) => Queue.offer(events, event)
   }).pipe(Effect.provideService(SocketServer.SocketServer, listener), Effect.forkScoped)
   return { events, registry }

@@ -40,6 +40,9 @@ interface Pair {
   readonly times: number
 }
 
+/** A name as environment variables are written: `PING_EVERY`. */
+const screaming = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
+
 const oneLine = (message: string): string => message.replace(/\n\s+at /g, " at ").replace(/\n\s*/g, "; ")
 
 const pairsOf = (definitions: Readonly<Record<string, Definition>>): ReadonlyArray<Pair> =>
@@ -85,6 +88,13 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
   const some = Schema.Struct(
     Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, Schema.optionalKey(field)]))
   ) as unknown as Schema.Codec<Values, Values>
+  const variables = Schema.Struct(
+    Object.fromEntries(Object.entries(fields).map(([name, field]) => [screaming(name), Schema.optionalKey(field)]))
+  ) as unknown as Schema.Codec<Values, Values>
+  const ofVariables = (given: Values): Values =>
+    Object.fromEntries(
+      Object.keys(fields).filter((name) => screaming(name) in given).map((name) => [name, given[screaming(name)]])
+    )
   const check = Schema.decodeUnknownResult(Schema.toType(some), { errors: "all" })
   const decode = Schema.decodeUnknownResult(some, { errors: "all", onExcessProperty: "error" })
   // what was given for each set; the rest of it are defaults. Of a set that was made elsewhere everything was
@@ -174,18 +184,21 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
           .replace(/Expected no excess property at \["([^"]*)"\]/g, "there is no field \"$1\"")
       )
     },
-    /** Reads configuration; what is not set is as in `from`. */
-    config: (from: A): Config.Config<A> =>
-      Config.schema(some).pipe(
-        Config.mapEffect((given) =>
-          Effect.mapError(
-            Effect.fromResult(settle(from, given, "data")),
-            (message) =>
-              new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message }, given)))
-          )
-        ),
-        // below a name of which nothing is set there is not even an object to read
-        Config.withDefault(from)
-      )
+    /** Reads configuration; what is not set is as in `from`. With a prefix, variables: `PREFIX_PING_EVERY`. */
+    config: (from: A, prefix: string | undefined): Config.Config<A> =>
+      (prefix === undefined
+        ? Config.schema(some)
+        // a provider of variables finds what is below a name by its words
+        : Config.map(Config.schema(variables, prefix.split("_").filter((word) => word !== "")), ofVariables)).pipe(
+          Config.mapEffect((given) =>
+            Effect.mapError(
+              Effect.fromResult(settle(from, given, "data")),
+              (message) =>
+                new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message }, given)))
+            )
+          ),
+          // below a name of which nothing is set there is not even an object to read
+          Config.withDefault(from)
+        )
   }
 }

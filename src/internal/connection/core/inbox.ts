@@ -53,7 +53,14 @@ abstract class Receives<in out In, A> extends Effectable.Class<A, ConnectionErro
   }
 }
 
+const alone = <In>(message: In): NonEmptyReadonlyArray<In> => [message]
+
 class Receiving<in out In> extends Receives<In, In> {
+  /** See `receiveAlone`. */
+  get alone(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    return new ReceivingAlone(this.inbox)
+  }
+
   asEffect(): Effect.Effect<In, ConnectionError> {
     return this.inbox.takeOne()
   }
@@ -63,6 +70,19 @@ class Receiving<in out In> extends Receives<In, In> {
     return inbox.messages > 0 ? new Done(inbox.take()) : super[Symbol.iterator]()
   }
 }
+
+class ReceivingAlone<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
+  asEffect(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
+    const { inbox } = this
+    return inbox.messages > 0 ? Effect.succeed(alone(inbox.take())) : Effect.map(inbox.takeOne(), alone)
+  }
+}
+
+/** The next message in an array of its own, as streams take it; that of an inbox costs no second effect. */
+export const receiveAlone = <In>(
+  receive: Effect.Effect<In, ConnectionError>
+): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> =>
+  receive instanceof Receiving ? receive.alone : Effect.map(receive, alone)
 
 class ReceivingAll<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
   asEffect(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
