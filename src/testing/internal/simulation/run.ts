@@ -173,7 +173,7 @@ class Run {
       case "idle":
         return this.fail(
           overdue === "not closed" ? overdue : "deadlock",
-          `nothing is ready, and nobody sleeps: it waits for what never comes${waits}`
+          `nothing is ready, and no fiber sleeps: it waits for what never comes${waits}`
         )
       case "livelock":
         return this.fail(
