@@ -153,14 +153,14 @@ export interface Options<in out In, in out Out, in Control = never> {
    */
   readonly pings?: Schedule.Schedule<unknown, Beat, unknown> | undefined
   /** A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`. */
-  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  readonly policy?: Policy.Patch | undefined
   /**
    * Told to the peer when it is asked to leave: a message, or one made for the reason. A fixed one that the codec cannot
    * encode throws its `ConnectionError`.
    */
-  readonly goodbye?: Out | ((reason: ConnectionError.Reason) => Out) | undefined
+  readonly goodbye?: Out | NoInfer<(reason: ConnectionError.Reason) => Out> | undefined
   /** Told to the peer last, when we end the conversation for this reason; `undefined` says nothing. */
-  readonly farewell?: ((reason: ConnectionError.Reason) => Out | undefined) | undefined
+  readonly farewell?: NoInfer<(reason: ConnectionError.Reason) => Out | undefined> | undefined
   /**
    * `messages`: each transport message is one frame, and the framing half of the codec is left out. Default: what the
    * socket is described as, or `messages` where Effect's WebSocket server provides its `WebSocket`, else `stream`.
@@ -172,12 +172,46 @@ export interface Options<in out In, in out Out, in Control = never> {
   readonly transport?: "stream" | "messages" | undefined
 }
 
+/**
+ * Makes a connection of a socket: what `make(options)` returns, for `Server`, `Client` and every other `open`.
+ *
+ * **When to use**
+ *
+ * To name what a program keeps or passes on: `const chat: Connection.Open<string> = Connection.make({ codec: Codec.lines() })`.
+ *
+ * **Details**
+ *
+ * `~open` is only for the type, never set. TypeScript infers from a generic call that returns a bare function last, after it
+ * has given the parameters of functions beside it their types. This is an intersection, which it infers from in time: the
+ * handler in `Server.run({ open: Connection.make({ codec }), handle: (connection) => ... })` knows its messages.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Open<In, Out = In> =
+  & ((socket: Socket.Socket) => Effect.Effect<Connection<In, Out>, Failure, Scope.Scope>)
+  & { readonly "~open"?: undefined }
+
+/**
+ * Only for inference, never a message: the default of `Out` where functions return messages beside what says their type.
+ *
+ * **Details**
+ *
+ * TypeScript gives `() => "bye"` its type before it knows `Out`, and widens it to `string`. Where such a function is asked for
+ * in a `NoInfer`, and the default of `Out` holds literals at every depth, it keeps `"bye"`, and `{ _tag: "Bye" }` too,
+ * without `as const`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Literal = "" | 0 | 0n | boolean | { readonly [key: string]: Literal }
+
 const setupOf = <In, Out>(options: Options<In, Out>): Setup<In, Out> => {
   const policy = Policy.make(options.policy)
   const way = (transport: "stream" | "messages"): WireFormat<Out> => {
     const encoder = encoderOf(options.codec, { maxFrame: policy.maxFrame, transport })
     const wire: Wire<Out> = { encode: (message) => encoder.encode(message) }
-    const { goodbye } = options
+    const goodbye = options.goodbye as Out | ((reason: ConnectionError.Reason) => Out) | undefined
     if (goodbye === undefined) return { encoder, wire, goodbye: () => undefined }
     if (typeof goodbye === "function") {
       const encode = (reason: ConnectionError.Reason) =>
@@ -228,10 +262,10 @@ const setupOf = <In, Out>(options: Options<In, Out>): Setup<In, Out> => {
  * @since 0.1.0
  */
 export const make: {
-  <In, Out, Control = never>(
+  <In, Out = Literal, Control = never>(
     options: Options<In, Out, Control>
-  ): (socket: Socket.Socket) => Effect.Effect<Connection<Exclude<In, Control>, Out>, Failure, Scope.Scope>
-  <In, Out, Control = never>(
+  ): Open<Exclude<In, Control>, Out>
+  <In, Out = Literal, Control = never>(
     socket: Socket.Socket,
     options: Options<In, Out, Control>
   ): Effect.Effect<Connection<Exclude<In, Control>, Out>, Failure, Scope.Scope>

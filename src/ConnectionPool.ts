@@ -141,7 +141,10 @@ export class Limits extends Schema.Class<Limits>("holdfast/ConnectionPool/Limits
  * @category limits
  * @since 0.1.0
  */
-export type Patch = PatchOf<typeof Limits.fields>
+export interface Patch extends PatchOf<typeof Limits.fields> {
+  // an interface without a member of its own is called by its base in errors, with the schemas of all fields
+  readonly min?: number | undefined
+}
 
 // each limit is checked before by itself
 const set = limitSet(Limits.fields, (values) => new Limits(values, { disableChecks: true }))

@@ -8,6 +8,7 @@
  */
 import type * as Config from "effect/Config"
 import type * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
@@ -365,7 +366,10 @@ type Fields = typeof Policy.fields
  * @category models
  * @since 0.1.0
  */
-export type Patch = PatchOf<Fields>
+export interface Patch extends PatchOf<Fields> {
+  // an interface without a member of its own is called by its base in errors, with the schemas of all fields
+  readonly open?: Duration.Input | undefined
+}
 
 /**
  * A policy that cannot be used; the message names every wrong field.

@@ -85,7 +85,6 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as Codec from "./Codec.ts"
 import * as Connection from "./Connection.ts"
@@ -107,7 +106,6 @@ export {
   versions
 } from "./internal/protocol/frames.ts"
 
-type Failure = ConnectionError.ConnectionError
 type Advice = ConnectionError.Advice
 
 const noAdvice: Advice = { after: 0, spread: 0 }
@@ -190,7 +188,7 @@ const greeted = <In, Out>(connection: Connection.Connection<Read<In>, Written<Ou
  */
 export const client = <In, Out>(
   options: Options<In, Out>
-): (socket: Socket.Socket) => Effect.Effect<Connection.Connection<In, Out>, Failure, Scope.Scope> => {
+): Connection.Open<In, Out> => {
   const policy = Policy.make(options.policy)
   const open = start("client", options, policy, () => noAdvice)
   const greet = greetAsClient(policy)
@@ -216,7 +214,7 @@ export const client = <In, Out>(
  */
 export const server = <In, Out>(
   options: ServerOptions<In, Out>
-): (socket: Socket.Socket) => Effect.Effect<Connection.Connection<In, Out>, Failure, Scope.Scope> => {
+): Connection.Open<In, Out> => {
   const policy = Policy.make(options.policy)
   let connections = 0
   const given = options.advise ?? ((connections: number) => spread(connections, policy.acceptRate))

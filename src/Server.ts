@@ -44,6 +44,10 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   /**
    * Authenticates before the handler runs, within `Policy.handshake` from the accept. What it returns is the session
    * that the handler and `names` get. A failure refuses the connection with `HandshakeFailed`, a defect with `Defect`.
+   *
+   * **Gotchas**
+   *
+   * Write it before `handle` and `names`: TypeScript infers the session of functions from top to bottom.
    */
   readonly handshake?: ((connection: Connection.Connection<In, Out>) => Effect.Effect<Session, EH, RH>) | undefined
   /** Where connections are registered, from their handshake until they are gone. */
@@ -51,9 +55,9 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   /** Key and tags for the registry. */
   readonly names?: ((connection: Connection.Connection<In, Out>, session: Session) => Names) | undefined
   /** The server's limits: `handshake`, `drain`, `maxConnections` and those after it. */
-  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  readonly policy?: Policy.Patch | undefined
   /** Makes the last message to a refused peer. A WebSocket is closed with 1013 and the reason in any case. */
-  readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
+  readonly refusal?: NoInfer<(reason: ConnectionError.Reason) => Out> | undefined
   /**
    * Called for every event, and not interruptible: each accepted connection gives one `Refused`, or one `Opened` and then
    * one `Closed`. Without it, failures of handlers and of accepting are logged. Defects are logged in any case, and so is
@@ -103,7 +107,16 @@ const acceptRetryDefault = Backoff.exponential({ base: 5, cap: 1000, jitter: "no
  * @category running
  * @since 0.1.0
  */
-export const run = <In, Out, Session = void, E = never, EH = never, R = never, RH = never, RO = never>(
+export const run = <
+  In,
+  Out = Connection.Literal,
+  Session = void,
+  E = never,
+  EH = never,
+  R = never,
+  RH = never,
+  RO = never
+>(
   options: Options<In, Out, Session, E, EH, R, RH, RO>
 ): Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> => {
   // throws here, before anything runs
@@ -122,7 +135,16 @@ export const run = <In, Out, Session = void, E = never, EH = never, R = never, R
  * @category layers
  * @since 0.1.0
  */
-export const layer = <In, Out, Session = void, E = never, EH = never, R = never, RH = never, RO = never>(
+export const layer = <
+  In,
+  Out = Connection.Literal,
+  Session = void,
+  E = never,
+  EH = never,
+  R = never,
+  RH = never,
+  RO = never
+>(
   options: Options<In, Out, Session, E, EH, R, RH, RO>
 ): Layer.Layer<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> => {
   const running = Effect.catchCause(

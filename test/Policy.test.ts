@@ -12,7 +12,7 @@ const names = Object.keys(Policy.defaults) as Array<Exclude<keyof Policy.Policy,
 const durations = names.filter(isDuration)
 
 /** The message a wrong patch throws with. */
-const refused = (patch: Record<string, unknown>): string => {
+const refused = (patch: object): string => {
   try {
     Policy.make(patch)
   } catch (error) {
