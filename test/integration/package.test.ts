@@ -158,6 +158,70 @@ describe("the published package", () => {
     assert.include(errors[1], "does not satisfy the expected type")
   })
 
+  it(
+    "infers what test/types expects, in TypeScript 5.8 and 7, as NodeNext and as a bundler resolve it",
+    { timeout: 300_000 },
+    async () => {
+      const types = join(app, "types")
+      await cp(join(root, "test", "types"), types, { recursive: true })
+      // the expectations of vitest, without vitest
+      const modules = join(types, "node_modules")
+      await cp(await realpath(join(root, "node_modules", "expect-type")), join(modules, "expect-type"), {
+        recursive: true
+      })
+      await mkdir(join(modules, "vitest"))
+      await writeFile(join(modules, "vitest", "package.json"), JSON.stringify({ type: "module", types: "index.d.ts" }))
+      await writeFile(join(modules, "vitest", "index.d.ts"), "export { expectTypeOf } from \"expect-type\"")
+      const files = (await readdir(types)).filter((name) => name.endsWith(".ts"))
+      assert.isAbove(files.length, 1)
+      // and the check can fail
+      await writeFile(
+        join(types, "wrong.ts"),
+        "import { Codec, Connection, Policy } from \"holdfast\"\nimport { expectTypeOf } from \"vitest\"\n" +
+          "expectTypeOf(Connection.make({ codec: Codec.lines() })).toEqualTypeOf<Connection.Open<number>>()\n" +
+          "Connection.make({ codec: Codec.lines(), policy: { silense: \"3 seconds\" } })\n" +
+          "Policy.make({ silence: true })\n"
+      )
+      const versions: Record<string, RegExp> = { "typescript": /^Version 7\./, "typescript-5.8": /^Version 5\.8\./ }
+      for (const [compiler, version] of Object.entries(versions)) {
+        const tsc = join(root, "node_modules", compiler, "bin", "tsc")
+        assert.match(await run(types, "node", tsc, "--version"), version)
+        for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]]) {
+          const compilerOptions = {
+            strict: true,
+            exactOptionalPropertyTypes: true,
+            noEmit: true,
+            skipLibCheck: false,
+            allowImportingTsExtensions: true,
+            target: "ES2024",
+            lib: ["ES2024", "DOM"],
+            module,
+            moduleResolution,
+            typeRoots: [join(root, "node_modules", "@types")],
+            types: ["node"]
+          }
+          await writeFile(
+            join(types, "tsconfig.json"),
+            JSON.stringify({ compilerOptions, files: [...files, "wrong.ts"] })
+          )
+          const told = await run(types, "node", tsc, "-p", ".", "--pretty", "false").then(() => "", String)
+          const errors = told.split("\n").filter((line) => line.includes("error TS"))
+          const name = `${compiler}, ${moduleResolution}`
+          assert.deepStrictEqual(errors.filter((line) => !line.startsWith("wrong.ts(")), [], name)
+          assert.deepStrictEqual(
+            errors.map((line) => line.slice(0, line.indexOf(","))),
+            [3, 4, 5].map((line) => `wrong.ts(${line}`),
+            `${name}\n${told}`
+          )
+          // one short line, which says what it is that is wrong
+          const [, field, value] = errors
+          assert.match(field!, /'silense' does not exist in type 'Patch'\. Did you mean to write 'silence'\?$/, name)
+          assert.isBelow(Math.max(field!.length, value!.length), 160, name)
+        }
+      }
+    }
+  )
+
   it("names no internal in a public signature: what a public type takes from an internal file, its module exports", async () => {
     const dist = join(installed, "dist")
     const declared = (await readdir(dist, { recursive: true }))
