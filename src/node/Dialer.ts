@@ -17,11 +17,12 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
-import * as Address from "./internal/address.ts"
-import { DialledSocket } from "./internal/dialled.ts"
+import * as Address from "./internal/addresses/address.ts"
 import * as Options from "./internal/options.ts"
-import { linger, noop, setTcpOptions, type tcpOptions } from "./internal/stream.ts"
-import * as WebSocket from "./internal/webSocket.ts"
+import { DialledSocket } from "./internal/stream/dialled.ts"
+import { linger, noop, setTcpOptions, type tcpOptions } from "./internal/stream/tcp.ts"
+import * as Material from "./internal/tls/material.ts"
+import * as WebSocket from "./internal/webSocket/socket.ts"
 
 /**
  * How to dial. Every field has a default.
@@ -182,7 +183,7 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
     const maxFrame = yield* as("BadOption")(Options.read("maxFrame", options.maxFrame))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
-      secureContext: Tls.createSecureContext(yield* as("BadTls")(Options.tlsOptions(options))),
+      secureContext: Tls.createSecureContext(yield* as("BadTls")(Material.tlsOptions(options))),
       ...(options.servername === undefined ? {} : { servername: options.servername }),
       ...(options.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: options.rejectUnauthorized })
     }

@@ -18,8 +18,9 @@ import type * as Scope from "effect/Scope"
 import * as Tls from "node:tls"
 import * as Policy from "../Policy.ts"
 import * as Dialer from "./Dialer.ts"
-import { limitOf, tlsOptions } from "./internal/options.ts"
-import { tcpOptions } from "./internal/stream.ts"
+import { limitOf } from "./internal/options.ts"
+import { tcpOptions } from "./internal/stream/tcp.ts"
+import { tlsOptions } from "./internal/tls/material.ts"
 
 /**
  * How to send. Every field has a default.

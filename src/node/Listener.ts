@@ -17,10 +17,11 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
 import type * as Net from "node:net"
-import * as Acceptor from "./internal/acceptor.ts"
-import * as Address from "./internal/address.ts"
-import { listen } from "./internal/listen.ts"
+import * as Address from "./internal/addresses/address.ts"
+import { listen } from "./internal/addresses/listen.ts"
+import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
+import * as Material from "./internal/tls/material.ts"
 
 /**
  * How to listen. Every field has a default.
@@ -275,7 +276,7 @@ const prepare = (rawUrl: string, options: ListenOptions): Result.Result<Settings
       maxFrame,
       maxPending,
       linger,
-      tls: needsTls ? yield* as("BadTls")(Options.tlsOptions(options)) : undefined
+      tls: needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
     }
   })
 }

@@ -321,7 +321,7 @@ describe("the published package", () => {
       for (
         const name of [
           "internal/bytes/utf8",
-          "node/internal/stream",
+          "node/internal/stream/tcp",
           "testing/World",
           "cli/main",
           "index",

@@ -12,7 +12,7 @@ const most = 8
 
 const passed = {
   "a received chunk": [
-    "node/internal/duplex.ts", // the transport brings it
+    "node/internal/stream/duplex.ts", // the transport brings it
     "internal/connection/reader.ts", // heard, decoded, heeded
     "internal/codec/decoder.ts",
     "internal/codec/framings/sized.ts", // where a frame ends
@@ -28,10 +28,10 @@ const passed = {
     "internal/connection/core/outbox.ts", // bounds, and the queue
     "internal/connection/core/state.ts", // the write is watched
     "internal/connection/writer.ts",
-    "node/internal/duplex.ts"
+    "node/internal/stream/duplex.ts"
   ],
   "a FIN": [
-    "node/internal/duplex.ts",
+    "node/internal/stream/duplex.ts",
     "internal/connection/reader.ts", // the pull fails
     "ConnectionError.ts", // what the socket's error means
     "internal/codec/decoder.ts", // is anything left of a frame?
@@ -48,7 +48,7 @@ const passed = {
     "internal/connection/core/limits.ts",
     "internal/connection/core/state.ts",
     "internal/connection/deadlines.ts", // looked at again
-    "node/internal/duplex.ts" // how much of the last write is left
+    "node/internal/stream/duplex.ts" // how much of the last write is left
   ]
 }
 

@@ -15,8 +15,8 @@ import * as Net from "node:net"
 import { WebSocket } from "ws"
 import { Codec, Connection, Heartbeat, Registry, Server } from "../../src/index.ts"
 import { Listener } from "../../src/node/index.ts"
-import { parse } from "../../src/node/internal/address.ts"
-import { explain } from "../../src/node/internal/listen.ts"
+import { parse } from "../../src/node/internal/addresses/address.ts"
+import { explain } from "../../src/node/internal/addresses/listen.ts"
 import {
   certificate,
   type Client,

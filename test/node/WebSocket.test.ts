@@ -9,7 +9,7 @@ import * as Socket from "effect/socket/Socket"
 import * as Http from "node:http"
 import { type ClientOptions, WebSocket } from "ws"
 import { Dialer, Listener } from "../../src/node/index.ts"
-import { closeCode, closeReason } from "../../src/node/internal/webSocket.ts"
+import { closeCode, closeReason } from "../../src/node/internal/webSocket/socket.ts"
 import { certificate, client, echo, ending, known, portOf, run, serve, until } from "./fixtures/kit.ts"
 
 /** What a plain `ws` client saw. */

@@ -81,7 +81,7 @@ const run = (node: typeof Node): Effect.Effect<void, unknown, Scope.Scope> =>
     )
   })
 
-const file = "src/node/internal/handshakes.ts"
+const file = "src/node/internal/webSocket/upgrade.ts"
 const limit = "maxPayload: options.maxFrame"
 
 const broken: { readonly [bug: string]: Broken } = {

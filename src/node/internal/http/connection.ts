@@ -11,10 +11,10 @@ import { isOver, type Lifecycle, open, reasonOf } from "../../../internal/connec
 import { states } from "../../../internal/connection/handle/handle.ts"
 import { type ConnectionState, type Internals, takeId, TypeId } from "../../../internal/connection/handle/internals.ts"
 import { InvalidPolicy } from "../../../Policy.ts"
-import * as Address from "../address.ts"
-import { unsent } from "../duplex.ts"
+import * as Address from "../addresses/address.ts"
 import { longestTimer } from "../options.ts"
-import { linger, noop } from "../stream.ts"
+import { unsent } from "../stream/duplex.ts"
+import { linger, noop } from "../stream/tcp.ts"
 import type { Settings } from "./settings.ts"
 
 const notHttp = new ConnectionError.InvalidMessage({

@@ -3,7 +3,7 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import type * as Net from "node:net"
 import * as Options from "../options.ts"
-import { tcpOptions } from "../stream.ts"
+import { tcpOptions } from "../stream/tcp.ts"
 import type { HttpConnection } from "./connection.ts"
 import { checkEvery, type Prepared } from "./settings.ts"
 

@@ -2,8 +2,9 @@
 import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type { Policy } from "../../../Policy.ts"
-import * as Address from "../address.ts"
+import * as Address from "../addresses/address.ts"
 import * as Options from "../options.ts"
+import * as Material from "../tls/material.ts"
 
 /** What the connections of one server share. Limits are milliseconds, and 0 is none. */
 export interface Settings {
@@ -27,7 +28,7 @@ export const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): 
 }
 
 /** The options that are checked here; see `HttpServer.Options`. */
-interface Given extends Options.TlsMaterial {
+interface Given extends Material.TlsMaterial {
   readonly webSocket?: string | undefined
   readonly backlog?: number | undefined
   readonly linger?: Duration.Input | undefined
@@ -40,7 +41,7 @@ export interface Prepared {
   readonly address: Address.Address
   readonly backlog: number
   readonly settings: Settings
-  readonly tls: Options.TlsOptions | undefined
+  readonly tls: Material.TlsOptions | undefined
 }
 
 /** What cannot be used, in the fields of a `ListenFailed`. */
@@ -91,7 +92,7 @@ export const prepare = (
         drain: Duration.toMillis(policy.drain),
         linger
       },
-      tls: secure ? yield* as("BadTls")(Options.tlsOptions(options)) : undefined
+      tls: secure ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
     }
   })
 }

@@ -2,8 +2,8 @@
 import type * as NodeWS from "@effect/platform-node/NodeWS"
 import type * as Http from "node:http"
 import type * as Net from "node:net"
-import * as Handshakes from "../handshakes.ts"
-import { noop } from "../stream.ts"
+import { noop } from "../stream/tcp.ts"
+import { webSockets } from "../webSocket/upgrade.ts"
 import type { Settings } from "./settings.ts"
 
 const notFound = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -18,7 +18,7 @@ export const upgradeAt = (
   { linger, policy }: Settings,
   onOpen: (conn: Net.Socket, ws: NodeWS.WebSocket, request: Http.IncomingMessage) => void
 ): void => {
-  const sockets = Handshakes.webSockets({ maxFrame: policy.maxFrame, linger })
+  const sockets = webSockets({ maxFrame: policy.maxFrame, linger })
   const emit = server.emit as (this: Http.Server, name: string, ...args: ReadonlyArray<unknown>) => boolean
   // without any listener Node answers such a request as if it asked for no upgrade
   server.on("upgrade", noop)

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
-import { isWhole, setShared } from "../../internal/bytes/memory.ts"
+import { isWhole, setShared } from "../../../internal/bytes/memory.ts"
 
 export type Chunk = Uint8Array | string
 

@@ -12,15 +12,16 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { spawn } from "../../internal/scheduling/supervised.ts"
-import { type Attachable, Direct, type Directly } from "../../internal/transport/accepted.ts"
-import { TypeId } from "../../internal/transport/transport.ts"
-import * as Address from "./address.ts"
-import { readerOf, Stream, writerOf } from "./duplex.ts"
-import * as Handshakes from "./handshakes.ts"
-import type * as Options from "./options.ts"
-import { linger, noop, type tcpOptions } from "./stream.ts"
-import * as WebSocket from "./webSocket.ts"
+import { spawn } from "../../../internal/scheduling/supervised.ts"
+import { type Attachable, Direct, type Directly } from "../../../internal/transport/accepted.ts"
+import { TypeId } from "../../../internal/transport/transport.ts"
+import * as Address from "../addresses/address.ts"
+import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
+import { linger, noop, type tcpOptions } from "../stream/tcp.ts"
+import { handshakes } from "../tls/handshakes.ts"
+import type { TlsOptions } from "../tls/material.ts"
+import * as WebSocket from "../webSocket/socket.ts"
+import { upgrades } from "../webSocket/upgrade.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
 export interface Settings {
@@ -31,7 +32,7 @@ export interface Settings {
   readonly maxPending: number
   readonly linger: number
   /** With `tls` and `wss`. */
-  readonly tls: Options.TlsOptions | undefined
+  readonly tls: TlsOptions | undefined
 }
 
 // what came of a raw connection: the listeners are the same functions for all of them
@@ -179,14 +180,14 @@ export const make = (settings: Settings) => {
   server.on("error", (cause) => {
     for (const consumer of consumers) consumer.fail(cause)
   })
-  const secure = settings.tls === undefined ? undefined : Handshakes.tls({
+  const secure = settings.tls === undefined ? undefined : handshakes({
     ...settings.tls,
     requestCert: settings.tls.ca !== undefined,
     handshakeTimeout: settings.handshakeTimeout,
     ...(address.scheme === "wss" ? { ALPNProtocols: ["http/1.1"] } : {})
   })
   const upgrade = address.scheme === "ws" || address.scheme === "wss"
-    ? Handshakes.upgrade({ path: address.tail || "/", maxFrame: settings.maxFrame, linger: settings.linger })
+    ? upgrades({ path: address.tail || "/", maxFrame: settings.maxFrame, linger: settings.linger })
     : undefined
 
   // where the address is not that of one interface, each connection has to be asked

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
-import { type Transport, TypeId } from "../../internal/transport/transport.ts"
+import { type Transport, TypeId } from "../../../internal/transport/transport.ts"
 import { type Chunk, readerOf, Stream, writerOf } from "./duplex.ts"
 
 const timedOut = (): Effect.Effect<never, Socket.SocketError> => {

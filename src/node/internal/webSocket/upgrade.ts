@@ -1,57 +1,10 @@
-/**
- * The server's side of TLS handshakes and WebSocket upgrades, on accepted connections.
- *
- * Each ends with a call, or with the connection destroyed. Bounding its time is up to the caller.
- */
+/** The server's side of WebSocket upgrades, on accepted connections. */
 import * as NodeWS from "@effect/platform-node/NodeWS"
 import * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import * as Tls from "node:tls"
-import { linger, noop } from "./stream.ts"
-import { closeTimeout } from "./webSocket.ts"
-
-/** Names a connection by both of its ends: no two living connections of a machine share them. */
-const tuple = (conn: Net.Socket): string | undefined =>
-  conn.remotePort === undefined
-    ? undefined
-    : `${conn.remoteAddress} ${conn.remotePort} ${conn.localAddress} ${conn.localPort}`
-
-/** Does the TLS handshake; what comes out is half-open. */
-export const tls = (
-  options: Tls.TlsOptions
-): (raw: Net.Socket, onSecure: (conn: Tls.TLSSocket) => void) => void => {
-  // the server gives us a connection, and not what it runs on
-  const waiting = new Map<string, (conn: Tls.TLSSocket) => void>()
-  const server = Tls.createServer(options)
-  server.on("tlsClientError", (_, conn) => conn.destroy())
-  server.on("secureConnection", (conn) => {
-    conn.on("error", noop)
-    const key = tuple(conn)
-    const onSecure = key === undefined ? undefined : waiting.get(key)
-    if (key === undefined || onSecure === undefined) {
-      conn.destroy()
-      return
-    }
-    waiting.delete(key)
-    conn.allowHalfOpen = true
-    onSecure(conn)
-  })
-  return (raw, onSecure) => {
-    const key = tuple(raw)
-    if (key === undefined) {
-      raw.destroy()
-      return
-    }
-    waiting.set(key, onSecure)
-    // until it is secure, the peer's end is the end; TLS takes this over from what it runs on
-    raw.allowHalfOpen = false
-    raw.once("close", () => {
-      if (waiting.get(key) === onSecure) waiting.delete(key)
-    })
-    server.emit("connection", raw)
-  }
-}
+import { linger, noop } from "../stream/tcp.ts"
+import { closeTimeout } from "./socket.ts"
 
 type OnOpen = (ws: NodeWS.WebSocket, stream: Duplex, request: Http.IncomingMessage) => void
 
@@ -73,8 +26,11 @@ export const webSockets = (
     ...closeTimeout(options.linger)
   })
 
-/** Waits for a request to upgrade on the path and refuses any other. What comes out is paused. */
-export const upgrade = (
+/**
+ * Waits for a request to upgrade on the path and refuses any other. What comes out is paused. It ends with a call, or with the
+ * connection destroyed: bounding its time is up to the caller.
+ */
+export const upgrades = (
   options: { readonly path: string; readonly maxFrame: number; readonly linger: number }
 ): (conn: Net.Socket, onOpen: OnOpen) => void => {
   const waiting = new WeakMap<Duplex, OnOpen>()

@@ -8,9 +8,9 @@ import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
-import { describe, type Transport } from "../../internal/transport/transport.ts"
-import { type Chunk, unsent, writeError, writeNow } from "./duplex.ts"
-import { noop } from "./stream.ts"
+import { describe, type Transport } from "../../../internal/transport/transport.ts"
+import { type Chunk, unsent, writeError, writeNow } from "../stream/duplex.ts"
+import { noop } from "../stream/tcp.ts"
 
 /** A WebSocket and the stream below it, which the client only has once it is connected. */
 export interface Carrier {
