@@ -14,24 +14,22 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Pull from "effect/Pull"
-import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Sink from "effect/Sink"
 import type * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import type * as Codec from "./Codec.ts"
-import * as ConnectionError from "./ConnectionError.ts"
+import type * as ConnectionError from "./ConnectionError.ts"
 import type { Beat, Heartbeat } from "./Heartbeat.ts"
-import { encoderOf } from "./internal/codec/assembly.ts"
 import { receiveAlone } from "./internal/connection/core/inbox.ts"
-import { inForce } from "./internal/connection/core/limits.ts"
-import { type Setup, type Wire, type WireFormat } from "./internal/connection/core/setup.ts"
+import { type Wire } from "./internal/connection/core/setup.ts"
 import { type Snapshot } from "./internal/connection/core/snapshot.ts"
 import { type FiberReport, type Internals, TypeId } from "./internal/connection/handle/internals.ts"
 import { open } from "./internal/connection/handle/opening.ts"
+import { setupOf } from "./internal/connection/handle/setupOf.ts"
 import { spawnIn } from "./internal/scheduling/supervised.ts"
-import * as Policy from "./Policy.ts"
+import type * as Policy from "./Policy.ts"
 
 export {
   /**
@@ -205,34 +203,6 @@ export type Open<In, Out = In> =
  * @since 0.1.0
  */
 export type Literal = "" | 0 | 0n | boolean | { readonly [key: string]: Literal }
-
-const setupOf = <In, Out>(options: Options<In, Out>): Setup<In, Out> => {
-  const policy = Policy.make(options.policy)
-  const way = (transport: "stream" | "messages"): WireFormat<Out> => {
-    const encoder = encoderOf(options.codec, { maxFrame: policy.maxFrame, transport })
-    const wire: Wire<Out> = { encode: (message) => encoder.encode(message) }
-    const goodbye = options.goodbye as Out | ((reason: ConnectionError.Reason) => Out) | undefined
-    if (goodbye === undefined) return { encoder, wire, goodbye: () => undefined }
-    if (typeof goodbye === "function") {
-      const encode = (reason: ConnectionError.Reason) =>
-        wire.encode((goodbye as (reason: ConnectionError.Reason) => Out)(reason))
-      return { encoder, wire, goodbye: (reason) => Result.getOrUndefined(encode(reason)) }
-    }
-    const encoded = wire.encode(goodbye)
-    if (Result.isFailure(encoded)) throw ConnectionError.make(encoded.failure)
-    return { encoder, wire, goodbye: () => encoded.success }
-  }
-  return {
-    codec: options.codec,
-    transport: options.transport,
-    heartbeat: options.heartbeat,
-    pings: options.pings,
-    farewell: options.farewell,
-    inForce: inForce(policy),
-    stream: way("stream"),
-    messages: way("messages")
-  }
-}
 
 /**
  * Opens a connection over a socket.

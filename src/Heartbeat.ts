@@ -254,6 +254,34 @@ export const make: {
 }
 
 /**
+ * The pings and pongs of the WebSocket protocol itself (RFC 6455, 5.5.2): a browser's page answers them without a line of
+ * code, and so does every other client.
+ *
+ * **When to use**
+ *
+ * It is what a connection over `ws://` and `wss://` pings with where its options name no heartbeat; name it to say so.
+ *
+ * **Details**
+ *
+ * Each ping carries a token, which its pong repeats: a late or made-up pong counts for nothing, and the round trip is measured.
+ * A peer's ping is answered whatever heartbeat there is, and proves life.
+ *
+ * **Gotchas**
+ *
+ * Only over Holdfast's own listeners and diallers. Over TCP, and over the sockets of `Socket.makeWebSocket`, whose `WebSocket`
+ * keeps its pings to itself, there is nothing to ping with, as without a heartbeat. `pingEvery: 0` turns it off.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const webSocket: Heartbeat<unknown, never> = {
+  ping: (token) => {
+    throw new RangeError(`Heartbeat.webSocket pings by frames of its own, and ping ${token} was asked for as a message`)
+  },
+  reader: () => () => undefined
+}
+
+/**
  * The input of a schedule of pings at each step: how the last pings went. Its delay is the time until the next ping.
  *
  * @category models

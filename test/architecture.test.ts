@@ -24,6 +24,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["Policy"],
   ["internal/codec"],
   ["internal/codec/framings"],
+  ["internal/webSocket"],
   ["Codec"],
   // a connection: what it knows, the fibers that act on it, what its user holds
   ["internal/connection/core"],

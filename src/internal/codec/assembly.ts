@@ -23,7 +23,7 @@ export interface HalvesOptions {
 export const defaultMaxFrame = 1024 * 1024
 
 /** The lower of the caller's limit and the codec's own. */
-const payloadLimit = (codec: Halves<unknown, never>, options: HalvesOptions): number => {
+export const payloadLimit = (codec: Halves<unknown, never>, options: HalvesOptions): number => {
   const asked = options.maxFrame === undefined ? undefined : integer("maxFrame", options.maxFrame, 1)
   return Math.min(asked ?? codec.maxFrame ?? defaultMaxFrame, codec.maxFrame ?? Infinity)
 }

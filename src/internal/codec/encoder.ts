@@ -155,12 +155,15 @@ export class FrameBuffer {
 const guardSize = 64
 const guardByte = 0xa5
 
+/** The half of a framing that writes. */
+export type Outbound = Omit<Framing, "decoder">
+
 /**
  * Encodes in two steps, so that in between room can be found for the frame: `prepare`, then `write` or `frame`. Nothing
  * runs between the steps, so all connections of the same options share one. What a codec throws goes to the sender.
  */
 export class Encoder<in Out> implements Writable {
-  private readonly framing: Framing
+  private readonly framing: Outbound
   private readonly payload: Payloads.Payload<unknown, Out>
   private readonly limit: number
   private readonly isBytes: boolean
@@ -173,7 +176,7 @@ export class Encoder<in Out> implements Writable {
   private body: Frame = ""
   private isFramed = false
 
-  constructor(framing: Framing, payload: Payloads.Payload<unknown, Out>, limit: number, isStream: boolean) {
+  constructor(framing: Outbound, payload: Payloads.Payload<unknown, Out>, limit: number, isStream: boolean) {
     const known: unknown = payload
     this.framing = framing
     this.payload = payload

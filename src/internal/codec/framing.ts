@@ -63,16 +63,16 @@ export interface Framing {
   readonly encodeText?: (payload: string) => Result.Result<Uint8Array, CodecReason>
 }
 
-const trusted = new WeakSet<Framing>()
+const trusted = new WeakSet<object>()
 
 /** A framing of this library, which writes what it announced and may be given the memory of others to write into. */
-export const ours = (framing: Framing): Framing => {
+export const ours = <A extends object>(framing: A): A => {
   trusted.add(framing)
   return framing
 }
 
 /** Whether a framing is one of this library. */
-export const isOurs = (framing: Framing): boolean => trusted.has(framing)
+export const isOurs = (framing: object): boolean => trusted.has(framing)
 
 /**
  * What every framing can be told.

@@ -73,10 +73,11 @@ const plan = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> 
 
 /** Sends a ping, if the connection is open; fails when it cannot be encoded. */
 const ping = <In, Out>(c: Conversation<In, Out>, at: number): Failure | undefined => {
-  const { heartbeat } = c.setup
-  if (c.lifecycle._tag !== "Open" || heartbeat === undefined) return undefined
-  const failure = sendControl(c, heartbeat.ping(c.pings.send(at)))
-  if (failure !== undefined) return ConnectionError.make(failure)
+  const { way } = c
+  if (c.lifecycle._tag !== "Open" || way.ping === undefined) return undefined
+  const encoded = way.ping(c.pings.send(at))
+  if (Result.isFailure(encoded)) return ConnectionError.make(encoded.failure)
+  offerControl(c.outbox, encoded.success)
   c.wakeUp.secondBy(at + pongLimit(c))
   return undefined
 }
@@ -120,8 +121,8 @@ export const askHeartbeat = <In, Out>(c: Conversation<In, Out>, asked: "ping" | 
  * there is nothing to ping with; where pings are off, until a patch turns them on.
  */
 export const heartbeat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
-  const { heartbeat, pings } = c.setup
-  if (heartbeat === undefined) return Effect.never
+  const { pings } = c.setup
+  if (c.way.ping === undefined) return Effect.never
   if (pings === undefined) return Effect.suspend(() => plan(c))
   return Effect.flatMap(Cadence.make("the pings of a connection", pings, steady), (cadence) => {
     c.cadence = cadence

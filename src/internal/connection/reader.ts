@@ -8,6 +8,7 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
 import { sendControl } from "./heartbeat.ts"
+import { closedBy, heedControls, lostError, normalClose } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Chunk = Uint8Array | string
@@ -118,6 +119,7 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
     c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }
   c.bytesIn += size
+  if (decoder.takeControls !== undefined) heedControls(c, decoder.takeControls(), at)
   if (data.length === 0) return
   c.messagesIn += data.length
   facts.messageAt = at
@@ -132,6 +134,14 @@ const breakOff = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Rea
   const error = ConnectionError.make(reason)
   if (c.inbox.messages === 0 || c.hasPeerEnded) return error
   drain(c, error, c.inForce.limits.drain, true)
+  return undefined
+}
+
+/** What ends the connection at once. After a close frame answers still leave, as after an end of stream. */
+const broken = <In, Out>(c: Conversation<In, Out>): Failure | undefined => {
+  if (c.broken !== undefined) return breakOff(c, c.broken)
+  if (c.closeFrame === undefined || c.lifecycle._tag !== "Open") return undefined
+  drain(c, closedBy(c.closeFrame), c.inForce.limits.halfClose)
   return undefined
 }
 
@@ -153,7 +163,7 @@ export const handleArrived = <In, Out>(c: Conversation<In, Out>): void => {
   }
   c.directReads++
   acceptArrived(c)
-  const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
+  const failure = broken(c)
   if (failure !== undefined) end(c, failure)
 }
 
@@ -229,7 +239,7 @@ const acceptAll = <In, Out>(
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
   for (let i = 0; i < chunks.length && c.broken === undefined; i++) accept(c, chunks[i]!, at)
-  const failure = c.broken === undefined ? undefined : breakOff(c, c.broken)
+  const failure = broken(c)
   return failure === undefined ? reading : Effect.fail(failure)
 }
 
@@ -253,9 +263,12 @@ const streamEnded = <In, Out>(
   cause: Socket.SocketError
 ): Effect.Effect<never, Failure> => {
   const error = ConnectionError.fromSocketError(cause)
-  if (error.reason._tag !== "Closed" || c.messages) return Effect.fail(error)
+  if (error.reason._tag !== "Closed") return Effect.fail(error)
+  // a close frame: its code means something, also where it is the usual one
+  if (c.messages) return Effect.fail(error.reason.code === undefined ? closedBy(normalClose) : error)
   const leftover = c.lifecycle._tag === "Open" ? c.decoder.end() : undefined
+  const ended = c.way.control === undefined ? error : lostError
   // end of stream: the peer said all it has to say, and may still be listening
-  drain(c, leftover === undefined ? error : ConnectionError.make(leftover), c.inForce.limits.halfClose)
+  drain(c, leftover === undefined ? ended : ConnectionError.make(leftover), c.inForce.limits.halfClose)
   return Effect.never
 }

@@ -26,6 +26,7 @@ import {
 } from "./core/outbox.ts"
 import { beginWrite, type Conversation, endWrite, isOver, isStillWriting, unsentOf } from "./core/state.ts"
 import { admit } from "./sender.ts"
+import { closeFrameOf } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Writing = NonEmptyReadonlyArray<Frame>
@@ -269,10 +270,16 @@ export const lastWords = <In, Out>(
   c.hasLastWords = true
   const { writer } = c
   const { farewell } = c.setup
-  const message = c.hasPeerEnded || farewell === undefined
+  const message = c.hasPeerEnded || c.closeFrame !== undefined || farewell === undefined
     ? undefined
     : guarded(c, "farewell", () => farewell(reason))
   const encoded = message === undefined ? undefined : c.way.wire.encode(message)
   const said = encoded !== undefined && Result.isSuccess(encoded) ? writer.write(encoded.success) : Effect.void
-  return c.messages ? Effect.andThen(said, writer.write(closeEvent(reason))) : said
+  if (c.messages) return Effect.andThen(said, writer.write(closeEvent(reason)))
+  const frame = c.way.control === undefined ? undefined : closeFrameOf(c, reason)
+  return frame === undefined
+    ? said
+    : said === Effect.void
+    ? writer.write(frame)
+    : Effect.andThen(said, writer.write(frame))
 }

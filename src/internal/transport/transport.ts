@@ -5,6 +5,24 @@ import * as Socket from "effect/socket/Socket"
 export const TypeId = "~holdfast/Transport"
 
 /**
+ * A WebSocket whose upgrade is done, over a stream of bytes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WebSocketLink {
+  /** The peer of a server masks its frames, and so does a client. */
+  readonly role: "server" | "client"
+  /** What the frames travel on. */
+  readonly stream: Socket.Socket
+  /**
+   * Four bytes that the peer cannot foretell, as one number, for each frame of a client (RFC 6455, 5.3): one function for all
+   * links of a kind. A server has none.
+   */
+  readonly maskKey: (() => number) | undefined
+}
+
+/**
  * What is known of a transport beyond reading and writing.
  *
  * @category models
@@ -32,6 +50,11 @@ export interface Transport {
    * pull gets it. A read without a fiber, as `writeNow` is a write without one.
    */
   readonly onRead?: ((take: (chunk: Uint8Array | string) => boolean) => void) | undefined
+  /**
+   * The transport keeps messages apart by the frames of a WebSocket, which the connection reads and writes itself: it hears
+   * each byte, sees pings, and answers what came before a close frame. The socket's own reader and writer are not used then.
+   */
+  readonly webSocket?: WebSocketLink | undefined
 }
 
 const stream: Transport = { messages: false }

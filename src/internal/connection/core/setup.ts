@@ -5,6 +5,7 @@ import type { Codec } from "../../../Codec.ts"
 import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Beat, Heartbeat } from "../../../Heartbeat.ts"
 import type { Encoder, Frame } from "../../codec/encoder.ts"
+import type { WebSocketLink } from "../../transport/transport.ts"
 import type { InForce } from "./limits.ts"
 
 /**
@@ -29,6 +30,8 @@ export interface Setup<In, Out> {
   readonly inForce: InForce
   readonly stream: WireFormat<Out>
   readonly messages: WireFormat<Out>
+  /** For a WebSocket whose frames the connection writes. */
+  readonly webSocket: (link: WebSocketLink) => WireFormat<Out>
 }
 
 /** What depends on whether the transport keeps messages apart. */
@@ -36,4 +39,8 @@ export interface WireFormat<in Out> {
   readonly encoder: Encoder<Out>
   readonly wire: Wire<Out>
   readonly goodbye: (reason: ConnectionError.Reason) => Frame | undefined
+  /** A ping with this token; without it there is nothing to ping with. */
+  readonly ping: ((token: number) => Result.Result<Frame, ConnectionError.CodecReason>) | undefined
+  /** The control frames of a WebSocket. */
+  readonly control?: (opcode: number, payload: Uint8Array) => Uint8Array
 }

@@ -9,8 +9,8 @@ import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as ConnectionError from "../../../ConnectionError.ts"
+import type { FrameTooLong } from "../../../ConnectionError.ts"
 import type { Beat, Signal } from "../../../Heartbeat.ts"
-import type { Appender } from "../../codec/decoder.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import type { Cadence } from "../../scheduling/scheduleSteps.ts"
 import { Children, type Parent } from "../../scheduling/supervised.ts"
@@ -19,6 +19,8 @@ import type { Task, Turns } from "../../scheduling/turns.ts"
 import { WakeUp } from "../../scheduling/wakeUp.ts"
 import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
+import type { Close } from "../../webSocket/closing.ts"
+import type { Control } from "../../webSocket/decoder.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
 import { Outbox } from "./outbox.ts"
@@ -191,6 +193,19 @@ export interface Acts {
   readonly childEnded: <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>) => void
 }
 
+/** Reads the messages of one connection: a codec's, or those in the frames of a WebSocket. */
+export interface StreamDecoder<in out In> {
+  /** Adds the messages that a chunk completes, and says what the stream cannot go on after. */
+  readonly append: (chunk: Uint8Array | string, messages: Array<In>) => ConnectionError.Reason | undefined
+  /** Bytes that have come of the unfinished message. */
+  readonly pending: number
+  /** Over-long messages that were passed over. */
+  skipped: Array<FrameTooLong>
+  readonly end: () => ConnectionError.Reason | undefined
+  /** Of a WebSocket: takes the control frames that have come. */
+  readonly takeControls?: () => ReadonlyArray<Control>
+}
+
 /** What releases the transport: the scope that it was opened in, or itself. */
 export type Opener = Scope.Closeable | Attachable
 
@@ -203,7 +218,8 @@ export interface Parts<in out In, in out Out> {
   readonly transport: Transport
   /** Whether the transport keeps messages apart. */
   readonly messages: boolean
-  readonly decoder: Appender<In>
+  readonly decoder: StreamDecoder<In>
+  readonly way: WireFormat<Out>
   readonly writer: Socket.Writer
   readonly opener: Opener
   readonly clock: Clock.Clock
@@ -228,7 +244,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   readonly transport: Transport
   readonly messages: boolean
   readonly way: WireFormat<Out>
-  readonly decoder: Appender<In>
+  readonly decoder: StreamDecoder<In>
   readonly writer: Socket.Writer
   readonly clock: Clock.Clock
   readonly turns: Turns
@@ -289,6 +305,10 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   /** What a message showed to be wrong, or the peer's own word that it is over. */
   broken: ConnectionError.Reason | undefined
   hasPeerEnded = false
+  /** What the close frame of a WebSocket said. */
+  closeFrame: Close | undefined
+  /** The last of more pongs than are queued one by one. */
+  newestPong: Frame | undefined
 
   // ---- writing ------------------------------------------------------------------------------------------------------
 
@@ -323,7 +343,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.setup = setup
     this.transport = transport
     this.messages = messages
-    this.way = messages ? setup.messages : setup.stream
+    this.way = parts.way
     this.decoder = parts.decoder
     this.writer = parts.writer
     this.opener = parts.opener

@@ -14,7 +14,7 @@ const doing = <In, Out>(c: Conversation<In, Out>, name: FiberName): Doing => {
     case "writer":
       return c.standBy === undefined ? "working" : "waiting"
     case "heartbeat":
-      if (c.setup.heartbeat === undefined || wakeUp.firstAt === Infinity) return "parked"
+      if (c.way.ping === undefined || wakeUp.firstAt === Infinity) return "parked"
       return wakeUp.isFirstSleeping ? "waiting" : "working"
     case "deadlines":
       if (!wakeUp.isSecondSleeping) return "working"

@@ -10,10 +10,11 @@ import { decoderOf } from "../../codec/assembly.ts"
 import { within } from "../../endings/timeLimit.ts"
 import { schedulingOf } from "../../scheduling/timers.ts"
 import { type Attachable, attachable } from "../../transport/accepted.ts"
-import { type Transport, transportOf } from "../../transport/transport.ts"
+import { type Transport, transportOf, type WebSocketLink } from "../../transport/transport.ts"
+import { webSocketDecoderOf } from "../../webSocket/codec.ts"
 import { acts, releaseWith, start } from "../conversation.ts"
-import type { Setup } from "../core/setup.ts"
-import { Conversation, type Opener } from "../core/state.ts"
+import type { Setup, WireFormat } from "../core/setup.ts"
+import { Conversation, type Opener, type StreamDecoder } from "../core/state.ts"
 import { ShortCuts } from "../fiberShortCuts.ts"
 import { Handle } from "./handle.ts"
 import { takeId } from "./internals.ts"
@@ -29,11 +30,21 @@ const hasMessages = (
     ? transport.messages || Context.getOption(context, Socket.WebSocket)._tag === "Some"
     : named === "messages"
 
-const decoderFor = <In, Out>(setup: Setup<In, Out>, messages: boolean) =>
-  decoderOf(setup.codec, {
-    maxFrame: setup.inForce.policy.maxFrame,
-    transport: messages ? "messages" : "stream"
-  })
+/** What it reads and writes by: the frames of a WebSocket, or the codec's, or none. */
+const wayOf = <In, Out>(
+  setup: Setup<In, Out>,
+  messages: boolean,
+  link: WebSocketLink | undefined
+): Pick<Prepared<In, Out>, "decoder" | "way"> => {
+  const { maxFrame } = setup.inForce.policy
+  if (link !== undefined) {
+    return { way: setup.webSocket(link), decoder: webSocketDecoderOf(setup.codec, link.role, { maxFrame }) }
+  }
+  return {
+    way: messages ? setup.messages : setup.stream,
+    decoder: decoderOf(setup.codec, { maxFrame, transport: messages ? "messages" : "stream" })
+  }
+}
 
 /** What a connection has before its transport is open: the codec, the heartbeat and their like may be the application's code. */
 interface Prepared<In, Out> {
@@ -41,12 +52,13 @@ interface Prepared<In, Out> {
   readonly context: Context.Context<Scope.Scope>
   readonly transport: Transport
   readonly messages: boolean
-  readonly decoder: ReturnType<typeof decoderFor<In, Out>>
+  readonly way: WireFormat<Out>
+  readonly decoder: StreamDecoder<In>
 }
 
 /** Starts the conversation over a transport that is open. A throw is that of the heartbeat's `reader`. */
 const converse = <In, Out>(
-  { context, decoder, messages, setup, transport }: Prepared<In, Out>,
+  { context, decoder, messages, setup, transport, way }: Prepared<In, Out>,
   opener: Opener,
   writer: Socket.Writer,
   pull: Socket.Reader["pull"]
@@ -57,6 +69,7 @@ const converse = <In, Out>(
     transport,
     messages,
     decoder,
+    way,
     id: takeId(),
     acts,
     context,
@@ -129,10 +142,14 @@ export const open = <In, Out>(
     Effect.contextWith((context: Context.Context<Scope.Scope>) =>
       Effect.suspend(() => {
         const transport = transportOf(socket)
-        const messages = hasMessages(transport, setup.transport, context)
-        const prepared = { setup, context, transport, messages, decoder: decoderFor(setup, messages) }
-        const there = attachable(socket, transport)
-        return there === undefined ? opening(socket, prepared, restore) : attach(there, prepared)
+        // named a stream, its messages are pieces of one
+        const link = setup.transport === "stream" ? undefined : transport.webSocket
+        const inner = link === undefined ? socket : link.stream
+        const carrier = link === undefined ? transport : transportOf(inner)
+        const messages = link === undefined && hasMessages(transport, setup.transport, context)
+        const prepared = { setup, context, transport: carrier, messages, ...wayOf(setup, messages, link) }
+        const there = attachable(inner, carrier)
+        return there === undefined ? opening(inner, prepared, restore) : attach(there, prepared)
       })
     )
   )

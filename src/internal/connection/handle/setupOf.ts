@@ -1,0 +1,74 @@
+/** Computes once what connections of the same options have in common. */
+import * as Result from "effect/Result"
+import type * as Schedule from "effect/Schedule"
+import type { Codec } from "../../../Codec.ts"
+import * as ConnectionError from "../../../ConnectionError.ts"
+import { type Beat, type Heartbeat, webSocket } from "../../../Heartbeat.ts"
+import * as Policy from "../../../Policy.ts"
+import { encoderOf } from "../../codec/assembly.ts"
+import type { Encoder } from "../../codec/encoder.ts"
+import type { WebSocketLink } from "../../transport/transport.ts"
+import { webSocketEncoderOf } from "../../webSocket/codec.ts"
+import { frameOf } from "../../webSocket/encoding.ts"
+import { Opcode } from "../../webSocket/frames.ts"
+import { inForce } from "../core/limits.ts"
+import type { Setup, Wire, WireFormat } from "../core/setup.ts"
+import { tokenPayload } from "../webSocket.ts"
+
+/** See `Connection.Options`. */
+interface Given<In, Out> {
+  readonly codec: Codec<In, Out>
+  readonly heartbeat?: Heartbeat<In, Out> | undefined
+  readonly pings?: Schedule.Schedule<unknown, Beat, unknown> | undefined
+  readonly policy?: Policy.Patch | undefined
+  readonly goodbye?: Out | ((reason: ConnectionError.Reason) => Out) | undefined
+  readonly farewell?: ((reason: ConnectionError.Reason) => Out | undefined) | undefined
+  readonly transport?: "stream" | "messages" | undefined
+}
+
+export const setupOf = <In, Out>(options: Given<In, Out>): Setup<In, Out> => {
+  const policy = Policy.make(options.policy)
+  // by the frames of a WebSocket where the options name no other one
+  const heartbeat = options.heartbeat === webSocket ? undefined : options.heartbeat
+  const way = (encoder: Encoder<Out>, control?: WireFormat<Out>["control"]): WireFormat<Out> => {
+    const wire: Wire<Out> = { encode: (message) => encoder.encode(message) }
+    const ping: WireFormat<Out>["ping"] = heartbeat !== undefined
+      ? (token) => wire.encode(heartbeat.ping(token))
+      : control === undefined
+      ? undefined
+      : (token) => Result.succeed(control(Opcode.ping, tokenPayload(token)))
+    const shared = { encoder, wire, ping, ...(control === undefined ? {} : { control }) }
+    const goodbye = options.goodbye as Out | ((reason: ConnectionError.Reason) => Out) | undefined
+    if (goodbye === undefined) return { ...shared, goodbye: () => undefined }
+    if (typeof goodbye === "function") {
+      const encode = (reason: ConnectionError.Reason) =>
+        wire.encode((goodbye as (reason: ConnectionError.Reason) => Out)(reason))
+      return { ...shared, goodbye: (reason) => Result.getOrUndefined(encode(reason)) }
+    }
+    const encoded = wire.encode(goodbye)
+    if (Result.isFailure(encoded)) throw ConnectionError.make(encoded.failure)
+    return { ...shared, goodbye: () => encoded.success }
+  }
+  const { maxFrame } = policy
+  const byMask = new Map<WebSocketLink["maskKey"], WireFormat<Out>>()
+  return {
+    codec: options.codec,
+    transport: options.transport,
+    heartbeat,
+    pings: options.pings,
+    farewell: options.farewell,
+    inForce: inForce(policy),
+    stream: way(encoderOf(options.codec, { maxFrame, transport: "stream" })),
+    messages: way(encoderOf(options.codec, { maxFrame, transport: "messages" })),
+    webSocket({ maskKey }) {
+      const known = byMask.get(maskKey)
+      if (known !== undefined) return known
+      const made = way(
+        webSocketEncoderOf(options.codec, maskKey, { maxFrame }),
+        (opcode, payload) => frameOf(opcode, payload, maskKey)
+      )
+      byMask.set(maskKey, made)
+      return made
+    }
+  }
+}

@@ -1,0 +1,87 @@
+/** What a connection does with the control frames of a WebSocket (RFC 6455, 5.5): pongs, round trips, the close. */
+import * as ConnectionError from "../../ConnectionError.ts"
+import type { Frame } from "../codec/encoder.ts"
+import { closeEvent } from "../endings/closeEvent.ts"
+import { type Close, noCode, noFrame, writeClose } from "../webSocket/closing.ts"
+import type { Control } from "../webSocket/decoder.ts"
+import { Opcode } from "../webSocket/frames.ts"
+import { offerControl } from "./core/outbox.ts"
+import type { Conversation } from "./core/state.ts"
+
+// a token of ours: 32 bits
+const tokenSize = 4
+
+/** The payload of a ping. */
+export const tokenPayload = (token: number): Uint8Array => {
+  const payload = new Uint8Array(tokenSize)
+  new DataView(payload.buffer).setUint32(0, token)
+  return payload
+}
+
+const tokenOf = (payload: Uint8Array): number =>
+  payload.length === tokenSize ? new DataView(payload.buffer, payload.byteOffset).getUint32(0) : 0
+
+// of more pings than these, while no pong has left, only the newest is answered: RFC 6455, 5.5.3, allows as much
+const pongsOneByOne = 32
+
+const answer = <In, Out>(c: Conversation<In, Out>, payload: Uint8Array): void => {
+  const { outbox } = c
+  const pong = c.way.control!(Opcode.pong, payload)
+  const last = outbox.control.length - 1
+  if (last >= pongsOneByOne && outbox.control[last] === c.newestPong) outbox.control[last] = pong
+  else offerControl(outbox, pong)
+  c.newestPong = pong
+}
+
+/** Answers pings, measures round trips, and keeps what a close frame said. */
+export const heedControls = <In, Out>(c: Conversation<In, Out>, controls: ReadonlyArray<Control>, at: number): void => {
+  const { facts, pings } = c
+  // of so many in one read, those between the first ones and the last would be replaced anyway
+  let answered = 0
+  let newest: Uint8Array | undefined
+  for (const control of controls) {
+    switch (control._tag) {
+      case "Ping":
+        facts.provenAt = at
+        if (answered++ < pongsOneByOne) answer(c, control.payload)
+        else newest = control.payload
+        break
+      case "Pong":
+        if (pings.answered(tokenOf(control.payload), at)) facts.provenAt = at
+        break
+      case "Close":
+        facts.provenAt = at
+        c.closeFrame = control.close
+        break
+    }
+  }
+  if (newest !== undefined) answer(c, newest)
+}
+
+/** The close frame of a conversation that is over. */
+export const normalClose: Close = { code: 1000, reason: "" }
+
+/** Why the connection ends: the peer's close frame. */
+export const closedBy = ({ code, reason }: Close): ConnectionError.ConnectionError =>
+  ConnectionError.make(
+    new ConnectionError.Closed({ by: "peer", code, ...(reason === "" ? {} : { note: reason }) })
+  )
+
+/** Why the connection ends: its stream did, and no close frame came. */
+export const lostError = ConnectionError.make(new ConnectionError.Closed({ by: "peer", code: noFrame }))
+
+// a peer broke this very protocol, where another one would be a policy that is violated (RFC 6455, 7.4.1)
+const protocolError = 1002
+
+/** The close frame that is our last word; none for a peer that is gone. */
+export const closeFrameOf = <In, Out>(
+  { closeFrame, way }: Conversation<In, Out>,
+  reason: ConnectionError.Reason
+): Frame | undefined => {
+  // the peer's own code is repeated to it (RFC 6455, 5.5.1)
+  if (closeFrame !== undefined) return way.control!(Opcode.close, writeClose(closeFrame.code))
+  if (reason === lostError.reason) return undefined
+  const { code, reason: text = "" } = closeEvent(reason)
+  if (reason._tag === "ProtocolViolation") return way.control!(Opcode.close, writeClose(protocolError, text))
+  return way.control!(Opcode.close, writeClose(code === noCode ? 1000 : code, text))
+}
