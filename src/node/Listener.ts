@@ -277,7 +277,7 @@ const prepare = <R>(rawUrl: string, options: ListenOptions<R>): Result.Result<Se
     const home = isWeb && (address.tail !== "" || options.upgrade !== undefined || options.paths === undefined)
       ? address.tail || "/"
       : undefined
-    const rules = yield* as("BadOption")(rulesOf(home, isWeb ? options : {}))
+    const rules = yield* as("BadOption")(rulesOf(home, options))
     return {
       url,
       address,

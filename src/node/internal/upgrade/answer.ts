@@ -5,8 +5,8 @@ import type { Duplex } from "node:stream"
 import { linger } from "../stream/tcp.ts"
 import type { Answer } from "./form.ts"
 
-/** Writes an answer, of which the connection does not outlive the end. Throws where Node cannot write the headers. */
-export const write = (response: Http.ServerResponse, { body, headers, status }: Answer): void => {
+/** Fills in the head of an answer, of which the connection does not outlive the end. Throws where a header cannot be. */
+const fill = (response: Http.ServerResponse, { body, headers, status }: Answer): string => {
   const text = body ?? Http.STATUS_CODES[status] ?? ""
   response.shouldKeepAlive = false
   response.statusCode = status
@@ -15,7 +15,12 @@ export const write = (response: Http.ServerResponse, { body, headers, status }: 
   for (const [name, value] of Object.entries(headers ?? {})) response.setHeader(name, value)
   const also = response.getHeader("Connection")
   response.setHeader("Connection", also === undefined ? "close" : `close, ${String(also)}`)
-  response.end(text)
+  return text
+}
+
+/** Answers a request of which Node has made a response. */
+export const write = (response: Http.ServerResponse, answer: Answer): void => {
+  response.end(fill(response, answer))
 }
 
 /** The answer to an earlier request that the connection is busy with: Node emits an upgrade that was pipelined behind it. */
@@ -31,7 +36,8 @@ export const refuse = (
 ): void => {
   if (stream.destroyed) return
   const response = new Http.ServerResponse(request)
+  const text = fill(response, answer)
   response.assignSocket(stream as Net.Socket)
   response.once("finish", () => linger(stream, limit))
-  write(response, answer)
+  response.end(text)
 }
