@@ -65,7 +65,9 @@ const flags = {
   ),
   subprotocol: Flag.String("subprotocol").pipe(
     Flag.withMetavar("NAME"),
-    Flag.withDescription("A WebSocket subprotocol to agree to; repeat it for several, the one liked best first"),
+    Flag.withDescription(
+      "A WebSocket subprotocol to agree to; repeat it for several, the one liked best first (default none)"
+    ),
     Flag.atLeast(0)
   ),
   ...policyFlags("serve")

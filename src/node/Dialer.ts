@@ -23,6 +23,7 @@ import { DialledSocket } from "./internal/stream/dialled.ts"
 import { linger, noop, setTcpOptions, type tcpOptions } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
 import * as Asking from "./internal/webSocket/asking.ts"
+import type { Fresh } from "./internal/webSocket/asking.ts"
 import { openError, refusal } from "./internal/webSocket/refusal.ts"
 import * as WebSocket from "./internal/webSocket/socket.ts"
 
@@ -66,11 +67,11 @@ export interface DialOptions {
    */
   readonly maxFrame?: number | undefined
   /** Headers of the request to upgrade to a WebSocket; an effect is run for every try. */
-  readonly headers?: Asking.Fresh<Readonly<Record<string, string>>> | undefined
+  readonly headers?: Fresh<Readonly<Record<string, string>>> | undefined
   /** Cookies of that request. */
-  readonly cookies?: Asking.Fresh<Readonly<Record<string, string>>> | undefined
+  readonly cookies?: Fresh<Readonly<Record<string, string>>> | undefined
   /** The WebSocket subprotocols to offer, the one liked best first. A server that chooses another is not spoken with. */
-  readonly protocols?: Asking.Fresh<string | ReadonlyArray<string>> | undefined
+  readonly protocols?: Fresh<string | ReadonlyArray<string>> | undefined
   /**
    * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
    * once.
