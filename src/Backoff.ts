@@ -57,13 +57,24 @@ export interface Options {
   readonly maxAdvice?: Duration.Input | undefined
 }
 
-const openings = new Set<string>(["OpenFailed", "OpenTimeout", "HandshakeTimeout", "HandshakeFailed", "Refused"])
+const openings = new Set<string>([
+  "OpenFailed",
+  "OpenTimeout",
+  "HandshakeTimeout",
+  "HandshakeFailed",
+  "Refused",
+  "UpgradeRefused"
+])
 
 // 200,000 years in milliseconds, and still exact: without a cap, a factor would make a delay infinite
 const longest = Number.MAX_SAFE_INTEGER
 
 /** A peer may send any number, NaN included. */
 const clamp = (value: number, limit: number): number => Math.min(Math.max(0, value), limit) || 0
+
+/** What HTTP advises is a moment, without a spread of its own, and may come with every refusal. */
+const isMoment = (input: unknown): boolean =>
+  input instanceof ConnectionError.ConnectionError && input.reason._tag === "UpgradeRefused"
 
 /** Whether there was a connection at all: a dial that hangs for a minute is no stable minute. */
 const wasOpen = (input: unknown): boolean =>
@@ -85,7 +96,8 @@ const millisOf = (name: string, input: Duration.Input | undefined, fallback: num
  *
  * The `advice` of an error (see `ConnectionError.Advice`) replaces one delay until the count starts over: that delay is
  * `after`, plus a random part of `spread`, and does not count as a try. Further advice can only make a delay longer, so a
- * server that accepts, advises and closes is not dialled in a hot loop.
+ * server that accepts, advises and closes is not dialled in a hot loop. That of an `UpgradeRefused` (`Retry-After`) is the
+ * earliest moment: the delay, spread by `jitter`, comes on top of it, and each counts as a try.
  *
  * **Gotchas**
  *
@@ -152,14 +164,15 @@ export const exponential = (options?: Options): Schedule.Schedule<Duration.Durat
         streakSince ??= now
         const asked = advised(input)
         let delay = asked ?? 0
-        if (asked !== undefined && !obeyed) {
+        const moment = isMoment(input)
+        if (asked !== undefined && !obeyed && !moment) {
           obeyed = true
         } else {
           if (tries >= attempts) return Cause.done(Duration.millis(previous))
           tries++
           previous = spread()
           next = Math.min(cap, next * factor)
-          delay = Math.max(delay, previous)
+          delay = moment ? delay + previous : Math.max(delay, previous)
         }
         if (now + delay - streakSince > elapsed) return Cause.done(Duration.millis(delay))
         resumedAt = now + delay

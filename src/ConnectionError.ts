@@ -10,8 +10,10 @@ import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import type * as Socket from "effect/socket/Socket"
 import { isSendable, isWorthRetrying, unexpected } from "./internal/reasons/closeCodes.ts"
+import { mayPass } from "./internal/reasons/http.ts"
 import { reason, withoutStack } from "./internal/reasons/reason.ts"
-import { causeCode, causeText, list, oneLine, seconds } from "./internal/reasons/text.ts"
+import * as Sentences from "./internal/reasons/sentences.ts"
+import { causeCode, causeText, oneLine, seconds } from "./internal/reasons/text.ts"
 
 const Count = Schema.Number
 const Millis = Schema.Number
@@ -90,6 +92,32 @@ export class Refused extends reason<Refused>()("Refused", { limit: Limit, allowe
   heard: (note) => Schema.is(Limit)(note) ? { limit: note } : undefined
 }) {}
 
+/**
+ * The server did not upgrade the connection to a WebSocket, and answered with another status: it wants credentials, has no such
+ * path, is full.
+ *
+ * **Details**
+ *
+ * All of it is what the peer said; `headers` have their names in lower case. Not retryable are answers that will stay
+ * the same: every status but 408, 425, 429 and those from 500 on. Redirects are not followed. A `Retry-After` header is the earliest
+ * time of the next try: the delay of the `Backoff` comes on top of it.
+ *
+ * **Gotchas**
+ *
+ * Where a client gets fresh credentials for every try, 401 may be worth another: `Policy.retryOn: [401]`.
+ *
+ * @category opening
+ * @since 0.1.0
+ */
+export class UpgradeRefused extends reason<UpgradeRefused>()("UpgradeRefused", {
+  status: Schema.Number,
+  statusText: Schema.optionalKey(Schema.String),
+  headers: Schema.Record(Schema.String, Schema.String)
+}, {
+  text: ({ status, statusText = "" }) => `the peer refused the upgrade with ${oneLine(`${status} ${statusText}`)}`,
+  codes: { retry: mayPass }
+}) {}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // ending
 // ---------------------------------------------------------------------------------------------------------------------
@@ -121,10 +149,7 @@ export class Closed extends reason<Closed>()("Closed", {
   /** What the peer said about coming back, where its protocol can say it. */
   retryable: Schema.optionalKey(Schema.Boolean)
 }, {
-  text: ({ by, code, note }) => {
-    const detail = [code === undefined ? "" : `code ${code}`, oneLine(note ?? "")].filter((s) => s !== "")
-    return `closed by ${by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
-  },
+  text: Sentences.closed,
   codes: {
     retry: ({ by, code, retryable }) => retryable ?? (by === "peer" && isWorthRetrying(code)),
     webSocket: ({ by, code }) => by === "local" && code !== undefined ? code : 1000,
@@ -431,10 +456,7 @@ export class InvalidMessage extends reason<InvalidMessage>()("InvalidMessage", {
   detail: Schema.String,
   path: Schema.optionalKey(Schema.Array(Schema.String))
 }, {
-  text: ({ detail, direction, format, path = [] }) => {
-    const what = direction === "decode" ? "a frame is not valid" : "a message cannot be written as"
-    return `${what} ${format}${path.length === 0 ? "" : ` at ${oneLine(path.join("."))}`}: ${oneLine(detail)}`
-  },
+  text: Sentences.invalidMessage,
   codes: { retry: false, webSocket: 1007, native: byDirection }
 }) {}
 
@@ -510,11 +532,7 @@ export class AcquireTimeout extends reason<AcquireTimeout>()("AcquireTimeout", {
   dialing: Count,
   holders: Schema.Array(Schema.Struct({ by: Schema.String, heldFor: Millis }))
 }, {
-  text: ({ by, dialing, holders, limit, waiting }) => {
-    const held = list(holders, ({ by, heldFor }) => `${oneLine(by)} for ${seconds(Math.round(heldFor))}`)
-    return `no connection for ${oneLine(by)} within ${seconds(limit)}: ${waiting} waiting, ` +
-      `${dialing} being opened${held === "" ? "" : `, ${holders.length} in use by ${held}`}`
-  },
+  text: Sentences.acquireTimeout,
   codes: { retry: true }
 }) {}
 
@@ -575,6 +593,7 @@ export const Reason = Schema.Union([
   HandshakeTimeout,
   HandshakeFailed,
   Refused,
+  UpgradeRefused,
   Closed,
   Reset,
   TransportFailed,
@@ -668,7 +687,8 @@ const broken = (operation: "read" | "write", cause: unknown): Reason =>
 /**
  * Translates the vocabulary of `effect/socket` into ours.
  *
- * A WebSocket that closes with 1006 (RFC 6455, 7.1.5: no close frame came) is a `Reset`.
+ * A WebSocket that closes with 1006 (RFC 6455, 7.1.5: no close frame came) is a `Reset`. A `SocketOpenError` whose cause is
+ * a `ConnectionError` is that error.
  *
  * @category constructors
  * @since 0.1.0
@@ -690,6 +710,9 @@ const translate = ({ reason }: Socket.SocketError): ConnectionError => {
       return make(new Closed({ by: "peer", ...(code === 1000 ? {} : { code }), ...(note ? { note } : {}) }))
     }
     case "SocketOpenError":
+      // a transport that knows why says so
+      if (reason.cause instanceof ConnectionError) return reason.cause
+      return make(new OpenFailed({ cause: reason.cause ?? reason.message }))
     case "SocketUpgradeError":
       return make(new OpenFailed({ cause: reason.cause ?? reason.message }))
     case "SocketReadError":

@@ -244,6 +244,31 @@ describe("exponential", () => {
 })
 
 describe("advice", () => {
+  it.effect("B130 of a refused upgrade is the earliest moment: the delay comes on top, spread by the jitter", () =>
+    Effect.gen(function*() {
+      const refusal = (after: number) => ({
+        input: ConnectionError.make(
+          new ConnectionError.UpgradeRefused({ status: 503, headers: {} }),
+          { after, spread: 0 }
+        )
+      })
+      const every = [refusal(3000), refusal(3000), refusal(0), refusal(3000), {}]
+      const exact = Backoff.exponential({ base: 200, jitter: "none" })
+      assert.deepStrictEqual(yield* delays(exact, every), [3200, 3400, 800, 4600, 3200])
+      // two clients do not come back together, and none before its time
+      const full = Backoff.exponential({ base: 200 })
+      assert.deepStrictEqual(yield* fixed(0)(delays(full, every)), [3000, 3000, 0, 3000, 0])
+      assert.deepStrictEqual(yield* fixed(0.5)(delays(full, every)), [3100, 3200, 400, 3800, 1600])
+      // each counts as a try
+      const twice = Backoff.exponential({ base: 200, jitter: "none", attempts: 2 })
+      assert.deepStrictEqual(yield* delays(twice, every), [3200, 3400, "stop"])
+      // whatever a server says, a day is too long
+      const day = [refusal(86_400_000)]
+      assert.deepStrictEqual(yield* delays(exact, day), [300_200])
+      const deaf = Backoff.exponential({ base: 200, jitter: "none", maxAdvice: 0 })
+      assert.deepStrictEqual(yield* delays(deaf, day), [200])
+    }))
+
   it.effect("is obeyed once: after, and a random part of the spread; then the backoff begins", () =>
     Effect.gen(function*() {
       const tries = [{ input: advised(1000, 20_000) }, {}, {}, {}]

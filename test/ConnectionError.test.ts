@@ -21,6 +21,25 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
   ],
   [new ConnectionError.Refused({ limit: "acceptRate" }), true, "the server's acceptRate is reached"],
   [new ConnectionError.Refused({ limit: "stopping" }), true, "the server is stopping"],
+  [
+    new ConnectionError.UpgradeRefused({ status: 401, statusText: "Who\u001b\r\nare you", headers: { a: "b" } }),
+    false,
+    "the peer refused the upgrade with 401 Who are you"
+  ],
+  ...[503, 500, 599, 408, 425, 429].map((status) =>
+    [
+      new ConnectionError.UpgradeRefused({ status, headers: {} }),
+      true,
+      `the peer refused the upgrade with ${status}`
+    ] as const
+  ),
+  ...[200, 301, 302, 307, 400, 403, 404, 407, 409, 424, 426, 428, 430, 499].map((status) =>
+    [
+      new ConnectionError.UpgradeRefused({ status, headers: {} }),
+      false,
+      `the peer refused the upgrade with ${status}`
+    ] as const
+  ),
   [new ConnectionError.Closed({ by: "peer" }), true, "closed by the peer"],
   [new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }), true, "closed by the peer (code 4000, bye)"],
   [new ConnectionError.Closed({ by: "local" }), false, "closed by us"],
@@ -245,6 +264,15 @@ describe("fromSocketError", () => {
     assert.strictEqual(translate(new Socket.SocketReadError({ cause: undefined }))._tag, "TransportFailed")
   })
 
+  it("B130 a transport that knows the reason gives it as the cause, with its advice", () => {
+    const cause = ConnectionError.make(
+      new ConnectionError.UpgradeRefused({ status: 503, headers: {} }),
+      { after: 3000, spread: 0 }
+    )
+    const error = new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
+    assert.strictEqual(ConnectionError.fromSocketError(error), cause)
+  })
+
   it("what happens before it is open is OpenFailed, with its cause", () => {
     const open = translate(new Socket.SocketOpenError({ kind: "Unknown", cause: failed("ECONNREFUSED") }))
     assert.strictEqual(open.message, "could not open the connection: failed with ECONNREFUSED")
@@ -317,6 +345,20 @@ const told: ReadonlyArray<
     [1013, said],
     [7, "stopping", true],
     said
+  ],
+  [
+    new ConnectionError.UpgradeRefused({ status: 401, statusText: "Un\nauthorized", headers: { a: "b" } }),
+    false,
+    "the peer refused the upgrade with 401 Un authorized",
+    [1008, said],
+    [11, said, true]
+  ],
+  [
+    new ConnectionError.UpgradeRefused({ status: 503, headers: {} }),
+    true,
+    "the peer refused the upgrade with 503",
+    [1008, said],
+    [11, said, true]
   ],
   [
     new ConnectionError.Closed({ by: "peer" }),

@@ -59,6 +59,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/addresses", "node/internal/stream"],
   ["node/internal/tls"],
   ["node/internal"],
+  // what a request to upgrade is, and what the application says to it
+  ["node/internal/upgrade"],
+  ["node/Upgrade"],
   ["node/internal/webSocket"],
   ["node/internal/listening"],
   ["node/internal/http"],

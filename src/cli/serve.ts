@@ -55,6 +55,21 @@ const flags = {
     Flag.withDescription("How connections are logged on the error stream (default pretty)"),
     Flag.withDefault("pretty" as const)
   ),
+  origin: Flag.String("origin").pipe(
+    Flag.withMetavar("ORIGIN"),
+    Flag.withDescription(
+      "Whose pages may open a WebSocket: https://HOST[:PORT], same-host, null, or any; repeat it for several " +
+        "(default same-host)"
+    ),
+    Flag.atLeast(0)
+  ),
+  subprotocol: Flag.String("subprotocol").pipe(
+    Flag.withMetavar("NAME"),
+    Flag.withDescription(
+      "A WebSocket subprotocol to agree to; repeat it for several, the one liked best first (default none)"
+    ),
+    Flag.atLeast(0)
+  ),
   ...policyFlags("serve")
 }
 
@@ -131,7 +146,7 @@ const jsonLogger = Logger.map(
 export const serve = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function*({ ca, cert, key, listen, log, mode, protocol, ...limits }) {
+  Effect.fnUntraced(function*({ ca, cert, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
     const policy = yield* policyOf(limits)
     const tls = {
       cert: yield* readFile("--cert", cert),
@@ -142,6 +157,8 @@ export const serve = Command.make(
     const listeners = yield* Effect.forEach(urls, (url) =>
       Listener.make(url, {
         ...(/^(tls|wss):/i.test(url) ? tls : {}),
+        origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
+        subprotocols: subprotocol,
         keepAlive: policy.keepAlive,
         noDelay: policy.noDelay,
         handshakeTimeout: policy.handshake,
@@ -150,7 +167,9 @@ export const serve = Command.make(
       }).pipe(Effect.mapError((error) =>
         new CommandFailed({
           // its options are flags here
-          message: `--listen: ${error.message.replace(/`(cert|key|ca)`/g, "--$1")}`
+          message: `--listen: ${
+            error.message.replace(/`(cert|key|ca)`/g, "--$1").replace(/`(origin|subprotocol)s`/g, "--$1")
+          }`
         })
       )))
 

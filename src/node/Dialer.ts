@@ -22,7 +22,12 @@ import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
 import { linger, noop, setTcpOptions, type tcpOptions } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
+import * as Asking from "./internal/webSocket/asking.ts"
+import type { Fresh } from "./internal/webSocket/asking.ts"
+import { openError, refusal } from "./internal/webSocket/refusal.ts"
 import * as WebSocket from "./internal/webSocket/socket.ts"
+
+export type { Fresh } from "./internal/webSocket/asking.ts"
 
 /**
  * How to dial. Every field has a default.
@@ -61,10 +66,12 @@ export interface DialOptions {
    * That of a WebSocket message; a longer one closes the connection with 1009.
    */
   readonly maxFrame?: number | undefined
-  /** Headers of the WebSocket upgrade request. */
-  readonly headers?: Readonly<Record<string, string>> | undefined
-  /** WebSocket subprotocols to offer. */
-  readonly protocols?: string | ReadonlyArray<string> | undefined
+  /** Headers of the request to upgrade to a WebSocket; an effect is run for every try. */
+  readonly headers?: Fresh<Readonly<Record<string, string>>> | undefined
+  /** Cookies of that request. */
+  readonly cookies?: Fresh<Readonly<Record<string, string>>> | undefined
+  /** The WebSocket subprotocols to offer, the one liked best first. A server that chooses another is not spoken with. */
+  readonly protocols?: Fresh<string | ReadonlyArray<string>> | undefined
   /**
    * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
    * once.
@@ -101,7 +108,8 @@ export class DialFailed extends Schema.TaggedError<DialFailed>()("DialFailed", {
  * **Details**
  *
  * - Acquiring the reader fails with a `SocketOpenError` when the server cannot be reached, refuses, cannot be verified,
- *   or does not answer within `openTimeout`.
+ *   or does not answer within `openTimeout`. A `Connection` makes `OpenFailed` of that, or `UpgradeRefused` where a
+ *   server of WebSockets answered with another status.
  * - When the reader's scope closes, what was written is flushed, the server gets our FIN (or close frame), and input is
  *   discarded until the server's FIN, at most for `linger`, in the background.
  *
@@ -166,8 +174,7 @@ interface Settings {
   readonly openTimeout: number
   readonly linger: number
   readonly maxFrame: number
-  readonly headers: Readonly<Record<string, string>>
-  readonly protocols: string | Array<string> | undefined
+  readonly asking: Asking.Given
   readonly tls: Tls.ConnectionOptions
 }
 
@@ -181,6 +188,7 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
     const openTimeout = yield* as("BadOption")(Options.read("openTimeout", options.openTimeout))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
     const maxFrame = yield* as("BadOption")(Options.read("maxFrame", options.maxFrame))
+    yield* as("BadOption")(Asking.check(options))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
       secureContext: Tls.createSecureContext(yield* as("BadTls")(Material.tlsOptions(options))),
@@ -193,10 +201,7 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
       openTimeout,
       linger,
       maxFrame,
-      headers: options.headers ?? {},
-      protocols: options.protocols === undefined || typeof options.protocols === "string"
-        ? options.protocols
-        : [...options.protocols],
+      asking: options,
       tls
     }
   })
@@ -205,9 +210,6 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
 // ---------------------------------------------------------------------------------------------------------------------
 // byte streams
 // ---------------------------------------------------------------------------------------------------------------------
-
-const openError = (cause: unknown): Socket.SocketError =>
-  new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
 
 const connect = (address: Address.Address, settings: Settings): readonly [Net.Socket, "connect" | "secureConnect"] => {
   // the peer's FIN ends what it sends, not what we send: `Policy.halfClose` says for how long
@@ -274,32 +276,61 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
 const makeWebSocket = (url: string, settings: Settings): Effect.Effect<Socket.Socket> => {
   const { address } = settings
   let local: string | undefined
-  const acquire = Effect.try({
-    try: (): WebSocket.Carrier => {
-      const ws = new NodeWS.WebSocket(url, settings.protocols, {
-        ...settings.tls,
-        headers: { ...settings.headers },
-        maxPayload: settings.maxFrame,
-        perMessageDeflate: false,
-        ...WebSocket.closeTimeout(settings.linger)
-      })
-      const carrier: WebSocket.Carrier = { ws, stream: undefined }
-      ws.on("error", noop)
-      ws.on("upgrade", ({ socket }) => {
-        carrier.stream = socket
-        local = Address.localOf(socket)
-      })
-      // ws switches Nagle off when it opens, after `upgrade`
-      ws.on("open", () => {
-        if (carrier.stream !== undefined) setTcpOptions(carrier.stream as Net.Socket, settings.tcp)
-      })
-      return carrier
-    },
-    catch: openError
+  const dial = ({ headers, protocols }: Asking.Asking): WebSocket.Carrier => {
+    const ws = new NodeWS.WebSocket(url, [...protocols], {
+      ...settings.tls,
+      headers: { ...headers },
+      maxPayload: settings.maxFrame,
+      perMessageDeflate: false,
+      ...WebSocket.closeTimeout(settings.linger)
+    })
+    const carrier: WebSocket.Carrier = { ws, stream: undefined }
+    ws.on("error", noop)
+    ws.on("upgrade", ({ socket }) => {
+      carrier.stream = socket
+      local = Address.localOf(socket)
+    })
+    // ws switches Nagle off when it opens, after `upgrade`
+    ws.on("open", () => {
+      if (carrier.stream !== undefined) setTcpOptions(carrier.stream as Net.Socket, settings.tcp)
+    })
+    return carrier
+  }
+  const opened = Effect.fnUntraced(function*(asking: Asking.Asking) {
+    let ws: NodeWS.WebSocket | undefined
+    // one that opens in the moment of an interruption has no other owner
+    yield* Effect.addFinalizer(() => Effect.sync(() => ws && WebSocket.close(ws, settings.linger, 1001)))
+    return yield* Effect.callback<WebSocket.Carrier, Socket.SocketError>((resume) => {
+      try {
+        const carrier = dial(asking)
+        const dialled = carrier.ws
+        ws = dialled
+        dialled.once("error", (cause) => resume(Effect.fail(openError(cause))))
+        dialled.once("unexpected-response", (_, response) => {
+          resume(Effect.fail(refusal(response, Date.now())))
+          dialled.terminate()
+        })
+        dialled.once("open", () => {
+          dialled.pause()
+          resume(Effect.succeed(carrier))
+        })
+        return Effect.sync(() => dialled.terminate())
+      } catch (cause) {
+        resume(Effect.fail(openError(cause)))
+      }
+    })
+  })
+  const acquire = Effect.timeoutOrElse(Effect.flatMap(Asking.evaluate(settings.asking), opened), {
+    duration: settings.openTimeout,
+    orElse: () => {
+      const cause = new Error("timeout waiting for \"open\"")
+      return Effect.fail(
+        new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Timeout", cause }) })
+      )
+    }
   })
   return WebSocket.make({
     acquire,
-    openTimeout: settings.openTimeout,
     linger: settings.linger,
     addresses: {
       get local() {

@@ -25,11 +25,12 @@ import { listen } from "./internal/addresses/listen.ts"
 import { Connections } from "./internal/http/connections.ts"
 import { serverOf } from "./internal/http/nodeServer.ts"
 import { prepare } from "./internal/http/settings.ts"
-import { upgradeAt } from "./internal/http/upgrade.ts"
+import { intercept } from "./internal/http/upgrade.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as NodeOptions from "./internal/options.ts"
 import { noop, tcpOptions } from "./internal/stream/tcp.ts"
 import * as Listener from "./Listener.ts"
+import type * as Upgrade from "./Upgrade.ts"
 
 /**
  * How to serve. Every field has a default.
@@ -37,7 +38,7 @@ import * as Listener from "./Listener.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Options<in out In = never, in out Out = unknown> {
+export interface Options<in out In = never, in out Out = unknown, out R = never> extends Upgrade.Options<R> {
   /**
    * The limits. In the words of HTTP:
    *
@@ -68,7 +69,7 @@ export interface Options<in out In = never, in out Out = unknown> {
   readonly registry?: Registry<In, Out> | undefined
   /**
    * The path on which requests to upgrade become WebSockets for `Server.run`: provide `webSockets` to it, or the layer.
-   * Requests on other paths are the HTTP application's.
+   * `upgrade` decides about them; `paths` has more of them. Requests on other paths are the HTTP application's.
    */
   readonly webSocket?: string | undefined
   /** The certificate of `https`, as PEM; intermediate certificates follow it in the same text. */
@@ -129,17 +130,17 @@ export interface HttpServer {
  * @category constructors
  * @since 0.1.0
  */
-export const make = <In = never, Out = unknown>(
+export const make = <In = never, Out = unknown, R = never>(
   url: string,
-  options: Options<In, Out> = {}
-): Effect.Effect<HttpServer, Listener.ListenFailed, Scope.Scope> => {
+  options: Options<In, Out, R> = {}
+): Effect.Effect<HttpServer, Listener.ListenFailed, Scope.Scope | R> => {
   const policy = Policy.make(options.policy)
   return Effect.gen(function*() {
     const prepared = yield* Effect.mapError(
       Effect.fromResult(prepare(url, policy, options)),
       (unusable) => new Listener.ListenFailed({ ...unusable })
     )
-    const { address, backlog, settings, tls } = prepared
+    const { address, backlog, rules, settings, tls } = prepared
     const context = yield* Effect.context<never>()
     const server = serverOf(prepared, (conn) => connections.open.get(conn))
 
@@ -170,14 +171,28 @@ export const make = <In = never, Out = unknown>(
       maxFrame: policy.maxFrame,
       maxPending: policy.maxWaiting || 1,
       linger: settings.linger,
-      tls: undefined
+      tls: undefined,
+      rules,
+      context
     })
-    if (options.webSocket !== undefined) {
-      upgradeAt(server, options.webSocket, settings, (conn, ws, request) => {
-        connections.upgraded(conn)
-        acceptor.adopt(conn, ws, request)
-      })
+    const upgrading = {
+      rules,
+      context,
+      limit: settings.handshake || NodeOptions.longestTimer,
+      linger: settings.linger,
+      maxFrame: policy.maxFrame
     }
+    intercept(
+      server,
+      upgrading,
+      address.scheme === "unix" ? `unix:${address.path}` : undefined,
+      (conn, ws, accepted) => {
+        // ws has switched Nagle off
+        if (!policy.noDelay) conn.setNoDelay(false)
+        connections.upgraded(conn)
+        acceptor.adopt(conn, ws, accepted)
+      }
+    )
 
     let isStopping = false
     const stop = (): void => {
@@ -263,12 +278,13 @@ export const make = <In = never, Out = unknown>(
  * @category layers
  * @since 0.1.0
  */
-export const layer = <In = never, Out = unknown>(
+export const layer = <In = never, Out = unknown, R = never>(
   url: string,
-  options: Options<In, Out> = {}
+  options: Options<In, Out, R> = {}
 ): Layer.Layer<
   EffectHttpServer.HttpServer | SocketServer.SocketServer | Layer.Success<typeof NodeHttpServer.layerHttpServices>,
-  Listener.ListenFailed
+  Listener.ListenFailed,
+  Exclude<R, Scope.Scope>
 > => {
   const made = Effect.map(make(url, options), (server) =>
     Context.make(EffectHttpServer.HttpServer, server.http).pipe(

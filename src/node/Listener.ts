@@ -22,6 +22,8 @@ import { listen } from "./internal/addresses/listen.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
 import * as Material from "./internal/tls/material.ts"
+import { type Rules, rulesOf } from "./internal/webSocket/rules.ts"
+import type * as Upgrade from "./Upgrade.ts"
 
 /**
  * How to listen. Every field has a default.
@@ -29,7 +31,7 @@ import * as Material from "./internal/tls/material.ts"
  * @category models
  * @since 0.1.0
  */
-export interface ListenOptions {
+export interface ListenOptions<out R = never> extends Upgrade.Options<R> {
   /** The certificate of `tls` and `wss`, as PEM; intermediate certificates follow it in the same text. */
   readonly cert?: string | Uint8Array | undefined
   /** The private key of `cert`, as PEM. */
@@ -177,18 +179,20 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  *   pause. But Linux running out of file descriptors is *not* seen here: libuv accepts and closes such connections by
  *   itself (`uv__emfile_trick`) and Node is told nothing. Watch the number of descriptors instead.
  * - A socket of a byte stream is an instance: wrap it with `Socket.make`, as a prototype or as a proxy, but do not spread it.
- * - A WebSocket URL without a path means the path `/`. Other paths get 404, plain requests on the path 426.
+ * - A WebSocket URL without a path means the path `/`, or no path but those of `paths`. Other paths get 404, plain requests
+ *   on a path 426, and a page of another host 403 (`origins`).
  * - Two processes that start at the same moment on the same left-over socket file can both replace it; the last wins.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (
+export const make = <R = never>(
   url: string,
-  options: ListenOptions = {}
-): Effect.Effect<Listener, ListenFailed, Scope.Scope> =>
+  options: ListenOptions<R> = {}
+): Effect.Effect<Listener, ListenFailed, Scope.Scope | R> =>
   Effect.gen(function*() {
-    const settings = yield* Effect.fromResult(prepare(url, options))
+    const prepared = yield* Effect.fromResult(prepare(url, options))
+    const settings = { ...prepared, context: yield* Effect.context<never>() }
     const { address } = settings
     const acceptor = yield* Effect.acquireRelease(
       Effect.sync(() => Acceptor.make(settings)),
@@ -235,18 +239,19 @@ export const merge = (listeners: NonEmptyReadonlyArray<Listener>): Listener => (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (
+export const layer = <R = never>(
   url: string,
-  options: ListenOptions = {}
-): Layer.Layer<SocketServer.SocketServer, ListenFailed> => Layer.effect(SocketServer.SocketServer, make(url, options))
+  options: ListenOptions<R> = {}
+): Layer.Layer<SocketServer.SocketServer, ListenFailed, Exclude<R, Scope.Scope>> =>
+  Layer.effect(SocketServer.SocketServer, make(url, options))
 
-interface Settings extends Acceptor.Settings {
+interface Settings extends Omit<Acceptor.Settings, "context"> {
   /** As it may appear in an error. */
   readonly url: string
   readonly backlog: number
 }
 
-const prepare = (rawUrl: string, options: ListenOptions): Result.Result<Settings, ListenFailed> => {
+const prepare = <R>(rawUrl: string, options: ListenOptions<R>): Result.Result<Settings, ListenFailed> => {
   const url = Address.redactUrl(rawUrl)
   const as = (reason: ListenReason) => Result.mapError((detail: string) => new ListenFailed({ url, reason, detail }))
   return Result.gen(function*() {
@@ -267,10 +272,18 @@ const prepare = (rawUrl: string, options: ListenOptions): Result.Result<Settings
       const detail = `${address.scheme}:// needs the options \`cert\` and \`key\`, and ${missing} missing`
       return yield* as("BadTls")(Result.fail(detail))
     }
+    const isWeb = address.scheme === "ws" || address.scheme === "wss"
+    // one path has no name when others have: `ws://host:port` with `paths` alone
+    const home = isWeb && (address.tail !== "" || options.upgrade !== undefined || options.paths === undefined)
+      ? address.tail || "/"
+      : undefined
+    const rules = yield* as("BadOption")(rulesOf(home, options))
     return {
       url,
       address,
       tcp,
+      // its hooks run in the context of `make`
+      rules: rules as Rules<never>,
       backlog,
       handshakeTimeout,
       maxFrame,

@@ -1,6 +1,7 @@
 /** Clients nobody here wrote, on every kind of listener. */
 import { assert, beforeAll, beforeEach, describe, it } from "@effect/vitest"
 import * as Path from "node:path"
+import { WebSocket } from "ws"
 import type { Server } from "./support/kit.ts"
 import {
   atEndOfSuite,
@@ -69,6 +70,36 @@ ws.onopen = () => ws.send("hello")
 ws.onmessage = ({ data }) => { console.log(typeof data, data); ws.close(1000) }
 ws.onclose = ({ code }) => console.log("closed", code)
 `
+
+describe("upgrades", () => {
+  const opening = (url: string, headers: Readonly<Record<string, string>>, protocols: ReadonlyArray<string> = []) =>
+    new Promise<number | string>((resolve) => {
+      const ws = new WebSocket(url, [...protocols], { headers })
+      ws.on("error", () => {})
+      ws.on("unexpected-response", (_, response) => {
+        resolve(response.statusCode ?? 0)
+        ws.terminate()
+      })
+      ws.on("open", () => {
+        resolve(ws.protocol)
+        ws.terminate()
+      })
+    })
+
+  it("B129 a page of another origin is refused, unless --origin allows it; --subprotocol is agreed to", async () => {
+    const plain = await serve("--listen ws://127.0.0.1:0/live --log json")
+    const url = plain.urls[0]!
+    assert.strictEqual(await opening(url, {}), "")
+    assert.strictEqual(await opening(url, { Origin: url.replace("ws:", "http:").replace("/live", "") }), "")
+    assert.strictEqual(await opening(url, { Origin: "http://evil.example" }), 403)
+    const open = await serve(
+      "--listen ws://127.0.0.1:0 --log json --origin https://a.example --origin https://b.example " +
+        "--subprotocol v2 --subprotocol v1"
+    )
+    assert.strictEqual(await opening(open.urls[0]!, { Origin: "https://b.example" }, ["v1", "v2"]), "v2")
+    assert.strictEqual(await opening(open.urls[0]!, { Origin: "http://evil.example" }), 403)
+  })
+})
 
 describe("lines, echo", () => {
   const atEnd = atEndOfSuite()

@@ -184,7 +184,9 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/--listen.*port/, "--listen", "tcp://127.0.0.1"],
       [/--listen.*99999/, "--listen", "tcp://127.0.0.1:99999"],
       [/--listen.*directory/, "--listen", "unix:///no/such/directory/s.sock"],
-      [/--listen/, "--listen", ""]
+      [/--listen/, "--listen", ""],
+      [/--origin.*app\.example/, "--listen", "ws://127.0.0.1:0", "--origin", "app.example"],
+      [/--subprotocol.*"a b"/, "--listen", "ws://127.0.0.1:0", "--subprotocol", "a b"]
     )
     assert.deepStrictEqual(found, [])
   })

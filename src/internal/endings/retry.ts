@@ -2,7 +2,7 @@
 import { type ConnectionError, Reason } from "../../ConnectionError.ts"
 
 /**
- * The tag of a reason, a code that a peer gave (`4001`), or a range of codes (`"4000-4099"`).
+ * The tag of a reason, a code that a peer gave (`4001`; `401` of a refused upgrade), or a range of codes (`"4000-4099"`).
  *
  * @category models
  * @since 0.1.0
@@ -30,7 +30,11 @@ const matcher = (rules: ReadonlyArray<RetryRule>): (reason: Reason) => boolean =
   const ranges = rules.map(codesOf).filter((range) => range !== undefined)
   return (reason) => {
     if (tags.has(reason._tag)) return true
-    const code = reason._tag === "Closed" ? reason.code : undefined
+    const code = reason._tag === "Closed"
+      ? reason.code
+      : reason._tag === "UpgradeRefused"
+      ? reason.status
+      : undefined
     return code !== undefined && ranges.some(([lowest, highest]) => code >= lowest && code <= highest)
   }
 }

@@ -28,6 +28,9 @@ export const attachable = (socket: Socket.Socket, transport: Transport): Attacha
  * its own. `done` is called once, when the socket has an owner, or will not be read any more.
  */
 export const Direct = "~holdfast/Direct"
+/** The one path whose WebSockets a handler is for; without it, those of all paths. */
+export const OnPath = "~holdfast/OnPath"
 export interface Directly {
+  readonly [OnPath]?: string
   readonly [Direct]?: (socket: Socket.Socket, context: Context.Context<never>, done: () => void) => void
 }

@@ -2,9 +2,11 @@
 import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type { Policy } from "../../../Policy.ts"
+import type * as Upgrade from "../../Upgrade.ts"
 import * as Address from "../addresses/address.ts"
 import * as Options from "../options.ts"
 import * as Material from "../tls/material.ts"
+import { isPath, type Rules, rulesOf } from "../webSocket/rules.ts"
 
 /** What the connections of one server share. Limits are milliseconds, and 0 is none. */
 export interface Settings {
@@ -28,7 +30,7 @@ export const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): 
 }
 
 /** The options that are checked here; see `HttpServer.Options`. */
-interface Given extends Material.TlsMaterial {
+interface Given extends Material.TlsMaterial, Upgrade.Options<unknown> {
   readonly webSocket?: string | undefined
   readonly backlog?: number | undefined
   readonly linger?: Duration.Input | undefined
@@ -42,6 +44,8 @@ export interface Prepared {
   readonly backlog: number
   readonly settings: Settings
   readonly tls: Material.TlsOptions | undefined
+  /** Its hooks run in the context of `HttpServer.make`. */
+  readonly rules: Rules<never>
 }
 
 /** What cannot be used, in the fields of a `ListenFailed`. */
@@ -70,9 +74,13 @@ export const prepare = (
     ))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
     const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
-    if (options.webSocket !== undefined && !/^\/[^?#]*$/.test(options.webSocket)) {
+    if (options.webSocket !== undefined && !isPath(options.webSocket)) {
       return yield* as("BadOption")(Result.fail("`webSocket` is a path that starts with a slash and has no ? and no #"))
     }
+    if (options.webSocket === undefined && options.upgrade !== undefined) {
+      return yield* as("BadOption")(Result.fail("`upgrade` is for the path of `webSocket`, which is missing"))
+    }
+    const rules = yield* as("BadOption")(rulesOf(options.webSocket, options))
     const secure = address.scheme === "tls"
     if (secure && (options.cert === undefined || options.key === undefined)) {
       return yield* as("BadTls")(Result.fail("https:// needs the options `cert` and `key`"))
@@ -81,6 +89,7 @@ export const prepare = (
       url,
       address,
       backlog,
+      rules: rules as Rules<never>,
       settings: {
         policy,
         handshake: Options.limitOf(policy.handshake),

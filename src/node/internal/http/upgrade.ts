@@ -1,49 +1,52 @@
-/** Takes the requests for a WebSocket away from an HTTP server, before its application sees them. */
+/** Takes requests away from an HTTP server, before its application sees them: those for a WebSocket, and malformed ones. */
 import type * as NodeWS from "@effect/platform-node/NodeWS"
 import type * as Http from "node:http"
 import type * as Net from "node:net"
 import { noop } from "../stream/tcp.ts"
-import { webSockets } from "../webSocket/upgrade.ts"
-import type { Settings } from "./settings.ts"
+import type { Accepted } from "../upgrade/accepted.ts"
+import { write } from "../upgrade/answer.ts"
+import { asksForWebSocket, isWellFormed } from "../upgrade/form.ts"
+import { pathOf } from "../upgrade/request.ts"
+import { type Upgrading, upgrading } from "../webSocket/upgrade.ts"
 
-const notFound = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+const requests = new Set(["request", "checkContinue", "checkExpectation"])
 
 /**
- * Upgrades the requests on one path; `onOpen` gets each WebSocket, paused. Requests on other paths go to the listeners of
+ * Upgrades the requests on its paths; `onOpen` gets each WebSocket, paused. Requests on other paths go to the listeners of
  * the server. Listeners cannot stop each other, and Effect's would answer every request: so it is the emitting that changes.
  */
-export const upgradeAt = (
+export const intercept = <R>(
   server: Http.Server,
-  path: string,
-  { linger, policy }: Settings,
-  onOpen: (conn: Net.Socket, ws: NodeWS.WebSocket, request: Http.IncomingMessage) => void
+  options: Upgrading<R>,
+  /** The peer's end of a Unix socket. */
+  path: string | undefined,
+  onOpen: (conn: Net.Socket, ws: NodeWS.WebSocket, accepted: Accepted) => void
 ): void => {
-  const sockets = webSockets({ maxFrame: policy.maxFrame, linger })
+  const upgrade = upgrading(options)
   const emit = server.emit as (this: Http.Server, name: string, ...args: ReadonlyArray<unknown>) => boolean
   // without any listener Node answers such a request as if it asked for no upgrade
-  server.on("upgrade", noop)
+  if (options.rules.size > 0) server.on("upgrade", noop)
+  const own = server.listenerCount("upgrade")
+
+  /** False: the application's. */
+  const upgraded = (request: Http.IncomingMessage, conn: Net.Socket, head: Buffer): boolean => {
+    const isOurs = asksForWebSocket(request) && options.rules.has(pathOf(request))
+    if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) return false
+    conn.on("error", noop)
+    upgrade(request, conn, head, { remote: path, local: path }, (ws, _, accepted) => onOpen(conn, ws, accepted))
+    return true
+  }
   Object.assign(server, {
     emit(name: string, ...args: ReadonlyArray<unknown>): boolean {
-      if (name !== "upgrade") return emit.call(server, name, ...args)
-      const [request, conn, head] = args as [Http.IncomingMessage, Net.Socket, Buffer]
-      const isOurs = request.headers.upgrade?.toLowerCase() === "websocket" &&
-        (request.url ?? "").split("?", 1)[0] === path
-      if (isOurs) {
-        conn.on("error", noop)
-        sockets.handleUpgrade(request, conn, head, (ws) => {
-          ws.on("error", noop)
-          ws.pause()
-          // ws has switched Nagle off
-          if (!policy.noDelay) conn.setNoDelay(false)
-          onOpen(conn, ws, request)
-        })
-      } else if (server.listenerCount("upgrade") === 1) {
-        // there is no application that would answer
-        conn.end(notFound)
-      } else {
-        return emit.call(server, name, ...args)
+      if (name === "upgrade") {
+        const [request, conn, head] = args as [Http.IncomingMessage, Net.Socket, Buffer]
+        return upgraded(request, conn, head) || emit.call(server, name, ...args)
       }
-      return true
+      if (requests.has(name) && !isWellFormed(args[0] as Http.IncomingMessage)) {
+        write(args[1] as Http.ServerResponse, { status: 400 })
+        return true
+      }
+      return emit.call(server, name, ...args)
     }
   })
 }

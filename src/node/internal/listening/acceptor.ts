@@ -9,19 +9,20 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
-import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
-import { type Attachable, Direct, type Directly } from "../../../internal/transport/accepted.ts"
+import { type Attachable, Direct, type Directly, OnPath } from "../../../internal/transport/accepted.ts"
 import { TypeId } from "../../../internal/transport/transport.ts"
 import * as Address from "../addresses/address.ts"
 import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
 import { linger, noop, type tcpOptions } from "../stream/tcp.ts"
 import { handshakes } from "../tls/handshakes.ts"
 import type { TlsOptions } from "../tls/material.ts"
+import { Accepted as AcceptedRequest } from "../upgrade/accepted.ts"
+import { upgrades } from "../webSocket/requests.ts"
+import type { Rules } from "../webSocket/rules.ts"
 import * as WebSocket from "../webSocket/socket.ts"
-import { upgrades } from "../webSocket/upgrade.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
 export interface Settings {
@@ -33,6 +34,10 @@ export interface Settings {
   readonly linger: number
   /** With `tls` and `wss`. */
   readonly tls: TlsOptions | undefined
+  /** With `ws` and `wss`. */
+  readonly rules: Rules<never>
+  /** In which the hooks of `rules` run. */
+  readonly context: Context.Context<never>
 }
 
 // what came of a raw connection: the listeners are the same functions for all of them
@@ -51,6 +56,8 @@ class Arrival {
   readonly raw: Net.Socket
   readonly local: string | undefined
   readonly remote: string | undefined
+  /** Of the request to upgrade. */
+  path: string | undefined
   timer: NodeJS.Timeout | undefined
   /** Set once the handshakes are done. */
   open: ((arrival: Arrival) => Opened) | undefined
@@ -147,6 +154,8 @@ class Accepted extends Stream implements Socket.Socket, Attachable, Opened {
 
 /** One call of `run`. */
 interface Consumer {
+  /** Undefined: for all paths. */
+  readonly path: string | undefined
   readonly take: (arrival: Arrival, opened: Opened) => void
   readonly fail: (cause: Error) => void
 }
@@ -187,7 +196,7 @@ export const make = (settings: Settings) => {
     ...(address.scheme === "wss" ? { ALPNProtocols: ["http/1.1"] } : {})
   })
   const upgrade = address.scheme === "ws" || address.scheme === "wss"
-    ? upgrades({ path: address.tail || "/", maxFrame: settings.maxFrame, linger: settings.linger })
+    ? upgrades({ ...settings, limit: settings.handshakeTimeout })
     : undefined
 
   // where the address is not that of one interface, each connection has to be asked
@@ -244,9 +253,9 @@ export const make = (settings: Settings) => {
   }
 
   /** Takes a WebSocket which another server of ours accepted and upgraded. */
-  function adopt(raw: Net.Socket, ws: NodeWS.WebSocket, request: Http.IncomingMessage): void {
+  function adopt(raw: Net.Socket, ws: NodeWS.WebSocket, accepted: AcceptedRequest): void {
     const arrival = admit(raw)
-    if (arrival !== undefined) ready(arrival, () => openWebSocket(arrival, ws, raw, request))
+    if (arrival !== undefined) upgraded(arrival, ws, raw, accepted)
   }
 
   function secured(arrival: Arrival, conn: Net.Socket): void {
@@ -254,11 +263,16 @@ export const make = (settings: Settings) => {
       conn.pause()
       return ready(arrival, () => new Accepted(arrival, conn))
     }
-    upgrade(conn, (ws, stream, request) => {
+    upgrade(conn, arrival, (ws, stream, accepted) => {
       // ws has switched Nagle off
       if (!settings.tcp.noDelay) arrival.raw.setNoDelay(false)
-      ready(arrival, () => openWebSocket(arrival, ws, stream, request))
+      upgraded(arrival, ws, stream, accepted)
     })
+  }
+
+  function upgraded(arrival: Arrival, ws: NodeWS.WebSocket, stream: Duplex, accepted: AcceptedRequest): void {
+    arrival.path = accepted.request.path
+    ready(arrival, () => openWebSocket(arrival, ws, stream, accepted))
   }
 
   function forget(arrival: Arrival): void {
@@ -271,8 +285,12 @@ export const make = (settings: Settings) => {
     clearTimeout(arrival.timer)
     arrival.timer = undefined
     arrival.open = open
-    const consumer = consumers.at(-1)
+    const consumer = consumers.findLast((one) => takes(one, arrival))
     if (consumer !== undefined) hand(consumer, arrival, open)
+  }
+
+  function takes({ path }: Consumer, arrival: Arrival): boolean {
+    return path === undefined || path === arrival.path
   }
 
   function hand(consumer: Consumer, arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
@@ -294,13 +312,16 @@ export const make = (settings: Settings) => {
     arrival: Arrival,
     ws: NodeWS.WebSocket,
     stream: Duplex,
-    request: Http.IncomingMessage
+    accepted: AcceptedRequest
   ): Opened {
     const claim = Effect.suspend(() => {
       const failure = owner.claim(arrival, stream)
       return failure === undefined ? Effect.void : Effect.fail(failure)
     })
-    const services = Context.make(NodeSocketServer.IncomingMessage, request).pipe(Context.add(Socket.WebSocket, ws))
+    const services = Context.make(NodeSocketServer.IncomingMessage, accepted.request.source).pipe(
+      Context.add(Socket.WebSocket, ws),
+      Context.add(AcceptedRequest, accepted)
+    )
     return {
       socket: WebSocket.make({
         acquire: Effect.as(Effect.acquireRelease(claim, () => Effect.sync(() => owner.release(arrival))), {
@@ -348,6 +369,7 @@ export const make = (settings: Settings) => {
       }
       return yield* Effect.callback<never, SocketServer.SocketServerError>((resume) => {
         consumer = {
+          path: (handler as Directly)[OnPath],
           take,
           fail: (cause) => {
             leave()
@@ -357,7 +379,7 @@ export const make = (settings: Settings) => {
         }
         consumers = [...consumers, consumer]
         for (const arrival of pending) {
-          if (arrival.open !== undefined) hand(consumer, arrival, arrival.open)
+          if (arrival.open !== undefined && takes(consumer, arrival)) hand(consumer, arrival, arrival.open)
         }
       }).pipe(
         Effect.ensuring(Effect.suspend(() => {

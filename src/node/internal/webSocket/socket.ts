@@ -190,7 +190,9 @@ export const make = (options: {
           carrier.ws.on("error", noop)
           return offering(carrier.ws, sink)
         }),
-        (_, exit) => Effect.sync(() => close(acquired!.ws, options.linger, codeOf(exit)))
+        (_, exit) => Effect.sync(() => close(acquired!.ws, options.linger, codeOf(exit))),
+        // dialling takes its time
+        { interruptible: true }
       ),
       options.openTimeout === undefined ? {} : { openTimeout: options.openTimeout }
     )

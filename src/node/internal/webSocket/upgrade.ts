@@ -1,69 +1,168 @@
-/** The server's side of WebSocket upgrades, on accepted connections. */
+/** The server's side of upgrades: who is let in, who is refused, and the last step to the WebSocket. */
 import * as NodeWS from "@effect/platform-node/NodeWS"
-import * as Http from "node:http"
-import type * as Net from "node:net"
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Http from "node:http"
 import type { Duplex } from "node:stream"
+import * as Defects from "../../../internal/endings/defects.ts"
+import { spawn } from "../../../internal/scheduling/supervised.ts"
+import { Refused } from "../../Upgrade.ts"
+import { longestTimer } from "../options.ts"
 import { linger, noop } from "../stream/tcp.ts"
+import type { Accepted } from "../upgrade/accepted.ts"
+import { answering, refuse } from "../upgrade/answer.ts"
+import { type Answer, isWellFormed, refusalOf } from "../upgrade/form.ts"
+import { Asked, type Below, pathOf } from "../upgrade/request.ts"
+import type { Rule, Rules } from "./rules.ts"
 import { closeTimeout } from "./socket.ts"
 
-type OnOpen = (ws: NodeWS.WebSocket, stream: Duplex, request: Http.IncomingMessage) => void
+/** Gets the WebSocket, paused. */
+export type OnOpen = (ws: NodeWS.WebSocket, stream: Duplex, accepted: Accepted) => void
 
-const headers = {
-  404: { "Content-Type": "text/plain", Connection: "close" },
-  // RFC 9110, 15.5.22: what to upgrade to has to be said
-  426: { "Content-Type": "text/plain", Connection: "close, Upgrade", Upgrade: "websocket" }
+/** What holds for all upgrades of a server. */
+export interface Upgrading<R> {
+  readonly rules: Rules<R>
+  /** In which hooks run. */
+  readonly context: Context.Context<R>
+  /** How long a hook may take, in milliseconds. */
+  readonly limit: number
+  readonly linger: number
+  readonly maxFrame: number
 }
 
-/** What answers requests to upgrade. */
-export const webSockets = (
-  options: { readonly maxFrame: number; readonly linger: number }
-): NodeWS.WebSocketServer =>
-  new NodeWS.WebSocketServer({
+/** The last step: writes the 101, with the subprotocol agreed to, and makes a WebSocket of the stream. */
+const completing = ({ linger, maxFrame }: Pick<Upgrading<unknown>, "linger" | "maxFrame">) => {
+  const agreed = new WeakMap<Http.IncomingMessage, string>()
+  const sockets = new NodeWS.WebSocketServer({
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
-    maxPayload: options.maxFrame,
-    ...closeTimeout(options.linger)
+    maxPayload: maxFrame,
+    handleProtocols: (_, request) => agreed.get(request) ?? false,
+    ...closeTimeout(linger)
   })
-
-/**
- * Waits for a request to upgrade on the path and refuses any other. What comes out is paused. It ends with a call, or with the
- * connection destroyed: bounding its time is up to the caller.
- */
-export const upgrades = (
-  options: { readonly path: string; readonly maxFrame: number; readonly linger: number }
-): (conn: Net.Socket, onOpen: OnOpen) => void => {
-  const waiting = new WeakMap<Duplex, OnOpen>()
-  const sockets = webSockets(options)
-  const status = (request: Http.IncomingMessage): 404 | 426 =>
-    (request.url ?? "").split("?", 1)[0] === options.path ? 426 : 404
-  const server = Http.createServer((request, response) => {
-    const code = status(request)
-    response.writeHead(code, headers[code]).end(Http.STATUS_CODES[code])
-  })
-  server.on("upgrade", (request, stream, head) => {
-    const onOpen = waiting.get(stream)
-    if (onOpen === undefined) {
-      stream.destroy()
-      return
-    }
-    const code = status(request)
-    if (code === 404 || request.headers.upgrade?.toLowerCase() !== "websocket") {
-      const text = Http.STATUS_CODES[code]!
-      const lines = Object.entries({ ...headers[code], "Content-Length": text.length })
-        .map(([name, value]) => `${name}: ${value}\r\n`)
-      stream.end(`HTTP/1.1 ${code} ${text}\r\n${lines.join("")}\r\n${text}`)
-      linger(stream, options.linger)
-      return
-    }
-    sockets.handleUpgrade(request, stream, head, (ws) => {
+  return (stream: Duplex, head: Buffer, accepted: Accepted, onOpen: OnOpen): void => {
+    const { source, subprotocol } = accepted.request
+    if (subprotocol !== undefined) agreed.set(source, subprotocol)
+    sockets.handleUpgrade(source, stream, head, (ws) => {
       ws.on("error", noop)
       ws.pause()
-      onOpen(ws, stream, request)
+      onOpen(ws, stream, accepted)
     })
+  }
+}
+
+/**
+ * Calls back once the peer is gone: the connection is closed, or the peer has ended its side and sent nothing that a
+ * WebSocket could answer. Bytes that come meanwhile stay in the stream, up to its own bound. Returns what stops the watch.
+ */
+const whenGone = (stream: Duplex, head: Buffer, gone: () => void): () => void => {
+  // a stream tells of its end only to what reads it
+  const look = (): void => {
+    if (stream.readableLength === 0) stream.read()
+  }
+  stream.once("close", gone)
+  if (head.length === 0) {
+    stream.once("end", gone)
+    stream.on("readable", look)
+  }
+  return () => {
+    stream.off("close", gone)
+    stream.off("end", gone)
+    stream.off("readable", look)
+  }
+}
+
+/** Every answer of a hook: the facts it found out, a refusal, a defect, or none at all (its time is over, or the peer left). */
+type Verdict = Exit.Exit<Option.Option<unknown>, Refused>
+
+/** Runs the hook of a path, and calls back once with what became of it; at once where the hook does not wait. */
+const deciding = <R>(
+  { context, limit }: Upgrading<R>,
+  { hook }: NonNullable<Rule<R>["upgrade"]>,
+  asked: Asked,
+  stream: Duplex,
+  head: Buffer,
+  onVerdict: (verdict: Verdict) => void
+): void => {
+  let verdict: Verdict | undefined
+  let later: ((verdict: Verdict) => void) | undefined = undefined
+  const decide = hook(asked)
+  const bounded = limit < longestTimer ? Effect.timeoutOption(decide, limit) : Effect.asSome(decide)
+  const fiber = spawn(context, "upgrade", bounded, (exit) => {
+    verdict = exit
+    later?.(exit)
   })
-  return (conn, onOpen) => {
-    waiting.set(conn, onOpen)
-    server.emit("connection", conn)
+  if (verdict !== undefined) return onVerdict(verdict)
+  const unwatch = whenGone(stream, head, () => fiber.interruptUnsafe())
+  later = (exit) => {
+    unwatch()
+    // a stream goes over from `readable` to `data` in the next tick
+    process.nextTick(onVerdict, exit)
+  }
+}
+
+/** Takes requests on one of the paths. `onOpen` is called, or the connection ends. */
+export const upgrading = <R>(
+  options: Upgrading<R>
+): (request: Http.IncomingMessage, stream: Duplex, head: Buffer, below: Partial<Below>, onOpen: OnOpen) => void => {
+  const complete = completing(options)
+  const log = (asked: Asked, cause: Cause.Cause<unknown>): void =>
+    Defects.logNow(options.context as Context.Context<never>, "upgrade", cause, { remote: asked.remote })
+
+  return (request, stream, head, below, onOpen) => {
+    const answer = (given: Answer): void => refuse(request, stream, given, options.linger)
+    const asked = new Asked(request, below)
+    const failed = (cause: Cause.Cause<unknown>): void => {
+      log(asked, cause)
+      answer({ status: 500 })
+    }
+    const before = answering(stream)
+    if (before !== undefined) {
+      // it asked for something else first, and was not told to go on
+      before.once("close", () => linger(stream, options.linger))
+      return
+    }
+    if (!isWellFormed(request)) return answer({ status: 400 })
+    const rule = options.rules.get(pathOf(request))
+    if (rule === undefined) return answer({ status: 404 })
+    const wrong = refusalOf(request)
+    if (wrong !== undefined) return answer(wrong)
+
+    const { isAllowed, subprotocols, upgrade } = rule
+    const letIn = (session: unknown): void => {
+      asked.subprotocol ??= subprotocols.find((one) => asked.subprotocols.includes(one))
+      complete(stream, head, { request: asked, by: upgrade, session }, onOpen)
+    }
+    const refused = (refusal: Refused): void => {
+      try {
+        answer(refusal)
+      } catch (thrown) {
+        // headers that cannot be written
+        failed(Cause.die(thrown))
+      }
+    }
+    try {
+      if (!isAllowed(asked)) return answer({ status: 403 })
+    } catch (thrown) {
+      return failed(Cause.die(thrown))
+    }
+    if (upgrade === undefined) return letIn(undefined)
+    deciding(options, upgrade, asked, stream, head, (verdict) => {
+      if (stream.destroyed) return
+      if (Exit.isSuccess(verdict)) {
+        if (Option.isSome(verdict.value)) letIn(verdict.value.value)
+        else stream.destroy()
+        return
+      }
+      const failure = verdict.cause.reasons.find((reason) => reason._tag === "Fail")
+      if (Cause.hasDies(verdict.cause)) failed(verdict.cause)
+      else if (failure?._tag === "Fail" && failure.error instanceof Refused) refused(failure.error)
+      else if (failure !== undefined) failed(Cause.die(failure.error))
+      else stream.destroy()
+    })
   }
 }

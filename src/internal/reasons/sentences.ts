@@ -1,0 +1,33 @@
+/** The messages of reasons that have many facts. */
+import { list, oneLine, seconds } from "./text.ts"
+
+export const closed = ({ by, code, note }: {
+  readonly by: "peer" | "local"
+  readonly code?: number
+  readonly note?: string
+}): string => {
+  const detail = [code === undefined ? "" : `code ${code}`, oneLine(note ?? "")].filter((s) => s !== "")
+  return `closed by ${by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
+}
+
+export const invalidMessage = ({ detail, direction, format, path = [] }: {
+  readonly direction: "decode" | "encode"
+  readonly format: string
+  readonly detail: string
+  readonly path?: ReadonlyArray<string>
+}): string => {
+  const what = direction === "decode" ? "a frame is not valid" : "a message cannot be written as"
+  return `${what} ${format}${path.length === 0 ? "" : ` at ${oneLine(path.join("."))}`}: ${oneLine(detail)}`
+}
+
+export const acquireTimeout = ({ by, dialing, holders, limit, waiting }: {
+  readonly limit: number
+  readonly by: string
+  readonly waiting: number
+  readonly dialing: number
+  readonly holders: ReadonlyArray<{ readonly by: string; readonly heldFor: number }>
+}): string => {
+  const held = list(holders, ({ by, heldFor }) => `${oneLine(by)} for ${seconds(Math.round(heldFor))}`)
+  return `no connection for ${oneLine(by)} within ${seconds(limit)}: ${waiting} waiting, ` +
+    `${dialing} being opened${held === "" ? "" : `, ${holders.length} in use by ${held}`}`
+}

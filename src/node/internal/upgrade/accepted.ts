@@ -1,0 +1,19 @@
+/** What is known of the request that a connection, or a route, came from: given to its fibers. */
+import * as Context from "effect/Context"
+import type { Request } from "./request.ts"
+
+/** A request that was let in. */
+export interface Accepted {
+  readonly request: Request
+  /** What let it in: sessions are those of one hook. */
+  readonly by: object | undefined
+  /** What `by` found out. */
+  readonly session: unknown
+}
+
+export const Accepted: Context.Reference<Accepted | undefined> = Context.Reference<Accepted | undefined>(
+  "holdfast/node/Upgrade/Accepted",
+  {
+    defaultValue: () => undefined
+  }
+)

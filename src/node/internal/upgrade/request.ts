@@ -1,0 +1,135 @@
+/** A request to upgrade, as the application sees it before the answer. */
+import * as Effect from "effect/Effect"
+import * as Cookies from "effect/http/Cookies"
+import * as Headers from "effect/http/Headers"
+import type * as Http from "node:http"
+import type * as Net from "node:net"
+import type * as Tls from "node:tls"
+import * as Address from "../addresses/address.ts"
+import { type Certificate, certificateOf } from "./certificate.ts"
+
+/**
+ * What a peer asks for, before it is answered.
+ *
+ * **Gotchas**
+ *
+ * All of it is the peer's word, but for the addresses and the certificate. A page in a browser chooses `url` and `subprotocols`;
+ * the browser adds `cookies` and the header `origin`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Request {
+  /** `GET`, of a request to upgrade. */
+  readonly method: string
+  /** The path and the query, as they were sent: `/live?room=1`. */
+  readonly url: string
+  /** The path alone, as it was sent: `/live`. */
+  readonly path: string
+  readonly query: URLSearchParams
+  /** By their names in lower case. Headers sent twice are joined as Node joins them. */
+  readonly headers: Headers.Headers
+  /** By their names, decoded. */
+  readonly cookies: Readonly<Record<string, string>>
+  /** The peer's end, as text: `203.0.113.9:49152`. */
+  readonly remote: string | undefined
+  /** Our end, as text. */
+  readonly local: string | undefined
+  /** Whether the connection is under our own TLS. Behind a proxy that ends TLS it is not. */
+  readonly isSecure: boolean
+  /** The certificate that the peer showed; none is asked for unless the server has the option `ca`. */
+  readonly certificate: Certificate | undefined
+  /** The WebSocket subprotocols that the peer offers, those it likes best first. */
+  readonly subprotocols: ReadonlyArray<string>
+  /** The one of them that was agreed to: in a hook by `agree`, afterwards by `agree` or the option `subprotocols`. */
+  readonly subprotocol: string | undefined
+  /**
+   * Agrees to one of the subprotocols that are offered. Without it, the first one of the option `subprotocols` that is
+   * offered is taken, or none.
+   *
+   * One that is not offered is a mistake in the program: it dies with a `RangeError`, and the peer gets 500.
+   */
+  readonly agree: (subprotocol: string) => Effect.Effect<void>
+  /** The request of Node. */
+  readonly source: Http.IncomingMessage
+}
+
+/** What is known of the connection below a request. */
+export interface Below {
+  readonly remote: string | undefined
+  readonly local: string | undefined
+}
+
+/** The elements of a header that is a list (RFC 9110, 5.6.1). */
+export const listed = (header: string | undefined): ReadonlyArray<string> =>
+  (header ?? "").split(",").map((one) => one.trim()).filter((one) => one !== "")
+
+export const pathOf = ({ url = "" }: Http.IncomingMessage): string => url.split("?", 1)[0]
+
+/** Reads only what is asked for: most hooks look at one header. */
+export class Asked implements Request {
+  readonly source: Http.IncomingMessage
+  readonly remote: string | undefined
+  readonly local: string | undefined
+  subprotocol: string | undefined
+  private headersRead: Headers.Headers | undefined
+  private cookiesRead: Readonly<Record<string, string>> | undefined
+  private queryRead: URLSearchParams | undefined
+  private certificateRead: { readonly found: Certificate | undefined } | undefined
+
+  constructor(source: Http.IncomingMessage, below: Partial<Below> = {}, headers?: Headers.Headers) {
+    this.source = source
+    this.remote = below.remote ?? Address.remoteOf(source.socket)
+    this.local = below.local ?? Address.localOf(source.socket)
+    this.headersRead = headers
+  }
+
+  get method(): string {
+    return this.source.method ?? ""
+  }
+
+  get url(): string {
+    return this.source.url ?? ""
+  }
+
+  get path(): string {
+    return pathOf(this.source)
+  }
+
+  get query(): URLSearchParams {
+    return this.queryRead ??= new URLSearchParams(this.url.slice(this.path.length))
+  }
+
+  get headers(): Headers.Headers {
+    return this.headersRead ??= Headers.fromInput(this.source.headers)
+  }
+
+  get cookies(): Readonly<Record<string, string>> {
+    return this.cookiesRead ??= Cookies.parseHeader(this.headers["cookie"] ?? "")
+  }
+
+  get isSecure(): boolean {
+    return "encrypted" in this.source.socket
+  }
+
+  get certificate(): Certificate | undefined {
+    const socket = this.source.socket as Net.Socket | Tls.TLSSocket
+    this.certificateRead ??= {
+      found: "getPeerX509Certificate" in socket ? certificateOf(socket.getPeerX509Certificate()) : undefined
+    }
+    return this.certificateRead.found
+  }
+
+  get subprotocols(): ReadonlyArray<string> {
+    return listed(this.source.headers["sec-websocket-protocol"])
+  }
+
+  readonly agree = (subprotocol: string): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (!this.subprotocols.includes(subprotocol)) {
+        return Effect.die(new RangeError(`the subprotocol ${JSON.stringify(subprotocol)} is not one that was offered`))
+      }
+      this.subprotocol = subprotocol
+      return Effect.void
+    })
+}

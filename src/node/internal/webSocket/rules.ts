@@ -1,0 +1,55 @@
+/** The options of a server about upgrades, checked: what holds on each of its paths. */
+import * as Result from "effect/Result"
+import type { Options, Upgrade } from "../../Upgrade.ts"
+import { type OriginRule, originRule, type Origins } from "../upgrade/origins.ts"
+
+/** What holds on one path. */
+export interface Rule<out R> {
+  /** Undefined: each request is let in. */
+  readonly upgrade: Upgrade<unknown, R> | undefined
+  readonly isAllowed: OriginRule
+  /** The first that is offered is agreed to. */
+  readonly subprotocols: ReadonlyArray<string>
+}
+
+export type Rules<R> = ReadonlyMap<string, Rule<R>>
+
+/** Whether WebSockets can be on it. */
+export const isPath = (path: string): boolean => /^\/[^?#]*$/.test(path)
+
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+
+const ruleOf = <R>(
+  upgrade: Upgrade<unknown, R> | undefined,
+  origins: Origins | undefined,
+  subprotocols: ReadonlyArray<string> = []
+): Result.Result<Rule<R>, string> => {
+  const odd = subprotocols.find((one) => !token.test(one))
+  return odd === undefined
+    ? Result.map(originRule(origins), (isAllowed) => ({ upgrade, isAllowed, subprotocols }))
+    : Result.fail(`\`subprotocols\` has ${JSON.stringify(odd)}, which is no token of HTTP`)
+}
+
+/** The rules of a server with a path of its own (`home`), and others. The failure is what is wrong. */
+export const rulesOf = <R>(
+  home: string | undefined,
+  { origins, paths = {}, subprotocols, upgrade }: Options<R>
+): Result.Result<Rules<R>, string> =>
+  Result.gen(function*() {
+    const rules = new Map<string, Rule<R>>()
+    if (home !== undefined) {
+      rules.set(home, yield* ruleOf(upgrade, upgrade?.origins ?? origins, upgrade?.subprotocols ?? subprotocols))
+    }
+    for (const [path, one] of Object.entries(paths)) {
+      if (!isPath(path)) {
+        return yield* Result.fail(
+          `\`paths\` has ${JSON.stringify(path)}: a path starts with a slash and has no ? and no #`
+        )
+      }
+      if (rules.has(path)) {
+        return yield* Result.fail(`\`paths\` has ${path}, which is the path of the server: give it as \`upgrade\``)
+      }
+      rules.set(path, yield* ruleOf(one, one.origins ?? origins, one.subprotocols ?? subprotocols))
+    }
+    return rules
+  })
