@@ -461,14 +461,16 @@ export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
 export const schema: {
   <S extends Schema.ConstraintCodec<unknown, unknown>>(
     schema: S
-  ): (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>) => Codec<S["Type"]>
+  ): (self: Codec<unknown, S["Encoded"]> | Codec<string> | Codec<Uint8Array>) => Codec<S["Type"]>
   <In extends Schema.ConstraintCodec<unknown, unknown>, Out extends Schema.ConstraintCodec<unknown, unknown>>(
     reads: In,
     writes: Out
-  ): (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>) => TwoWay<In["Type"], Out["Type"]>
+  ): (
+    self: Codec<unknown, In["Encoded"] | Out["Encoded"]> | Codec<string> | Codec<Uint8Array>
+  ) => TwoWay<In["Type"], Out["Type"]>
 } = <A, B>(reads: Schema.ConstraintCodec<A, unknown>, writes?: Schema.ConstraintCodec<B, unknown>) =>
 (
-  self: Codec<unknown> | Codec<string> | Codec<Uint8Array>
+  self: Codec<unknown, never>
 ): never => {
   if (writes === undefined) return withPayload(self, (payload) => Payloads.asSchema(payload, reads, reads)) as never
   const other = flippedOf(self) ?? self.payload
