@@ -1,0 +1,41 @@
+/**
+ * What the chat speaks, for its server (`chat.ts`) and for a page (`browserClient.ts`): JSON in lines over TCP, and in
+ * messages over WebSocket.
+ */
+import { Schema } from "effect"
+import * as Codec from "holdfast/Codec"
+import * as Heartbeat from "holdfast/Heartbeat"
+
+const Beat = { Ping: { token: Schema.Finite }, Pong: { token: Schema.Finite } }
+
+/** What a client sends: `Login` first. */
+export const Command = Schema.TaggedUnion({
+  ...Beat,
+  Login: { token: Schema.NonEmptyString },
+  Join: { room: Schema.NonEmptyString },
+  Leave: { room: Schema.NonEmptyString },
+  Say: { room: Schema.NonEmptyString, text: Schema.String },
+  Tell: { to: Schema.NonEmptyString, text: Schema.String }
+})
+
+/** What the server sends. */
+export const Event = Schema.TaggedUnion({
+  ...Beat,
+  Welcome: { user: Schema.String },
+  Members: { room: Schema.String, users: Schema.Array(Schema.String) },
+  Came: { room: Schema.String, user: Schema.String },
+  Went: { room: Schema.String, user: Schema.String },
+  Said: { room: Schema.String, from: Schema.String, text: Schema.String },
+  Told: { from: Schema.String, text: Schema.String },
+  Undelivered: { to: Schema.String, why: Schema.Literals(["offline", "busy"]) },
+  Bye: { why: Schema.String }
+})
+
+/** The server's end: reads commands, writes events. */
+export const serverCodec = Codec.lines().pipe(Codec.schema(Command, Event))
+
+/** The other end: writes commands, reads events. */
+export const clientCodec = Codec.flip(serverCodec)
+
+/** Answers pings, and takes them out of what is received. */
+export const heartbeat = Heartbeat.tagged("Ping", "Pong", { token: "token" })
