@@ -15,28 +15,20 @@ import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import type { Connection, Snapshot } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import * as Broadcasts from "./internal/registry/broadcast.ts"
+import type { AnySession, Change, Entry } from "./internal/registry/entries.ts"
 import * as History from "./internal/registry/history.ts"
 import * as Membership from "./internal/registry/membership.ts"
+import type { Names } from "./internal/registry/membership.ts"
 import * as State from "./internal/registry/state.ts"
 import * as Sweep from "./internal/registry/sweep.ts"
 import * as Trie from "./internal/registry/trie.ts"
 
-/**
- * One registered connection and the names it goes by.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Entry<out In, in Out = In> {
-  readonly connection: Connection<In, Out>
-  /** At most one living connection has a key: a user, a device. */
-  readonly key: string | undefined
-  /** Any number of connections share a tag: a room, a topic. */
-  readonly tags: ReadonlySet<string>
-}
+export type { AnySession, Change, Changed, Entry } from "./internal/registry/entries.ts"
+export type { Names } from "./internal/registry/membership.ts"
 
 /**
  * What a registry remembers of a connection that has ended.
@@ -50,6 +42,14 @@ export interface Ended {
   /** How it looked at its end: reason, age, bytes, messages. */
   readonly snapshot: Snapshot
 }
+
+/**
+ * What became of an offer: the connection's outbox took it, or was full, or there is no such connection.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Offered = "accepted" | "full" | "offline"
 
 /**
  * How a broadcast went: each connection it was for is counted once.
@@ -82,10 +82,43 @@ export interface Broadcast {
  * Every operation works on the state of one moment. A connection leaves when it has ended (its transport is released),
  * or when the scope of its `add` closes, whichever is first, and goes into the history once.
  *
+ * `Session` is what is known of a connection's peer, kept beside its names: a `Server` registers what its handshake returned.
+ * `Registry<In, Out>` takes any session, and says nothing of its type.
+ *
+ * **An application's own registry** is one with operations replaced: `{ ...registry, add }`. A `Server` calls `add` alone, in
+ * a scope that closes with the connection and within `Policy.handshake`, so it may ask a database first. What it acquires in
+ * that scope is released with the connection; its failure refuses the connection.
+ *
+ * **Example** (A registry that claims the key elsewhere first)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import type { Scope } from "effect"
+ * import { ConnectionError } from "holdfast"
+ * import type { Registry } from "holdfast"
+ *
+ * // releases the claim when the scope closes; false: another machine has it
+ * declare const claim: (key: string) => Effect.Effect<boolean, never, Scope.Scope>
+ *
+ * const claiming = <In, Out, Session>(
+ *   registry: Registry.Registry<In, Out, Session>
+ * ): Registry.Registry<In, Out, Session> => ({
+ *   ...registry,
+ *   add: (connection, names, session) =>
+ *     Effect.gen(function*() {
+ *       const key = names?.key
+ *       if (key !== undefined && !(yield* claim(key))) {
+ *         return yield* ConnectionError.make(new ConnectionError.DuplicateKey({ key }))
+ *       }
+ *       yield* registry.add(connection, names, session)
+ *     })
+ * })
+ * ```
+ *
  * @category models
  * @since 0.1.0
  */
-export interface Registry<in out In, in out Out = In> {
+export interface Registry<in out In, in out Out = In, in out Session = AnySession> {
   /**
    * Registers a connection until it ends or the scope closes. When a living connection has the key, `takeover` ends that
    * connection with `Superseded`, without waiting for it, and `reject` fails with `DuplicateKey`. A connection that is
@@ -93,10 +126,13 @@ export interface Registry<in out In, in out Out = In> {
    *
    * A connection added again has its new names only, and the scope of the earlier `add` no longer removes it. A connection
    * that has ended already is not registered.
+   *
+   * `session` is kept as it is, and given out with the entry. A registry that is made without sessions is called without one.
    */
   readonly add: (
     connection: Connection<In, Out>,
-    options?: { readonly key?: string | undefined; readonly tags?: Iterable<string> | undefined }
+    names: Names | void,
+    session: Session
   ) => Effect.Effect<void, ConnectionError.ConnectionError, Scope.Scope>
   /** The connection with this id, which may be closing; none once it has ended. */
   readonly get: (id: number) => Effect.Effect<Option.Option<Connection<In, Out>>>
@@ -108,14 +144,46 @@ export interface Registry<in out In, in out Out = In> {
    * All connections with their names, in the order in which they were added. Costs about 0.1 us for each connection, and
    * nothing when no connection came, left or was tagged since the last call: then it is the same array, so do not change it.
    */
-  readonly entries: Effect.Effect<ReadonlyArray<Entry<In, Out>>>
+  readonly entries: Effect.Effect<ReadonlyArray<Entry<In, Out, Session>>>
   /** How many connections are registered. */
   readonly size: Effect.Effect<number>
+  /**
+   * What is registered now, and then every change, for as long as the registry lives: who came and went, in which room.
+   *
+   * A change names its connection by its id: `get` has the connection while it lives. Its `first` and `last` are the tags that
+   * began or ceased to be in use with it: when to subscribe to a topic elsewhere, and when to leave it.
+   *
+   * A slow reader holds at most `Options.changes` changes. When there are more, all of them are dropped, and the next element
+   * is `Current`, the state of that moment, with how many were `missed`.
+   *
+   * **Example** (Who is online)
+   *
+   * ```ts
+   * const presence = (registry: Registry.Registry<string>) =>
+   *   Stream.runForEach(registry.changes, (change) => {
+   *     if (change._tag === "Current") return Console.log("online", change.entries.map(({ key }) => key))
+   *     if (change._tag === "Added" && change.superseded === undefined) return Console.log(change.key, "came")
+   *     if (change._tag === "Ended" && change.isKeyFree) return Console.log(change.key, "left")
+   *     return Effect.void
+   *   })
+   * ```
+   */
+  readonly changes: Stream.Stream<Change<In, Out, Session>>
   /** Adds and removes tags of a registered connection; nothing happens for a connection that is gone. */
   readonly tag: (id: number, change: {
     readonly add?: Iterable<string> | undefined
     readonly remove?: Iterable<string> | undefined
   }) => Effect.Effect<void>
+  /**
+   * Offers a message to the connection that has a key, without waiting.
+   *
+   * - `accepted`: its outbox has the message, which is not delivered yet.
+   * - `full`: its outbox is full or closed, or dropped the message under `Policy.overflow`.
+   * - `offline`: no connection has the key, or the one that has it is ending.
+   *
+   * Fails with the codec's reason for a message that cannot be encoded.
+   */
+  readonly offer: (key: string, message: Out) => Effect.Effect<Offered, ConnectionError.ConnectionError>
   /**
    * Offers a message to every connection, or to those of a tag, in the order in which they were added, encoding it once for
    * all connections of one `Connection.make`. Never waits: a full outbox under `wait` or `fail` counts as dropped. Never
@@ -167,8 +235,10 @@ export interface Options {
   readonly expired?: ((snapshot: Snapshot) => boolean) | undefined
   /** What happens to a key that is taken. Default `takeover`. */
   readonly duplicates?: "takeover" | "reject" | undefined
-  /** How many ended connections are remembered. Default 1000; 0 remembers none. */
+  /** How many ended connections are remembered. Default 1000; 0 remembers none. Their sessions are not. */
   readonly history?: number | undefined
+  /** How many changes wait for a slow reader of `Registry.changes`. Default 1024; 0 tells each one as `Current`. */
+  readonly changes?: number | undefined
 }
 
 /**
@@ -204,23 +274,28 @@ export interface Options {
  * @category constructors
  * @since 0.1.0
  */
-export const make = <In, Out = In>(options: Options = {}): Effect.Effect<Registry<In, Out>, never, Scope.Scope> =>
+export const make = <In, Out = In, Session = AnySession>(
+  options: Options = {}
+): Effect.Effect<Registry<In, Out, Session>, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const { duplicates = "takeover", every, expired, history: keep = 1000 } = options
-    const home = yield* Membership.makeHome<Connection<In, Out>>(duplicates, keep)
+    const { changes = 1024, duplicates = "takeover", every, expired, history: keep = 1000 } = options
+    const home = yield* Membership.makeHome<Connection<In, Out>, Session>(duplicates, keep, changes)
     const state = Ref.get(home.ref)
     const sweep = Sweep.sweep(home, expired)
     yield* Sweep.keepSweeping(sweep, every)
 
     return {
-      add: (connection, names) => Membership.add(home, connection, names),
+      add: (connection, names, session) => Membership.add(home, connection, names ?? {}, session),
       get: (id) => Effect.map(state, (state) => Option.fromUndefinedOr(State.entryOf(state, id)?.connection)),
       getKey: (key) => Effect.map(state, (state) => Option.fromUndefinedOr(State.holderOf(state, key)?.connection)),
       getTag: (tag) =>
         Effect.map(state, (state) => Trie.toArray(State.select(state, tag)).map(({ connection }) => connection)),
-      entries: Effect.map(state, State.entriesOf<Connection<In, Out>>),
+      entries: Effect.map(state, State.entriesOf<Connection<In, Out>, Session>),
+      changes: home.changes.stream,
       size: Effect.map(state, ({ size }) => size),
       tag: (id, change) => Membership.retag(home, id, change),
+      offer: (key, message) =>
+        Effect.flatMap(state, (state) => Broadcasts.offer(State.holderOf(state, key)?.connection, message)),
       broadcast: (message, to) =>
         Effect.flatMap(state, (state) => Broadcasts.broadcast(State.select(state, to?.tag), message, to?.except)),
       snapshots: Effect.flatMap(
@@ -266,10 +341,10 @@ export const make = <In, Out = In>(options: Options = {}): Effect.Effect<Registr
  * @category layers
  * @since 0.1.0
  */
-export const layer = <I, In, Out = In>(
-  service: Context.Key<I, Registry<In, Out>>,
+export const layer = <I, In, Out = In, Session = AnySession>(
+  service: Context.Key<I, Registry<In, Out, Session>>,
   options?: Options
-): Layer.Layer<I> => Layer.effect(service, make<In, Out>(options))
+): Layer.Layer<I> => Layer.effect(service, make<In, Out, Session>(options))
 
 /**
  * A rule for `expired`: connections at least this old.

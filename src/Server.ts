@@ -18,11 +18,11 @@ import type * as Connection from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import * as Supervised from "./internal/scheduling/supervised.ts"
 import * as Accepting from "./internal/server/accepting.ts"
-import type { Event, Names } from "./internal/server/state.ts"
+import type { Event } from "./internal/server/state.ts"
 import * as Policy from "./Policy.ts"
-import type { Registry } from "./Registry.ts"
+import type { Names, Registry } from "./Registry.ts"
 
-export type { Event, Names } from "./internal/server/state.ts"
+export type { Event } from "./internal/server/state.ts"
 
 /**
  * What a server does with the sockets it accepts.
@@ -43,15 +43,21 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   readonly handle: (connection: Connection.Connection<In, Out>, session: Session) => Effect.Effect<unknown, E, R>
   /**
    * Authenticates before the handler runs, within `Policy.handshake` from the accept. What it returns is the session
-   * that the handler and `names` get. A failure refuses the connection with `HandshakeFailed`, a defect with `Defect`.
+   * that the handler, `names` and the registry get. A failure refuses the connection with `HandshakeFailed`, a defect with
+   * `Defect`.
    *
    * **Gotchas**
    *
    * Write it before `handle` and `names`: TypeScript infers the session of functions from top to bottom.
    */
   readonly handshake?: ((connection: Connection.Connection<In, Out>) => Effect.Effect<Session, EH, RH>) | undefined
-  /** Where connections are registered, from their handshake until they are gone. */
-  readonly registry?: Registry<In, Out> | undefined
+  /**
+   * Where connections are registered, from their handshake until they are gone, with their session.
+   *
+   * Its `add` runs within `Policy.handshake`, as the handshake does. A failure refuses the connection, and so does one that
+   * takes too long: an application may replace `add`, and ask a database first (see `Registry`).
+   */
+  readonly registry?: Pick<Registry<In, Out, Session>, "add"> | undefined
   /** Key and tags for the registry. */
   readonly names?: ((connection: Connection.Connection<In, Out>, session: Session) => Names) | undefined
   /** The server's limits: `handshake`, `drain`, `maxConnections` and those after it. */

@@ -1,5 +1,5 @@
 /** What `Server` and `Registry` infer, as a user's program sees it. Only compiled: here, and against the packed package. */
-import { Context, Effect, type Layer, type Option } from "effect"
+import { Context, Effect, type Layer, type Option, type Stream } from "effect"
 import type * as Scope from "effect/Scope"
 import type * as SocketServer from "effect/socket/SocketServer"
 import { Connection, type ConnectionError, Heartbeat, Policy, Protocol, Registry, Server } from "holdfast"
@@ -157,3 +157,41 @@ expectTypeOf(strings.get(1)).toEqualTypeOf<Effect.Effect<Option.Option<Connectio
 expectTypeOf(strings.broadcast).parameter(0).toEqualTypeOf<"out">()
 class Clients extends Context.Service<Clients, Registry.Registry<string>>()("Clients") {}
 expectTypeOf(Registry.layer(Clients)).toEqualTypeOf<Layer.Layer<Clients>>()
+
+// sessions: the handshake's in the registry; a registry without sessions goes with any
+interface User {
+  readonly name: string
+}
+declare const users: Registry.Registry<string, string, User>
+expectTypeOf(Registry.make<string, string, User>()).toEqualTypeOf<
+  Effect.Effect<Registry.Registry<string, string, User>, never, Scope.Scope>
+>()
+expectTypeOf(users.entries).toEqualTypeOf<Effect.Effect<ReadonlyArray<Registry.Entry<string, string, User>>>>()
+expectTypeOf(users.changes).toEqualTypeOf<Stream.Stream<Registry.Change<string, string, User>>>()
+expectTypeOf(users.offer("ada", "hi")).toEqualTypeOf<Effect.Effect<Registry.Offered, Failure>>()
+declare const line: Connection.Connection<string>
+users.add(line, undefined, { name: "ada" })
+users.add(line, { key: "ada" }, { name: "ada" })
+// @ts-expect-error the session is missing
+users.add(line, { key: "ada" })
+strings.add(own, { tags: ["lobby"] })
+for (const registry of [users, undefined]) {
+  Server.run({
+    open: Connection.make({ codec: lines }),
+    registry,
+    handshake: (connection) => Effect.map(connection.receive, (name) => ({ name })),
+    names: (_, { name }) => ({ key: name }),
+    handle: (_, { name }) => Effect.log(name)
+  })
+}
+Server.run({
+  open: Connection.make({ codec: lines }),
+  registry: users,
+  // @ts-expect-error another session than the registry's
+  handshake: (connection) => Effect.map(connection.receive, (text) => text.length),
+  handle: () => Effect.void
+})
+class People extends Context.Service<People, Registry.Registry<string, string, User>>()("People") {}
+expectTypeOf(Registry.layer(People)).toEqualTypeOf<Layer.Layer<People>>()
+const wrapped: typeof users = { ...users, add: (connection, names, session) => users.add(connection, names, session) }
+expectTypeOf(wrapped).toEqualTypeOf(users)

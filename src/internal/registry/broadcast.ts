@@ -3,10 +3,11 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
+import * as ConnectionError from "../../ConnectionError.ts"
 import type { Frame } from "../codec/encoder.ts"
 import type { Wire } from "../connection/core/setup.ts"
 import { TypeId } from "../connection/handle/internals.ts"
-import type { Entry, Member } from "./state.ts"
+import { type Entry, isLiving, type Member } from "./state.ts"
 import * as Trie from "./trie.ts"
 
 /** A connection that messages of this type can be sent to. */
@@ -46,9 +47,21 @@ const offerTo = (connection: Recipient<never>, frame: Frame): Effect.Effect<Atte
     (exit) => Exit.isSuccess(exit) ? { value: exit.value, cause: undefined } : { value: undefined, cause: exit.cause }
   )
 
+/** Offers a message to one connection, or to none. */
+export const offer = <Out>(
+  recipient: Recipient<Out> | undefined,
+  message: Out
+): Effect.Effect<"accepted" | "full" | "offline", ConnectionError.ConnectionError> => {
+  if (recipient === undefined || !isLiving(recipient[TypeId].state)) return Effect.succeed("offline")
+  const encoded = recipient.wire.encode(message)
+  return Result.isFailure(encoded)
+    ? Effect.fail(ConnectionError.make(encoded.failure))
+    : Effect.map(recipient.offerFrame(encoded.success), (isAccepted) => isAccepted ? "accepted" : "full")
+}
+
 /** Sends to every recipient but `except`, in order, and counts. Throws are logged once. */
 export const broadcast = <Out>(
-  recipients: Trie.Trie<Entry<Recipient<Out>>>,
+  recipients: Trie.Trie<Entry<Recipient<Out>, unknown>>,
   message: Out,
   except: number | undefined
 ): Effect.Effect<Counts> =>

@@ -2,43 +2,67 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as HashSet from "effect/HashSet"
 import * as Ref from "effect/Ref"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Supervised from "../scheduling/supervised.ts"
+import { turnsOf } from "../scheduling/turns.ts"
+import { Changes } from "./changes.ts"
 import * as History from "./history.ts"
 import * as State from "./state.ts"
 
+/**
+ * The names a connection gets in the registry.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Names {
+  /** At most one living connection has a key: a user, a device. */
+  readonly key?: string | undefined
+  /** Any number of connections share a tag: a room, a topic. */
+  readonly tags?: Iterable<string> | undefined
+}
+
 /** The state and the settings of one registry. */
-export interface Home<C extends State.Member> {
-  readonly ref: Ref.Ref<State.State<C>>
+export interface Home<C extends State.Member, S> {
+  readonly ref: Ref.Ref<State.State<C, S>>
   /** The scope of the registry, which owns the fibers that the registry forks. */
   readonly scope: Scope.Scope
   readonly duplicates: "takeover" | "reject"
   /** How many ended connections are remembered. */
   readonly keep: number
+  readonly changes: Changes<C, S>
 }
 
-export const makeHome = <C extends State.Member>(
+export const makeHome = <C extends State.Member, S>(
   duplicates: "takeover" | "reject",
-  keep: number
-): Effect.Effect<Home<C>, never, Scope.Scope> =>
+  keep: number,
+  waiting: number
+): Effect.Effect<Home<C, S>, never, Scope.Scope> =>
   Effect.gen(function*() {
     // the nanosecond at which the registry is made: no peer knows it, and a simulation repeats it
     const seed = Number((yield* Clock.monotonicTimeNanos) & 0xffffffffn)
-    const ref = yield* Ref.make<State.State<C>>(State.empty(seed))
+    const ref = yield* Ref.make<State.State<C, S>>(State.empty(seed))
     const scope = yield* Effect.scope
-    return { ref, scope, duplicates, keep }
+    const changes = new Changes(ref, waiting, turnsOf(yield* Scheduler.Scheduler))
+    yield* Effect.addFinalizer(() => Effect.sync(() => changes.end()))
+    return { ref, scope, duplicates, keep, changes }
   })
 
-/** Changes the state from synchronous code. */
-const change = <C extends State.Member>(
-  { ref }: Home<C>,
-  by: (state: State.State<C>) => State.State<C>
-): void => {
-  ref.ref.current = by(ref.ref.current)
+/** Changes the state from synchronous code. Returns what it was, and what it is. */
+const change = <C extends State.Member, S>(
+  { ref }: Home<C, S>,
+  by: (state: State.State<C, S>) => State.State<C, S>
+): readonly [before: State.State<C, S>, after: State.State<C, S>] => {
+  const before = ref.ref.current
+  const after = by(before)
+  ref.ref.current = after
+  return [before, after]
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -46,36 +70,38 @@ const change = <C extends State.Member>(
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Writes an entry into the history, with its connection as it looks now. */
-export const remember = <C extends State.Member>(
-  { keep }: Home<C>,
-  state: State.State<C>,
-  { connection, key, tags }: State.Entry<C>
-): State.State<C> =>
+const remember = <C extends State.Member, S>(
+  { keep }: Home<C, S>,
+  state: State.State<C, S>,
+  { connection, key, tags }: State.Entry<C, S>
+): State.State<C, S> =>
   keep <= 0
     ? state
     : { ...state, history: History.append(state.history, { key, tags, snapshot: connection[TypeId].look() }, keep) }
 
-const forget = <C extends State.Member>(home: Home<C>, state: State.State<C>, entry: State.Entry<C>) =>
-  remember(home, State.erase(state, entry), entry)
+/** Removes an entry, remembers it, and tells so. */
+export const forget = <C extends State.Member, S>(
+  home: Home<C, S>,
+  entry: State.Entry<C, S>,
+  and: (state: State.State<C, S>) => State.State<C, S> = identity
+): void => {
+  const [before, after] = change(home, (state) => and(remember(home, State.erase(state, entry), entry)))
+  home.changes.ended(before, after, entry)
+}
 
 /** Called by the connection in the middle of its end: it must not throw, and it cannot suspend. */
-const onEnded = <C extends State.Member>(home: Home<C>, id: number): void => {
+const onEnded = <C extends State.Member, S>(home: Home<C, S>, id: number): void => {
   const entry = State.entryOf(Ref.getUnsafe(home.ref), id)
-  change(home, (state) =>
-    entry === undefined
-      ? { ...state, watched: HashSet.remove(state.watched, id) }
-      : forget(home, state, entry))
+  if (entry === undefined) change(home, (state) => ({ ...state, watched: HashSet.remove(state.watched, id) }))
+  else forget(home, entry)
 }
 
 /** Called when the scope of an `add` closes. The connection may live on: its later end does not enter the history again. */
-const unregister = <C extends State.Member>(home: Home<C>, { connection, registration }: State.Entry<C>) =>
+const unregister = <C extends State.Member, S>(home: Home<C, S>, { connection, registration }: State.Entry<C, S>) =>
   Effect.sync(() => {
     const entry = State.entryOf(Ref.getUnsafe(home.ref), connection.id)
     if (entry?.registration !== registration) return
-    change(home, (state) => {
-      const left = forget(home, state, entry)
-      return { ...left, watched: HashSet.add(left.watched, connection.id) }
-    })
+    forget(home, entry, (left) => ({ ...left, watched: HashSet.add(left.watched, connection.id) }))
   })
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -86,9 +112,9 @@ const unregister = <C extends State.Member>(home: Home<C>, { connection, registr
  * Registers, and takes the key from the connection that has it; or fails, and changes nothing. It watches a connection
  * once for its end, also when that is added again.
  */
-const enter = <C extends State.Member>(
-  home: Home<C>,
-  entry: State.Entry<C>
+const enter = <C extends State.Member, S>(
+  home: Home<C, S>,
+  entry: State.Entry<C, S>
 ): Effect.Effect<void, ConnectionError.ConnectionError> => {
   const { connection, key } = entry
   const { id } = connection
@@ -98,7 +124,8 @@ const enter = <C extends State.Member>(
   const isRejected = home.duplicates === "reject" && holder !== undefined && State.isLiving(holder[TypeId].state)
   if (isRejected) return ConnectionError.make(new ConnectionError.DuplicateKey({ key: key! }))
   const isWatched = State.entryOf(before, id) !== undefined || HashSet.has(before.watched, id)
-  change(home, (state) => State.insert(state, entry))
+  const [, after] = change(home, (state) => State.insert(state, entry))
+  home.changes.added(before, after, entry, holder?.id)
   if (!isWatched) connection[TypeId].onEnded(() => onEnded(home, id))
   if (holder === undefined || home.duplicates === "reject") return Effect.void
   // in the background: the old one may be slow to close
@@ -109,19 +136,21 @@ const enter = <C extends State.Member>(
 const noTags: ReadonlySet<string> = new Set()
 
 /** See `Registry.add`. */
-export const add = <C extends State.Member>(
-  home: Home<C>,
+export const add = <C extends State.Member, S>(
+  home: Home<C, S>,
   connection: C,
-  names: { readonly key?: string | undefined; readonly tags?: Iterable<string> | undefined } = {}
+  names: Names = {},
+  session: S
 ): Effect.Effect<void, ConnectionError.ConnectionError, Scope.Scope> =>
   // not acquireRelease, which copies the context of each connection for its release
   Effect.uninterruptible(Effect.contextWith((context: Context.Context<Scope.Scope>) => {
     // an ended connection must not take its key from a living one
     if (connection[TypeId].state === "ended") return Effect.void
-    const registered: State.Entry<C> = {
+    const registered: State.Entry<C, S> = {
       connection,
       key: names.key,
       tags: names.tags === undefined ? noTags : new Set(names.tags),
+      session,
       registration: Ref.getUnsafe(home.ref).registrations + 1
     }
     return Effect.andThen(
@@ -131,16 +160,22 @@ export const add = <C extends State.Member>(
   }))
 
 /** Adds and removes tags; an unknown id changes nothing. */
-export const retag = <C extends State.Member>(
-  { ref }: Home<C>,
+export const retag = <C extends State.Member, S>(
+  home: Home<C, S>,
   id: number,
-  change: { readonly add?: Iterable<string> | undefined; readonly remove?: Iterable<string> | undefined }
+  { add = noTags, remove = noTags }: {
+    readonly add?: Iterable<string> | undefined
+    readonly remove?: Iterable<string> | undefined
+  }
 ): Effect.Effect<void> =>
-  Ref.update(ref, (state) => {
-    const found = State.entryOf(state, id)
-    if (found === undefined) return state
+  Effect.sync(() => {
+    const removed = Array.from(remove)
+    const added = Array.from(add)
+    const found = State.entryOf(Ref.getUnsafe(home.ref), id)
+    if (found === undefined) return
     const tags = new Set(found.tags)
-    for (const tag of change.remove ?? []) tags.delete(tag)
-    for (const tag of change.add ?? []) tags.add(tag)
-    return State.retag(state, found, tags)
+    for (const tag of removed) tags.delete(tag)
+    for (const tag of added) tags.add(tag)
+    const [before, after] = change(home, (state) => State.retag(state, found, tags))
+    home.changes.tagged(before, after, found, tags)
   })

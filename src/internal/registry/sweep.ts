@@ -16,7 +16,7 @@ import type { Snapshot } from "../connection/core/snapshot.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
-import { type Home, remember } from "./membership.ts"
+import { forget, type Home } from "./membership.ts"
 import * as State from "./state.ts"
 import * as Trie from "./trie.ts"
 
@@ -27,25 +27,25 @@ const confirmAfter = 1000
 
 const defaultCadence = Schedule.spaced("30 seconds")
 
-/** What two looks found: the second look removes `ended`; `overdue` is to be closed. */
-interface Findings<C extends State.Member> {
-  readonly ended: ReadonlyArray<State.Entry<C>>
-  readonly overdue: ReadonlyArray<State.Entry<C>>
+/** What two looks found: `ended` is to be removed, `overdue` is to be closed. */
+interface Findings<C extends State.Member, S> {
+  readonly ended: ReadonlyArray<State.Entry<C, S>>
+  readonly overdue: ReadonlyArray<State.Entry<C, S>>
 }
 
 /** Why a connection should not be registered any more. */
-const wrongWith = ({ connection }: State.Entry<State.Member>): State.Suspect["why"] | undefined => {
+const wrongWith = ({ connection }: State.Entry<State.Member, unknown>): State.Suspect["why"] | undefined => {
   const internals = connection[TypeId]
   if (internals.state === "ended") return "ended"
   return internals.overdue > 0 ? "overdue" : undefined
 }
 
 /** Looks at every connection; `now` is milliseconds of the monotonic clock. A connection that recovered is suspect no more. */
-const look = <C extends State.Member>(
-  state: State.State<C>,
+const look = <C extends State.Member, S>(
+  state: State.State<C, S>,
   now: number
-): readonly [Findings<C>, State.State<C>] => {
-  const findings: Record<State.Suspect["why"], Array<State.Entry<C>>> = { ended: [], overdue: [] }
+): readonly [Findings<C, S>, State.State<C, S>] => {
+  const findings: Record<State.Suspect["why"], Array<State.Entry<C, S>>> = { ended: [], overdue: [] }
   const suspects = new Map<number, State.Suspect>()
   for (const entry of Trie.values(state.inOrder)) {
     const why = wrongWith(entry)
@@ -60,18 +60,14 @@ const look = <C extends State.Member>(
   }
   if (suspects.size === 0 && state.suspects.size === 0) return [findings, state]
   const { ended, overdue } = findings
-  return [
-    findings,
-    ended.reduce(State.erase<C>, {
-      ...state,
-      suspects,
-      overlooked: state.overlooked + ended.length + overdue.length
-    })
-  ]
+  return [findings, { ...state, suspects, overlooked: state.overlooked + ended.length + overdue.length }]
 }
 
 /** In the background: a connection that is slow to close delays neither the others nor the next sweep. */
-const close = <C extends State.Member>({ scope }: Home<C>, { connection }: State.Entry<C>): Effect.Effect<void> =>
+const close = <C extends State.Member, S>(
+  { scope }: Home<C, S>,
+  { connection }: State.Entry<C, S>
+): Effect.Effect<void> =>
   Supervised.background(
     scope,
     `closing connection ${connection.id}, which was swept,`,
@@ -79,14 +75,16 @@ const close = <C extends State.Member>({ scope }: Home<C>, { connection }: State
   )
 
 /** Removes connections that have ended, and closes overdue ones. Returns the ids of the connections that it closes. */
-const rescue = <C extends State.Member>(home: Home<C>): Effect.Effect<ReadonlySet<number>> =>
+const rescue = <C extends State.Member, S>(home: Home<C, S>): Effect.Effect<ReadonlySet<number>> =>
   Effect.gen(function*() {
     const now = Number(yield* Clock.monotonicTimeNanos) / 1_000_000
     const { ended, overdue } = yield* Ref.modify(home.ref, (state) => look(state, now))
     for (const entry of ended) {
-      const { id } = entry.connection
-      yield* Effect.logError(`connection ${id} has ended and was still registered: the sweep removes it`)
-      yield* Ref.update(home.ref, (state) => remember(home, state, entry))
+      const registered = State.entryOf(Ref.getUnsafe(home.ref), entry.connection.id)
+      if (registered === entry) forget(home, entry)
+    }
+    for (const { connection } of ended) {
+      yield* Effect.logError(`connection ${connection.id} has ended and was still registered: the sweep removes it`)
     }
     for (const entry of overdue) {
       const { id, [TypeId]: internals } = entry.connection
@@ -110,8 +108,8 @@ const judge = (seen: Exit.Exit<Snapshot>, rule: SweepRule): Exit.Exit<boolean> =
 }
 
 /** Closes what the rule condemns and returns how many. A throw is logged, unless the sweep before had one. */
-const enforce = <C extends State.Member>(
-  home: Home<C>,
+const enforce = <C extends State.Member, S>(
+  home: Home<C, S>,
   rule: SweepRule,
   but: ReadonlySet<number>
 ): Effect.Effect<number> =>
@@ -138,7 +136,10 @@ const enforce = <C extends State.Member>(
   })
 
 /** One sweep. Returns how many connections it closes. */
-export const sweep = <C extends State.Member>(home: Home<C>, rule: SweepRule | undefined): Effect.Effect<number> =>
+export const sweep = <C extends State.Member, S>(
+  home: Home<C, S>,
+  rule: SweepRule | undefined
+): Effect.Effect<number> =>
   Effect.flatMap(rescue(home), (rescued) =>
     rule === undefined
       ? Effect.succeed(rescued.size)

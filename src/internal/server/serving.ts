@@ -42,24 +42,36 @@ const handled = <C extends Served<Out>, Out, Session, R>(
   )
 }
 
-/** The handshake is done: registers the connection, and handles it. */
-const admitted = <C extends Served<Out>, Out, Session, R>(
-  server: ServerState<C, Out, Session, R>,
+/** Registers a connection whose handshake is done. */
+const registered = <C extends Served<Out>, Out, Session, R>(
+  { application: { names, registry } }: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   connection: C,
   session: Session,
   registration: Scope.Scope
 ) => {
-  const { names, registry } = server.application
-  const handling = handled(server, guest, connection, session)
-  if (registry === undefined) return handling
-  const registered = Effect.suspend(() => {
-    guest.by = "names"
-    const called = names?.(connection, session)
-    guest.by = "registry"
-    return registry.add(connection, called)
-  })
-  return Effect.andThen(Scope.provide(registered, registration), handling)
+  guest.by = "names"
+  const called = names?.(connection, session)
+  guest.by = "registry"
+  return Scope.provide(registry!.add(connection, called, session), registration)
+}
+
+/** What has to be done before the handler runs, within the limit of a handshake. Returns the session. */
+const introduced = <C extends Served<Out>, Out, Session, R>(
+  server: ServerState<C, Out, Session, R>,
+  guest: Guest<C>,
+  connection: C,
+  registration: Scope.Scope
+): Effect.Effect<Session, ConnectionError.ConnectionError, R> => {
+  const { application: { handshake, registry }, handshakeLimit } = server
+  const shaken = handshake === undefined
+    ? Effect.succeed(undefined as Session)
+    : Effect.suspend(() => handshake(connection))
+  if (handshake === undefined && registry === undefined) return shaken as Effect.Effect<Session>
+  const known = registry === undefined
+    ? shaken
+    : Effect.tap(shaken, (session) => registered(server, guest, connection, session, registration))
+  return withinHandshake(handshakeLimit, guest.since + handshakeLimit - server.now())(known)
 }
 
 /** The connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
@@ -69,7 +81,7 @@ const opened = <C extends Served<Out>, Out, Session, R>(
   connection: C,
   registration: Scope.Scope
 ) => {
-  const { admission, application: { handshake }, handshakeLimit } = server
+  const { admission } = server
   guest.connection = connection
   if (guest.fiber !== undefined) connection[TypeId].handledBy(guest.fiber)
   guest.by = "handshake"
@@ -79,12 +91,10 @@ const opened = <C extends Served<Out>, Out, Session, R>(
   connection[TypeId].onGone(() => {
     if (guest.isRunning) guest.fiber?.interruptUnsafe()
   })
-  return handshake === undefined
-    ? admitted(server, guest, connection, undefined as Session, registration)
-    : Effect.flatMap(
-      withinHandshake(handshakeLimit, guest.since + handshakeLimit - server.now())(handshake(connection)),
-      (session) => admitted(server, guest, connection, session, registration)
-    )
+  return Effect.flatMap(
+    introduced(server, guest, connection, registration),
+    (session) => handled(server, guest, connection, session)
+  )
 }
 
 /** Tells what became of a connection. `error` is what `failure` means. */

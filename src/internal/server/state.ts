@@ -10,6 +10,7 @@ import type { Policy } from "../../Policy.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
 import type { Internals, TypeId } from "../connection/handle/internals.ts"
 import type * as Defects from "../endings/defects.ts"
+import type { Names } from "../registry/membership.ts"
 import { transportOf } from "../transport/transport.ts"
 import type { Admission, Applicant } from "./admission.ts"
 
@@ -45,17 +46,6 @@ export type Event =
     readonly retryAfter: number
   }
 
-/**
- * The names a connection gets in the registry.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Names {
-  readonly key?: string | undefined
-  readonly tags?: Iterable<string> | undefined
-}
-
 type Failure = ConnectionError.ConnectionError
 
 /** A connection, as far as the server has to know it. */
@@ -74,7 +64,13 @@ export interface Application<C, Out, Session, R> {
   readonly handshake?: ((connection: C) => Effect.Effect<Session, unknown, R>) | undefined
   readonly names?: ((connection: C, session: Session) => Names) | undefined
   readonly registry?:
-    | { readonly add: (connection: C, names?: Names) => Effect.Effect<void, Failure, Scope.Scope> }
+    | {
+      readonly add: (
+        connection: C,
+        names: Names | undefined,
+        session: Session
+      ) => Effect.Effect<void, Failure, Scope.Scope>
+    }
     | undefined
   readonly handle: (connection: C, session: Session) => Effect.Effect<unknown, unknown, R>
   readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
