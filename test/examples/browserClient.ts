@@ -15,7 +15,7 @@ import { clientCodec, type Event, heartbeat } from "./chatProtocol.ts"
 export interface Page {
   readonly window: EventTarget
   readonly showStatus: (text: string) => void
-  readonly show: (event: Exclude<typeof Event.Type, { readonly _tag: "Ping" | "Pong" }>) => void
+  readonly show: (event: Event) => void
 }
 
 /** Opens a connection to the chat over a fresh WebSocket. */
