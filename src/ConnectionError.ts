@@ -9,7 +9,7 @@
 import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import type * as Socket from "effect/socket/Socket"
-import { unexpected } from "./internal/reasons/closeCodes.ts"
+import { isSendable, isWorthRetrying, unexpected } from "./internal/reasons/closeCodes.ts"
 import { reason, withoutStack } from "./internal/reasons/reason.ts"
 import { causeCode, causeText, list, oneLine, seconds } from "./internal/reasons/text.ts"
 
@@ -97,7 +97,19 @@ export class Refused extends reason<Refused>()("Refused", { limit: Limit, allowe
 /**
  * The connection was closed in an orderly way: a FIN, a WebSocket close frame, or our own `close`.
  *
- * `code` and `note` are the WebSocket close code and reason text where the transport has them.
+ * **Details**
+ *
+ * `code` and `note` are the WebSocket close code and reason text where the transport has them. With `by: "local"` and a code
+ * they are what the peer of a WebSocket is told: `closeWith(new Closed({ by: "local", code: 4001, note: "token expired" }))`.
+ * A note without a code stays here.
+ *
+ * What a peer's code means for another try (RFC 6455, 7.4.1): 1000 ends the conversation, and 1002, 1003 and 1007 to 1010 say
+ * that the same would be refused again. All others are worth another try, 3000 to 4999 too: `Policy.giveUpOn` names those
+ * of an application that are not.
+ *
+ * **Gotchas**
+ *
+ * A code of ours is 1000 to 1003, 1007 to 1014 or 3000 to 4999; another one throws a `RangeError` here.
  *
  * @category ending
  * @since 0.1.0
@@ -114,16 +126,25 @@ export class Closed extends reason<Closed>()("Closed", {
     return `closed by ${by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
   },
   codes: {
-    retry: ({ by, retryable }) => retryable ?? by === "peer",
-    webSocket: ({ code }) => code === unexpected ? unexpected : 1000,
+    retry: ({ by, code, retryable }) => retryable ?? (by === "peer" && isWorthRetrying(code)),
+    webSocket: ({ by, code }) => by === "local" && code !== undefined ? code : 1000,
     native: "NORMAL"
   },
   isPrivate: true,
+  closeText: ({ by, code, note }) => by === "local" && code !== undefined ? note : undefined,
   // what the peer said is not said back to it
   note: ({ by, note }) => by === "local" ? note ?? "" : "",
   // a handler that returned or failed decides nothing about its client, unless it says so
   comeBack: ({ retryable }) => retryable ?? true
-}) {}
+}) {
+  constructor(facts: Parameters<typeof Closed.make>[0], options?: Schema.MakeOptions) {
+    const { by, code } = facts
+    if (by === "local" && code !== undefined && !isSendable(code)) {
+      throw new RangeError(`a close code of ours is 1000-1003, 1007-1014 or 3000-4999 (RFC 6455, 7.4), not ${code}`)
+    }
+    super(facts, options)
+  }
+}
 
 /**
  * The peer, or something in between, cut the connection with a reset (RST) instead of ending it.

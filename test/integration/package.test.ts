@@ -158,9 +158,9 @@ describe("the published package", () => {
     assert.include(errors[1], "does not satisfy the expected type")
   })
 
-  it(
+  it.runIf(isLong)(
     "infers what test/types expects, in TypeScript 5.8 and 7, as NodeNext and as a bundler resolve it",
-    { timeout: 300_000 },
+    long(300_000),
     async () => {
       const types = join(app, "types")
       await cp(join(root, "test", "types"), types, { recursive: true })

@@ -8,6 +8,12 @@ const utf8 = new TextEncoder()
 /** Cuts a text to the 123 bytes that a close frame can carry, between two characters. */
 const cut = (text: string): string => text.slice(0, utf8.encodeInto(text, new Uint8Array(123)).read)
 
+const textFor = (reason: Reason): string | undefined => {
+  const { closeText, isPrivate } = rowOf(reason)
+  const text = closeText === undefined ? isPrivate ? undefined : reason.message : closeText(reason)
+  return text === undefined ? undefined : cut(text)
+}
+
 /** The code and text of a reason. */
 export const closeEvent = (reason: Reason): Socket.CloseEvent =>
-  new Socket.CloseEvent(webSocketCode(reason), rowOf(reason).isPrivate ? undefined : cut(reason.message))
+  new Socket.CloseEvent(webSocketCode(reason), textFor(reason))

@@ -6,6 +6,16 @@ export const unexpected = 1011
 /** The WebSocket code for a reason that has no other: a policy was violated (RFC 6455, 7.4.1). */
 export const violation = 1008
 
+/** Whether a code may be in a close frame (RFC 6455, 7.4): the others are reserved, or stand for a close without a code. */
+export const isSendable = (code: number): boolean =>
+  (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999)
+
+// 1002, 1003 and 1007 to 1010 say that the same would be refused again; 1000 is the end of a conversation that is over
+const saysNotAgain = new Set([1000, 1002, 1003, 1007, 1008, 1009, 1010])
+
+/** Whether opening again can help after a close with this code; without one it was an end of stream. */
+export const isWorthRetrying = (code: number | undefined): boolean => code === undefined || !saysNotAgain.has(code)
+
 /** The codes of the native CLOSE, by the names that `Protocol` gives them. */
 export const closeCodes = {
   NORMAL: 0,

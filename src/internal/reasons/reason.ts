@@ -32,6 +32,8 @@ interface Row<Facts> {
   }
   /** The peer is not told the message. */
   readonly isPrivate?: true
+  /** The text of the close frame, where the message is private. */
+  readonly closeText?: (facts: Facts) => string | undefined
   /** The text of a native CLOSE, where its code says already what the message says. */
   readonly note?: (facts: Facts) => string
   /** The flag of a native CLOSE, where it is not `codes.retry`: whether the peer should come back. */
