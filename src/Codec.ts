@@ -424,8 +424,9 @@ export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
     }))
 
 /**
- * Reads and writes messages with a schema, or reads with one and writes with another. On a codec of bytes or text (fresh from a framing, or after `text`) this is JSON with a
- * schema; after `json`, `msgpack` or `map` the schema reads the values that are there.
+ * Reads and writes messages with a schema, or reads with one and writes with another. On a codec of bytes or text (fresh
+ * from a framing, or after `text`) this is JSON with a schema; after `json`, `msgpack` or `map` the schema reads the values
+ * that are there, and what it encodes to has to be what that codec writes.
  *
  * **Details**
  *

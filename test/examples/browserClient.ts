@@ -48,13 +48,8 @@ const textOf = (state: Client.State<unknown, never>): string => {
 /** Runs for as long as its scope, and returns what the page calls when something is typed. */
 export const chat = Effect.fnUntraced(function*(url: string, login: { token: string; room: string }, page: Page) {
   const client = yield* Client.make(open(url), {
-    policy: {
-      retryBase: "500 millis",
-      retryCap: "20 seconds",
-      offlineMessages: 100,
-      // 1008: the token is wrong, or another page of this user took over. Two pages shall not take over from each other for ever
-      giveUpOn: [1008]
-    },
+    // a server that closes with 1008 is not dialled again: the token is wrong, or another page of this user took over
+    policy: { retryBase: "500 millis", retryCap: "20 seconds", offlineMessages: 100 },
     // on every new connection, before anything that was typed while there was none
     onConnect: (connection) =>
       connection.sendAll([{ _tag: "Login", token: login.token }, { _tag: "Join", room: login.room }])
