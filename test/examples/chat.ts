@@ -3,7 +3,7 @@
  *
  * What it shows: a login in the handshake, one connection a user (a newer one takes over), rooms as tags of a registry,
  * presence from its changes, broadcasts and direct messages that wait for no slow client, limits as data, and a stop that
- * answers first. Everything is a layer: `listen` decides whether it serves TCP, WebSocket or a simulated network.
+ * answers first. The layer that listens decides whether it serves TCP, WebSocket or a simulated network:
  *
  * ```ts
  * chat.pipe(
