@@ -48,8 +48,8 @@ export class Redis extends Context.Service<Redis, {
     Redis,
     Effect.gen(function*() {
       const pool = yield* Pool
-      // up to 32 commands on their way over each connection; a second for the answer, waiting for a connection included
-      const requests = yield* Request.make(pool.get, { inFlight: 32, connections: 4, deadline: "1 second" })
+      // up to 32 commands on their way over each connection; 5 s for the answer, waiting for a connection included
+      const requests = yield* Request.make(pool.get, { inFlight: 32, connections: 4, deadline: "5 seconds" })
       const command = Effect.fnUntraced(function*(command: Command, terms?: Request.Terms) {
         const reply = yield* requests.request(command, terms)
         if (reply instanceof Refusal) return yield* new RedisError({ command: command[0], message: reply.message })
