@@ -7,7 +7,8 @@ const realTime = [
   "test/cli/**/*.test.ts",
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
-  "test/README.test.ts"
+  "test/README.test.ts",
+  "test/examples/{browserClient,redisPool}.test.ts"
 ]
 
 // those that measure time, processors, or what is left in this process: what runs beside them is measured too

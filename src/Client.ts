@@ -33,7 +33,8 @@ type Failure = ConnectionError.ConnectionError
  * - `Connecting`: dialling, or in `onConnect`. `attempt` counts from 1 since the last connection that lived for
  *   `Policy.retryResetAfter`.
  * - `Connected`: `send` and `receive` go to `connection`.
- * - `Waiting`: the last try ended with `error`; the next one, `attempt`, begins in `delay`.
+ * - `Waiting`: the last try ended with `error`; the next one, `attempt`, begins in `delay`. That is random to a fraction of a
+ *   millisecond: round it to show it.
  * - `Closed`: for good, with the reason `error`.
  *
  * `lost`, of `Waiting` and `Closed`, counts messages that a connection had accepted and not handed to the transport when

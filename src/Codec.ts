@@ -424,8 +424,9 @@ export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
     }))
 
 /**
- * Reads and writes messages with a schema, or reads with one and writes with another. On a codec of bytes or text (fresh from a framing, or after `text`) this is JSON with a
- * schema; after `json`, `msgpack` or `map` the schema reads the values that are there.
+ * Reads and writes messages with a schema, or reads with one and writes with another. On a codec of bytes or text (fresh
+ * from a framing, or after `text`) this is JSON with a schema; after `json`, `msgpack` or `map` the schema reads the values
+ * that are there, and what it encodes to has to be what that codec writes.
  *
  * **Details**
  *
@@ -461,14 +462,16 @@ export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
 export const schema: {
   <S extends Schema.ConstraintCodec<unknown, unknown>>(
     schema: S
-  ): (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>) => Codec<S["Type"]>
+  ): (self: Codec<unknown, S["Encoded"]> | Codec<string> | Codec<Uint8Array>) => Codec<S["Type"]>
   <In extends Schema.ConstraintCodec<unknown, unknown>, Out extends Schema.ConstraintCodec<unknown, unknown>>(
     reads: In,
     writes: Out
-  ): (self: Codec<unknown> | Codec<string> | Codec<Uint8Array>) => TwoWay<In["Type"], Out["Type"]>
+  ): (
+    self: Codec<unknown, In["Encoded"] | Out["Encoded"]> | Codec<string> | Codec<Uint8Array>
+  ) => TwoWay<In["Type"], Out["Type"]>
 } = <A, B>(reads: Schema.ConstraintCodec<A, unknown>, writes?: Schema.ConstraintCodec<B, unknown>) =>
 (
-  self: Codec<unknown> | Codec<string> | Codec<Uint8Array>
+  self: Codec<unknown, never>
 ): never => {
   if (writes === undefined) return withPayload(self, (payload) => Payloads.asSchema(payload, reads, reads)) as never
   const other = flippedOf(self) ?? self.payload

@@ -49,6 +49,10 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
    * **Gotchas**
    *
    * Write it before `handle` and `names`: TypeScript infers the session of functions from top to bottom.
+   *
+   * In place, write `(connection) => Effect.gen(...)`, and so for `handle`: of a generator function in place,
+   * `Effect.fnUntraced(function*(connection) {...})`, TypeScript infers neither the session nor the services. One whose
+   * parameters have types, or that is named before, is fine.
    */
   readonly handshake?: ((connection: Connection.Connection<In, Out>) => Effect.Effect<Session, EH, RH>) | undefined
   /**

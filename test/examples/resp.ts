@@ -1,7 +1,6 @@
 /** RESP2, the protocol of Redis, as a codec: commands out, replies in. https://redis.io/docs/reference/protocol-spec */
-import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
-import { Codec, type Connection, ConnectionError } from "../../src/index.ts"
+import { Effect, Result } from "effect"
+import { Codec, type Connection, ConnectionError } from "holdfast"
 
 /** What Redis answers a command that it refuses. */
 export class Refusal {

@@ -31,6 +31,19 @@ Codec.lines().pipe(Codec.msgpack)
 expectTypeOf(Codec.lines().pipe(Codec.schema(Command, Event))).toEqualTypeOf<
   Codec.TwoWay<typeof Command.Type, typeof Event.Type>
 >()
+const pairs = Codec.bytes().pipe(Codec.map({
+  decode: (bytes: Uint8Array): readonly [number, number] => [bytes[0], bytes[1]],
+  encode: (pair: readonly [number, number]) => Uint8Array.from(pair)
+}))
+const Pair = Schema.Tuple([Schema.Number, Schema.Number])
+expectTypeOf(pairs.pipe(Codec.schema(Pair))).toEqualTypeOf<Codec.Codec<readonly [number, number]>>()
+expectTypeOf(pairs.pipe(Codec.schema(Pair, Pair))).toEqualTypeOf<
+  Codec.TwoWay<readonly [number, number], readonly [number, number]>
+>()
+// @ts-expect-error it encodes to an object, and the map takes a pair
+pairs.pipe(Codec.schema(Schema.Struct({ x: Schema.Number })))
+// @ts-expect-error the other end would write objects
+pairs.pipe(Codec.schema(Schema.Struct({ x: Schema.Number }), Pair))
 expectTypeOf(Codec.flip(twoWay)).toEqualTypeOf<Codec.TwoWay<typeof Event.Type, typeof Command.Type>>()
 expectTypeOf(Codec.flip(lines)).toEqualTypeOf<Codec.Codec<string>>()
 expectTypeOf(twoWay.pipe(Codec.withMaxFrame(10))).toEqualTypeOf<typeof twoWay>()
