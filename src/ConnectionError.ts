@@ -9,7 +9,7 @@
 import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import type * as Socket from "effect/socket/Socket"
-import { isSendable, isWorthRetrying, unexpected } from "./internal/reasons/closeCodes.ts"
+import { checkCode, isWorthRetrying, unexpected } from "./internal/reasons/closeCodes.ts"
 import { mayPass } from "./internal/reasons/http.ts"
 import { reason, withoutStack } from "./internal/reasons/reason.ts"
 import * as Sentences from "./internal/reasons/sentences.ts"
@@ -83,10 +83,7 @@ const Limit = Schema.Literals(["maxConnections", "maxConnectionsPerAddress", "ma
  * @since 0.1.0
  */
 export class Refused extends reason<Refused>()("Refused", { limit: Limit, allowed: Schema.optionalKey(Count) }, {
-  text: ({ allowed, limit }) =>
-    limit === "stopping"
-      ? "the server is stopping"
-      : `the server's ${limit}${allowed === undefined ? "" : ` (${allowed})`} is reached`,
+  text: Sentences.refused,
   codes: { retry: true, webSocket: 1013, native: "REFUSED" },
   note: ({ limit }) => limit,
   heard: (note) => Schema.is(Limit)(note) ? { limit: note } : undefined
@@ -163,10 +160,7 @@ export class Closed extends reason<Closed>()("Closed", {
   comeBack: ({ retryable }) => retryable ?? true
 }) {
   constructor(facts: Parameters<typeof Closed.make>[0], options?: Schema.MakeOptions) {
-    const { by, code } = facts
-    if (by === "local" && code !== undefined && !isSendable(code)) {
-      throw new RangeError(`a close code of ours is 1000-1003, 1007-1014 or 3000-4999 (RFC 6455, 7.4), not ${code}`)
-    }
+    if (facts.by === "local") checkCode(facts.code)
     super(facts, options)
   }
 }

@@ -179,18 +179,15 @@ export const make = <In = never, Out = unknown, R = never>(
       rules,
       context,
       limit: settings.handshake || NodeOptions.longestTimer,
-      linger: settings.linger,
-      maxFrame: policy.maxFrame
+      linger: settings.linger
     }
     intercept(
       server,
       upgrading,
       address.scheme === "unix" ? `unix:${address.path}` : undefined,
-      (conn, ws, accepted) => {
-        // ws has switched Nagle off
-        if (!policy.noDelay) conn.setNoDelay(false)
+      (conn, accepted) => {
         connections.upgraded(conn)
-        acceptor.adopt(conn, ws, accepted)
+        acceptor.adopt(conn, accepted)
       }
     )
 

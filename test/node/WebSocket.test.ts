@@ -8,9 +8,13 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Http from "node:http"
 import { type ClientOptions, WebSocket } from "ws"
+import { writeClose } from "../../src/internal/webSocket/closing.ts"
+import { closeCode } from "../../src/internal/webSocket/socket.ts"
 import { Dialer, Listener } from "../../src/node/index.ts"
-import { closeCode, closeReason } from "../../src/node/internal/webSocket/socket.ts"
 import { certificate, client, echo, ending, known, portOf, run, serve, until } from "./fixtures/kit.ts"
+
+/** The reason of a close frame, as it is sent. */
+const closeReason = (reason: string) => new TextDecoder().decode(writeClose(1000, reason).subarray(2))
 
 /** What a plain `ws` client saw. */
 interface Peer {

@@ -8,7 +8,15 @@ export const violation = 1008
 
 /** Whether a code may be in a close frame (RFC 6455, 7.4): the others are reserved, or stand for a close without a code. */
 export const isSendable = (code: number): boolean =>
-  (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999)
+  Number.isInteger(code) && (
+    (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999)
+  )
+
+/** A code that may not be sent is a mistake in the program. */
+export const checkCode = (code: number | undefined): void => {
+  if (code === undefined || isSendable(code)) return
+  throw new RangeError(`a close code of ours is 1000-1003, 1007-1014 or 3000-4999 (RFC 6455, 7.4), not ${code}`)
+}
 
 // 1002, 1003 and 1007 to 1010 say that the same would be refused again; 1000 is the end of a conversation that is over
 const saysNotAgain = new Set([1000, 1002, 1003, 1007, 1008, 1009, 1010])

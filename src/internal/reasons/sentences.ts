@@ -31,3 +31,8 @@ export const acquireTimeout = ({ by, dialing, holders, limit, waiting }: {
   return `no connection for ${oneLine(by)} within ${seconds(limit)}: ${waiting} waiting, ` +
     `${dialing} being opened${held === "" ? "" : `, ${holders.length} in use by ${held}`}`
 }
+
+export const refused = ({ allowed, limit }: { readonly limit: string; readonly allowed?: number }): string =>
+  limit === "stopping"
+    ? "the server is stopping"
+    : `the server's ${limit}${allowed === undefined ? "" : ` (${allowed})`} is reached`

@@ -1,5 +1,4 @@
 /** Takes requests away from an HTTP server, before its application sees them: those for a WebSocket, and malformed ones. */
-import type * as NodeWS from "@effect/platform-node/NodeWS"
 import type * as Http from "node:http"
 import type * as Net from "node:net"
 import { noop } from "../stream/tcp.ts"
@@ -12,7 +11,7 @@ import { type Upgrading, upgrading } from "../webSocket/upgrade.ts"
 const requests = new Set(["request", "checkContinue", "checkExpectation"])
 
 /**
- * Upgrades the requests on its paths; `onOpen` gets each WebSocket, paused. Requests on other paths go to the listeners of
+ * Upgrades the requests on its paths; `onOpen` gets each connection, which nothing reads from. Requests on other paths go to the listeners of
  * the server. Listeners cannot stop each other, and Effect's would answer every request: so it is the emitting that changes.
  */
 export const intercept = <R>(
@@ -20,7 +19,7 @@ export const intercept = <R>(
   options: Upgrading<R>,
   /** The peer's end of a Unix socket. */
   path: string | undefined,
-  onOpen: (conn: Net.Socket, ws: NodeWS.WebSocket, accepted: Accepted) => void
+  onOpen: (conn: Net.Socket, accepted: Accepted) => void
 ): void => {
   const upgrade = upgrading(options)
   const emit = server.emit as (this: Http.Server, name: string, ...args: ReadonlyArray<unknown>) => boolean
@@ -33,7 +32,7 @@ export const intercept = <R>(
     const isOurs = asksForWebSocket(request) && options.rules.has(pathOf(request))
     if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) return false
     conn.on("error", noop)
-    upgrade(request, conn, head, { remote: path, local: path }, (ws, _, accepted) => onOpen(conn, ws, accepted))
+    upgrade(request, conn, head, { remote: path, local: path }, (_, accepted) => onOpen(conn, accepted))
     return true
   }
   Object.assign(server, {

@@ -1,7 +1,6 @@
 /** Accepts connections, takes them through their handshakes, and hands them out. */
 import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
-import type * as NodeWS from "@effect/platform-node/NodeWS"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,7 +12,8 @@ import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
 import { type Attachable, Direct, type Directly, OnPath } from "../../../internal/transport/accepted.ts"
-import { TypeId } from "../../../internal/transport/transport.ts"
+import { describe, TypeId, type WebSocketLink } from "../../../internal/transport/transport.ts"
+import { overStream } from "../../../internal/webSocket/socket.ts"
 import * as Address from "../addresses/address.ts"
 import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
 import { linger, noop, type tcpOptions } from "../stream/tcp.ts"
@@ -22,7 +22,6 @@ import type { TlsOptions } from "../tls/material.ts"
 import { Accepted as AcceptedRequest } from "../upgrade/accepted.ts"
 import { upgrades } from "../webSocket/requests.ts"
 import type { Rules } from "../webSocket/rules.ts"
-import * as WebSocket from "../webSocket/socket.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
 export interface Settings {
@@ -86,7 +85,7 @@ interface Owner {
 
 /** What a handler gets. */
 interface Opened {
-  readonly socket: Socket.Socket | Effect.Effect<Socket.Socket>
+  readonly socket: Socket.Socket
   readonly provide: <R>(context: Context.Context<R>) => Context.Context<R>
 }
 
@@ -252,10 +251,10 @@ export const make = (settings: Settings) => {
     secure(raw, (conn) => secured(arrival, conn))
   }
 
-  /** Takes a WebSocket which another server of ours accepted and upgraded. */
-  function adopt(raw: Net.Socket, ws: NodeWS.WebSocket, accepted: AcceptedRequest): void {
+  /** Takes a connection which another server of ours accepted and upgraded. */
+  function adopt(raw: Net.Socket, accepted: AcceptedRequest): void {
     const arrival = admit(raw)
-    if (arrival !== undefined) upgraded(arrival, ws, raw, accepted)
+    if (arrival !== undefined) upgraded(arrival, raw, accepted)
   }
 
   function secured(arrival: Arrival, conn: Net.Socket): void {
@@ -263,16 +262,12 @@ export const make = (settings: Settings) => {
       conn.pause()
       return ready(arrival, () => new Accepted(arrival, conn))
     }
-    upgrade(conn, arrival, (ws, stream, accepted) => {
-      // ws has switched Nagle off
-      if (!settings.tcp.noDelay) arrival.raw.setNoDelay(false)
-      upgraded(arrival, ws, stream, accepted)
-    })
+    upgrade(conn, arrival, (stream, accepted) => upgraded(arrival, stream as Net.Socket, accepted))
   }
 
-  function upgraded(arrival: Arrival, ws: NodeWS.WebSocket, stream: Duplex, accepted: AcceptedRequest): void {
+  function upgraded(arrival: Arrival, conn: Net.Socket, accepted: AcceptedRequest): void {
     arrival.path = accepted.request.path
-    ready(arrival, () => openWebSocket(arrival, ws, stream, accepted))
+    ready(arrival, () => openWebSocket(arrival, conn, accepted))
   }
 
   function forget(arrival: Arrival): void {
@@ -308,31 +303,18 @@ export const make = (settings: Settings) => {
     else arrival.timer = setTimeout(() => arrival.raw.destroy(), settings.handshakeTimeout).unref()
   }
 
-  function openWebSocket(
-    arrival: Arrival,
-    ws: NodeWS.WebSocket,
-    stream: Duplex,
-    accepted: AcceptedRequest
-  ): Opened {
-    const claim = Effect.suspend(() => {
-      const failure = owner.claim(arrival, stream)
-      return failure === undefined ? Effect.void : Effect.fail(failure)
+  function openWebSocket(arrival: Arrival, conn: Net.Socket, accepted: AcceptedRequest): Opened {
+    const link: WebSocketLink = { role: "server", stream: new Accepted(arrival, conn), maskKey: undefined }
+    const socket = describe(overStream(link, settings), {
+      messages: true,
+      local: arrival.local,
+      remote: arrival.remote,
+      webSocket: link
     })
     const services = Context.make(NodeSocketServer.IncomingMessage, accepted.request.source).pipe(
-      Context.add(Socket.WebSocket, ws),
       Context.add(AcceptedRequest, accepted)
     )
-    return {
-      socket: WebSocket.make({
-        acquire: Effect.as(Effect.acquireRelease(claim, () => Effect.sync(() => owner.release(arrival))), {
-          ws,
-          stream
-        }),
-        linger: settings.linger,
-        addresses: arrival
-      }),
-      provide: Context.merge(services)
-    }
+    return { socket, provide: Context.merge(services) }
   }
 
   const run = <R, E, _>(
@@ -344,8 +326,7 @@ export const make = (settings: Settings) => {
       const track = Fiber.runIn(scope)
       const inFiber: Consumer["take"] = (arrival, opened) => {
         let failed = false
-        const life = (Effect.isEffect(opened.socket) ? opened.socket : Effect.succeed(opened.socket)).pipe(
-          Effect.flatMap(handler),
+        const life = Effect.suspend(() => handler(opened.socket)).pipe(
           Effect.onError(() =>
             Effect.sync(() => {
               failed = true
@@ -360,7 +341,6 @@ export const make = (settings: Settings) => {
       }
       const direct = (handler as Directly)[Direct]
       const take: Consumer["take"] = direct === undefined ? inFiber : (arrival, opened) => {
-        if (Effect.isEffect(opened.socket)) return inFiber(arrival, opened)
         direct(opened.socket, opened.provide(context as Context.Context<never>), () => handled(arrival, false))
       }
       let consumer: Consumer | undefined

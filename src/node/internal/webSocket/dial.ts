@@ -8,6 +8,7 @@ import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { listed } from "../upgrade/request.ts"
 import type { Asking } from "./asking.ts"
+import { acceptOf } from "./key.ts"
 import { openError, refusal, violation } from "./refusal.ts"
 
 /** What to ask for, and of which host. */
@@ -27,10 +28,6 @@ export interface Upgraded {
   readonly protocol: string | undefined
   readonly headers: Http.IncomingHttpHeaders
 }
-
-// RFC 6455, 1.3
-const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-const acceptOf = (key: string): string => Crypto.createHash("sha1").update(key + guid).digest("base64")
 
 /** What is wrong with a 101 (RFC 6455, 4.1), as a sentence. */
 const wrongIn = (

@@ -1,26 +1,26 @@
 /** The server's side of upgrades: who is let in, who is refused, and the last step to the WebSocket. */
-import * as NodeWS from "@effect/platform-node/NodeWS"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Http from "node:http"
+import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import * as Defects from "../../../internal/endings/defects.ts"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
 import { Refused } from "../../Upgrade.ts"
 import { longestTimer } from "../options.ts"
-import { linger, noop } from "../stream/tcp.ts"
+import { linger } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { answering, refuse } from "../upgrade/answer.ts"
 import { type Answer, isWellFormed, refusalOf } from "../upgrade/form.ts"
-import { Asked, type Below, pathOf } from "../upgrade/request.ts"
+import { Asked, type Below, pathOf, type Request } from "../upgrade/request.ts"
+import { acceptOf } from "./key.ts"
 import type { Rule, Rules } from "./rules.ts"
-import { closeTimeout } from "./socket.ts"
 
-/** Gets the WebSocket, paused. */
-export type OnOpen = (ws: NodeWS.WebSocket, stream: Duplex, accepted: Accepted) => void
+/** Gets the stream of a WebSocket, which nothing reads from. */
+export type OnOpen = (stream: Duplex, accepted: Accepted) => void
 
 /** What holds for all upgrades of a server. */
 export interface Upgrading<R> {
@@ -30,29 +30,17 @@ export interface Upgrading<R> {
   /** How long a hook may take, in milliseconds. */
   readonly limit: number
   readonly linger: number
-  readonly maxFrame: number
 }
 
-/** The last step: writes the 101, with the subprotocol agreed to, and makes a WebSocket of the stream. */
-const completing = ({ linger, maxFrame }: Pick<Upgrading<unknown>, "linger" | "maxFrame">) => {
-  const agreed = new WeakMap<Http.IncomingMessage, string>()
-  const sockets = new NodeWS.WebSocketServer({
-    noServer: true,
-    clientTracking: false,
-    perMessageDeflate: false,
-    maxPayload: maxFrame,
-    handleProtocols: (_, request) => agreed.get(request) ?? false,
-    ...closeTimeout(linger)
-  })
-  return (stream: Duplex, head: Buffer, accepted: Accepted, onOpen: OnOpen): void => {
-    const { source, subprotocol } = accepted.request
-    if (subprotocol !== undefined) agreed.set(source, subprotocol)
-    sockets.handleUpgrade(source, stream, head, (ws) => {
-      ws.on("error", noop)
-      ws.pause()
-      onOpen(ws, stream, accepted)
-    })
-  }
+/** The last step: the answer, with the subprotocol agreed to. What comes next on the stream are frames. */
+const complete = (stream: Duplex, head: Buffer, { source, subprotocol }: Request): void => {
+  const protocol = subprotocol === undefined ? "" : `Sec-WebSocket-Protocol: ${subprotocol}\r\n`
+  stream.write(
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+      `Sec-WebSocket-Accept: ${acceptOf(source.headers["sec-websocket-key"]!)}\r\n${protocol}\r\n`
+  ) // that of an HTTP server
+  ;(stream as Net.Socket).setTimeout(0)
+  if (head.length > 0) stream.unshift(head)
 }
 
 /**
@@ -109,7 +97,6 @@ const deciding = <R>(
 export const upgrading = <R>(
   options: Upgrading<R>
 ): (request: Http.IncomingMessage, stream: Duplex, head: Buffer, below: Partial<Below>, onOpen: OnOpen) => void => {
-  const complete = completing(options)
   const log = (asked: Asked, cause: Cause.Cause<unknown>): void =>
     Defects.logNow(options.context as Context.Context<never>, "upgrade", cause, { remote: asked.remote })
 
@@ -135,7 +122,8 @@ export const upgrading = <R>(
     const { isAllowed, subprotocols, upgrade } = rule
     const letIn = (session: unknown): void => {
       asked.subprotocol ??= subprotocols.find((one) => asked.subprotocols.includes(one))
-      complete(stream, head, { request: asked, by: upgrade, session }, onOpen)
+      complete(stream, head, asked)
+      onOpen(stream, { request: asked, by: upgrade, session })
     }
     const refused = (refusal: Refused): void => {
       try {
