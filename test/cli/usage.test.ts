@@ -8,8 +8,8 @@ import { freePort, main, makeCertificate, needs, run, serve, start, tempDir, unt
 const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main, ...args])
 
 const flags = words(
-  "listen cert key ca protocol mode log policy ping-every pong silence min-ping-every write-stall frame-deadline idle " +
-    "max-age handshake drain half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages overflow " +
+  "listen cert key ca protocol mode log origin subprotocol policy ping-every pong silence min-ping-every write-stall " +
+    "frame-deadline idle max-age handshake drain half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages overflow " +
     "max-connections max-connections-per-address accept-rate when-full"
 )
 

@@ -247,7 +247,10 @@ for (const { elsewhere, name, start } of hosts) {
           const running = Latch.makeUnsafe(false)
           const interrupted = Latch.makeUnsafe(false)
           const server = yield* start(
-            Upgrade.make(() => Effect.onInterrupt(Effect.andThen(running.open, Effect.never), () => interrupted.open))
+            Upgrade.make(() => Effect.onInterrupt(Effect.andThen(running.open, Effect.never), () => interrupted.open)),
+            {},
+            // no limit would end it
+            0
           )
           const peer = yield* client(server)
           peer.conn.write(ask())
@@ -270,10 +273,10 @@ for (const { elsewhere, name, start } of hosts) {
             })
           ))
           const peer = yield* client(server)
-          peer.conn.write(ask() + frame("one"), "latin1")
+          peer.conn.write(waits ? ask() : ask() + frame("one"), "latin1")
           yield* until("the hook", () => running)
           if (waits) {
-            peer.conn.write(frame("two"), "latin1")
+            peer.conn.write(frame("one") + frame("two"), "latin1")
             yield* Effect.sleep(20)
             peer.conn.write(frame("three"), "latin1")
             yield* Effect.sleep(20)
@@ -635,6 +638,20 @@ describe("sessions", () => {
         assert.match(failure.message, /Give it to the listener/)
         assert.lengthOf(logs, 1)
         assert.isTrue(Option.isNone(yield* Upgrade.request))
+      })
+    ))
+
+  it.live("one that another hook let in has none of this one", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const found = yield* Deferred.make<string>()
+        const listener = yield* Listener.make("ws://127.0.0.1:0", { upgrade: Upgrade.open })
+        const session = Effect.flip(Effect.provide(login.session, users))
+        yield* Effect.forkScoped(
+          listener.run(() => Effect.flatMap(session, ({ reason }) => Deferred.succeed(found, reason._tag)))
+        )
+        yield* exchange(listener, ask("/"))
+        assert.strictEqual(yield* Deferred.await(found), "Defect")
       })
     ))
 
