@@ -6,7 +6,6 @@
  *
  * @since 0.1.0
  */
-import * as NodeWS from "@effect/platform-node/NodeWS"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -17,15 +16,18 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
+import { describe, type WebSocketLink } from "../internal/transport/transport.ts"
+import { overStream } from "../internal/webSocket/socket.ts"
 import * as Address from "./internal/addresses/address.ts"
 import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
-import { linger, noop, setTcpOptions, type tcpOptions } from "./internal/stream/tcp.ts"
+import { linger, setTcpOptions, type tcpOptions } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
 import * as Asking from "./internal/webSocket/asking.ts"
 import type { Fresh } from "./internal/webSocket/asking.ts"
-import { openError, refusal } from "./internal/webSocket/refusal.ts"
-import * as WebSocket from "./internal/webSocket/socket.ts"
+import { upgrade } from "./internal/webSocket/dial.ts"
+import { maskKey } from "./internal/webSocket/maskKey.ts"
+import { openError } from "./internal/webSocket/refusal.ts"
 
 export type { Fresh } from "./internal/webSocket/asking.ts"
 
@@ -121,11 +123,11 @@ export class DialFailed extends Schema.TaggedError<DialFailed>()("DialFailed", {
  * @since 0.1.0
  */
 export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> =>
-  Effect.flatMap(Effect.fromResult(prepare(url, options)), (settings) => {
+  Effect.map(Effect.fromResult(prepare(url, options)), (settings) => {
     const { address } = settings
     return address.scheme === "ws" || address.scheme === "wss"
-      ? makeWebSocket(url, settings)
-      : Effect.succeed(makeStream(address, settings))
+      ? makeWebSocket(address, settings)
+      : makeStream(address, settings)
   })
 
 /**
@@ -216,7 +218,7 @@ const connect = (address: Address.Address, settings: Settings): readonly [Net.So
   const allowHalfOpen = true
   if (address.scheme === "unix") return [Net.createConnection({ path: address.path, allowHalfOpen }), "connect"]
   const { host, port } = address
-  if (address.scheme === "tcp") {
+  if (address.scheme === "tcp" || address.scheme === "ws") {
     return [Net.createConnection({ host, port, allowHalfOpen, ...settings.tcp }), "connect"]
   }
   // an IP address is no server name (RFC 6066, 3)
@@ -232,10 +234,13 @@ const connect = (address: Address.Address, settings: Settings): readonly [Net.So
   return [Tls.connect(secured), "secureConnect"]
 }
 
-const makeStream = (address: Address.Address, settings: Settings): Socket.Socket => {
-  const unix = address.scheme === "unix"
+/** A connection, which the scope lets linger once it is open. */
+const connecting = (
+  address: Address.Address,
+  settings: Settings
+): Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> =>
   // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
-  const open: Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> = Effect.gen(function*() {
+  Effect.gen(function*() {
     let conn: Net.Socket | undefined
     let opened = false
     yield* Effect.addFinalizer(() =>
@@ -253,7 +258,7 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
         dialled.once("close", () => resume(Effect.fail(openError(new Error("the connection closed while it opened")))))
         dialled.once(event, () => {
           opened = true
-          if (!unix) setTcpOptions(dialled, settings.tcp)
+          if (address.scheme !== "unix") setTcpOptions(dialled, settings.tcp)
           resume(Effect.succeed(dialled))
         })
       } catch (cause) {
@@ -261,6 +266,13 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
       }
     })
   })
+
+const dialled = (
+  address: Address.Address,
+  settings: Settings,
+  open: Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope>
+): DialledSocket<Net.Socket> => {
+  const unix = address.scheme === "unix"
   return new DialledSocket({
     open,
     openTimeout: settings.openTimeout,
@@ -269,74 +281,38 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
   })
 }
 
+const makeStream = (address: Address.Address, settings: Settings): Socket.Socket =>
+  dialled(address, settings, connecting(address, settings))
+
 // ---------------------------------------------------------------------------------------------------------------------
 // WebSocket
 // ---------------------------------------------------------------------------------------------------------------------
 
-const makeWebSocket = (url: string, settings: Settings): Effect.Effect<Socket.Socket> => {
-  const { address } = settings
-  let local: string | undefined
-  const dial = ({ headers, protocols }: Asking.Asking): WebSocket.Carrier => {
-    const ws = new NodeWS.WebSocket(url, [...protocols], {
-      ...settings.tls,
-      headers: { ...headers },
-      maxPayload: settings.maxFrame,
-      perMessageDeflate: false,
-      ...WebSocket.closeTimeout(settings.linger)
-    })
-    const carrier: WebSocket.Carrier = { ws, stream: undefined }
-    ws.on("error", noop)
-    ws.on("upgrade", ({ socket }) => {
-      carrier.stream = socket
-      local = Address.localOf(socket)
-    })
-    // ws switches Nagle off when it opens, after `upgrade`
-    ws.on("open", () => {
-      if (carrier.stream !== undefined) setTcpOptions(carrier.stream as Net.Socket, settings.tcp)
-    })
-    return carrier
+const makeWebSocket = (
+  address: Exclude<Address.Address, { readonly scheme: "unix" }>,
+  settings: Settings
+): Socket.Socket => {
+  const { host, port, scheme, tail } = address
+  const isUsual = port === (scheme === "ws" ? 80 : 443)
+  const target = {
+    host: isUsual ? Address.formatHost(host) : Address.formatInet(host, port),
+    path: tail.startsWith("/") ? tail : `/${tail}`
   }
-  const opened = Effect.fnUntraced(function*(asking: Asking.Asking) {
-    let ws: NodeWS.WebSocket | undefined
-    // one that opens in the moment of an interruption has no other owner
-    yield* Effect.addFinalizer(() => Effect.sync(() => ws && WebSocket.close(ws, settings.linger, 1001)))
-    return yield* Effect.callback<WebSocket.Carrier, Socket.SocketError>((resume) => {
-      try {
-        const carrier = dial(asking)
-        const dialled = carrier.ws
-        ws = dialled
-        dialled.once("error", (cause) => resume(Effect.fail(openError(cause))))
-        dialled.once("unexpected-response", (_, response) => {
-          resume(Effect.fail(refusal(response, Date.now())))
-          dialled.terminate()
-        })
-        dialled.once("open", () => {
-          dialled.pause()
-          resume(Effect.succeed(carrier))
-        })
-        return Effect.sync(() => dialled.terminate())
-      } catch (cause) {
-        resume(Effect.fail(openError(cause)))
-      }
-    })
+  const open = Effect.gen(function*() {
+    const asking = yield* Asking.evaluate(settings.asking)
+    const conn = yield* connecting(address, settings)
+    const { head } = yield* upgrade(conn, { ...target, ...asking })
+    if (head.length > 0) conn.unshift(head)
+    return conn
   })
-  const acquire = Effect.timeoutOrElse(Effect.flatMap(Asking.evaluate(settings.asking), opened), {
-    duration: settings.openTimeout,
-    orElse: () => {
-      const cause = new Error("timeout waiting for \"open\"")
-      return Effect.fail(
-        new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Timeout", cause }) })
-      )
-    }
-  })
-  return WebSocket.make({
-    acquire,
-    linger: settings.linger,
-    addresses: {
-      get local() {
-        return local
-      },
-      remote: address.scheme === "unix" ? address.path : Address.formatInet(address.host, address.port)
-    }
+  const stream = dialled(address, settings, open)
+  const link: WebSocketLink = { role: "client", stream, maskKey }
+  return describe(overStream(link, settings), {
+    messages: true,
+    get local() {
+      return stream.local
+    },
+    remote: stream.remote,
+    webSocket: link
   })
 }

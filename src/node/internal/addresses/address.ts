@@ -82,11 +82,14 @@ const parseInet = (
   return Result.succeed({ scheme, host, port: Number(port), tail: web ? path + query : "" })
 }
 
-/** A host and a port as text, IPv6 in brackets, an IPv4 address mapped into IPv6 as the IPv4 address it is. */
-export const formatInet = (host: string, port: number): string => {
+/** A host as text, IPv6 in brackets, an IPv4 address mapped into IPv6 as the IPv4 address it is. */
+export const formatHost = (host: string): string => {
   const plain = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host)?.[1] ?? host
-  return plain.includes(":") ? `[${plain}]:${port}` : `${plain}:${port}`
+  return plain.includes(":") ? `[${plain}]` : plain
 }
+
+/** A host and a port as text. */
+export const formatInet = (host: string, port: number): string => `${formatHost(host)}:${port}`
 
 /** An address as a URL, with the port that was really bound. */
 export const formatUrl = (address: Address, port?: number): string =>
