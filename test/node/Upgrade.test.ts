@@ -9,7 +9,7 @@ import { Codec, Connection, Server } from "../../src/index.ts"
 import { Dialer, HttpServer, Listener, Upgrade } from "../../src/node/index.ts"
 import { certificateOf } from "../../src/node/internal/upgrade/certificate.ts"
 import { withLogs } from "../support/logs.ts"
-import { certificate, client, portOf, tempDir, until } from "./fixtures/kit.ts"
+import { certificate, client, echo, portOf, tempDir, until } from "./fixtures/kit.ts"
 
 const key = "dGhlIHNhbXBsZSBub25jZQ=="
 const accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -654,6 +654,24 @@ describe("sessions", () => {
         assert.strictEqual(yield* Deferred.await(found), "Defect")
       })
     ))
+
+  it.live("what came while the hook waited is kept for a server that comes later", () =>
+    Effect.gen(function*() {
+      const gate = Latch.makeUnsafe(false)
+      const running = Latch.makeUnsafe(false)
+      const waiting = Upgrade.make(() => Effect.andThen(running.open, gate.await))
+      const listener = yield* Listener.make("ws://127.0.0.1:0", { upgrade: waiting })
+      const peer = yield* client(listener)
+      peer.conn.write(ask("/"))
+      yield* running.await
+      peer.conn.write(frame("early"), "latin1")
+      yield* Effect.sleep(20)
+      yield* gate.open
+      yield* until("the answer", () => peer.text.includes("\r\n\r\n"))
+      yield* Effect.sleep(20)
+      yield* Effect.forkScoped(listener.run(echo))
+      yield* until("the echo", () => peer.text.includes("early"))
+    }))
 
   it.live("the scope of a hook closes when it returns", () =>
     Effect.gen(function*() {
