@@ -290,8 +290,7 @@ export class UnsupportedVersion extends reason<UnsupportedVersion>()("Unsupporte
   highest: Schema.Number,
   ours: Schema.String
 }, {
-  text: ({ highest, lowest, ours }) =>
-    `the peer speaks version ${lowest} to ${highest} of the protocol, and we ${ours}`,
+  text: Sentences.unsupportedVersion,
   codes: { retry: false, webSocket: 1008, native: "UNSUPPORTED_VERSION" },
   note: ({ ours }) => ours,
   heard: (note, { ours }) => {
@@ -537,8 +536,7 @@ export class AcquireTimeout extends reason<AcquireTimeout>()("AcquireTimeout", {
  * @since 0.1.0
  */
 export class PoolFull extends reason<PoolFull>()("PoolFull", { waiting: Count, limit: Count }, {
-  text: ({ limit, waiting }) =>
-    `all connections of the pool are in use, and ${waiting} borrowers wait; the limit is ${limit}`,
+  text: Sentences.poolFull,
   codes: { retry: true }
 }) {}
 

@@ -313,6 +313,7 @@ const makeWebSocket = (
       return stream.local
     },
     remote: stream.remote,
+    unsent: () => stream.unsent(),
     webSocket: link
   })
 }

@@ -25,6 +25,9 @@ const mebibyte = 1024 * 1024
 const connect = <A>(way: Way, ends: Ends, options: Connection.Options<A, A>) =>
   Effect.flatMap(ends.dial, Connection.make({ ...options, ...way.client }))
 
+/** An orderly end: on a message transport with the code that says so (B128). */
+const closedBy = (way: Way) => ({ _tag: "Closed", by: "peer", ...(way.messages ? { code: 1000 } : {}) }) as never
+
 const sizeOf = (raw: Raw): number => raw.chunks.reduce((sum, chunk) => sum + chunk.length, 0)
 
 /** A line as a raw client writes it: on a message transport as a masked text frame (RFC 6455, 5.2). */
@@ -152,7 +155,7 @@ describe.each(ways)("$name", (way) => {
         yield* until("our FIN is answered by theirs", () => raw.ended)
         assert.strictEqual(Buffer.concat(raw.chunks).toString(), "a!\nb!\nc!\n")
         const closed = yield* ending(served.connections[0])
-        assert.deepStrictEqual({ ...closed }, { _tag: "Closed", by: "peer" } as never)
+        assert.deepStrictEqual({ ...closed }, closedBy(way))
       }))
   }
 
@@ -183,7 +186,7 @@ describe.each(ways)("$name", (way) => {
       assert.deepStrictEqual(got, messages)
       yield* ending(server)
       assert.strictEqual((yield* server.snapshot).lost, 0)
-      assert.deepStrictEqual({ ...reason }, { _tag: "Closed", by: "peer" } as never)
+      assert.deepStrictEqual({ ...reason }, closedBy(way))
 
       const pusher = yield* connect(way, ends, lines)
       yield* pusher.send("push")
@@ -204,7 +207,7 @@ describe.each(ways)("$name", (way) => {
       const waiting = yield* Effect.forkChild(reasonOf(client.receive), { startImmediately: true })
       yield* client.close
       assert.deepStrictEqual({ ...(yield* Fiber.join(waiting)) }, { _tag: "Closed", by: "local" } as never)
-      assert.deepStrictEqual({ ...(yield* ending(server)) }, { _tag: "Closed", by: "peer" } as never)
+      assert.deepStrictEqual({ ...(yield* ending(server)) }, closedBy(way))
       assert.strictEqual((yield* reasonOf(client.send("late")))._tag, "Closed")
     }))
 
@@ -224,7 +227,7 @@ describe.each(ways)("$name", (way) => {
       const polite = yield* connect(way, ends, lines)
       const second = yield* arrival(served, 1)
       yield* polite.close
-      assert.deepStrictEqual({ ...(yield* ending(second)) }, { _tag: "Closed", by: "peer" } as never)
+      assert.deepStrictEqual({ ...(yield* ending(second)) }, closedBy(way))
     }))
 
   it.live("ends with a typed reason when the bytes are no message, and tells the peer", () =>

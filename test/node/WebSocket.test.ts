@@ -117,20 +117,19 @@ describe("messages", () => {
       yield* until("the echo", () => peer.messages[0] === "early")
     }))
 
-  it.live("come with the request and the WebSocket as services", () =>
+  it.live("come with the request as a service", () =>
     Effect.gen(function*() {
       const seen = yield* Deferred.make<ReadonlyArray<unknown>>()
       const listener = yield* Listener.make("ws://127.0.0.1:0/live")
       yield* Effect.forkScoped(run(listener, (socket) =>
         Effect.gen(function*() {
           const request = yield* NodeSocketServer.IncomingMessage
-          const ws = yield* Socket.WebSocket
-          yield* Deferred.succeed(seen, [request.url, request.headers["x-token"], ws.readyState])
+          yield* Deferred.succeed(seen, [request.url, request.headers["x-token"]])
           yield* echo(socket)
         })))
       const socket = yield* Dialer.make(`${listener.url}?room=1`, { headers: { "x-token": "abc" } })
       yield* Effect.forkScoped(echo(socket))
-      assert.deepStrictEqual(yield* Deferred.await(seen), ["/live?room=1", "abc", 1])
+      assert.deepStrictEqual(yield* Deferred.await(seen), ["/live?room=1", "abc"])
     }))
 })
 
@@ -146,7 +145,7 @@ describe("what clients do wrong", () => {
       assert.strictEqual((yield* reader.pull)[0].length, 1000)
       const error = yield* Effect.flip(reader.pull)
       assert.strictEqual(error.reason._tag, "SocketReadError")
-      assert.match(String((error.reason.cause as ErrorEvent).message), /Max payload size exceeded/)
+      assert.match(String((error.reason.cause as Error).message), /1001 bytes is over the limit of 1000/)
       yield* until("the close", () => peer.close !== undefined)
       assert.strictEqual(peer.close!.code, 1009)
       yield* release
@@ -381,7 +380,8 @@ describe("closing", () => {
         yield* how === "release" ? release : writer.write(new Socket.CloseEvent(1000))
         if (how === "event") assert.strictEqual(ending(yield* Effect.flip(reader.pull)), "SocketCloseError 1006")
         yield* until("the cut", () => peer.ended || peer.closed)
-        assert.ok(performance.now() - start > 150)
+        // released, our side of the stream ends behind the close frame, and what still comes is discarded
+        if (how === "event") assert.ok(performance.now() - start > 150)
         assert.ok(performance.now() - start < 1000)
       }
     }))

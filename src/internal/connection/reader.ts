@@ -8,7 +8,7 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
 import { sendControl } from "./heartbeat.ts"
-import { closedBy, heedControls, lostError, normalClose } from "./webSocket.ts"
+import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Chunk = Uint8Array | string
@@ -137,11 +137,13 @@ const breakOff = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Rea
   return undefined
 }
 
-/** What ends the connection at once. After a close frame answers still leave, as after an end of stream. */
+/** What ends the connection at once. After a close frame answers still leave, as after an end of stream, where any may. */
 const broken = <In, Out>(c: Conversation<In, Out>): Failure | undefined => {
   if (c.broken !== undefined) return breakOff(c, c.broken)
   if (c.closeFrame === undefined || c.lifecycle._tag !== "Open") return undefined
-  drain(c, closedBy(c.closeFrame), c.inForce.limits.halfClose)
+  const error = closedBy(c.closeFrame)
+  if (owesNothing(c)) return error
+  drain(c, error, c.inForce.limits.halfClose)
   return undefined
 }
 
@@ -266,9 +268,10 @@ const streamEnded = <In, Out>(
   if (error.reason._tag !== "Closed") return Effect.fail(error)
   // a close frame: its code means something, also where it is the usual one
   if (c.messages) return Effect.fail(error.reason.code === undefined ? closedBy(normalClose) : error)
+  // a WebSocket that has only one half is none (RFC 6455, 7.1.7)
+  if (c.way.control !== undefined && c.lifecycle._tag === "Open") return Effect.fail(lostError)
   const leftover = c.lifecycle._tag === "Open" ? c.decoder.end() : undefined
-  const ended = c.way.control === undefined ? error : lostError
   // end of stream: the peer said all it has to say, and may still be listening
-  drain(c, leftover === undefined ? ended : ConnectionError.make(leftover), c.inForce.limits.halfClose)
+  drain(c, leftover === undefined ? error : ConnectionError.make(leftover), c.inForce.limits.halfClose)
   return Effect.never
 }

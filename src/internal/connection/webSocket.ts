@@ -1,4 +1,5 @@
 /** What a connection does with the control frames of a WebSocket (RFC 6455, 5.5): pongs, round trips, the close. */
+import * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Frame } from "../codec/encoder.ts"
 import { closeEvent } from "../endings/closeEvent.ts"
@@ -67,8 +68,17 @@ export const closedBy = ({ code, reason }: Close): ConnectionError.ConnectionErr
     new ConnectionError.Closed({ by: "peer", code, ...(reason === "" ? {} : { note: reason }) })
   )
 
-/** Why the connection ends: its stream did, and no close frame came. */
-export const lostError = ConnectionError.make(new ConnectionError.Closed({ by: "peer", code: noFrame }))
+/**
+ * Whether no answer can be under way: nothing was received; or, at a client, nothing since it last sent. A server pushes beside its
+ * answers, so that what it sent last says nothing.
+ */
+export const owesNothing = <In, Out>({ facts, inbox, messagesIn, way }: Conversation<In, Out>): boolean =>
+  inbox.messages === 0 && (messagesIn === 0 || (way.isClient === true && facts.messageAt <= facts.sentAt))
+
+/** Why the connection ends: its stream did, and no close frame came. What `fromSocketError` makes of 1006 (RFC 6455, 7.1.5). */
+export const lostError = ConnectionError.fromSocketError(
+  new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: noFrame }) })
+)
 
 // a peer broke this very protocol, where another one would be a policy that is violated (RFC 6455, 7.4.1)
 const protocolError = 1002

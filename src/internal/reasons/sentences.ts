@@ -36,3 +36,12 @@ export const refused = ({ allowed, limit }: { readonly limit: string; readonly a
   limit === "stopping"
     ? "the server is stopping"
     : `the server's ${limit}${allowed === undefined ? "" : ` (${allowed})`} is reached`
+
+export const poolFull = ({ limit, waiting }: { readonly limit: number; readonly waiting: number }): string =>
+  `all connections of the pool are in use, and ${waiting} borrowers wait; the limit is ${limit}`
+
+export const unsupportedVersion = ({ highest, lowest, ours }: {
+  readonly ours: string
+  readonly lowest: number
+  readonly highest: number
+}): string => `the peer speaks version ${lowest} to ${highest} of the protocol, and we ${ours}`

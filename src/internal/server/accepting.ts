@@ -39,6 +39,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
     policy,
     handshakeLimit: limitOf(policy, "handshake"),
     now: timers.now,
+    at: (time, run) => timers.at(time, run),
     admission: new Admission(policy, timers),
     guests: new Set(),
     // what watches the server does not decide over it

@@ -56,6 +56,26 @@ const registered = <C extends Served<Out>, Out, Session, R>(
   return Scope.provide(registry!.add(connection, called, session), registration)
 }
 
+/** Registers within the limit of a handshake, by a timer: nearly every registration is there at once, and needs no fiber. */
+const registeredInTime = <C extends Served<Out>, Out, Session, R>(
+  server: ServerState<C, Out, Session, R>,
+  guest: Guest<C>,
+  connection: C,
+  registration: Scope.Scope
+) => {
+  const { at, handshakeLimit } = server
+  const run = Effect.suspend(() => registered(server, guest, connection, undefined as Session, registration))
+  if (handshakeLimit === Infinity) return run
+  const timer = at(guest.since + handshakeLimit, () => {
+    guest.isLate = true
+    guest.fiber?.interruptUnsafe()
+  })
+  return Effect.onExit(run, () => {
+    timer.cancel()
+    return Effect.void
+  })
+}
+
 /** What has to be done before the handler runs, within the limit of a handshake. Returns the session. */
 const introduced = <C extends Served<Out>, Out, Session, R>(
   server: ServerState<C, Out, Session, R>,
@@ -64,10 +84,13 @@ const introduced = <C extends Served<Out>, Out, Session, R>(
   registration: Scope.Scope
 ): Effect.Effect<Session, ConnectionError.ConnectionError, R> => {
   const { application: { handshake, registry }, handshakeLimit } = server
-  const shaken = handshake === undefined
-    ? Effect.succeed(undefined as Session)
-    : Effect.suspend(() => handshake(connection))
-  if (handshake === undefined && registry === undefined) return shaken as Effect.Effect<Session>
+  const none = undefined as Session
+  if (handshake === undefined) {
+    return registry === undefined
+      ? Effect.succeed(none)
+      : Effect.as(registeredInTime(server, guest, connection, registration), none)
+  }
+  const shaken = Effect.suspend(() => handshake(connection))
   const known = registry === undefined
     ? shaken
     : Effect.tap(shaken, (session) => registered(server, guest, connection, session, registration))
@@ -143,7 +166,9 @@ const conclude = <C extends Served<Out>, Out, Session, R>(
   // the registry's scope is the outer one, so that it remembers the connection as it ended
   const close = (exit: Exit.Exit<unknown, unknown>) =>
     Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit)))
-  const failure = failureOf(ended)
+  const failure = guest.isLate
+    ? Cause.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: server.handshakeLimit })))
+    : failureOf(ended)
   if (failure === undefined) {
     return Effect.flatMap(close(ended), (closed) => judged(server, guest, failureOf(closed)))
   }

@@ -11,6 +11,7 @@ import type { Snapshot } from "../connection/core/snapshot.ts"
 import type { Internals, TypeId } from "../connection/handle/internals.ts"
 import type * as Defects from "../endings/defects.ts"
 import type { Names } from "../registry/membership.ts"
+import type { Timers } from "../scheduling/timers.ts"
 import { transportOf } from "../transport/transport.ts"
 import type { Admission, Applicant } from "./admission.ts"
 
@@ -85,6 +86,7 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly handshakeLimit: number
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
+  readonly at: Timers["at"]
   readonly admission: Admission
   readonly guests: Set<Guest<C>>
   /** Tells the application, whatever that does with it. */
@@ -106,6 +108,8 @@ export class Guest<C> implements Applicant {
   isRunning = false
   /** Its handshake is done. */
   isOpened = false
+  /** Its registration took longer than a handshake may. */
+  isLate = false
   /** Set while it is served. */
   connection: C | undefined
   /** Which callback of the application runs, or ran last: a defect is its mistake. */

@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import { utf8 } from "../bytes/utf8.ts"
 import { isSendable, unexpected } from "../reasons/closeCodes.ts"
+import { spawnIn } from "../scheduling/supervised.ts"
 import type { WebSocketLink } from "../transport/transport.ts"
 import { noCode, noFrame, writeClose } from "./closing.ts"
 import { frameOf } from "./encoding.ts"
@@ -42,14 +43,24 @@ class Session implements Events {
   private readonly inner: Socket.Reader["pull"]
   private readonly reader: Reader
   private readonly linger: number
+  private readonly scope: Scope.Closeable
   private messages: Array<Message> = []
   private pings: Array<Uint8Array> = []
   private ended: Socket.SocketError | undefined
   private hasClosed = false
+  private isPulling = false
   private readonly closing = Deferred.makeUnsafe<void>()
 
-  constructor(link: WebSocketLink, inner: Socket.Reader["pull"], writer: Socket.Writer, options: SocketOptions) {
+  /** The scope is that of the stream. */
+  constructor(
+    link: WebSocketLink,
+    scope: Scope.Closeable,
+    inner: Socket.Reader["pull"],
+    writer: Socket.Writer,
+    options: SocketOptions
+  ) {
     this.link = link
+    this.scope = scope
     this.inner = inner
     this.writer = writer
     this.linger = options.linger
@@ -87,6 +98,9 @@ class Session implements Events {
     })
   }
 
+  /** Nothing more is read: the stream goes, and what was written leaves before it. */
+  readonly released = Effect.suspend(() => Scope.close(this.scope, Exit.void))
+
   write(messages: NonEmptyReadonlyArray<Message>): Effect.Effect<void, Socket.SocketError> {
     if (this.hasClosed || this.ended !== undefined) {
       const cause = new Error("the WebSocket is closing")
@@ -97,6 +111,18 @@ class Session implements Events {
     )
     return this.writer.writeAll(frames as unknown as NonEmptyReadonlyArray<Uint8Array>)
   }
+
+  /** Where no pull waits, the peer's answer to our close frame is waited for here, for `linger` at most. */
+  readonly awaitClose: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.isPulling || this.ended !== undefined) return Effect.void
+    const answered = Effect.gen({ self: this }, function*() {
+      while (this.ended === undefined) {
+        this.messages = []
+        yield* this.step
+      }
+    })
+    return spawnIn(this.scope, "closing of a WebSocket", answered, () => {}, { startImmediately: true })
+  })
 
   private read(chunks: NonEmptyReadonlyArray<Message>): Failure | undefined {
     let failure: Failure | undefined
@@ -111,6 +137,11 @@ class Session implements Events {
     const pongs = pings.map((payload) => this.frame(Opcode.pong, payload))
     return this.writer.writeAll(pongs as unknown as NonEmptyReadonlyArray<Uint8Array>)
   })
+
+  /** Last words. */
+  private said(words: Effect.Effect<void, Socket.SocketError>): Effect.Effect<void> {
+    return Effect.andThen(Effect.ignore(words), this.released)
+  }
 
   /** The last message is told before the end. */
   private next(): Socket.Reader["pull"] | undefined {
@@ -129,30 +160,31 @@ class Session implements Events {
     )
   )
 
-  readonly pull: Socket.Reader["pull"] = Effect.suspend(() =>
-    this.next() ?? Effect.matchEffect(Effect.raceFirst(this.inner, this.waited), {
-      onFailure: (error) => {
-        const { reason } = error
+  readonly pull: Socket.Reader["pull"] = Effect.suspend(() => this.next() ?? Effect.andThen(this.step, this.pull))
+
+  /** Reads once. */
+  private readonly step: Effect.Effect<void> = Effect.suspend(() => {
+    this.isPulling = true
+    return Effect.matchEffect(Effect.raceFirst(this.inner, this.waited), {
+      onFailure: () => {
+        this.isPulling = false
         // the stream has ended, and no close frame came
-        this.ended = reason._tag === "SocketCloseError" && reason.code === 1000 ? closedWith(noFrame) : error
-        return this.pull
+        this.ended ??= closedWith(noFrame)
+        return this.released
       },
       onSuccess: (chunks) => {
+        this.isPulling = false
         const failure = this.read(chunks)
         if (failure !== undefined) {
           this.ended = new Socket.SocketError({ reason: new Socket.SocketReadError({ cause: failure.reason }) })
-          return Effect.andThen(Effect.ignore(this.end(failure.code, failure.reason.message)), this.pull)
+          return this.said(this.end(failure.code, failure.reason.message))
         }
         const closed = this.ended?.reason
-        return Effect.andThen(
-          closed?._tag === "SocketCloseError"
-            ? Effect.ignore(Effect.andThen(this.answered, this.end(closed.code === noCode ? undefined : closed.code)))
-            : this.answered,
-          this.pull
-        )
+        if (closed?._tag !== "SocketCloseError") return Effect.ignore(this.answered)
+        return this.said(Effect.andThen(this.answered, this.end(closed.code === noCode ? undefined : closed.code)))
       }
     })
-  )
+  })
 }
 
 /** The socket over a stream whose upgrade is done when its reader is acquired. */
@@ -161,14 +193,17 @@ export const overStream = (link: WebSocketLink, options: SocketOptions): Socket.
   let live: Session | undefined
   const reader: Socket.Socket["reader"] = Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const { pull, upgrade } = yield* link.stream.reader
-    const session = new Session(link, pull, yield* link.stream.writer, options)
+    const own = yield* Scope.fork(scope)
+    const { pull, upgrade } = yield* Scope.provide(link.stream.reader, own)
+    const session = new Session(link, own, pull, yield* Scope.provide(link.stream.writer, own), options)
+    // before the stream goes
     yield* Scope.addFinalizerExit(scope, (exit) => {
       if (live === session) {
         live = undefined
         connected.closeUnsafe()
       }
-      return Effect.ignore(session.end(codeOf(exit)))
+      // a peer that reads nothing must not hold up the end
+      return Effect.raceFirst(Effect.ignore(session.end(codeOf(exit))), Effect.yieldNow)
     })
     live = session
     connected.openUnsafe()
@@ -181,7 +216,7 @@ export const overStream = (link: WebSocketLink, options: SocketOptions): Socket.
   const writeAll: Socket.Writer["writeAll"] = (messages) => writing((session) => session.write(messages))
   const write: Socket.Writer["write"] = (message) =>
     Socket.isCloseEvent(message)
-      ? writing((session) => session.end(message.code, message.reason))
+      ? writing((session) => Effect.andThen(session.end(message.code, message.reason), session.awaitClose))
       : writeAll([message])
   return Socket.make({ reader, writer: Effect.succeed({ write, writeAll }) })
 }

@@ -43,4 +43,6 @@ export interface WireFormat<in Out> {
   readonly ping: ((token: number) => Result.Result<Frame, ConnectionError.CodecReason>) | undefined
   /** The control frames of a WebSocket. */
   readonly control?: (opcode: number, payload: Uint8Array) => Uint8Array
+  /** It is a client's end of a WebSocket. */
+  readonly isClient?: boolean
 }

@@ -30,14 +30,18 @@ export const setupOf = <In, Out>(options: Given<In, Out>): Setup<In, Out> => {
   const policy = Policy.make(options.policy)
   // by the frames of a WebSocket where the options name no other one
   const heartbeat = options.heartbeat === webSocket ? undefined : options.heartbeat
-  const way = (encoder: Encoder<Out>, control?: WireFormat<Out>["control"]): WireFormat<Out> => {
+  const way = (
+    encoder: Encoder<Out>,
+    control?: WireFormat<Out>["control"],
+    isClient = false
+  ): WireFormat<Out> => {
     const wire: Wire<Out> = { encode: (message) => encoder.encode(message) }
     const ping: WireFormat<Out>["ping"] = heartbeat !== undefined
       ? (token) => wire.encode(heartbeat.ping(token))
       : control === undefined
       ? undefined
       : (token) => Result.succeed(control(Opcode.ping, tokenPayload(token)))
-    const shared = { encoder, wire, ping, ...(control === undefined ? {} : { control }) }
+    const shared = { encoder, wire, ping, ...(control === undefined ? {} : { control, isClient }) }
     const goodbye = options.goodbye as Out | ((reason: ConnectionError.Reason) => Out) | undefined
     if (goodbye === undefined) return { ...shared, goodbye: () => undefined }
     if (typeof goodbye === "function") {
@@ -65,7 +69,8 @@ export const setupOf = <In, Out>(options: Given<In, Out>): Setup<In, Out> => {
       if (known !== undefined) return known
       const made = way(
         webSocketEncoderOf(options.codec, maskKey, { maxFrame }),
-        (opcode, payload) => frameOf(opcode, payload, maskKey)
+        (opcode, payload) => frameOf(opcode, payload, maskKey),
+        maskKey !== undefined
       )
       byMask.set(maskKey, made)
       return made

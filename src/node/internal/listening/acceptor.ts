@@ -304,11 +304,13 @@ export const make = (settings: Settings) => {
   }
 
   function openWebSocket(arrival: Arrival, conn: Net.Socket, accepted: AcceptedRequest): Opened {
-    const link: WebSocketLink = { role: "server", stream: new Accepted(arrival, conn), maskKey: undefined }
+    const stream = new Accepted(arrival, conn)
+    const link: WebSocketLink = { role: "server", stream, maskKey: undefined }
     const socket = describe(overStream(link, settings), {
       messages: true,
       local: arrival.local,
       remote: arrival.remote,
+      unsent: () => stream.unsent(),
       webSocket: link
     })
     const services = Context.make(NodeSocketServer.IncomingMessage, accepted.request.source).pipe(
