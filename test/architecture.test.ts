@@ -22,7 +22,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["internal/endings", "Heartbeat", "Backoff"],
   ["internal/limits"],
   ["Policy"],
-  ["internal/codec"],
+  ["internal/codec", "internal/webSocket"],
   ["internal/codec/framings"],
   ["Codec"],
   // a connection: what it knows, the fibers that act on it, what its user holds

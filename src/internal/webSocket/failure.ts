@@ -1,0 +1,21 @@
+/** What is wrong with the frames of a peer: a reason, and the close code that tells the peer. */
+import { FrameTooLong, InvalidMessage, ProtocolViolation } from "../../ConnectionError.ts"
+
+/** Why nothing more can be read from the peer. */
+export interface Failure {
+  readonly reason: FrameTooLong | InvalidMessage | ProtocolViolation
+  /** The close code to send (RFC 6455, 7.4.1). */
+  readonly code: 1002 | 1007 | 1009
+}
+
+export const violation = (detail: string): Failure => ({ reason: new ProtocolViolation({ detail }), code: 1002 })
+
+export const tooLong = (size: number, limit: number): Failure => ({
+  reason: new FrameTooLong({ direction: "decode", size, limit }),
+  code: 1009
+})
+
+export const notText = (detail: string = "the bytes are not UTF-8"): Failure => ({
+  reason: new InvalidMessage({ direction: "decode", format: "UTF-8", detail }),
+  code: 1007
+})
