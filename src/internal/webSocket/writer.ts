@@ -1,0 +1,116 @@
+/** Writes the frames of a WebSocket: data frames one behind the other, and control frames (RFC 6455, 5). */
+import { sizeOf } from "../bytes/sizes.ts"
+import { writeClose } from "./closing.ts"
+import { FIN, headerSize, longestControl, mask, maskInto, Opcode, writeHeader } from "./frames.ts"
+import type { Role } from "./reader.ts"
+
+export interface WriterOptions {
+  readonly role: Role
+  /** A new masking key for each frame of a client, any 32 bits; unpredictable to those who choose the payload (RFC 6455, 10.3). */
+  readonly maskKey: () => number
+}
+
+const encoder = new TextEncoder()
+
+// shorter text is written faster unit by unit
+const shortText = 24
+
+/**
+ * Encodes for one connection, in two steps: `encodedSize`, then `encodeInto` or `encodeHeader` for the same payload. Each
+ * message is one frame: bytes a binary one, a string text.
+ */
+export class Writer {
+  private readonly isMasked: boolean
+  private readonly maskKey: () => number
+  /** Whether `encodeHeader` may be used: the payload itself follows it on the wire, as it was given. A client has to mask it. */
+  readonly leavesPayload: boolean
+  // the text that was measured last
+  private text = ""
+  private textSize = 0
+
+  constructor(options: WriterOptions) {
+    this.isMasked = options.role === "client"
+    this.leavesPayload = !this.isMasked
+    this.maskKey = options.maskKey
+  }
+
+  private sizeOf(payload: Uint8Array | string): number {
+    if (typeof payload !== "string") return payload.length
+    // a comparison with itself costs nothing
+    if (payload !== this.text) {
+      this.text = payload
+      this.textSize = sizeOf(payload)
+    }
+    return this.textSize
+  }
+
+  private header(target: Uint8Array, at: number, first: number, length: number, key: number): number {
+    return this.isMasked ? writeHeader(target, at, first, length, key) : writeHeader(target, at, first, length)
+  }
+
+  /** How many bytes the frame of a message has. */
+  encodedSize(payload: Uint8Array | string): number {
+    const size = this.sizeOf(payload)
+    return headerSize(size, this.isMasked) + size
+  }
+
+  /** Writes the frame of a message into `target` from `at`. */
+  encodeInto(payload: Uint8Array | string, target: Uint8Array, at: number): void {
+    const size = this.sizeOf(payload)
+    const key = this.isMasked ? this.maskKey() : 0
+    if (typeof payload !== "string") {
+      const start = this.header(target, at, FIN | Opcode.binary, size, key)
+      if (this.isMasked) maskInto(payload, 0, size, target, start, key)
+      else target.set(payload, start)
+      return
+    }
+    const start = this.header(target, at, FIN | Opcode.text, size, key)
+    if (size === payload.length && size <= shortText) {
+      for (let i = 0; i < size; i++) target[start + i] = payload.charCodeAt(i)
+    } else encoder.encodeInto(payload, target.subarray(start, start + size))
+    if (this.isMasked) mask(target, start, start + size, key)
+    // a long text is not kept
+    this.text = ""
+    this.textSize = 0
+  }
+
+  /** Writes what goes before a payload that is left where it is; only where `leavesPayload`. */
+  encodeHeader(payload: Uint8Array, target: Uint8Array, at: number): void {
+    this.header(target, at, FIN | Opcode.binary, payload.length, 0)
+  }
+
+  /** The frame of a message, by itself. */
+  encode(payload: Uint8Array | string): Uint8Array {
+    const frame = new Uint8Array(this.encodedSize(payload))
+    this.encodeInto(payload, frame, 0)
+    return frame
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // control frames
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private control(opcode: number, payload: Uint8Array): Uint8Array {
+    const { length } = payload
+    if (length > longestControl) throw new RangeError(`a control frame carries at most 125 bytes, got ${length}`)
+    const frame = new Uint8Array(headerSize(length, this.isMasked) + length)
+    const key = this.isMasked ? this.maskKey() : 0
+    maskInto(payload, 0, length, frame, this.header(frame, 0, FIN | opcode, length, key), key)
+    return frame
+  }
+
+  /** A ping with a payload of at most 125 bytes. */
+  ping(payload: Uint8Array): Uint8Array {
+    return this.control(Opcode.ping, payload)
+  }
+
+  /** A pong with the payload of the ping that it answers. */
+  pong(payload: Uint8Array): Uint8Array {
+    return this.control(Opcode.pong, payload)
+  }
+
+  /** A close frame; the reason is cut to 123 bytes. Code 1005 makes one without a code. The code was checked (`isCloseCode`). */
+  close(code: number, reason?: string): Uint8Array {
+    return this.control(Opcode.close, writeClose(code, reason))
+  }
+}
