@@ -14,9 +14,8 @@ export const noFrame = 1006
  * for what the application gives.
  */
 export const isCloseCode = (code: number): boolean =>
-  (code >= 1000 && code <= 1003) ||
-  (code >= 1007 && code <= 1014) ||
-  (code >= 3000 && code <= 4999)
+  Number.isInteger(code) &&
+  ((code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999))
 
 /** What a close frame says. */
 export interface Close {

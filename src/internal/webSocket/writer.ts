@@ -2,7 +2,7 @@
 import { sizeOf } from "../bytes/sizes.ts"
 import { writeClose } from "./closing.ts"
 import { FIN, headerSize, longestControl, mask, maskInto, Opcode, writeHeader } from "./frames.ts"
-import type { Role } from "./reader.ts"
+import type { Role } from "./header.ts"
 
 export interface WriterOptions {
   readonly role: Role

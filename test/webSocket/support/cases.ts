@@ -1,6 +1,19 @@
 /** Bytes, and what has to come of them: written from RFC 6455, each with the verdict of the `ws` package where it differs. */
-import type { Role } from "../../../src/internal/webSocket/reader.ts"
-import { bytesOf, frame, type FrameOptions, hex, type Story } from "./wire.ts"
+import type { Role } from "../../../src/internal/webSocket/header.ts"
+import { bytesOf, type Cut, everywhere, frame, type FrameOptions, hex, seeded, type Story, whole } from "./wire.ts"
+
+// the long ones are cut in their headers, and at a few places more
+const cutBy = (short: Cut, step: number): Cut => (length) =>
+  length < 2000 ? short(length) : everywhere(length).filter((at) => at < 20 || at % step === 0)
+
+/** How the bytes of a case come. */
+export const cuts: ReadonlyArray<readonly [string, Cut]> = [
+  ["whole", whole],
+  ["in pieces of a byte", cutBy(everywhere, 997)],
+  ["cut at random", cutBy(seeded(1), 5003)],
+  ["cut at random again", cutBy(seeded(2), 4096)],
+  ["cut at random once more", cutBy(seeded(3), 16_384)]
+]
 
 export interface Case {
   readonly name: string

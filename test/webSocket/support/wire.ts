@@ -1,8 +1,9 @@
 /** Frames by hand, written from RFC 6455 without the code under test, and what readers make of them. */
 import { createRequire } from "node:module"
-import { Writable } from "node:stream"
+import type { Writable } from "node:stream"
 import type { Failure } from "../../../src/internal/webSocket/failure.ts"
-import { Reader, type ReaderOptions, type Role } from "../../../src/internal/webSocket/reader.ts"
+import type { Role } from "../../../src/internal/webSocket/header.ts"
+import { Reader, type ReaderOptions } from "../../../src/internal/webSocket/reader.ts"
 
 // not in `@types/ws` 8.18
 const { Receiver } = createRequire(import.meta.url)("ws") as {
@@ -55,11 +56,11 @@ export interface Told {
   readonly reader: Reader
 }
 
-export const tell = (options: ReaderOptions): Told => {
+export const tell = (options: ReaderOptions, Class = Reader): Told => {
   const story: Array<string> = []
   return {
     story,
-    reader: new Reader(options, {
+    reader: new Class(options, {
       message: (payload) => story.push(message(payload)),
       ping: (payload) => story.push(`ping ${hex(payload)}`),
       pong: (payload) => story.push(`pong ${hex(payload)}`),
@@ -83,16 +84,18 @@ export const seeded = (seed: number): Cut => {
 
 /** Pieces of their own: a reader may write into them. */
 export const pieces = (bytes: ReadonlyArray<number>, cut: Cut): ReadonlyArray<Uint8Array> => {
+  const all = Uint8Array.from(bytes)
   const at = [0, ...cut(bytes.length), bytes.length]
-  return at.slice(1).map((end, i) => Uint8Array.from(bytes.slice(at[i], end)))
+  return at.slice(1).map((end, i) => all.slice(at[i], end))
 }
 
 export const ours = (
   role: Role,
   maxFrame: number,
-  chunks: ReadonlyArray<Uint8Array>
+  chunks: ReadonlyArray<Uint8Array>,
+  Class = Reader
 ): { readonly story: Story; readonly failure: Failure | undefined; readonly pending: number } => {
-  const { reader, story } = tell({ role, maxFrame })
+  const { reader, story } = tell({ role, maxFrame }, Class)
   let failure: Failure | undefined
   for (const chunk of chunks) failure = reader.write(chunk)
   return {
@@ -119,7 +122,7 @@ export const theirs = (role: Role, maxFrame: number, chunks: ReadonlyArray<Uint8
   for (const chunk of chunks) {
     if (isOver) break
     receiver._write(Buffer.from(chunk), "utf8", (error) => {
-      if (error == null) return
+      if (!(error instanceof Error)) return
       isOver = true
       const symbol = Object.getOwnPropertySymbols(error).find((one) => one.description === "status-code")!
       story.push(`fail ${(error as unknown as Record<symbol, number>)[symbol]}`)
