@@ -1,4 +1,5 @@
 /** Writes the frames of a WebSocket: data frames one behind the other, and control frames (RFC 6455, 5). */
+import type * as Arr from "effect/Array"
 import { sizeOf } from "../bytes/sizes.ts"
 import { writeClose } from "./closing.ts"
 import { FIN, headerSize, longestControl, mask, maskInto, Opcode, writeHeader } from "./frames.ts"
@@ -14,6 +15,9 @@ const encoder = new TextEncoder()
 
 // shorter text is written faster unit by unit
 const shortText = 24
+
+// a payload of so many bytes is not copied
+const large = 4096
 
 /**
  * Encodes for one connection, in two steps: `encodedSize`, then `encodeInto` or `encodeHeader` for the same payload. Each
@@ -84,6 +88,35 @@ export class Writer {
     const frame = new Uint8Array(this.encodedSize(payload))
     this.encodeInto(payload, frame, 0)
     return frame
+  }
+
+  /**
+   * The frames of messages: those that are small behind each other in one piece, and a large payload left where it is where that is
+   * possible.
+   */
+  frames(messages: Arr.NonEmptyReadonlyArray<Uint8Array | string>): Arr.NonEmptyReadonlyArray<Uint8Array> {
+    const pieces: Array<Uint8Array> = []
+    for (let from = 0; from < messages.length;) {
+      const message = messages[from]!
+      if (this.leavesPayload && typeof message !== "string" && message.length >= large) {
+        const header = new Uint8Array(this.encodedSize(message) - message.length)
+        this.encodeHeader(message, header, 0)
+        pieces.push(header, message)
+        from++
+        continue
+      }
+      let size = this.encodedSize(message)
+      let to = from + 1
+      for (; to < messages.length && size < large; to++) size += this.encodedSize(messages[to]!)
+      const piece = new Uint8Array(size)
+      for (let at = 0; from < to; from++) {
+        const next = at + this.encodedSize(messages[from]!)
+        this.encodeInto(messages[from]!, piece, at)
+        at = next
+      }
+      pieces.push(piece)
+    }
+    return pieces as unknown as Arr.NonEmptyReadonlyArray<Uint8Array>
   }
 
   // -------------------------------------------------------------------------------------------------------------------

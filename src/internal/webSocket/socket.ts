@@ -1,0 +1,280 @@
+/** A WebSocket as an Effect socket that keeps messages apart, over any byte stream whose upgrade is done. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Socket from "effect/socket/Socket"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { sizeOf } from "../bytes/sizes.ts"
+import { utf8 } from "../bytes/utf8.ts"
+import { spawnIn } from "../scheduling/supervised.ts"
+import { describe, transportOf } from "../transport/transport.ts"
+import { type Close, isCloseCode, noCode, noFrame } from "./closing.ts"
+import type { Failure } from "./failure.ts"
+import { type Extension, Reader } from "./reader.ts"
+import { Writer, type WriterOptions } from "./writer.ts"
+
+export interface OverStreamOptions extends WriterOptions {
+  /** The most bytes of a message of the peer. */
+  readonly maxFrame: number
+  /** How long a close frame may take to be written, and to be answered, in milliseconds. */
+  readonly linger: number
+  readonly extension?: Extension | undefined
+}
+
+type Frame = Uint8Array | string
+
+const closed = (code: number, closeReason?: string): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketCloseError({ code, closeReason }) })
+
+const writeError = (cause: unknown): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
+
+const violated = ({ reason }: Failure): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketReadError({ cause: ConnectionError.make(reason) }) })
+
+// a stream that ends without a close frame has ended abnormally, in whichever way it did
+const ofStream = (error: Socket.SocketError): Socket.SocketError =>
+  error.reason._tag === "SocketCloseError" ? closed(noFrame) : error
+
+const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
+  Exit.isSuccess(exit) ? 1000 : Cause.hasInterruptsOnly(exit.cause) ? 1001 : 1011
+
+// so many pings are answered one by one while the peer takes no pongs; of more only the newest is
+const mostPongs = 32
+
+// the closing handshake reads for an application that does not, up to so many bytes
+const mostUnread = 65_536
+
+/** One connection. */
+class Life {
+  private readonly stream: Socket.Reader
+  private readonly out: Socket.Writer
+  // the stream lives in it
+  private readonly scope: Scope.Closeable
+  private readonly linger: number
+  private readonly reader: Reader
+  private readonly writer: Writer
+  // pulls of the application and of a closing handshake take turns
+  private readonly turn = Semaphore.makeUnsafe(1)
+  private messages: Array<Frame> = []
+  private unread = 0
+  private pongs: Array<Uint8Array> = []
+  private isPonging = false
+  private peerClose: Close | undefined
+  private failure: Failure | undefined
+  private hasSaidClose = false
+  private error: Socket.SocketError | undefined
+  /** Open once the peer has closed, or the stream has ended. */
+  private readonly over = Latch.makeUnsafe(false)
+
+  constructor(stream: Socket.Reader, out: Socket.Writer, scope: Scope.Closeable, options: OverStreamOptions) {
+    this.stream = stream
+    this.out = out
+    this.scope = scope
+    this.linger = options.linger
+    this.writer = new Writer(options)
+    this.reader = new Reader(options, {
+      message: (payload) => {
+        this.messages.push(payload)
+        this.unread += sizeOf(payload)
+      },
+      ping: (payload) => {
+        if (this.pongs.length === mostPongs) this.pongs.pop()
+        this.pongs.push(payload)
+      },
+      pong: () => {},
+      close: (code, reason) => {
+        this.peerClose = { code, reason }
+      }
+    })
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // reading
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private end(error: Socket.SocketError): void {
+    this.error ??= error
+    this.over.openUnsafe()
+  }
+
+  private take(chunks: NonEmptyReadonlyArray<Frame>): Effect.Effect<void> {
+    for (const chunk of chunks) this.failure = this.reader.write(typeof chunk === "string" ? utf8(chunk) : chunk)
+    if (this.peerClose !== undefined) this.over.openUnsafe()
+    return this.pongs.length === 0 || this.isPonging ? Effect.void : this.answerPings
+  }
+
+  /** Pongs have a fiber: a pull that waited for the peer to take them would stop two ends that both write. */
+  private readonly answerPings: Effect.Effect<void> = Effect.suspend(() => {
+    this.isPonging = true
+    const writing = Effect.whileLoop({
+      while: () => this.pongs.length > 0 && !this.hasSaidClose,
+      body: () => {
+        const frames = this.pongs.map((payload) => this.writer.pong(payload))
+        this.pongs = []
+        return this.out.writeAll(frames as unknown as NonEmptyReadonlyArray<Uint8Array>)
+      },
+      step: () => {}
+    })
+    // what cannot be written is told to the reader, and to writers
+    return spawnIn(this.scope, "pongs", Effect.ignore(writing), () => {
+      this.isPonging = false
+    }, { startImmediately: true })
+  })
+
+  /** Reads once from the stream. */
+  private readonly fill: Effect.Effect<void> = Effect.uninterruptibleMask((restore) =>
+    Effect.matchEffect(restore(this.stream.pull), {
+      onFailure: (error) => Effect.sync(() => this.end(ofStream(error))),
+      onSuccess: (chunks) => this.take(chunks)
+    })
+  )
+
+  private get isAtEnd(): boolean {
+    return this.error !== undefined || this.peerClose !== undefined || this.failure !== undefined
+  }
+
+  /** What was received before a close frame is given, and can be answered, before that is. */
+  private readonly settle: Effect.Effect<never, Socket.SocketError> = Effect.suspend(() => {
+    const { error, failure, peerClose } = this
+    if (error !== undefined) return Effect.fail(error)
+    const said = peerClose ?? { code: failure!.code, reason: failure!.reason.message }
+    return Effect.andThen(
+      this.sayClose(said.code, peerClose === undefined ? said.reason : ""),
+      Effect.suspend(() => {
+        this.end(failure === undefined ? closed(said.code, said.reason) : violated(failure))
+        return Effect.fail(this.error!)
+      })
+    )
+  })
+
+  readonly pull: Effect.Effect<NonEmptyReadonlyArray<Frame>, Socket.SocketError> = Effect.suspend(() => {
+    if (this.messages.length > 0) {
+      const { messages } = this
+      this.messages = []
+      this.unread = 0
+      return Effect.succeed(messages as unknown as NonEmptyReadonlyArray<Frame>)
+    }
+    if (this.isAtEnd) return this.settle
+    return Effect.andThen(this.fillInTurn, this.pull)
+  })
+
+  private readonly fillInTurn = this.turn.withPermit(
+    Effect.suspend(() => this.messages.length > 0 || this.isAtEnd ? Effect.void : this.fill)
+  )
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // writing
+  // -------------------------------------------------------------------------------------------------------------------
+
+  writeAll(messages: NonEmptyReadonlyArray<Frame>): Effect.Effect<void, Socket.SocketError> {
+    if (this.hasSaidClose) return Effect.fail(writeError(new Error("the WebSocket is closing")))
+    return this.out.writeAll(this.writer.frames(messages))
+  }
+
+  /** Says the last word once, within `linger`. */
+  private sayClose(code: number, reason: string | undefined): Effect.Effect<void> {
+    if (this.hasSaidClose) return Effect.void
+    this.hasSaidClose = true
+    return Effect.ignore(Effect.timeoutOption(this.out.write(this.writer.close(code, reason)), this.linger))
+  }
+
+  /** Reads until the peer's close frame. Messages before it are kept for the application. */
+  private readonly untilClosed: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.isAtEnd) return Effect.void
+    return this.unread > mostUnread
+      ? this.over.await
+      : Effect.andThen(
+        this.turn.withPermit(Effect.suspend(() => this.isAtEnd ? Effect.void : this.fill)),
+        this.untilClosed
+      )
+  })
+
+  close({ code, reason }: Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> {
+    if (!isCloseCode(code) && code !== noCode) {
+      return Effect.fail(writeError(new RangeError(`a close frame cannot carry the code ${code}`)))
+    }
+    if (this.hasSaidClose) return Effect.void
+    return Effect.andThen(
+      this.sayClose(code, reason),
+      Effect.andThen(
+        Effect.timeoutOption(this.untilClosed, this.linger),
+        Effect.suspend(() => {
+          if (this.isAtEnd) return Effect.void
+          this.end(closed(noFrame))
+          // which fails a suspended pull
+          return Scope.close(this.scope, Exit.void)
+        })
+      )
+    )
+  }
+
+  /** The scope of the reader closes. */
+  release(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    const { error, failure, peerClose } = this
+    this.end(closed(noFrame))
+    return error === undefined ? this.sayClose(failure?.code ?? peerClose?.code ?? codeOf(exit), "") : Effect.void
+  }
+}
+
+/**
+ * Makes the socket. `stream` is a connection whose upgrade is done: what is read and written there are frames.
+ *
+ * **Details**
+ *
+ * - Nothing is read while nothing is pulled. Pings are answered by what pulls.
+ * - The peer's close frame is answered by the pull after the last message, which fails with a `SocketCloseError` of its code.
+ * - A `CloseEvent` sends a close frame and waits for the peer's, at most `linger`; then the stream is closed, and the reader
+ *   ends with 1006.
+ * - What breaks the protocol fails the reader with a `SocketReadError` whose cause is the `ConnectionError`; the peer is told
+ *   its code.
+ * - Releasing the reader sends 1000, 1001 after an interruption, 1011 after a failure, unless a close frame was sent.
+ */
+export const overStream = (stream: Socket.Socket, options: OverStreamOptions): Socket.Socket => {
+  const connected = Latch.makeUnsafe(false)
+  let live: Life | undefined
+  const reader: Socket.Socket["reader"] = Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const below = yield* Scope.fork(scope)
+    const source = yield* Scope.provide(stream.reader, below)
+    const life = new Life(source, yield* Scope.provide(stream.writer, below), below, options)
+    yield* Scope.addFinalizerExit(scope, (exit) => {
+      live = undefined
+      connected.closeUnsafe()
+      return life.release(exit)
+    })
+    live = life
+    connected.openUnsafe()
+    return { pull: life.pull, upgrade: Socket.SocketUpgradeError.unsupported }
+  })
+  /** With the connection, or with the next one. */
+  const withLife = (
+    use: (life: Life) => Effect.Effect<void, Socket.SocketError>
+  ): Effect.Effect<void, Socket.SocketError> =>
+    Effect.suspend(() => live === undefined ? connected.whenOpen(withLife(use)) : use(live))
+  const below = transportOf(stream)
+  return describe(
+    Socket.make({
+      reader,
+      // a WebSocket has no half-close: releasing the writer leaves the connection alone
+      writer: Effect.succeed({
+        write: (chunk) => withLife((life) => Socket.isCloseEvent(chunk) ? life.close(chunk) : life.writeAll([chunk])),
+        writeAll: (chunks) => withLife((life) => life.writeAll(chunks))
+      })
+    }),
+    {
+      messages: true,
+      get local() {
+        return below.local
+      },
+      get remote() {
+        return below.remote
+      },
+      unsent: below.unsent
+    }
+  )
+}
