@@ -13,7 +13,7 @@ const other = (role: Role): Role => role === "server" ? "client" : "server"
 const make = (role: Role) => new Writer({ role, maskKey: () => 0x37fa213d })
 const masks = (role: Role) => role === "client" ? { key } : {}
 
-const texts = ["", "a", "Hello", "x".repeat(24), "x".repeat(25), "x".repeat(126), "κόσμε", "\u{1f600}", "é".repeat(100)]
+const texts = ["", "a", "Hello", "x".repeat(64), "x".repeat(65), "x".repeat(126), "κόσμε", "\u{1f600}", "é".repeat(100)]
 const sizes = [0, 1, 125, 126, 127, 128, 65535, 65536]
 
 describe.each(["server", "client"] as const)("what a %s writes", (role) => {
@@ -68,6 +68,16 @@ describe.each(["server", "client"] as const)("what a %s writes", (role) => {
     assert.isTrue(target.subarray(at).every((byte) => byte === 0xee))
   })
 
+  it("many messages are written in as few pieces as they need", () => {
+    const payloads = ["a", new Uint8Array(3), "é".repeat(3000), new Uint8Array(5000), "b", "x".repeat(5000), "c", "d"]
+    const pieces = writer.frames(payloads as never)
+    const bytes = payloads.flatMap((payload) => [...writer.encode(payload)])
+    assert.strictEqual(hex(Uint8Array.from(pieces.flatMap((piece) => [...piece]))), hex(Uint8Array.from(bytes)))
+    assert.isAtMost(pieces.length, 7)
+    assert.strictEqual(pieces.includes(payloads[3] as Uint8Array), writer.leavesPayload)
+    for (const piece of writer.frames(["a", "b", "c"])) assert.strictEqual(piece.length, 3 * writer.encodedSize("a"))
+  })
+
   it("measures the text that it writes, also when another one was measured in between", () => {
     const target = new Uint8Array(20)
     assert.strictEqual(writer.encodedSize("é"), headerSize(2, role === "client") + 2)
@@ -93,8 +103,13 @@ it("a server leaves a payload where it is, a client cannot", () => {
   const [server, client] = [make("server"), make("client")]
   assert.deepStrictEqual([server.leavesPayload, client.leavesPayload], [true, false])
   const header = new Uint8Array(server.encodedSize(payload) - payload.length)
-  server.encodeHeader(payload, header, 0)
+  assert.strictEqual(server.encodeHeader(payload, header, 0), payload)
   assert.deepStrictEqual(Wire.ours("client", 70_000, [header, payload.slice()]).story, [`binary ${hex(payload)}`])
+  for (const text of ["a", "é".repeat(30), "é".repeat(3000)]) {
+    const size = server.encodedSize(text) - Buffer.byteLength(text)
+    const bytes = server.encodeHeader(text, header.fill(0), 0)
+    assert.deepStrictEqual(Wire.ours("client", 70_000, [header.slice(0, size), bytes]).story, [`text "${text}"`])
+  }
 })
 
 it("a client asks for a key for each frame", () => {

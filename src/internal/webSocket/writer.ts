@@ -1,6 +1,6 @@
 /** Writes the frames of a WebSocket: data frames one behind the other, and control frames (RFC 6455, 5). */
 import type * as Arr from "effect/Array"
-import { sizeOf } from "../bytes/sizes.ts"
+import { utf8, utf8Size } from "../bytes/utf8.ts"
 import { writeClose } from "./closing.ts"
 import { FIN, headerSize, longestControl, mask, maskInto, Opcode, writeHeader } from "./frames.ts"
 import type { Role } from "./header.ts"
@@ -13,8 +13,8 @@ export interface WriterOptions {
 
 const encoder = new TextEncoder()
 
-// shorter text is written faster unit by unit
-const shortText = 24
+// shorter text is measured and written faster unit by unit, longer text is encoded by the platform when it is measured
+const shortText = 64
 
 // a payload of so many bytes is not copied
 const large = 4096
@@ -28,9 +28,10 @@ export class Writer {
   private readonly maskKey: () => number
   /** Whether `encodeHeader` may be used: the payload itself follows it on the wire, as it was given. A client has to mask it. */
   readonly leavesPayload: boolean
-  // the text that was measured last
+  // the text that was measured last, and its bytes where it is long
   private text = ""
   private textSize = 0
+  private textBytes: Uint8Array | undefined
 
   constructor(options: WriterOptions) {
     this.isMasked = options.role === "client"
@@ -43,7 +44,8 @@ export class Writer {
     // a comparison with itself costs nothing
     if (payload !== this.text) {
       this.text = payload
-      this.textSize = sizeOf(payload)
+      this.textBytes = payload.length > shortText ? utf8(payload) : undefined
+      this.textSize = this.textBytes === undefined ? utf8Size(payload) : this.textBytes.length
     }
     return this.textSize
   }
@@ -69,18 +71,28 @@ export class Writer {
       return
     }
     const start = this.header(target, at, FIN | Opcode.text, size, key)
-    if (size === payload.length && size <= shortText) {
-      for (let i = 0; i < size; i++) target[start + i] = payload.charCodeAt(i)
-    } else encoder.encodeInto(payload, target.subarray(start, start + size))
+    if (this.textBytes !== undefined) target.set(this.textBytes, start)
+    else if (size === payload.length) { for (let i = 0; i < size; i++) target[start + i] = payload.charCodeAt(i) }
+    else encoder.encodeInto(payload, target.subarray(start, start + size))
     if (this.isMasked) mask(target, start, start + size, key)
-    // a long text is not kept
-    this.text = ""
-    this.textSize = 0
+    this.forget()
   }
 
-  /** Writes what goes before a payload that is left where it is; only where `leavesPayload`. */
-  encodeHeader(payload: Uint8Array, target: Uint8Array, at: number): void {
-    this.header(target, at, FIN | Opcode.binary, payload.length, 0)
+  /** A long text is not kept. */
+  private forget(): void {
+    if (this.textBytes === undefined) return
+    this.text = ""
+    this.textSize = 0
+    this.textBytes = undefined
+  }
+
+  /** Writes what goes before a payload, and returns the payload: what was given, or its UTF-8. Only where `leavesPayload`. */
+  encodeHeader(payload: Uint8Array | string, target: Uint8Array, at: number): Uint8Array {
+    const isText = typeof payload === "string"
+    this.header(target, at, FIN | (isText ? Opcode.text : Opcode.binary), this.sizeOf(payload), 0)
+    const bytes = isText ? this.textBytes ?? utf8(payload) : payload
+    if (isText) this.forget()
+    return bytes
   }
 
   /** The frame of a message, by itself. */
@@ -97,15 +109,13 @@ export class Writer {
   frames(messages: Arr.NonEmptyReadonlyArray<Uint8Array | string>): Arr.NonEmptyReadonlyArray<Uint8Array> {
     const pieces: Array<Uint8Array> = []
     for (let from = 0; from < messages.length;) {
-      const message = messages[from]!
-      if (this.leavesPayload && typeof message !== "string" && message.length >= large) {
-        const header = new Uint8Array(this.encodedSize(message) - message.length)
-        this.encodeHeader(message, header, 0)
-        pieces.push(header, message)
-        from++
+      let size = this.encodedSize(messages[from]!)
+      if (this.leavesPayload && size >= large) {
+        const message = messages[from++]!
+        const header = new Uint8Array(size - this.sizeOf(message))
+        pieces.push(header, this.encodeHeader(message, header, 0))
         continue
       }
-      let size = this.encodedSize(message)
       let to = from + 1
       for (; to < messages.length && size < large; to++) size += this.encodedSize(messages[to]!)
       const piece = new Uint8Array(size)
