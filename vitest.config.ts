@@ -18,6 +18,7 @@ const measured = ["test/cli/probe.test.ts", "test/integration/{kernel,leaks,limi
 const withoutConnections = [
   "test/{Backoff,Codec,ConnectionError,Policy,architecture,hotPath}.test.ts",
   "test/{internal,support}/**/*.test.ts",
+  "test/webSocket/{mutants,reader,socket,writer}.test.ts",
   "test/simulation/{scale,simulate,storm}.test.ts",
   "test/testing/{Chaos,Simulation,TestNetwork,contractMutants,simulate}.test.ts",
   "test/testing/TestNetwork{Contract,Example,Faults,Hosts}.test.ts"

@@ -16,7 +16,6 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
-import { describe, type WebSocketLink } from "../internal/transport/transport.ts"
 import { overStream } from "../internal/webSocket/socket.ts"
 import * as Address from "./internal/addresses/address.ts"
 import * as Options from "./internal/options.ts"
@@ -305,15 +304,5 @@ const makeWebSocket = (
     if (head.length > 0) conn.unshift(head)
     return conn
   })
-  const stream = dialled(address, settings, open)
-  const link: WebSocketLink = { role: "client", stream, maskKey }
-  return describe(overStream(link, settings), {
-    messages: true,
-    get local() {
-      return stream.local
-    },
-    remote: stream.remote,
-    unsent: () => stream.unsent(),
-    webSocket: link
-  })
+  return overStream({ role: "client", stream: dialled(address, settings, open), maskKey }, settings)
 }

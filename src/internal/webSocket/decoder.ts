@@ -3,10 +3,11 @@ import * as Result from "effect/Result"
 import type { FrameTooLong, Reason } from "../../ConnectionError.ts"
 import { Truncated } from "../../ConnectionError.ts"
 import { utf8 } from "../bytes/utf8.ts"
-import type { Halves } from "../codec/assembly.ts"
+import { type Halves, type HalvesOptions, payloadLimit } from "../codec/assembly.ts"
 import * as Payloads from "../codec/payload.ts"
 import type { Close } from "./closing.ts"
-import { type Events, Reader, type Role } from "./reader.ts"
+import type { Role } from "./header.ts"
+import { type Events, Reader } from "./reader.ts"
 
 /** A control frame that the peer sent. */
 export type Control =
@@ -88,3 +89,10 @@ export class WebSocketDecoder<In> implements Events {
     return this.dead ?? (this.pending > 0 ? new Truncated({ leftover: this.pending }) : undefined)
   }
 }
+
+/** Makes the decoder of one connection. */
+export const webSocketDecoderOf = <In, Out>(
+  codec: Halves<In, Out>,
+  role: Role,
+  limits: Pick<HalvesOptions, "maxFrame">
+): WebSocketDecoder<In> => new WebSocketDecoder(codec, role, payloadLimit(codec, limits))

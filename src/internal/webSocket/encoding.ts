@@ -1,7 +1,8 @@
 /** Writes the frames of a WebSocket: messages, each in one frame, and control frames. */
 import * as Result from "effect/Result"
 import { uncleared } from "../bytes/memory.ts"
-import type { Outbound } from "../codec/encoder.ts"
+import { type Halves, type HalvesOptions, payloadLimit } from "../codec/assembly.ts"
+import { Encoder, type Outbound } from "../codec/encoder.ts"
 import { ours } from "../codec/framing.ts"
 import type { WebSocketLink } from "../transport/transport.ts"
 import { FIN, headerSize, maskInto, Opcode, writeHeader } from "./frames.ts"
@@ -23,7 +24,7 @@ export const frameOf = (opcode: number, payload: Uint8Array, maskKey: MaskKey): 
 }
 
 /** How messages of a form are framed. A server's large payload is left where it is; a client's is masked, which is a copy. */
-export const framingOf = (form: "bytes" | "text", maskKey: MaskKey): Outbound => {
+const framingOf = (form: "bytes" | "text", maskKey: MaskKey): Outbound => {
   const opcode = form === "text" ? Opcode.text : Opcode.binary
   const isMasked = maskKey !== undefined
   return ours({
@@ -40,3 +41,10 @@ export const framingOf = (form: "bytes" | "text", maskKey: MaskKey): Outbound =>
       }
   })
 }
+
+/** Makes the encoder that connections of the same options and the same mask share. */
+export const webSocketEncoderOf = <In, Out>(
+  codec: Halves<In, Out>,
+  maskKey: MaskKey,
+  limits: Pick<HalvesOptions, "maxFrame">
+): Encoder<Out> => new Encoder(framingOf(codec.payload.form, maskKey), codec.payload, payloadLimit(codec, limits), true)

@@ -2,23 +2,10 @@
 import { ByteQueue } from "../bytes/byteQueue.ts"
 import { textOf } from "../bytes/utf8.ts"
 import { readClose } from "./closing.ts"
-import { type Failure, notText, tooLong, violation } from "./failure.ts"
-import {
-  advanceKey,
-  FIN,
-  longestControl,
-  longestHeader,
-  MASK,
-  mask,
-  maskInto,
-  Opcode,
-  readWord,
-  reservedBits
-} from "./frames.ts"
+import { type Failure, notText } from "./failure.ts"
+import { advanceKey, FIN, longestControl, MASK, mask, maskInto, Opcode, readWord, reservedBits } from "./frames.ts"
+import { type Begun, Header, type Role } from "./header.ts"
 import { Utf8Check } from "./utf8Check.ts"
-
-/** Which end of a connection this one is: a client masks its frames, a server does not. */
-export type Role = "server" | "client"
 
 /** Told what a chunk brings, in order, while it is read. */
 export interface Events {
@@ -56,17 +43,17 @@ const smallChunk = 4096
  * A chunk belongs to the reader from `write` on: it is unmasked where it is, and messages may be views of it. A message that is
  * less than a quarter of a large chunk is copied, so that it does not keep the chunk in memory.
  */
-export class Reader {
+export class Reader implements Begun {
   private readonly maskBit: number
   private readonly maskSize: number
   private readonly limit: number
-  private readonly allowed: number
+  private readonly header: Header
   private readonly extension: Extension | undefined
   private readonly events: Events
   // the opcode of the message that has begun, or 0; its reserved bits; its bytes as announced, and as they have come with headers
-  private kind = 0
+  kind = 0
   private reserved = 0
-  private size = 0
+  size = 0
   private come = 0
   // made for the first message that comes in pieces
   private queue: ByteQueue | undefined
@@ -76,9 +63,6 @@ export class Reader {
   private first = 0
   private left = 0
   private key = 0
-  // a header that was split; made when that happens for the first time
-  private head = empty
-  private headCome = 0
   // the payload of a control frame that was split, and all bytes of it that have come
   private control = empty
   private controlCome = 0
@@ -92,7 +76,7 @@ export class Reader {
     this.maskSize = isMasked ? 4 : 0
     this.limit = options.maxFrame
     this.extension = options.extension
-    this.allowed = options.extension?.reserved ?? 0
+    this.header = new Header(options.role, options.maxFrame, options.extension?.reserved ?? 0)
     this.events = events
   }
 
@@ -101,7 +85,7 @@ export class Reader {
    * frame in it. 0 between messages.
    */
   get pending(): number {
-    return this.come + this.headCome + this.controlCome
+    return this.come + this.header.come + this.controlCome
   }
 
   /** Whether nothing more is read: the peer has sent a close frame, or something that is wrong. */
@@ -111,7 +95,7 @@ export class Reader {
 
   /** Reads a chunk, and says what the connection cannot go on after. After that, and after a close frame, nothing is read. */
   write(chunk: Uint8Array): Failure | undefined {
-    const { limit, maskBit, maskSize } = this
+    const { header, limit, maskBit, maskSize } = this
     const end = chunk.length
     let pos = 0
     while (pos < end && !this.isOver) {
@@ -120,7 +104,7 @@ export class Reader {
         continue
       }
       // a short message that is here as a whole: the first two bytes say that nothing is special about it
-      if (this.headCome === 0 && this.kind === 0 && end - pos >= 2) {
+      if (header.come === 0 && this.kind === 0 && end - pos >= 2) {
         const first = chunk[pos]!
         const length = chunk[pos + 1]! ^ maskBit
         const start = pos + 2 + maskSize
@@ -146,8 +130,9 @@ export class Reader {
     this.isOver = true
     this.queue = undefined
     this.check = undefined
-    this.head = this.control = empty
-    this.come = this.headCome = this.controlCome = 0
+    this.header.clear()
+    this.control = empty
+    this.come = this.controlCome = 0
   }
 
   /** A payload of its own, unmasked: a view of the chunk where most of that is the payload. */
@@ -171,104 +156,31 @@ export class Reader {
     else this.events.message(text)
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-  // headers
-  // -------------------------------------------------------------------------------------------------------------------
-
   /** Goes on with a header, and returns where it ends in the chunk. */
   private begin(chunk: Uint8Array, pos: number, end: number): number {
-    const { head, headCome } = this
-    let next: number
-    let header: number
-    if (headCome === 0) {
-      header = this.readHeader(chunk, pos, end)
-      if (header === 0) {
-        if (head.length === 0) this.head = new Uint8Array(longestHeader)
-        for (let i = pos; i < end; i++) this.head[i - pos] = chunk[i]!
-        this.headCome = end - pos
-        return end
-      }
-      next = pos + header
-    } else {
-      const to = Math.min(longestHeader, headCome + end - pos)
-      for (let i = headCome; i < to; i++) head[i] = chunk[pos + i - headCome]!
-      header = this.readHeader(head, 0, to)
-      if (header === 0) {
-        this.headCome = to
-        return end
-      }
-      this.headCome = 0
-      next = pos + header - headCome
+    const { header } = this
+    const next = header.take(chunk, pos, end, this)
+    if (next < 0) {
+      if (header.failure !== undefined) this.fail(header.failure)
+      return end
     }
-    if (header < 0) return end
-    this.inside = true
-    if ((this.first & 0x08) !== 0) this.controlCome = header
-    else this.come += header
-    // what has no payload is complete, even where the chunk ends
-    return this.left === 0 ? this.advance(chunk, next, end) : next
-  }
-
-  /** Reads a header, and returns its size: 0 where more of it has to come, -1 where it is wrong. */
-  private readHeader(bytes: Uint8Array, at: number, to: number): number {
-    if (to - at < 2) return 0
-    const first = bytes[at]!
-    const second = bytes[at + 1]!
-    const wrong = this.wrong(first, second)
-    if (wrong !== undefined) return this.refuse(violation(wrong))
-    let length = second & 0x7f
-    let next = at + 2
-    if (length > 125) {
-      const width = length === 126 ? 2 : 8
-      if (to - next < width) return 0
-      if (width === 2) length = (bytes[next]! << 8) | bytes[next + 1]!
-      else if (bytes[next]! > 0x7f) return this.refuse(violation("a length of 64 bits has its highest bit set"))
-      else length = (readWord(bytes, next) >>> 0) * 0x1_0000_0000 + (readWord(bytes, next + 4) >>> 0)
-      if (length <= (width === 2 ? 125 : 0xffff)) {
-        return this.refuse(violation(`a length of ${length} is written in ${8 * width} bits`))
-      }
-      next += width
-    }
-    const isData = (first & 0x08) === 0
-    if (isData && this.size + length > this.limit) return this.refuse(tooLong(this.size + length, this.limit))
-    if (to - next < this.maskSize) return 0
-    this.key = this.maskSize === 0 ? 0 : readWord(bytes, next)
+    const { first, length, size } = header
     this.first = first
     this.left = length
-    if (isData) {
+    this.key = header.key
+    this.inside = true
+    if ((first & 0x08) !== 0) this.controlCome = size
+    else {
+      this.come += size
       this.size += length
       if (this.kind === 0) {
         this.kind = first & 0x0f
         this.reserved = first & reservedBits
       }
     }
-    return next + this.maskSize - at
+    // what has no payload is complete, even where the chunk ends
+    return length === 0 ? this.advance(chunk, next, end) : next
   }
-
-  private refuse(failure: Failure): -1 {
-    this.fail(failure)
-    return -1
-  }
-
-  /** What the first two bytes of a frame break. */
-  private wrong(first: number, second: number): string | undefined {
-    const opcode = first & 0x0f
-    const begins = opcode === Opcode.text || opcode === Opcode.binary
-    if ((first & reservedBits & ~(begins ? this.allowed : 0)) !== 0) return "a reserved bit is set"
-    if (opcode > Opcode.pong || (opcode > Opcode.binary && opcode < Opcode.close)) return `opcode ${opcode} is reserved`
-    if (opcode >= Opcode.close) {
-      const length = second & 0x7f
-      if ((first & FIN) === 0) return "a control frame is fragmented"
-      if (length > longestControl) return "a control frame is longer than 125 bytes"
-      if (opcode === Opcode.close && length === 1) return "a close frame has half a code"
-    } else if (begins && this.kind !== 0) return "a message begins inside another one"
-    else if (opcode === Opcode.continuation && this.kind === 0) return "a fragment continues no message"
-    if ((second & MASK) === this.maskBit) return undefined
-    return this.maskBit === 0 ? "a frame of the server is masked" : "a frame of the client is not masked"
-  }
-
-  // -------------------------------------------------------------------------------------------------------------------
-  // payloads
-  // -------------------------------------------------------------------------------------------------------------------
 
   /** Goes on with a payload, and returns where it ends in the chunk. */
   private advance(chunk: Uint8Array, pos: number, end: number): number {

@@ -1,33 +1,43 @@
-/** A WebSocket for programs that use `effect/socket` itself: a socket that keeps messages apart, over a stream of bytes. */
+/** A WebSocket as an Effect socket that keeps messages apart, over any byte stream whose upgrade is done. */
+import * as Arr from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Socket from "effect/socket/Socket"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { sizeOf } from "../bytes/sizes.ts"
 import { utf8 } from "../bytes/utf8.ts"
 import { isSendable, unexpected } from "../reasons/closeCodes.ts"
 import { spawnIn } from "../scheduling/supervised.ts"
-import type { WebSocketLink } from "../transport/transport.ts"
-import { noCode, noFrame, writeClose } from "./closing.ts"
+import { describe, transportOf, type WebSocketLink } from "../transport/transport.ts"
+import { type Close, noCode, noFrame, writeClose } from "./closing.ts"
 import { frameOf } from "./encoding.ts"
 import type { Failure } from "./failure.ts"
 import { Opcode } from "./frames.ts"
-import { type Events, Reader } from "./reader.ts"
+import { type Extension, Reader } from "./reader.ts"
 
 export interface SocketOptions {
-  /** The longest message, in bytes. */
+  /** The most bytes of a message of the peer. */
   readonly maxFrame: number
-  /** How long the peer may take to answer our close frame, in milliseconds. */
+  /** How long a close frame may take to be written, and to be answered, in milliseconds. */
   readonly linger: number
+  readonly extension?: Extension | undefined
 }
 
-type Message = Uint8Array | string
+type Frame = Uint8Array | string
 
-const closedWith = (code: number, closeReason?: string): Socket.SocketError =>
+const closed = (code: number, closeReason?: string): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketCloseError({ code, closeReason }) })
+
+const writeError = (cause: unknown): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
+
+const violated = ({ reason }: Failure): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketReadError({ cause: ConnectionError.make(reason) }) })
 
 /** A code that may be sent: one that may not becomes 1000 where it means "fine", and 1011 otherwise. */
 export const closeCode = (code: number): number =>
@@ -36,187 +46,257 @@ export const closeCode = (code: number): number =>
 const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
   Exit.isSuccess(exit) ? 1000 : Cause.hasInterruptsOnly(exit.cause) ? 1001 : unexpected
 
-/** One life of the stream, from the acquisition of the reader to its release. */
-class Session implements Events {
-  readonly link: WebSocketLink
-  readonly writer: Socket.Writer
-  private readonly inner: Socket.Reader["pull"]
-  private readonly reader: Reader
-  private readonly linger: number
-  private readonly scope: Scope.Closeable
-  private messages: Array<Message> = []
-  private pings: Array<Uint8Array> = []
-  private ended: Socket.SocketError | undefined
-  private hasClosed = false
-  private isPulling = false
-  private readonly closing = Deferred.makeUnsafe<void>()
+// so many pings are answered one by one while the peer takes no pongs; of more only the newest is
+const mostPongs = 32
 
-  /** The scope is that of the stream. */
+// the closing handshake reads for an application that does not, up to so many bytes
+const mostUnread = 65_536
+
+/** One connection. */
+class Life {
+  private readonly link: WebSocketLink
+  private readonly stream: Socket.Reader
+  private readonly out: Socket.Writer
+  // the stream lives in it
+  private readonly scope: Scope.Closeable
+  private readonly linger: number
+  private readonly reader: Reader
+  // pulls of the application and of a closing handshake take turns
+  private readonly turn = Semaphore.makeUnsafe(1)
+  private messages: Array<Frame> = []
+  private unread = 0
+  private pongs: Array<Uint8Array> = []
+  private isPonging = false
+  private peerClose: Close | undefined
+  private failure: Failure | undefined
+  private hasSaidClose = false
+  private error: Socket.SocketError | undefined
+  /** Open once the peer has closed, or the stream has ended. */
+  private readonly over = Latch.makeUnsafe(false)
+
   constructor(
     link: WebSocketLink,
+    stream: Socket.Reader,
+    out: Socket.Writer,
     scope: Scope.Closeable,
-    inner: Socket.Reader["pull"],
-    writer: Socket.Writer,
     options: SocketOptions
   ) {
     this.link = link
+    this.stream = stream
+    this.out = out
     this.scope = scope
-    this.inner = inner
-    this.writer = writer
     this.linger = options.linger
-    this.reader = new Reader({ role: link.role, maxFrame: options.maxFrame }, this)
+    this.reader = new Reader({ ...options, role: link.role }, {
+      message: (payload) => {
+        this.messages.push(payload)
+        this.unread += sizeOf(payload)
+      },
+      ping: (payload) => {
+        if (this.pongs.length === mostPongs) this.pongs.pop()
+        this.pongs.push(payload)
+      },
+      pong: () => {},
+      close: (code, reason) => {
+        this.peerClose = { code, reason }
+      }
+    })
   }
 
-  message(payload: Message): void {
-    this.messages.push(payload)
+  // -------------------------------------------------------------------------------------------------------------------
+  // reading
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private end(error: Socket.SocketError): void {
+    this.error ??= error
+    this.over.openUnsafe()
   }
 
-  ping(payload: Uint8Array): void {
-    // of many in one read, the newest (RFC 6455, 5.5.3)
-    if (this.pings.length > 32) this.pings[32] = payload
-    else this.pings.push(payload)
+  private take(chunks: NonEmptyReadonlyArray<Frame>): Effect.Effect<void> {
+    for (const chunk of chunks) this.failure = this.reader.write(typeof chunk === "string" ? utf8(chunk) : chunk)
+    if (this.peerClose !== undefined) this.over.openUnsafe()
+    return this.pongs.length === 0 || this.isPonging ? Effect.void : this.answerPings
   }
 
-  pong(): void {}
+  /** Pongs have a fiber: a pull that waited for the peer to take them would stop two ends that both write. */
+  private readonly answerPings: Effect.Effect<void> = Effect.suspend(() => {
+    this.isPonging = true
+    const writing = Effect.whileLoop({
+      while: () => this.pongs.length > 0 && !this.hasSaidClose,
+      body: () => {
+        const frames = this.pongs.map((payload) => this.frame(Opcode.pong, payload))
+        this.pongs = []
+        return this.out.writeAll(frames as unknown as NonEmptyReadonlyArray<Uint8Array>)
+      },
+      step: () => {}
+    })
+    // what cannot be written is told to the reader, and to writers
+    return spawnIn(this.scope, "pongs", Effect.ignore(writing), () => {
+      this.isPonging = false
+    }, { startImmediately: true })
+  })
 
-  close(code: number, reason: string): void {
-    this.ended = closedWith(code, reason === "" ? undefined : reason)
+  /** Reads once from the stream. */
+  private readonly fill: Effect.Effect<void> = Effect.uninterruptibleMask((restore) =>
+    Effect.matchEffect(restore(this.stream.pull), {
+      // a stream that ends without a close frame has ended abnormally, in whichever way it did
+      onFailure: () => Effect.sync(() => this.end(closed(noFrame))),
+      onSuccess: (chunks) => this.take(chunks)
+    })
+  )
+
+  private get isAtEnd(): boolean {
+    return this.error !== undefined || this.peerClose !== undefined || this.failure !== undefined
   }
 
-  frame(opcode: number, payload: Uint8Array): Uint8Array {
+  /** What was received before a close frame is given, and can be answered, before that is. */
+  private readonly settle: Effect.Effect<never, Socket.SocketError> = Effect.suspend(() => {
+    const { error, failure, peerClose } = this
+    if (error !== undefined) return Effect.fail(error)
+    const said = peerClose ?? { code: failure!.code, reason: failure!.reason.message }
+    return Effect.andThen(
+      this.sayClose(said.code, peerClose === undefined ? said.reason : ""),
+      Effect.suspend(() => {
+        this.end(failure === undefined ? closed(said.code, said.reason) : violated(failure))
+        return Effect.andThen(this.released, Effect.fail(this.error!))
+      })
+    )
+  })
+
+  readonly pull: Effect.Effect<NonEmptyReadonlyArray<Frame>, Socket.SocketError> = Effect.suspend(() => {
+    if (this.messages.length > 0) {
+      const { messages } = this
+      this.messages = []
+      this.unread = 0
+      return Effect.succeed(messages as unknown as NonEmptyReadonlyArray<Frame>)
+    }
+    if (this.isAtEnd) return this.settle
+    return Effect.andThen(this.fillInTurn, this.pull)
+  })
+
+  private readonly fillInTurn = this.turn.withPermit(
+    Effect.suspend(() => this.messages.length > 0 || this.isAtEnd ? Effect.void : this.fill)
+  )
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // writing
+  // -------------------------------------------------------------------------------------------------------------------
+
+  writeAll(messages: NonEmptyReadonlyArray<Frame>): Effect.Effect<void, Socket.SocketError> {
+    if (this.hasSaidClose) return Effect.fail(writeError(new Error("the WebSocket is closing")))
+    return this.out.writeAll(
+      Arr.map(
+        messages,
+        (message) =>
+          typeof message === "string" ? this.frame(Opcode.text, utf8(message)) : this.frame(Opcode.binary, message)
+      )
+    )
+  }
+
+  private frame(opcode: number, payload: Uint8Array): Uint8Array {
     return frameOf(opcode, payload, this.link.maskKey)
   }
 
-  /** Sends a close frame, once; without a code it answers one without. */
-  end(code: number | undefined, reason?: string): Effect.Effect<void, Socket.SocketError> {
-    return Effect.suspend(() => {
-      if (this.hasClosed) return Effect.void
-      this.hasClosed = true
-      Deferred.doneUnsafe(this.closing, Exit.void)
-      const payload = code === undefined ? new Uint8Array(0) : writeClose(closeCode(code), reason)
-      return this.writer.write(this.frame(Opcode.close, payload))
-    })
+  /** Says the last word once, within `linger`. */
+  private sayClose(code: number, reason: string | undefined): Effect.Effect<void> {
+    if (this.hasSaidClose) return Effect.void
+    this.hasSaidClose = true
+    const frame = this.frame(Opcode.close, writeClose(code, reason))
+    return Effect.ignore(Effect.timeoutOption(this.out.write(frame), this.linger))
   }
 
-  /** Nothing more is read: the stream goes, and what was written leaves before it. */
-  readonly released = Effect.suspend(() => Scope.close(this.scope, Exit.void))
+  /** Our side of the stream ends behind what was written. */
+  private readonly released = Effect.suspend(() => Scope.close(this.scope, Exit.void))
 
-  write(messages: NonEmptyReadonlyArray<Message>): Effect.Effect<void, Socket.SocketError> {
-    if (this.hasClosed || this.ended !== undefined) {
-      const cause = new Error("the WebSocket is closing")
-      return Effect.fail(new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) }))
-    }
-    const frames = messages.map((message) =>
-      typeof message === "string" ? this.frame(Opcode.text, utf8(message)) : this.frame(Opcode.binary, message)
+  /** Reads until the peer's close frame. Messages before it are kept for the application. */
+  private readonly untilClosed: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.isAtEnd) return Effect.void
+    return this.unread > mostUnread
+      ? this.over.await
+      : Effect.andThen(
+        this.turn.withPermit(Effect.suspend(() => this.isAtEnd ? Effect.void : this.fill)),
+        this.untilClosed
+      )
+  })
+
+  close({ code, reason }: Socket.CloseEvent): Effect.Effect<void, Socket.SocketError> {
+    if (this.hasSaidClose) return Effect.void
+    return Effect.andThen(
+      this.sayClose(closeCode(code), reason),
+      Effect.andThen(
+        Effect.timeoutOption(this.untilClosed, this.linger),
+        Effect.suspend(() => {
+          if (!this.isAtEnd) this.end(closed(noFrame))
+          // which fails a suspended pull
+          return this.released
+        })
+      )
     )
-    return this.writer.writeAll(frames as unknown as NonEmptyReadonlyArray<Uint8Array>)
   }
 
-  /** Where no pull waits, the peer's answer to our close frame is waited for here, for `linger` at most. */
-  readonly awaitClose: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.isPulling || this.ended !== undefined) return Effect.void
-    const answered = Effect.gen({ self: this }, function*() {
-      while (this.ended === undefined) {
-        this.messages = []
-        yield* this.step
-      }
-    })
-    return spawnIn(this.scope, "closing of a WebSocket", answered, () => {}, { startImmediately: true })
-  })
-
-  private read(chunks: NonEmptyReadonlyArray<Message>): Failure | undefined {
-    let failure: Failure | undefined
-    for (const chunk of chunks) failure ??= this.reader.write(typeof chunk === "string" ? utf8(chunk) : chunk)
-    return failure
+  /** The scope of the reader closes. */
+  release(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    const { error, failure, peerClose } = this
+    this.end(closed(noFrame))
+    return error === undefined ? this.sayClose(failure?.code ?? peerClose?.code ?? codeOf(exit), "") : Effect.void
   }
-
-  private readonly answered = Effect.suspend(() => {
-    const { pings } = this
-    if (pings.length === 0 || this.hasClosed) return Effect.void
-    this.pings = []
-    const pongs = pings.map((payload) => this.frame(Opcode.pong, payload))
-    return this.writer.writeAll(pongs as unknown as NonEmptyReadonlyArray<Uint8Array>)
-  })
-
-  /** Last words. */
-  private said(words: Effect.Effect<void, Socket.SocketError>): Effect.Effect<void> {
-    return Effect.andThen(Effect.ignore(words), this.released)
-  }
-
-  /** The last message is told before the end. */
-  private next(): Socket.Reader["pull"] | undefined {
-    const { ended, messages } = this
-    if (messages.length > 0) {
-      this.messages = []
-      return Effect.succeed(messages as unknown as NonEmptyReadonlyArray<Message>)
-    }
-    return ended === undefined ? undefined : Effect.fail(ended)
-  }
-
-  private readonly waited = Effect.suspend(() =>
-    Effect.andThen(
-      Effect.andThen(Deferred.await(this.closing), Effect.sleep(this.linger)),
-      Effect.fail(closedWith(noFrame))
-    )
-  )
-
-  readonly pull: Socket.Reader["pull"] = Effect.suspend(() => this.next() ?? Effect.andThen(this.step, this.pull))
-
-  /** Reads once. */
-  private readonly step: Effect.Effect<void> = Effect.suspend(() => {
-    this.isPulling = true
-    return Effect.matchEffect(Effect.raceFirst(this.inner, this.waited), {
-      onFailure: () => {
-        this.isPulling = false
-        // the stream has ended, and no close frame came
-        this.ended ??= closedWith(noFrame)
-        return this.released
-      },
-      onSuccess: (chunks) => {
-        this.isPulling = false
-        const failure = this.read(chunks)
-        if (failure !== undefined) {
-          this.ended = new Socket.SocketError({ reason: new Socket.SocketReadError({ cause: failure.reason }) })
-          return this.said(this.end(failure.code, failure.reason.message))
-        }
-        const closed = this.ended?.reason
-        if (closed?._tag !== "SocketCloseError") return Effect.ignore(this.answered)
-        return this.said(Effect.andThen(this.answered, this.end(closed.code === noCode ? undefined : closed.code)))
-      }
-    })
-  })
 }
 
-/** The socket over a stream whose upgrade is done when its reader is acquired. */
+/**
+ * Makes the socket of a link, whose upgrade is done when the reader of its stream is acquired.
+ *
+ * **Details**
+ *
+ * - Nothing is read while nothing is pulled. Pings are answered by what pulls.
+ * - The peer's close frame is answered by the pull after the last message, which fails with a `SocketCloseError` of its code.
+ * - A `CloseEvent` sends a close frame and waits for the peer's, at most `linger`; then the stream is closed, and the reader
+ *   ends with 1006.
+ * - What breaks the protocol fails the reader with a `SocketReadError` whose cause is the `ConnectionError`; the peer is told
+ *   its code.
+ * - Releasing the reader sends 1000, 1001 after an interruption, 1011 after a failure, unless a close frame was sent.
+ */
 export const overStream = (link: WebSocketLink, options: SocketOptions): Socket.Socket => {
+  const { stream } = link
   const connected = Latch.makeUnsafe(false)
-  let live: Session | undefined
+  let live: Life | undefined
   const reader: Socket.Socket["reader"] = Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const own = yield* Scope.fork(scope)
-    const { pull, upgrade } = yield* Scope.provide(link.stream.reader, own)
-    const session = new Session(link, own, pull, yield* Scope.provide(link.stream.writer, own), options)
-    // before the stream goes
+    const below = yield* Scope.fork(scope)
+    const source = yield* Scope.provide(stream.reader, below)
+    const life = new Life(link, source, yield* Scope.provide(stream.writer, below), below, options)
     yield* Scope.addFinalizerExit(scope, (exit) => {
-      if (live === session) {
-        live = undefined
-        connected.closeUnsafe()
-      }
-      // a peer that reads nothing must not hold up the end
-      return Effect.raceFirst(Effect.ignore(session.end(codeOf(exit))), Effect.yieldNow)
+      live = undefined
+      connected.closeUnsafe()
+      return life.release(exit)
     })
-    live = session
+    live = life
     connected.openUnsafe()
-    return { pull: session.pull, upgrade }
+    return { pull: life.pull, upgrade: Socket.SocketUpgradeError.unsupported }
   })
-  const writing = (
-    run: (session: Session) => Effect.Effect<void, Socket.SocketError>
+  /** With the connection, or with the next one. */
+  const withLife = (
+    use: (life: Life) => Effect.Effect<void, Socket.SocketError>
   ): Effect.Effect<void, Socket.SocketError> =>
-    Effect.suspend(() => live === undefined ? connected.whenOpen(writing(run)) : run(live))
-  const writeAll: Socket.Writer["writeAll"] = (messages) => writing((session) => session.write(messages))
-  const write: Socket.Writer["write"] = (message) =>
-    Socket.isCloseEvent(message)
-      ? writing((session) => Effect.andThen(session.end(message.code, message.reason), session.awaitClose))
-      : writeAll([message])
-  return Socket.make({ reader, writer: Effect.succeed({ write, writeAll }) })
+    Effect.suspend(() => live === undefined ? connected.whenOpen(withLife(use)) : use(live))
+  const below = transportOf(stream)
+  return describe(
+    Socket.make({
+      reader,
+      // a WebSocket has no half-close: releasing the writer leaves the connection alone
+      writer: Effect.succeed({
+        write: (chunk) => withLife((life) => Socket.isCloseEvent(chunk) ? life.close(chunk) : life.writeAll([chunk])),
+        writeAll: (chunks) => withLife((life) => life.writeAll(chunks))
+      })
+    }),
+    {
+      messages: true,
+      get local() {
+        return below.local
+      },
+      get remote() {
+        return below.remote
+      },
+      unsent: below.unsent === undefined ? undefined : () => below.unsent!(),
+      webSocket: link
+    }
+  )
 }

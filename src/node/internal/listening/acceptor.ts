@@ -12,7 +12,7 @@ import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
 import { type Attachable, Direct, type Directly, OnPath } from "../../../internal/transport/accepted.ts"
-import { describe, TypeId, type WebSocketLink } from "../../../internal/transport/transport.ts"
+import { TypeId, type WebSocketLink } from "../../../internal/transport/transport.ts"
 import { overStream } from "../../../internal/webSocket/socket.ts"
 import * as Address from "../addresses/address.ts"
 import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
@@ -304,19 +304,11 @@ export const make = (settings: Settings) => {
   }
 
   function openWebSocket(arrival: Arrival, conn: Net.Socket, accepted: AcceptedRequest): Opened {
-    const stream = new Accepted(arrival, conn)
-    const link: WebSocketLink = { role: "server", stream, maskKey: undefined }
-    const socket = describe(overStream(link, settings), {
-      messages: true,
-      local: arrival.local,
-      remote: arrival.remote,
-      unsent: () => stream.unsent(),
-      webSocket: link
-    })
+    const link: WebSocketLink = { role: "server", stream: new Accepted(arrival, conn), maskKey: undefined }
     const services = Context.make(NodeSocketServer.IncomingMessage, accepted.request.source).pipe(
       Context.add(AcceptedRequest, accepted)
     )
-    return { socket, provide: Context.merge(services) }
+    return { socket: overStream(link, settings), provide: Context.merge(services) }
   }
 
   const run = <R, E, _>(
