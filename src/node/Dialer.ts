@@ -17,10 +17,11 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
+import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
 import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
-import { linger, noop, setTcpOptions, type tcpOptions } from "./internal/stream/tcp.ts"
+import { linger, noop, setTcp } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
 import * as WebSocket from "./internal/webSocket/socket.ts"
 
@@ -44,23 +45,15 @@ export interface DialOptions {
   /** Whether a server whose certificate cannot be verified is refused. Default true. */
   readonly rejectUnauthorized?: boolean | undefined
   /**
-   * How long a TCP connection is quiet before the kernel probes the peer. A second layer below `silence`. Default 30 s.
-   * 0 is off.
+   * A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`.
    *
-   * The kernel probes ten times, one second apart (libuv sets that). At most 32767 seconds (Linux). Nothing for Unix
-   * sockets.
-   */
-  readonly keepAlive?: Duration.Input | undefined
-  /** Small writes leave at once (TCP_NODELAY). Default true. */
-  readonly noDelay?: boolean | undefined
-  /** How long dialling may take, TLS and WebSocket upgrade included. Default 10 s. 0 is off. */
-  readonly openTimeout?: Duration.Input | undefined
-  /**
-   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB.
+   * Give it the value that the `Connection` and the `Client` have. Of it a dialler takes:
    *
-   * That of a WebSocket message; a longer one closes the connection with 1009.
+   * - `open`: how long dialling may take, TLS and WebSocket upgrade included.
+   * - `maxFrame`: of a WebSocket message; a longer one closes the connection with 1009.
+   * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
-  readonly maxFrame?: number | undefined
+  readonly policy?: Policy.Policy | Policy.Patch | undefined
   /** Headers of the WebSocket upgrade request. */
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** WebSocket subprotocols to offer. */
@@ -101,24 +94,28 @@ export class DialFailed extends Schema.TaggedError<DialFailed>()("DialFailed", {
  * **Details**
  *
  * - Acquiring the reader fails with a `SocketOpenError` when the server cannot be reached, refuses, cannot be verified,
- *   or does not answer within `openTimeout`.
+ *   or does not answer within `Policy.open`.
  * - When the reader's scope closes, what was written is flushed, the server gets our FIN (or close frame), and input is
  *   discarded until the server's FIN, at most for `linger`, in the background.
  *
  * **Gotchas**
  *
- * Make a fresh socket for every connection: acquiring a second reader on one socket redirects the writer of the first.
+ * - Make a fresh socket for every connection: acquiring a second reader on one socket redirects the writer of the first.
+ * - A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> =>
-  Effect.flatMap(Effect.fromResult(prepare(url, options)), (settings) => {
+export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> => {
+  const policy = Policy.make(options.policy)
+  const made = Effect.flatMap(Effect.fromResult(prepare(url, policy, options)), (settings) => {
     const { address } = settings
     return address.scheme === "ws" || address.scheme === "wss"
       ? makeWebSocket(url, settings)
       : Effect.succeed(makeStream(address, settings))
   })
+  return Effect.tap(made, () => Options.warnOf(policy))
+}
 
 /**
  * Provides a `Socket` that dials a URL; see `make`.
@@ -160,27 +157,21 @@ export const layer = (url: string, options: DialOptions = {}): Layer.Layer<Socke
   // or connections would share the one of a layer that the program is provided with too
   Layer.fresh(Layer.effect(Socket.Socket, make(url, options)))
 
-interface Settings {
+interface Settings extends Options.OfPolicy {
   readonly address: Address.Address
-  readonly tcp: ReturnType<typeof tcpOptions>
-  readonly openTimeout: number
   readonly linger: number
-  readonly maxFrame: number
   readonly headers: Readonly<Record<string, string>>
   readonly protocols: string | Array<string> | undefined
   readonly tls: Tls.ConnectionOptions
 }
 
-const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, DialFailed> => {
+const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): Result.Result<Settings, DialFailed> => {
   const url = Address.redactUrl(rawUrl)
   const as = (reason: DialFailed["reason"]) =>
     Result.mapError((detail: string) => new DialFailed({ url, reason, detail }))
   return Result.gen(function*() {
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "dial"))
-    const tcp = yield* as("BadOption")(Options.readTcp(options))
-    const openTimeout = yield* as("BadOption")(Options.read("openTimeout", options.openTimeout))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
-    const maxFrame = yield* as("BadOption")(Options.read("maxFrame", options.maxFrame))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
       secureContext: Tls.createSecureContext(yield* as("BadTls")(Material.tlsOptions(options))),
@@ -189,10 +180,8 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
     }
     return {
       address,
-      tcp,
-      openTimeout,
+      ...Options.ofPolicy(policy),
       linger,
-      maxFrame,
       headers: options.headers ?? {},
       protocols: options.protocols === undefined || typeof options.protocols === "string"
         ? options.protocols
@@ -215,7 +204,7 @@ const connect = (address: Address.Address, settings: Settings): readonly [Net.So
   if (address.scheme === "unix") return [Net.createConnection({ path: address.path, allowHalfOpen }), "connect"]
   const { host, port } = address
   if (address.scheme === "tcp") {
-    return [Net.createConnection({ host, port, allowHalfOpen, ...settings.tcp }), "connect"]
+    return [Net.createConnection({ host, port, allowHalfOpen }), "connect"]
   }
   // an IP address is no server name (RFC 6066, 3)
   const servername = settings.tls.servername ?? (Net.isIP(host) === 0 ? host : "")
@@ -251,7 +240,7 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
         dialled.once("close", () => resume(Effect.fail(openError(new Error("the connection closed while it opened")))))
         dialled.once(event, () => {
           opened = true
-          if (!unix) setTcpOptions(dialled, settings.tcp)
+          if (!unix) setTcp(dialled, settings.tcp)
           resume(Effect.succeed(dialled))
         })
       } catch (cause) {
@@ -261,7 +250,7 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
   })
   return new DialledSocket({
     open,
-    openTimeout: settings.openTimeout,
+    openTimeout: settings.open,
     localOf: (conn) => unix ? `unix:${address.path}` : Address.localOf(conn),
     remote: unix ? address.path : Address.formatInet(address.host, address.port)
   })
@@ -291,7 +280,7 @@ const makeWebSocket = (url: string, settings: Settings): Effect.Effect<Socket.So
       })
       // ws switches Nagle off when it opens, after `upgrade`
       ws.on("open", () => {
-        if (carrier.stream !== undefined) setTcpOptions(carrier.stream as Net.Socket, settings.tcp)
+        if (carrier.stream !== undefined) setTcp(carrier.stream as Net.Socket, settings.tcp)
       })
       return carrier
     },
@@ -299,7 +288,7 @@ const makeWebSocket = (url: string, settings: Settings): Effect.Effect<Socket.So
   })
   return WebSocket.make({
     acquire,
-    openTimeout: settings.openTimeout,
+    openTimeout: settings.open,
     linger: settings.linger,
     addresses: {
       get local() {

@@ -45,7 +45,7 @@ const closeCode = ({ text }: Client): number | undefined => {
 /** What comes of these frames: a message, or the code that the connection is closed with. */
 const fate = Effect.fnUntraced(function*({ Listener }: typeof Node, frames: ReadonlyArray<Buffer>) {
   const sizes: Array<number> = []
-  const listener = yield* Listener.make("ws://127.0.0.1:0", { maxFrame: 1024 * 1024 })
+  const listener = yield* Listener.make("ws://127.0.0.1:0", { policy: { maxFrame: 1024 * 1024 } })
   const receive = (socket: Socket.Socket) =>
     Effect.gen(function*() {
       const { pull } = yield* socket.reader
