@@ -58,6 +58,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/addresses", "node/internal/stream"],
   ["node/internal/tls"],
   ["node/internal"],
+  ["node/internal/dialling"],
   ["node/internal/webSocket"],
   ["node/internal/listening"],
   ["node/internal/http"],

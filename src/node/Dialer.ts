@@ -10,18 +10,20 @@ import * as NodeWS from "@effect/platform-node/NodeWS"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { AddressResolver } from "effect/net/AddressResolver"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
+import { withoutZone } from "./internal/addresses/zone.ts"
+import { connect, type Connecting, openError } from "./internal/dialling/connecting.ts"
 import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
-import { linger, noop, setTcp } from "./internal/stream/tcp.ts"
+import { linger, noop } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
 import * as WebSocket from "./internal/webSocket/socket.ts"
 
@@ -54,6 +56,25 @@ export interface DialOptions {
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
   readonly policy?: Policy.Policy | Policy.Patch | undefined
+  /** Which addresses of a name are dialled: IPv4 alone, or IPv6 alone. Default both. */
+  readonly family?: 4 | 6 | undefined
+  /**
+   * What finds the addresses of a name: any resolver of `effect/net`. It has to answer within `Policy.open`. Default what
+   * the operating system says (`getaddrinfo`).
+   */
+  readonly lookup?: AddressResolver["Service"] | undefined
+  /** The IP address of this machine to dial from; only peers of its family are dialled. Default the system's choice. */
+  readonly localAddress?: string | undefined
+  /**
+   * How long an address of a name is tried alone before the next one is tried beside it. The default is that of RFC
+   * 8305 (Happy Eyeballs). Default 250 ms. 0 tries all at once.
+   *
+   * An attempt goes on when the next one begins: the first that connects is taken, and the others are given up then. An
+   * address that fails makes way for the next one at once. The families take turns.
+   */
+  readonly attemptDelay?: Duration.Input | undefined
+  /** How long one address of a name may take. `open` bounds all of them together. Default off (0). */
+  readonly attemptTimeout?: Duration.Input | undefined
   /** Headers of the WebSocket upgrade request. */
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** WebSocket subprotocols to offer. */
@@ -111,7 +132,7 @@ export const make = (url: string, options: DialOptions = {}): Effect.Effect<Sock
   const made = Effect.flatMap(Effect.fromResult(prepare(url, policy, options)), (settings) => {
     const { address } = settings
     return address.scheme === "ws" || address.scheme === "wss"
-      ? makeWebSocket(url, settings)
+      ? makeWebSocket(settings)
       : Effect.succeed(makeStream(address, settings))
   })
   return Effect.tap(made, () => Options.warnOf(policy))
@@ -157,12 +178,27 @@ export const layer = (url: string, options: DialOptions = {}): Layer.Layer<Socke
   // or connections would share the one of a layer that the program is provided with too
   Layer.fresh(Layer.effect(Socket.Socket, make(url, options)))
 
-interface Settings extends Options.OfPolicy {
+interface Settings extends Options.OfPolicy, Connecting {
   readonly address: Address.Address
   readonly linger: number
   readonly headers: Readonly<Record<string, string>>
   readonly protocols: string | Array<string> | undefined
-  readonly tls: Tls.ConnectionOptions
+}
+
+/** What is wrong with the choice of addresses. */
+const wrongChoice = (address: Address.Address, { family, localAddress }: DialOptions): string | undefined => {
+  if (family !== undefined && family !== 4 && family !== 6) return `family is 4 or 6, it is ${String(family)}`
+  if (localAddress !== undefined && Net.isIP(localAddress) === 0) {
+    return `localAddress is no IP address: ${localAddress}`
+  }
+  const families = [
+    family,
+    localAddress === undefined ? undefined : Net.isIP(localAddress),
+    address.scheme === "unix" || Net.isIP(address.host) === 0 ? undefined : Net.isIP(address.host)
+  ].filter((it) => it !== undefined)
+  return families.every((it) => it === families[0])
+    ? undefined
+    : "the address, family and localAddress are not of one family: IPv4 reaches no IPv6, and IPv6 no IPv4"
 }
 
 const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): Result.Result<Settings, DialFailed> => {
@@ -172,6 +208,10 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
   return Result.gen(function*() {
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "dial"))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
+    const attemptDelay = yield* as("BadOption")(Options.read("attemptDelay", options.attemptDelay))
+    const attemptTimeout = yield* as("BadOption")(Options.read("attemptTimeout", options.attemptTimeout))
+    const wrong = wrongChoice(address, options)
+    if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
       secureContext: Tls.createSecureContext(yield* as("BadTls")(Material.tlsOptions(options))),
@@ -182,6 +222,11 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
       address,
       ...Options.ofPolicy(policy),
       linger,
+      family: options.family,
+      lookup: options.lookup,
+      localAddress: options.localAddress,
+      attemptDelay,
+      attemptTimeout: attemptTimeout === Options.longestTimer ? Infinity : attemptTimeout,
       headers: options.headers ?? {},
       protocols: options.protocols === undefined || typeof options.protocols === "string"
         ? options.protocols
@@ -195,61 +240,11 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
 // byte streams
 // ---------------------------------------------------------------------------------------------------------------------
 
-const openError = (cause: unknown): Socket.SocketError =>
-  new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
-
-const connect = (address: Address.Address, settings: Settings): readonly [Net.Socket, "connect" | "secureConnect"] => {
-  // the peer's FIN ends what it sends, not what we send: `Policy.halfClose` says for how long
-  const allowHalfOpen = true
-  if (address.scheme === "unix") return [Net.createConnection({ path: address.path, allowHalfOpen }), "connect"]
-  const { host, port } = address
-  if (address.scheme === "tcp") {
-    return [Net.createConnection({ host, port, allowHalfOpen }), "connect"]
-  }
-  // an IP address is no server name (RFC 6066, 3)
-  const servername = settings.tls.servername ?? (Net.isIP(host) === 0 ? host : "")
-  // the types do not know that TLS has it too
-  const secured: Tls.ConnectionOptions & { readonly allowHalfOpen: boolean } = {
-    host,
-    port,
-    allowHalfOpen,
-    ...settings.tls,
-    servername
-  }
-  return [Tls.connect(secured), "secureConnect"]
-}
-
 const makeStream = (address: Address.Address, settings: Settings): Socket.Socket => {
   const unix = address.scheme === "unix"
-  // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
-  const open: Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> = Effect.gen(function*() {
-    let conn: Net.Socket | undefined
-    let opened = false
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        if (conn === undefined) return
-        if (opened) linger(conn, settings.linger)
-        else conn.destroy()
-      })
-    )
-    return yield* Effect.callback<Net.Socket, Socket.SocketError>((resume) => {
-      try {
-        const [dialled, event] = connect(address, settings)
-        conn = dialled
-        dialled.on("error", (cause) => resume(Effect.fail(openError(cause))))
-        dialled.once("close", () => resume(Effect.fail(openError(new Error("the connection closed while it opened")))))
-        dialled.once(event, () => {
-          opened = true
-          if (!unix) setTcp(dialled, settings.tcp)
-          resume(Effect.succeed(dialled))
-        })
-      } catch (cause) {
-        resume(Effect.fail(openError(cause)))
-      }
-    })
-  })
   return new DialledSocket({
-    open,
+    // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
+    open: connect(address, settings, (conn) => linger(conn, settings.linger)),
     openTimeout: settings.open,
     localOf: (conn) => unix ? `unix:${address.path}` : Address.localOf(conn),
     remote: unix ? address.path : Address.formatInet(address.host, address.port)
@@ -260,34 +255,41 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
 // WebSocket
 // ---------------------------------------------------------------------------------------------------------------------
 
-const makeWebSocket = (url: string, settings: Settings): Effect.Effect<Socket.Socket> => {
+/** A URL as a request has it: without the zone of its host, which means something on this machine alone. */
+const requestUrl = (address: Address.Address): string =>
+  address.scheme === "unix"
+    ? Address.formatUrl(address)
+    : Address.formatUrl({ ...address, host: withoutZone(address.host) })
+
+const makeWebSocket = (settings: Settings): Effect.Effect<Socket.Socket> => {
   const { address } = settings
   let local: string | undefined
-  const acquire = Effect.try({
-    try: (): WebSocket.Carrier => {
-      const ws = new NodeWS.WebSocket(url, settings.protocols, {
-        ...settings.tls,
-        headers: { ...settings.headers },
-        maxPayload: settings.maxFrame,
-        perMessageDeflate: false,
-        ...WebSocket.closeTimeout(settings.linger)
-      })
-      const carrier: WebSocket.Carrier = { ws, stream: undefined }
-      ws.on("error", noop)
-      ws.on("upgrade", ({ socket }) => {
-        carrier.stream = socket
-        local = Address.localOf(socket)
-      })
-      // ws switches Nagle off when it opens, after `upgrade`
-      ws.on("open", () => {
-        if (carrier.stream !== undefined) setTcp(carrier.stream as Net.Socket, settings.tcp)
-      })
-      return carrier
-    },
-    catch: openError
-  })
+  // one that closes ends what it runs on, in its own time
+  const carried = new WeakMap<Net.Socket, NodeWS.WebSocket>()
+  const release = (conn: Net.Socket): void => {
+    const ws = carried.get(conn)
+    if (ws === undefined || ws.readyState < NodeWS.WebSocket.CLOSING) conn.destroy()
+  }
+  const over = (conn: Net.Socket): WebSocket.Carrier => {
+    const ws = new NodeWS.WebSocket(requestUrl(address), settings.protocols, {
+      createConnection: () => conn,
+      headers: { ...settings.headers },
+      maxPayload: settings.maxFrame,
+      perMessageDeflate: false,
+      ...WebSocket.closeTimeout(settings.linger)
+    })
+    ws.on("error", noop)
+    // ws switches Nagle off when it opens
+    if (!settings.tcp.noDelay) ws.on("open", () => conn.setNoDelay(false))
+    carried.set(conn, ws)
+    local = Address.localOf(conn)
+    return { ws, stream: conn }
+  }
   return WebSocket.make({
-    acquire,
+    acquire: Effect.flatMap(
+      connect(address, settings, release),
+      (conn) => Effect.try({ try: () => over(conn), catch: openError })
+    ),
     openTimeout: settings.open,
     linger: settings.linger,
     addresses: {

@@ -20,6 +20,7 @@ import type * as Net from "node:net"
 import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { listen } from "./internal/addresses/listen.ts"
+import { inetAddressOf } from "./internal/addresses/zone.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
 import * as Material from "./internal/tls/material.ts"
@@ -193,7 +194,7 @@ export const make = (
     const socketAddress = typeof bound === "string"
       ? NetAddress.unixPathAddress(bound)
       : yield* Effect.mapError(
-        Effect.fromResult(NetAddress.inetAddressFromIpString(bound.address, bound.port)),
+        Effect.fromResult(inetAddressOf(bound.address, bound.port)),
         (cause) => new ListenFailed({ url: settings.url, reason: "Unknown", detail: cause.message, cause })
       )
     return {

@@ -14,6 +14,18 @@ export const definitions = {
       "How long a connection that we are done with waits for the peer to be done as well"
     )
   ),
+  attemptDelay: definitionOf(
+    duration("attemptDelay", { default: "250ms", zero: "tries all at once" }).says(
+      "How long an address of a name is tried alone before the next one is tried beside it",
+      "The default is that of RFC 8305 (Happy Eyeballs)"
+    )
+  ),
+  attemptTimeout: definitionOf(
+    duration("attemptTimeout", { default: "0", zero: "off" }).says(
+      "How long one address of a name may take",
+      "`open` bounds all of them together"
+    )
+  ),
   maxPending: definitionOf(
     count("maxPending", { default: 1024, minimum: 1 }).says(
       "The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together"

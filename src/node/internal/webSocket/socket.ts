@@ -9,6 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
 import { describe, type Transport } from "../../../internal/transport/transport.ts"
+import { timedOut } from "../stream/dialled.ts"
 import { type Chunk, unsent, writeError, writeNow } from "../stream/duplex.ts"
 import { noop } from "../stream/tcp.ts"
 
@@ -190,11 +191,16 @@ export const make = (options: {
           carrier.ws.on("error", noop)
           return offering(carrier.ws, sink)
         }),
-        (_, exit) => Effect.sync(() => close(acquired!.ws, options.linger, codeOf(exit)))
+        (_, exit) => Effect.sync(() => close(acquired!.ws, options.linger, codeOf(exit))),
+        { interruptible: true }
       ),
-      options.openTimeout === undefined ? {} : { openTimeout: options.openTimeout }
+      { openTimeout: Infinity }
     )
-    const reader: Socket.Socket["reader"] = Effect.flatMap(inner.reader, (reader) =>
+    // what leads to the WebSocket counts too: lookup, connecting, TLS
+    const opening = options.openTimeout === undefined
+      ? inner.reader
+      : Effect.timeoutOrElse(inner.reader, { duration: options.openTimeout, orElse: timedOut })
+    const reader: Socket.Socket["reader"] = Effect.flatMap(opening, (reader) =>
       Effect.as(
         Effect.acquireRelease(
           Effect.sync(() => {
