@@ -195,12 +195,33 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
    * How long a TCP connection is quiet before the kernel probes the peer. A second layer below `silence`. Default 30 s.
    * 0 is off.
    *
-   * The kernel probes ten times, one second apart (libuv sets that). At most 32767 seconds (Linux). Nothing for Unix
-   * sockets.
+   * A link that died while nothing was under way ends after `keepAlive`, and `keepAliveCount` times
+   * `keepAliveInterval`, without any heartbeat: 40 s by default. (While bytes of ours wait, `writeStall` is what ends
+   * it.) The kernel counts whole seconds, at least 1 and at most 32767 (Linux): a fraction is rounded up. Nothing for
+   * Unix sockets.
    */
   keepAlive: duration("keepAlive", { default: "30s", zero: "off", on: both }).says(
     "How long a TCP connection is quiet before the kernel probes the peer",
     "A second layer below `silence`"
+  ),
+  /**
+   * How long the kernel waits for the answer to a probe before the next one. The default is libuv's. Default 1 s.
+   *
+   * Whole seconds, as `keepAlive`. Node sets this from 24.19 on; on an older one it stays at 1 s, and a warning is logged
+   * once.
+   */
+  keepAliveInterval: duration("keepAliveInterval", { default: "1s" }).says(
+    "How long the kernel waits for the answer to a probe before the next one",
+    "The default is libuv's"
+  ),
+  /**
+   * How many probes may stay unanswered; then the connection ends. The default is libuv's. Default 10.
+   *
+   * At most 127 (Linux). Node sets this from 24.19 on; on an older one it stays at 10, and a warning is logged once.
+   */
+  keepAliveCount: count("keepAliveCount", { default: 10, minimum: 1 }).says(
+    "How many probes may stay unanswered; then the connection ends",
+    "The default is libuv's"
   ),
   /** Small writes leave at once (TCP_NODELAY). Default true. */
   noDelay: toggle("noDelay", { default: true }).says("Small writes leave at once (TCP_NODELAY)"),

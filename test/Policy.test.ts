@@ -518,7 +518,7 @@ describe("a limit is said once", () => {
       ["README.md", "| `checkAfter` | duration | 30s |", "| `checkAfter` | duration | 20s |"],
       ["src/Policy.ts", "(bytes, not messages). The longest", "(messages). The longest"],
       ["src/ConnectionPool.ts", "Default 30 s. 0 checks every time.", "Default 30 s. 0 is off."],
-      ["src/node/Dialer.ts", "Default 10 s. 0 is off.", "Default 12 s. 0 is off."],
+      ["src/node/Dialer.ts", "Default 1 s. 0 destroys", "Default 3 s. 0 destroys"],
       ["src/node/Listener.ts", "Default 511.", "Default 128."],
       ["src/node/HttpServer.ts", "Default 1 s. 0 destroys", "Default 3 s. 0 destroys"]
     ] as const

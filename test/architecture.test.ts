@@ -62,6 +62,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // what a request to upgrade is, and what the application says to it
   ["node/internal/upgrade"],
   ["node/Upgrade"],
+  ["node/internal/dialling"],
   ["node/internal/webSocket"],
   ["node/internal/listening"],
   ["node/internal/http"],

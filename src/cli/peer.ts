@@ -12,6 +12,7 @@ import * as Dialer from "../node/Dialer.ts"
 import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
+import { nativeBelow } from "./policyFlags.ts"
 
 /** A PEM file. */
 export const file = (name: string, description: string) =>
@@ -118,11 +119,7 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
         rejectUnauthorized: !given.insecure
       }
       : {}),
-    keepAlive: policy.keepAlive,
-    noDelay: policy.noDelay,
-    openTimeout: policy.open,
-    // a native message travels behind its type, and what is no message may have 1024 bytes in any case
-    maxFrame: given.protocol === "native" ? Math.max(policy.maxFrame + 1, 1024) : policy.maxFrame
+    policy: given.protocol === "native" ? nativeBelow(policy) : policy
   }
   const dial = Dialer.make(url, options)
   yield* Effect.mapError(dial, (error) =>

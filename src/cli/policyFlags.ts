@@ -83,6 +83,10 @@ const readFile = Effect.fnUntraced(function*(path: string) {
   return json as Fields
 })
 
+/** What is below the native protocol: a message travels behind its type, and what is no message may have 1024 bytes in any case. */
+export const nativeBelow = (policy: Policy.Policy): Policy.Policy =>
+  Policy.make({ maxFrame: Math.max(policy.maxFrame + 1, 1024) }, policy)
+
 /** The policy file, if any, changed by the flags. */
 export const policyOf = Effect.fnUntraced(function*(
   { policy, ...flags }: Readonly<Record<string, Option.Option<unknown>>>

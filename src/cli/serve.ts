@@ -21,7 +21,7 @@ import * as Protocol from "../Protocol.ts"
 import * as Registry from "../Registry.ts"
 import * as Server from "../Server.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
-import { policyFlags, policyOf } from "./policyFlags.ts"
+import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 
 const file = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
@@ -159,11 +159,7 @@ export const serve = Command.make(
         ...(/^(tls|wss):/i.test(url) ? tls : {}),
         origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
         subprotocols: subprotocol,
-        keepAlive: policy.keepAlive,
-        noDelay: policy.noDelay,
-        handshakeTimeout: policy.handshake,
-        // a native message travels behind its type, and what is no message may have 1024 bytes in any case
-        maxFrame: protocol === "native" ? Math.max(policy.maxFrame + 1, 1024) : policy.maxFrame
+        policy: protocol === "native" ? nativeBelow(policy) : policy
       }).pipe(Effect.mapError((error) =>
         new CommandFailed({
           // its options are flags here

@@ -9,6 +9,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { AddressResolver } from "effect/net/AddressResolver"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -17,16 +18,18 @@ import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import { overStream } from "../internal/webSocket/socket.ts"
+import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
+import { withoutZone } from "./internal/addresses/zone.ts"
+import { connect, type Connecting } from "./internal/dialling/connecting.ts"
 import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
-import { linger, setTcpOptions, type tcpOptions } from "./internal/stream/tcp.ts"
+import { linger } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
 import * as Asking from "./internal/webSocket/asking.ts"
 import type { Fresh } from "./internal/webSocket/asking.ts"
 import { upgrade } from "./internal/webSocket/dial.ts"
 import { maskKey } from "./internal/webSocket/maskKey.ts"
-import { openError } from "./internal/webSocket/refusal.ts"
 
 export type { Fresh } from "./internal/webSocket/asking.ts"
 
@@ -50,23 +53,34 @@ export interface DialOptions {
   /** Whether a server whose certificate cannot be verified is refused. Default true. */
   readonly rejectUnauthorized?: boolean | undefined
   /**
-   * How long a TCP connection is quiet before the kernel probes the peer. A second layer below `silence`. Default 30 s.
-   * 0 is off.
+   * A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`.
    *
-   * The kernel probes ten times, one second apart (libuv sets that). At most 32767 seconds (Linux). Nothing for Unix
-   * sockets.
+   * Give it the value that the `Connection` and the `Client` have. Of it a dialler takes:
+   *
+   * - `open`: how long dialling may take, TLS and WebSocket upgrade included.
+   * - `maxFrame`: of a WebSocket message; a longer one closes the connection with 1009.
+   * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
-  readonly keepAlive?: Duration.Input | undefined
-  /** Small writes leave at once (TCP_NODELAY). Default true. */
-  readonly noDelay?: boolean | undefined
-  /** How long dialling may take, TLS and WebSocket upgrade included. Default 10 s. 0 is off. */
-  readonly openTimeout?: Duration.Input | undefined
+  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  /** Which addresses of a name are dialled: IPv4 alone, or IPv6 alone. Default both. */
+  readonly family?: 4 | 6 | undefined
   /**
-   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB.
-   *
-   * That of a WebSocket message; a longer one closes the connection with 1009.
+   * What finds the addresses of a name: any resolver of `effect/net`. It has to answer within `Policy.open`. Default what
+   * the operating system says (`getaddrinfo`).
    */
-  readonly maxFrame?: number | undefined
+  readonly lookup?: AddressResolver["Service"] | undefined
+  /** The IP address of this machine to dial from; only peers of its family are dialled. Default the system's choice. */
+  readonly localAddress?: string | undefined
+  /**
+   * How long an address of a name is tried alone before the next one is tried beside it. The default is that of RFC
+   * 8305 (Happy Eyeballs). Default 250 ms. 0 tries all at once.
+   *
+   * An attempt goes on when the next one begins: the first that connects is taken, and the others are given up then. An
+   * address that fails makes way for the next one at once. The families take turns.
+   */
+  readonly attemptDelay?: Duration.Input | undefined
+  /** How long one address of a name may take. `open` bounds all of them together. Default off (0). */
+  readonly attemptTimeout?: Duration.Input | undefined
   /** Headers of the request to upgrade to a WebSocket; an effect is run for every try. */
   readonly headers?: Fresh<Readonly<Record<string, string>>> | undefined
   /** Cookies of that request. */
@@ -109,25 +123,29 @@ export class DialFailed extends Schema.TaggedError<DialFailed>()("DialFailed", {
  * **Details**
  *
  * - Acquiring the reader fails with a `SocketOpenError` when the server cannot be reached, refuses, cannot be verified,
- *   or does not answer within `openTimeout`. A `Connection` makes `OpenFailed` of that, or `UpgradeRefused` where a
+ *   or does not answer within `Policy.open`. A `Connection` makes `OpenFailed` of that, or `UpgradeRefused` where a
  *   server of WebSockets answered with another status.
  * - When the reader's scope closes, what was written is flushed, the server gets our FIN (or close frame), and input is
  *   discarded until the server's FIN, at most for `linger`, in the background.
  *
  * **Gotchas**
  *
- * Make a fresh socket for every connection: acquiring a second reader on one socket redirects the writer of the first.
+ * - Make a fresh socket for every connection: acquiring a second reader on one socket redirects the writer of the first.
+ * - A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> =>
-  Effect.map(Effect.fromResult(prepare(url, options)), (settings) => {
+export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> => {
+  const policy = Policy.make(options.policy)
+  const made = Effect.map(Effect.fromResult(prepare(url, policy, options)), (settings) => {
     const { address } = settings
     return address.scheme === "ws" || address.scheme === "wss"
       ? makeWebSocket(address, settings)
       : makeStream(address, settings)
   })
+  return Effect.tap(made, () => Options.warnOf(policy))
+}
 
 /**
  * Provides a `Socket` that dials a URL; see `make`.
@@ -169,27 +187,40 @@ export const layer = (url: string, options: DialOptions = {}): Layer.Layer<Socke
   // or connections would share the one of a layer that the program is provided with too
   Layer.fresh(Layer.effect(Socket.Socket, make(url, options)))
 
-interface Settings {
+interface Settings extends Options.OfPolicy, Connecting {
   readonly address: Address.Address
-  readonly tcp: ReturnType<typeof tcpOptions>
-  readonly openTimeout: number
   readonly linger: number
-  readonly maxFrame: number
   readonly asking: Asking.Given
-  readonly tls: Tls.ConnectionOptions
 }
 
-const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, DialFailed> => {
+/** What is wrong with the choice of addresses. */
+const wrongChoice = (address: Address.Address, { family, localAddress }: DialOptions): string | undefined => {
+  if (family !== undefined && family !== 4 && family !== 6) return `family is 4 or 6, it is ${String(family)}`
+  if (localAddress !== undefined && Net.isIP(localAddress) === 0) {
+    return `localAddress is no IP address: ${localAddress}`
+  }
+  const families = [
+    family,
+    localAddress === undefined ? undefined : Net.isIP(localAddress),
+    address.scheme === "unix" || Net.isIP(address.host) === 0 ? undefined : Net.isIP(address.host)
+  ].filter((it) => it !== undefined)
+  return families.every((it) => it === families[0])
+    ? undefined
+    : "the address, family and localAddress are not of one family: IPv4 reaches no IPv6, and IPv6 no IPv4"
+}
+
+const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): Result.Result<Settings, DialFailed> => {
   const url = Address.redactUrl(rawUrl)
   const as = (reason: DialFailed["reason"]) =>
     Result.mapError((detail: string) => new DialFailed({ url, reason, detail }))
   return Result.gen(function*() {
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "dial"))
-    const tcp = yield* as("BadOption")(Options.readTcp(options))
-    const openTimeout = yield* as("BadOption")(Options.read("openTimeout", options.openTimeout))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
-    const maxFrame = yield* as("BadOption")(Options.read("maxFrame", options.maxFrame))
     yield* as("BadOption")(Asking.check(options))
+    const attemptDelay = yield* as("BadOption")(Options.read("attemptDelay", options.attemptDelay))
+    const attemptTimeout = yield* as("BadOption")(Options.read("attemptTimeout", options.attemptTimeout))
+    const wrong = wrongChoice(address, options)
+    if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
       secureContext: Tls.createSecureContext(yield* as("BadTls")(Material.tlsOptions(options))),
@@ -198,11 +229,14 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
     }
     return {
       address,
-      tcp,
-      openTimeout,
+      ...Options.ofPolicy(policy),
       linger,
-      maxFrame,
       asking: options,
+      family: options.family,
+      lookup: options.lookup,
+      localAddress: options.localAddress,
+      attemptDelay,
+      attemptTimeout: attemptTimeout === Options.longestTimer ? Infinity : attemptTimeout,
       tls
     }
   })
@@ -212,60 +246,6 @@ const prepare = (rawUrl: string, options: DialOptions): Result.Result<Settings, 
 // byte streams
 // ---------------------------------------------------------------------------------------------------------------------
 
-const connect = (address: Address.Address, settings: Settings): readonly [Net.Socket, "connect" | "secureConnect"] => {
-  // the peer's FIN ends what it sends, not what we send: `Policy.halfClose` says for how long
-  const allowHalfOpen = true
-  if (address.scheme === "unix") return [Net.createConnection({ path: address.path, allowHalfOpen }), "connect"]
-  const { host, port } = address
-  if (address.scheme === "tcp" || address.scheme === "ws") {
-    return [Net.createConnection({ host, port, allowHalfOpen, ...settings.tcp }), "connect"]
-  }
-  // an IP address is no server name (RFC 6066, 3)
-  const servername = settings.tls.servername ?? (Net.isIP(host) === 0 ? host : "")
-  // the types do not know that TLS has it too
-  const secured: Tls.ConnectionOptions & { readonly allowHalfOpen: boolean } = {
-    host,
-    port,
-    allowHalfOpen,
-    ...settings.tls,
-    servername
-  }
-  return [Tls.connect(secured), "secureConnect"]
-}
-
-/** A connection, which the scope lets linger once it is open. */
-const connecting = (
-  address: Address.Address,
-  settings: Settings
-): Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> =>
-  // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
-  Effect.gen(function*() {
-    let conn: Net.Socket | undefined
-    let opened = false
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        if (conn === undefined) return
-        if (opened) linger(conn, settings.linger)
-        else conn.destroy()
-      })
-    )
-    return yield* Effect.callback<Net.Socket, Socket.SocketError>((resume) => {
-      try {
-        const [dialled, event] = connect(address, settings)
-        conn = dialled
-        dialled.on("error", (cause) => resume(Effect.fail(openError(cause))))
-        dialled.once("close", () => resume(Effect.fail(openError(new Error("the connection closed while it opened")))))
-        dialled.once(event, () => {
-          opened = true
-          if (address.scheme !== "unix") setTcpOptions(dialled, settings.tcp)
-          resume(Effect.succeed(dialled))
-        })
-      } catch (cause) {
-        resume(Effect.fail(openError(cause)))
-      }
-    })
-  })
-
 const dialled = (
   address: Address.Address,
   settings: Settings,
@@ -274,11 +254,18 @@ const dialled = (
   const unix = address.scheme === "unix"
   return new DialledSocket({
     open,
-    openTimeout: settings.openTimeout,
+    openTimeout: settings.open,
     localOf: (conn) => unix ? `unix:${address.path}` : Address.localOf(conn),
     remote: unix ? address.path : Address.formatInet(address.host, address.port)
   })
 }
+
+// NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
+const connecting = (
+  address: Address.Address,
+  settings: Settings
+): Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> =>
+  connect(address, settings, (conn) => linger(conn, settings.linger))
 
 const makeStream = (address: Address.Address, settings: Settings): Socket.Socket =>
   dialled(address, settings, connecting(address, settings))
@@ -291,7 +278,9 @@ const makeWebSocket = (
   address: Exclude<Address.Address, { readonly scheme: "unix" }>,
   settings: Settings
 ): Socket.Socket => {
-  const { host, port, scheme, tail } = address
+  const { port, scheme, tail } = address
+  // a zone means something on this machine alone
+  const host = withoutZone(address.host)
   const isUsual = port === (scheme === "ws" ? 80 : 443)
   const target = {
     host: isUsual ? Address.formatHost(host) : Address.formatInet(host, port),

@@ -18,8 +18,8 @@ import type * as Scope from "effect/Scope"
 import * as Tls from "node:tls"
 import * as Policy from "../Policy.ts"
 import * as Dialer from "./Dialer.ts"
-import { limitOf } from "./internal/options.ts"
-import { tcpOptions } from "./internal/stream/tcp.ts"
+import { limitOf, warnOf } from "./internal/options.ts"
+import { setTcp, tcpOf } from "./internal/stream/tcp.ts"
 import { tlsOptions } from "./internal/tls/material.ts"
 
 /**
@@ -41,7 +41,7 @@ export interface Options {
    * - `maxConnectionsPerAddress`: connections to one origin; further requests wait for one. 0 is no limit.
    * - `maxRequests`: requests of one connection.
    * - `maxHeader`: the longest head of an answer.
-   * - `keepAlive`, `noDelay`: of TCP.
+   * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
   readonly policy?: Policy.Policy | Policy.Patch | undefined
   /**
@@ -98,6 +98,7 @@ export const make = (
 ): Effect.Effect<EffectHttpClient.HttpClient, Dialer.DialFailed, Scope.Scope> => {
   const policy = Policy.make(options.policy)
   const isIdempotent = options.isIdempotent ?? isIdempotentByName
+  const tcp = tcpOf(policy)
   const idle = limitOf(policy.idle)
   const silence = limitOf(policy.silence)
   // errors of connections that had carried an answer before
@@ -110,12 +111,13 @@ export const make = (
   }
 
   return Effect.gen(function*() {
+    yield* warnOf(policy)
     const tls = yield* Effect.mapError(
       Effect.fromResult(tlsOptions(options)),
       (detail) => new Dialer.DialFailed({ url: "https://*", reason: "BadTls", detail })
     )
     const dial = Undici.buildConnector({
-      ...tcpOptions(limitOf(policy.keepAlive), policy.noDelay),
+      ...tcp,
       secureContext: Tls.createSecureContext(tls),
       timeout: limitOf(policy.open),
       allowH2: false
@@ -123,9 +125,13 @@ export const make = (
     const connect: typeof dial = (to, done) =>
       dial(to, (...result) => {
         const [, conn] = result
-        conn?.on("error", (error) => {
-          if (conn.bytesRead > 0) onKept.add(error)
-        })
+        if (conn) {
+          // undici sets no more than when the first probe is sent
+          setTcp(conn, tcp)
+          conn.on("error", (error) => {
+            if (conn.bytesRead > 0) onKept.add(error)
+          })
+        }
         done(...result)
       })
     const agent = yield* NodeHttpClient.makeDispatcherOptions({

@@ -28,7 +28,7 @@ import { prepare } from "./internal/http/settings.ts"
 import { intercept } from "./internal/http/upgrade.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as NodeOptions from "./internal/options.ts"
-import { noop, tcpOptions } from "./internal/stream/tcp.ts"
+import { noop } from "./internal/stream/tcp.ts"
 import * as Listener from "./Listener.ts"
 import type * as Upgrade from "./Upgrade.ts"
 
@@ -56,7 +56,7 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    *   address.
    * - `maxFrame`: the longest WebSocket message.
    * - `drain`: how long a stop waits for answers; see `make`.
-   * - `keepAlive`, `noDelay`: of TCP.
+   * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    *
    * `handshake`, `frame`, `writeStall` and `maxAge` are seen late by up to a quarter of the shortest of them, 5 seconds
    * at most.
@@ -141,6 +141,7 @@ export const make = <In = never, Out = unknown, R = never>(
       (unusable) => new Listener.ListenFailed({ ...unusable })
     )
     const { address, backlog, rules, settings, tls } = prepared
+    yield* NodeOptions.warnOf(policy)
     const context = yield* Effect.context<never>()
     const server = serverOf(prepared, (conn) => connections.open.get(conn))
 
@@ -166,9 +167,7 @@ export const make = <In = never, Out = unknown, R = never>(
 
     const acceptor = Acceptor.make({
       address: { ...address, scheme: address.scheme === "unix" ? "unix" : "tcp" } as Address.Address,
-      tcp: tcpOptions(NodeOptions.limitOf(policy.keepAlive), policy.noDelay),
-      handshakeTimeout: settings.handshake || NodeOptions.longestTimer,
-      maxFrame: policy.maxFrame,
+      ...NodeOptions.ofPolicy(policy),
       maxPending: policy.maxWaiting || 1,
       linger: settings.linger,
       tls: undefined,

@@ -17,8 +17,10 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
 import type * as Net from "node:net"
+import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { listen } from "./internal/addresses/listen.ts"
+import { inetAddressOf } from "./internal/addresses/zone.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
 import * as Material from "./internal/tls/material.ts"
@@ -41,34 +43,21 @@ export interface ListenOptions<out R = never> extends Upgrade.Options<R> {
   /** Opens an encrypted `key`. */
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
   /**
-   * How long a TCP connection is quiet before the kernel probes the peer. A second layer below `silence`. Default 30 s.
-   * 0 is off.
+   * A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`.
    *
-   * The kernel probes ten times, one second apart (libuv sets that). At most 32767 seconds (Linux). Nothing for Unix
-   * sockets.
+   * Give it the value that the `Server` and the `Connection` have. Of it a listener takes:
+   *
+   * - `handshake`: from accepting a connection to the end of its TLS handshake and HTTP upgrade; and again from the end of
+   *   a handler until the reader is acquired. Then the connection is destroyed.
+   * - `maxFrame`: of a WebSocket message; a longer one closes its connection with 1009.
+   * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
-  readonly keepAlive?: Duration.Input | undefined
-  /** Small writes leave at once (TCP_NODELAY). Default true. */
-  readonly noDelay?: boolean | undefined
+  readonly policy?: Policy.Policy | Policy.Patch | undefined
   /**
    * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
    * `somaxconn`. Default 511.
    */
   readonly backlog?: number | undefined
-  /**
-   * How long a handshake may take, counted on a server from the accept. A peer that never authenticates must not hold a
-   * connection. Default 10 s. 0 is off.
-   *
-   * From accepting a connection to the end of its TLS handshake and HTTP upgrade; and again from the end of a handler
-   * until the reader is acquired. Then the connection is destroyed.
-   */
-  readonly handshakeTimeout?: Duration.Input | undefined
-  /**
-   * The longest frame, in bytes of payload. Checked before anything is allocated for it. Default 1 MiB.
-   *
-   * That of a WebSocket message; a longer one closes its connection with 1009.
-   */
-  readonly maxFrame?: number | undefined
   /**
    * The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together. Default 1024.
    *
@@ -163,7 +152,7 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  *   up to 64 KiB of what followed.)
  * - A connection lives as long as the scope in which its `reader` was acquired: a handler may pass the socket on and
  *   return. A handler that fails or is interrupted without having acquired it loses the connection at once, and one
- *   that returns loses it after `handshakeTimeout` unless it is acquired by then. Wait for a permit inside
+ *   that returns loses it after `Policy.handshake` unless it is acquired by then. Wait for a permit inside
  *   the handler, not in a fiber it leaves behind, when the wait may be longer.
  * - When the reader's scope closes, what was written is flushed, the peer gets our FIN (or close frame), and input is
  *   discarded until the peer's FIN, at most for `linger`. This happens in the background.
@@ -175,6 +164,7 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  *
  * **Gotchas**
  *
+ * - A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
  * - `run` fails with a `SocketServerError` when accepting fails. The listener survives that: call `run` again after a
  *   pause. But Linux running out of file descriptors is *not* seen here: libuv accepts and closes such connections by
  *   itself (`uv__emfile_trick`) and Node is told nothing. Watch the number of descriptors instead.
@@ -189,9 +179,11 @@ export type Listener = SocketServer.SocketServer["Service"] & {
 export const make = <R = never>(
   url: string,
   options: ListenOptions<R> = {}
-): Effect.Effect<Listener, ListenFailed, Scope.Scope | R> =>
-  Effect.gen(function*() {
-    const prepared = yield* Effect.fromResult(prepare(url, options))
+): Effect.Effect<Listener, ListenFailed, Scope.Scope | R> => {
+  const policy = Policy.make(options.policy)
+  return Effect.gen(function*() {
+    const prepared = yield* Effect.fromResult(prepare(url, policy, options))
+    yield* Options.warnOf(policy)
     const settings = { ...prepared, context: yield* Effect.context<never>() }
     const { address } = settings
     const acceptor = yield* Effect.acquireRelease(
@@ -206,7 +198,7 @@ export const make = <R = never>(
     const socketAddress = typeof bound === "string"
       ? NetAddress.unixPathAddress(bound)
       : yield* Effect.mapError(
-        Effect.fromResult(NetAddress.inetAddressFromIpString(bound.address, bound.port)),
+        Effect.fromResult(inetAddressOf(bound.address, bound.port)),
         (cause) => new ListenFailed({ url: settings.url, reason: "Unknown", detail: cause.message, cause })
       )
     return {
@@ -215,6 +207,7 @@ export const make = <R = never>(
       run: acceptor.run
     }
   })
+}
 
 /**
  * Several listeners as one, so that the limits of a server hold for all of them together.
@@ -251,17 +244,16 @@ interface Settings extends Omit<Acceptor.Settings, "context"> {
   readonly backlog: number
 }
 
-const prepare = <R>(rawUrl: string, options: ListenOptions<R>): Result.Result<Settings, ListenFailed> => {
+const prepare = <R>(
+  rawUrl: string,
+  policy: Policy.Policy,
+  options: ListenOptions<R>
+): Result.Result<Settings, ListenFailed> => {
   const url = Address.redactUrl(rawUrl)
   const as = (reason: ListenReason) => Result.mapError((detail: string) => new ListenFailed({ url, reason, detail }))
   return Result.gen(function*() {
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "listen"))
-    const tcp = yield* as("BadOption")(Options.readTcp(options))
-    const handshakeTimeout = yield* as("BadOption")(
-      Options.read("handshakeTimeout", options.handshakeTimeout)
-    )
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
-    const maxFrame = yield* as("BadOption")(Options.read("maxFrame", options.maxFrame))
     const maxPending = yield* as("BadOption")(Options.read("maxPending", options.maxPending))
     const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
     const needsTls = address.scheme === "tls" || address.scheme === "wss"
@@ -281,12 +273,10 @@ const prepare = <R>(rawUrl: string, options: ListenOptions<R>): Result.Result<Se
     return {
       url,
       address,
-      tcp,
       // its hooks run in the context of `make`
       rules: rules as Rules<never>,
       backlog,
-      handshakeTimeout,
-      maxFrame,
+      ...Options.ofPolicy(policy),
       maxPending,
       linger,
       tls: needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined

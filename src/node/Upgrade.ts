@@ -138,9 +138,9 @@ const noSession =
  *
  * **Details**
  *
- * - The hook runs for each request that is sound, on a known path and from an allowed origin, within `Policy.handshake` (the
- *   `handshakeTimeout` of a `Listener`), in a scope that closes when it returns. When the time is over, or the peer leaves,
- *   it is interrupted, and the connection destroyed.
+ * - The hook runs for each request that is sound, on a known path and from an allowed origin, within `Policy.handshake`, in a
+ *   scope that closes when it returns. When the time is over, or the peer leaves, it is interrupted, and the connection
+ *   destroyed.
  * - What it returns is the session: `upgrade.session` has it, typed, in every handler of the connection.
  * - A `Refused` is the answer to the peer. A defect is a 500 without any text of it, and is logged.
  * - What the peer sends behind its request waits.

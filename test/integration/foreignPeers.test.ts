@@ -82,7 +82,10 @@ describe("a client of plain Node", () => {
 
   it.live("tls: one that never finishes its handshake does not hold up the next", () =>
     Effect.gen(function*() {
-      const listener = yield* Listener.make(`tls://${host}:0`, { ...certificate(), handshakeTimeout: "300 millis" })
+      const listener = yield* Listener.make(`tls://${host}:0`, {
+        ...certificate(),
+        policy: { handshake: "300 millis" }
+      })
       const served = yield* serve(listener, chat)
       const silent = yield* rawClient({ host, port: portOf(listener) })
       const garbage = yield* rawClient({ host, port: portOf(listener) })
@@ -126,7 +129,7 @@ describe("a client of plain Node", () => {
 
   it.live("ws: a browser gets binary messages as binary, and close codes with their reasons", () =>
     Effect.gen(function*() {
-      const listener = yield* Listener.make(`ws://${host}:0`, { maxFrame: 100_000 })
+      const listener = yield* Listener.make(`ws://${host}:0`, { policy: { maxFrame: 100_000 } })
       const served = yield* serve(listener, { codec: Codec.lengthPrefix(), policy: { maxFrame: 1000 } })
       const client = yield* browser(listener.url)
       yield* until("it is open", () => client.ws.readyState === client.ws.OPEN)

@@ -31,10 +31,10 @@ describe.skipIf(!has("ss", "-V"))("accepted sockets (needs ss of iproute2)", () 
     it.live(`${scheme}: have the keep-alive timer and no Nagle delay that was asked for`, () =>
       Effect.gen(function*() {
         for (const keepAlive of ["20 seconds", "0 seconds"] as const) {
-          const listener = yield* Listener.make(`${scheme}://${host}:0`, { ...certificate(), keepAlive })
+          const listener = yield* Listener.make(`${scheme}://${host}:0`, { ...certificate(), policy: { keepAlive } })
           yield* serve(listener, { codec: Codec.lines() })
           const client = yield* Effect.flatMap(
-            Dialer.make(listener.url, { ca: certificate().cert, keepAlive: "40 seconds" }),
+            Dialer.make(listener.url, { ca: certificate().cert, policy: { keepAlive: "40 seconds" } }),
             Connection.make({ codec: Codec.lines() })
           )
           yield* client.send("hello")

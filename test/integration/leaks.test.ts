@@ -91,7 +91,7 @@ describe.skipIf(!onLinux)("nothing is left", () => {
         const next = dice(20_260_801)
         const listener = yield* Listener.make(`${scheme}://127.0.0.1:0`, {
           linger: "300 millis",
-          handshakeTimeout: "1 second"
+          policy: { handshake: "1 second" }
         })
         const served = yield* serve(listener, {
           ...chat,

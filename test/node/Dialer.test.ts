@@ -5,11 +5,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
-import { Client, Codec, Connection, ConnectionError, ConnectionPool } from "../../src/index.ts"
-import { Dialer } from "../../src/node/index.ts"
+import { Client, Codec, Connection, ConnectionError, ConnectionPool, Policy } from "../../src/index.ts"
+import { Dialer, Listener } from "../../src/node/index.ts"
+import { warnOf } from "../../src/node/internal/options.ts"
+import { tcpOf } from "../../src/node/internal/stream/tcp.ts"
 import {
   certificate,
   descriptors,
@@ -151,7 +154,7 @@ describe("dialing", () => {
           (server) => Effect.sync(() => server.close())
         )
         const url = `${scheme}://127.0.0.1:${(server.address() as Net.AddressInfo).port}`
-        assert.match(yield* opening(url, { openTimeout: "100 millis" }), /^SocketOpenError Timeout/)
+        assert.match(yield* opening(url, { policy: { open: "100 millis" } }), /^SocketOpenError Timeout/)
         yield* until("the server sees the end", () => accepted.length === 1 && accepted[0].destroyed)
         const socket = yield* Dialer.make(url)
         const fiber = yield* Effect.forkScoped(Effect.scoped(socket.reader))
@@ -217,7 +220,7 @@ describe("dialing", () => {
   it.live("ws: bounds what the server may send", () =>
     Effect.gen(function*() {
       const listener = yield* serve("ws://127.0.0.1:0", echo)
-      const socket = yield* Dialer.make(listener.url, { maxFrame: 10 })
+      const socket = yield* Dialer.make(listener.url, { policy: { maxFrame: 10 } })
       const error = yield* Effect.flip(Effect.scoped(ask(socket, "longer than that")))
       assert.strictEqual(error.reason._tag, "SocketReadError")
     }))
@@ -228,7 +231,7 @@ describe("dialing", () => {
       for (const scheme of ["tcp", "tls", "ws", "wss"]) {
         for (const on of [true, false]) {
           const listener = yield* serve(`${scheme}://127.0.0.1:0`, echo, { cert, key })
-          const socket = yield* Dialer.make(listener.url, { ca: cert, ...(on ? {} : { keepAlive: 0 }) })
+          const socket = yield* Dialer.make(listener.url, { ca: cert, ...(on ? {} : { policy: { keepAlive: 0 } }) })
           yield* Effect.scoped(Effect.gen(function*() {
             yield* ask(socket, "hello")
             const port = Number(known(socket).local!.split(":")[1])
@@ -255,6 +258,51 @@ describe("dialing", () => {
     }))
 })
 
+describe("policy", () => {
+  it("B138 one that makes no sense throws, as everywhere, before anything runs", () => {
+    const wrong = { maxFrame: 0, open: "whenever" as "1 second" }
+    for (const make of [Dialer.make, Dialer.layer, Listener.make, Listener.layer]) {
+      assert.throws(
+        () => make("tcp://127.0.0.1:7000", { policy: wrong }),
+        /^invalid policy: open is not a duration.*maxFrame/
+      )
+    }
+  })
+
+  it("B138 keep-alive is whole seconds, as the kernel has it", () => {
+    const keepAlive = (patch: Policy.Patch) => {
+      const tcp = tcpOf(Policy.make(patch))
+      return tcp.keepAlive && [tcp.keepAliveInitialDelay, tcp.keepAliveInterval, tcp.keepAliveCount]
+    }
+    assert.deepStrictEqual(keepAlive({}), [30_000, 1000, 10])
+    assert.deepStrictEqual(
+      keepAlive({ keepAlive: "1500 millis", keepAliveInterval: 1, keepAliveCount: 3 }),
+      [2000, 1000, 3]
+    )
+    assert.deepStrictEqual(
+      keepAlive({ keepAlive: "365 days", keepAliveInterval: "365 days", keepAliveCount: 1000 }),
+      [32_767_000, 32_767_000, 127]
+    )
+    assert.isFalse(keepAlive({ keepAlive: 0 }))
+    assert.isFalse(keepAlive({ keepAlive: "Infinity" }))
+  })
+
+  it.effect("B138 a Node that leaves the probes to the kernel is told of once", () =>
+    Effect.gen(function*() {
+      const said: Array<string> = []
+      const logger = Logger.layer([Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${message}`))])
+      const warn = (patch: Policy.Patch, canSet: boolean) => Effect.provide(warnOf(Policy.make(patch), canSet), logger)
+      yield* warn({}, false)
+      yield* warn({ keepAlive: 0, keepAliveCount: 3 }, false)
+      yield* warn({ keepAliveCount: 3 }, true)
+      assert.deepStrictEqual(said, [])
+      yield* warn({ keepAliveInterval: "5 seconds" }, false)
+      yield* warn({ keepAliveCount: 3 }, false)
+      assert.lengthOf(said, 1)
+      assert.match(said[0]!, /^Warn keepAliveInterval and keepAliveCount need Node 24.19 or newer/)
+    }))
+})
+
 describe("DialFailed", () => {
   it.live("says what is wrong", () =>
     Effect.gen(function*() {
@@ -267,8 +315,7 @@ describe("DialFailed", () => {
         yield* refusal("quic://localhost:1"),
         yield* refusal("wss://me:secret@localhost/live"),
         yield* refusal("unix://app.sock"),
-        yield* refusal("tcp://localhost:1", { openTimeout: "whenever" as "1 second" }),
-        yield* refusal("ws://localhost:1", { maxFrame: 0 }),
+        yield* refusal("tcp://localhost:1", { linger: "whenever" as "1 second" }),
         yield* refusal("tls://localhost:1", { cert }),
         yield* refusal("wss://localhost:1", { key }),
         yield* refusal("wss://localhost:1", { ca: "nobody" })
@@ -281,8 +328,7 @@ describe("DialFailed", () => {
           "BadUrl: cannot dial quic://localhost:1: the scheme quic:// is unknown; there are tcp, tls, unix, ws and wss",
           "BadUrl: cannot dial wss://***@localhost/live: it has a user name in it, which no transport here sends",
           "BadUrl: cannot dial unix://app.sock: the path has to be absolute, with three slashes: unix:///path/to.sock",
-          "BadOption: cannot dial tcp://localhost:1: openTimeout is not a duration: whenever",
-          "BadOption: cannot dial ws://localhost:1: maxFrame has to be a whole number of at least 1, it is 0",
+          "BadOption: cannot dial tcp://localhost:1: linger is not a duration: whenever",
           "BadTls: cannot dial tls://localhost:1: a client certificate is \`cert\` and \`key\`, and \`key\` is missing",
           "BadTls: cannot dial wss://localhost:1: a client certificate is \`cert\` and \`key\`, and \`cert\` is missing",
           "BadTls: cannot dial wss://localhost:1: \`ca\` cannot be read as a PEM certificate: error:0480006C:PEM routines::no start line",

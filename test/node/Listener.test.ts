@@ -165,17 +165,13 @@ describe("ListenFailed", () => {
       const url = "tcp://127.0.0.1:0"
       expect([
         yield* refusal(url, { maxPending: 0 }),
-        yield* refusal(url, { maxFrame: 1.5 }),
         yield* refusal(url, { backlog: -1 }),
-        yield* refusal(url, { linger: "soon" as "1 second" }),
-        yield* refusal(url, { keepAlive: -1 })
+        yield* refusal(url, { linger: "soon" as "1 second" })
       ]).toMatchInlineSnapshot(`
         [
           "BadOption: cannot listen on tcp://127.0.0.1:0: maxPending has to be a whole number of at least 1, it is 0",
-          "BadOption: cannot listen on tcp://127.0.0.1:0: maxFrame has to be a whole number of at least 1, it is 1.5",
           "BadOption: cannot listen on tcp://127.0.0.1:0: backlog has to be a whole number of at least 1, it is -1",
           "BadOption: cannot listen on tcp://127.0.0.1:0: linger is not a duration: soon",
-          "BadOption: cannot listen on tcp://127.0.0.1:0: keepAlive is negative",
         ]
       `)
     }))
@@ -499,7 +495,7 @@ describe("run", () => {
           number++ === 0
             ? Effect.void
             : Effect.forkIn(Effect.andThen(Deferred.await(gate), echo(socket)), scope),
-        { handshakeTimeout: "300 millis" }
+        { policy: { handshake: "300 millis" } }
       )
       const unwanted = yield* client(listener)
       yield* until("the connection", () => unwanted.connected)
@@ -594,9 +590,12 @@ const upgrade = `GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: 
 
 describe("bounds on strangers", () => {
   for (const scheme of ["tls", "ws", "wss"]) {
-    it.live(`${scheme}: a handshake is cut after handshakeTimeout, whether silent or trickling`, () =>
+    it.live(`${scheme}: a handshake is cut after Policy.handshake, whether silent or trickling`, () =>
       Effect.gen(function*() {
-        const listener = yield* serve(`${scheme}://127.0.0.1:0`, echo, { ...tls(), handshakeTimeout: "250 millis" })
+        const listener = yield* serve(`${scheme}://127.0.0.1:0`, echo, {
+          ...tls(),
+          policy: { handshake: "250 millis" }
+        })
         const silent = yield* client(listener, { plain: true })
         const slow = yield* client(listener, { plain: true })
         yield* until("both connect", () => silent.connected && slow.connected)
@@ -674,7 +673,7 @@ describe("bounds on strangers", () => {
       Effect.gen(function*() {
         const listener = yield* serve(`${scheme}://127.0.0.1:0`, echo, {
           ...tls(),
-          handshakeTimeout: "300 millis",
+          policy: { handshake: "300 millis" },
           linger: "100 millis"
         })
         const before = onLinux ? descriptors() : 0
@@ -887,7 +886,10 @@ describe.skipIf(!onLinux)("the kernel", () => {
     Effect.gen(function*() {
       for (const scheme of ["tcp", "tls"]) {
         for (const on of [true, false]) {
-          const listener = yield* serve(`${scheme}://127.0.0.1:0`, echo, { ...tls(), ...(on ? {} : { keepAlive: 0 }) })
+          const listener = yield* serve(`${scheme}://127.0.0.1:0`, echo, {
+            ...tls(),
+            ...(on ? {} : { policy: { keepAlive: 0 } })
+          })
           const peer = yield* client(listener)
           peer.conn.write("a")
           yield* until("the echo", () => peer.text === "a")

@@ -76,7 +76,11 @@ const hosts: ReadonlyArray<Host> = [
     elsewhere: 404,
     start: (upgrade, options, limit = 10_000) =>
       Effect.gen(function*() {
-        const listener = yield* Listener.make("ws://127.0.0.1:0/live", { ...options, upgrade, handshakeTimeout: limit })
+        const listener = yield* Listener.make("ws://127.0.0.1:0/live", {
+          ...options,
+          upgrade,
+          policy: { handshake: limit }
+        })
         yield* greet(listener, upgrade as Upgrade.Upgrade<unknown>)
         return listener
       })

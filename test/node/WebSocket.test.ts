@@ -136,7 +136,7 @@ describe("messages", () => {
 describe("what clients do wrong", () => {
   it.live("a message over maxFrame closes with 1009 and fails the pull", () =>
     Effect.gen(function*() {
-      const { accepted, listener } = yield* accepting("ws://127.0.0.1:0", { maxFrame: 1000 })
+      const { accepted, listener } = yield* accepting("ws://127.0.0.1:0", { policy: { maxFrame: 1000 } })
       const peer = yield* dial(listener)
       yield* opened(peer)
       peer.ws.send("y".repeat(1000))

@@ -47,7 +47,7 @@ const closeCode = ({ text }: Client): number | undefined => {
 /** What comes of these frames: a message, or the code that the connection is closed with. */
 const fate = Effect.fnUntraced(function*({ Listener }: typeof Node, frames: ReadonlyArray<Buffer>) {
   const sizes: Array<number> = []
-  const listener = yield* Listener.make("ws://127.0.0.1:0", { maxFrame: 1024 * 1024 })
+  const listener = yield* Listener.make("ws://127.0.0.1:0", { policy: { maxFrame: 1024 * 1024 } })
   const receive = (socket: Socket.Socket) =>
     Effect.gen(function*() {
       const { pull } = yield* socket.reader
@@ -89,19 +89,19 @@ const run = (node: typeof Node): Effect.Effect<void, unknown, Scope.Scope> =>
     )
   })
 
-const file = "src/internal/webSocket/reader.ts"
+const file = "src/internal/webSocket/header.ts"
 
 const broken: { readonly [bug: string]: Broken } = {
   "the limit is one of fragments": {
     file,
-    find: "isData && this.size + length > this.limit",
-    replace: "isData && length > this.limit",
+    find: "const total = begun.size + length",
+    replace: "const total = length",
     caughtBy: "fragments without end"
   },
   "a reserved bit is overlooked": {
     file,
-    find: "first & reservedBits & ~(begins ? this.allowed : 0)",
-    replace: "first & reservedBits & 0",
+    find: "(first & reservedBits & ~(begins ? this.allowed : 0)) !== 0",
+    replace: "false",
     caughtBy: "a decompression bomb"
   }
 }

@@ -362,7 +362,7 @@ describe("a client", () => {
       let interrupted = false
       const headers = Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted = true))
       const peer = yield* serving((head) => switching(head))
-      const socket = yield* Dialer.make(peer.url, { headers, openTimeout: 20 })
+      const socket = yield* Dialer.make(peer.url, { headers, policy: { open: 20 } })
       const error = yield* Effect.flip(Effect.scoped(socket.reader))
       assert.isTrue(error.reason._tag === "SocketOpenError" && error.reason.kind === "Timeout")
       assert.isTrue(interrupted)

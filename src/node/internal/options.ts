@@ -1,33 +1,29 @@
 /** Checks options before anything is opened: what is wrong with them is an error with words, never an exception. */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import {
-  count,
-  type Definition,
-  definitionOf,
-  duration,
-  numberOf,
-  wrongCount
-} from "../../internal/limits/definition.ts"
-import * as Policy from "../../Policy.ts"
-import { tcpOptions } from "./stream/tcp.ts"
+import { count, definitionOf, duration, numberOf, wrongCount } from "../../internal/limits/definition.ts"
+import type { Policy } from "../../Policy.ts"
+import { setsProbes, type Tcp, tcpOf } from "./stream/tcp.ts"
 
-const policy = (field: keyof typeof Policy.Policy.fields, name: string = field): Definition => ({
-  ...definitionOf(Policy.Policy.fields[field]),
-  name
-})
-
-/** The options of a socket that are limits. One that a policy has too is the policy's, by the name that it has here. */
+/** The options of a socket that are limits and in no policy: they are about what is around a conversation. */
 export const definitions = {
-  keepAlive: policy("keepAlive"),
-  openTimeout: policy("open", "openTimeout"),
-  handshakeTimeout: policy("handshake", "handshakeTimeout"),
-  noDelay: policy("noDelay"),
-  maxFrame: policy("maxFrame"),
   linger: definitionOf(
     duration("linger", { default: "1s", zero: "destroys it at once" }).says(
       "How long a connection that we are done with waits for the peer to be done as well"
+    )
+  ),
+  attemptDelay: definitionOf(
+    duration("attemptDelay", { default: "250ms", zero: "tries all at once" }).says(
+      "How long an address of a name is tried alone before the next one is tried beside it",
+      "The default is that of RFC 8305 (Happy Eyeballs)"
+    )
+  ),
+  attemptTimeout: definitionOf(
+    duration("attemptTimeout", { default: "0", zero: "off" }).says(
+      "How long one address of a name may take",
+      "`open` bounds all of them together"
     )
   ),
   maxPending: definitionOf(
@@ -57,7 +53,7 @@ export const limitOf = (duration: Duration.Duration): number => {
  * off, is 24.8 days.
  */
 export const read = (
-  name: Exclude<keyof typeof definitions, "noDelay">,
+  name: keyof typeof definitions,
   given: Duration.Input | undefined
 ): Result.Result<number, string> => {
   const definition = definitions[name]
@@ -73,14 +69,33 @@ export const read = (
     : Result.fail(`${name} is negative`)
 }
 
-/** Reads the options of TCP. Keep-alive that is off is 0 there. */
-export const readTcp = (
-  { keepAlive, noDelay = Policy.defaults.noDelay }: {
-    readonly keepAlive?: Duration.Input | undefined
-    readonly noDelay?: boolean | undefined
-  }
-): Result.Result<ReturnType<typeof tcpOptions>, string> =>
-  Result.map(
-    read("keepAlive", keepAlive),
-    (millis) => tcpOptions(millis === longestTimer ? 0 : millis, noDelay)
-  )
+/** What a listener and a dialler take of a policy. A duration that is off is 24.8 days. */
+export interface OfPolicy {
+  readonly tcp: Tcp
+  /** In milliseconds. */
+  readonly open: number
+  /** In milliseconds. */
+  readonly handshake: number
+  readonly maxFrame: number
+}
+
+export const ofPolicy = (policy: Policy): OfPolicy => ({
+  tcp: tcpOf(policy),
+  open: limitOf(policy.open) || longestTimer,
+  handshake: limitOf(policy.handshake) || longestTimer,
+  maxFrame: policy.maxFrame
+})
+
+let isWarned = false
+
+/** Says once that this Node leaves a part of keep-alive to the kernel. */
+export const warnOf = (policy: Policy, canSet = setsProbes): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { keepAlive, keepAliveCount, keepAliveInterval } = tcpOf(policy)
+    const asLibuv = keepAliveInterval === 1000 && keepAliveCount === 10
+    if (canSet || isWarned || !keepAlive || asLibuv) return Effect.void
+    isWarned = true
+    return Effect.logWarning(
+      `keepAliveInterval and keepAliveCount need Node 24.19 or newer, this is ${process.version}: they are 1 s and 10`
+    )
+  })

@@ -1,6 +1,6 @@
 /** Addresses as URLs: `tcp://`, `tls://`, `unix://`, `ws://`, `wss://`. */
 import * as Result from "effect/Result"
-import type * as Net from "node:net"
+import * as Net from "node:net"
 
 /** What a URL says, with nothing resolved. `host` has no brackets; `tail` is what was written after the port. */
 export type Address =
@@ -48,6 +48,27 @@ export const parse = (url: string, role: "listen" | "dial"): Result.Result<Addre
   }
 }
 
+/** What is wrong with an address in brackets. */
+const wrongIpv6 = (host: string): string | undefined =>
+  Net.isIPv6(host) && /^[^%]+(?:%[\w.~-]+)?$/.test(host)
+    ? undefined
+    : `[${host}] is no IPv6 address, which is all that brackets are for`
+
+// with underscores, which names of containers have, and in any script: resolvers write those in ASCII
+const label = /^[\p{L}\p{N}\p{M}_](?:[\p{L}\p{N}\p{M}_-]*[\p{L}\p{N}\p{M}_])?$/u
+
+/** What is wrong with a host without brackets: a name, or an IPv4 address. */
+const wrongName = (host: string): string | undefined => {
+  const labels = host.replace(/\.$/, "").split(".")
+  // a name cannot end in a number: it would be taken for an IPv4 address, and resolvers complete short ones
+  if (/^(?:\d+|0x[\da-f]*)$/i.test(labels.at(-1)!)) {
+    return Net.isIPv4(host) ? undefined : `${host} is no IPv4 address, which is four numbers from 0 to 255`
+  }
+  return host.length <= 253 && labels.every((it) => it.length <= 63 && label.test(it))
+    ? undefined
+    : `${JSON.stringify(host)} is no host name`
+}
+
 const parseInet = (
   scheme: "tcp" | "tls" | "ws" | "wss",
   rest: string,
@@ -57,7 +78,8 @@ const parseInet = (
   const parts = authority.exec(rest)
   if (parts === null) return Result.fail("it is no host:port; an IPv6 address goes in brackets: [::1]:7000")
   const [, hostText, portText, path = "", query = "", fragment] = parts
-  const host = hostText.startsWith("[") ? hostText.slice(1, -1) : hostText
+  // in a URL the % before a zone is written %25 (RFC 6874), and by people as it is
+  const host = hostText.startsWith("[") ? hostText.slice(1, -1).replace(/%25(?=.)/, "%") : hostText
   if (host === "") {
     return Result.fail(
       role === "listen"
@@ -65,6 +87,8 @@ const parseInet = (
         : "the host is missing"
     )
   }
+  const wrong = hostText.startsWith("[") ? wrongIpv6(host) : wrongName(host)
+  if (wrong !== undefined) return Result.fail(wrong)
   const port = portText === undefined && role === "dial" ? defaultPorts[scheme] : portText
   if (port === undefined || port === "") {
     return Result.fail(`the port is missing${role === "listen" ? "; port 0 picks a free one" : ""}`)

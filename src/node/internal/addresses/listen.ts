@@ -4,6 +4,7 @@ import * as Fs from "node:fs/promises"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import type { Address } from "./address.ts"
+import { withZoneName } from "./zone.ts"
 
 /** Why an address cannot be had, in the fields of a `ListenFailed`. */
 export interface Refusal {
@@ -94,7 +95,9 @@ const attempt = (
     server.once("listening", onListening)
     server.once("error", onError)
     server.listen({
-      ...(address.scheme === "unix" ? { path: address.path } : { host: address.host, port: address.port }),
+      ...(address.scheme === "unix"
+        ? { path: address.path }
+        : { host: withZoneName(address.host), port: address.port }),
       ...(backlog === undefined ? {} : { backlog })
     })
     return Effect.sync(done)

@@ -12,7 +12,7 @@ import { timersOf } from "../../../internal/scheduling/timers.ts"
 import { Admission, type Applicant } from "../../../internal/server/admission.ts"
 import type { Registry } from "../../../Registry.ts"
 import * as Address from "../addresses/address.ts"
-import { linger, noop } from "../stream/tcp.ts"
+import { linger, noop, setTcp, type Tcp, tcpOf } from "../stream/tcp.ts"
 import { asConnection, HttpConnection } from "./connection.ts"
 import { checkEvery, type Prepared, type Settings } from "./settings.ts"
 
@@ -28,6 +28,7 @@ export class Connections<in out In, in out Out> {
   private readonly isSecure: boolean
   /** The peer's end of a Unix socket. */
   private readonly path: string | undefined
+  private readonly tcp: Tcp
   private readonly admission: Admission
   private readonly admit: (conn: Net.Socket) => void
   /** Everything accepted: also what waits, is in a TLS handshake, or was upgraded. */
@@ -47,6 +48,7 @@ export class Connections<in out In, in out Out> {
     this.registry = registry
     this.isSecure = tls !== undefined
     this.path = address.scheme === "unix" ? `unix:${address.path}` : undefined
+    this.tcp = tcpOf(settings.policy)
     this.admission = new Admission(settings.policy, timersOf(context))
     this.admit = admit
   }
@@ -58,6 +60,7 @@ export class Connections<in out In, in out Out> {
     const { accepted, admission, path } = this
     conn.on("error", noop)
     accepted.add(conn)
+    if (path === undefined) setTcp(conn, this.tcp)
     const applicant: Applicant = {
       get remote() {
         return path ?? Address.remoteOf(conn)

@@ -3,7 +3,6 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import type * as Net from "node:net"
 import * as Options from "../options.ts"
-import { tcpOptions } from "../stream/tcp.ts"
 import type { HttpConnection } from "./connection.ts"
 import { checkEvery, type Prepared } from "./settings.ts"
 
@@ -27,7 +26,7 @@ const responses = (find: Find): typeof Http.ServerResponse =>
 export const serverOf = ({ settings, tls }: Prepared, find: Find): Http.Server => {
   const { frame, handshake, idle, policy } = settings
   const options = {
-    ...tcpOptions(Options.limitOf(policy.keepAlive), policy.noDelay),
+    noDelay: policy.noDelay,
     headersTimeout: frame === 0 ? handshake : Math.min(handshake, frame),
     requestTimeout: frame,
     keepAliveTimeout: idle,

@@ -15,8 +15,9 @@ import { type Attachable, Direct, type Directly, OnPath } from "../../../interna
 import { TypeId, type WebSocketLink } from "../../../internal/transport/transport.ts"
 import { overStream } from "../../../internal/webSocket/socket.ts"
 import * as Address from "../addresses/address.ts"
+import type { OfPolicy } from "../options.ts"
 import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
-import { linger, noop, type tcpOptions } from "../stream/tcp.ts"
+import { linger, noop, setTcp } from "../stream/tcp.ts"
 import { handshakes } from "../tls/handshakes.ts"
 import type { TlsOptions } from "../tls/material.ts"
 import { Accepted as AcceptedRequest } from "../upgrade/accepted.ts"
@@ -24,11 +25,8 @@ import { upgrades } from "../webSocket/requests.ts"
 import type { Rules } from "../webSocket/rules.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
-export interface Settings {
+export interface Settings extends Pick<OfPolicy, "tcp" | "handshake" | "maxFrame"> {
   readonly address: Address.Address
-  readonly tcp: ReturnType<typeof tcpOptions>
-  readonly handshakeTimeout: number
-  readonly maxFrame: number
   readonly maxPending: number
   readonly linger: number
   /** With `tls` and `wss`. */
@@ -181,8 +179,7 @@ export const make = (settings: Settings) => {
   const server = Net.createServer({
     allowHalfOpen: true,
     // the other schemes have to read for their handshakes
-    pauseOnConnect: address.scheme === "tcp" || address.scheme === "unix",
-    ...(address.scheme === "unix" ? {} : settings.tcp)
+    pauseOnConnect: address.scheme === "tcp" || address.scheme === "unix"
   })
   server.on("connection", accept)
   server.on("error", (cause) => {
@@ -191,11 +188,11 @@ export const make = (settings: Settings) => {
   const secure = settings.tls === undefined ? undefined : handshakes({
     ...settings.tls,
     requestCert: settings.tls.ca !== undefined,
-    handshakeTimeout: settings.handshakeTimeout,
+    handshakeTimeout: settings.handshake,
     ...(address.scheme === "wss" ? { ALPNProtocols: ["http/1.1"] } : {})
   })
   const upgrade = address.scheme === "ws" || address.scheme === "wss"
-    ? upgrades({ ...settings, limit: settings.handshakeTimeout })
+    ? upgrades({ ...settings, limit: settings.handshake })
     : undefined
 
   // where the address is not that of one interface, each connection has to be asked
@@ -245,8 +242,9 @@ export const make = (settings: Settings) => {
     raw.on("error", noop)
     const arrival = admit(raw)
     if (arrival === undefined) return
+    if (address.scheme !== "unix") setTcp(raw, settings.tcp)
     if (secure === undefined && upgrade === undefined) return ready(arrival, openRaw)
-    arrival.timer = setTimeout(() => raw.destroy(), settings.handshakeTimeout)
+    arrival.timer = setTimeout(() => raw.destroy(), settings.handshake)
     if (secure === undefined) return secured(arrival, raw)
     secure(raw, (conn) => secured(arrival, conn))
   }
@@ -300,7 +298,7 @@ export const make = (settings: Settings) => {
   function handled(arrival: Arrival, failed: boolean): void {
     if (!unclaimed.has(arrival)) return
     if (failed) arrival.raw.destroy()
-    else arrival.timer = setTimeout(() => arrival.raw.destroy(), settings.handshakeTimeout).unref()
+    else arrival.timer = setTimeout(() => arrival.raw.destroy(), settings.handshake).unref()
   }
 
   function openWebSocket(arrival: Arrival, conn: Net.Socket, accepted: AcceptedRequest): Opened {

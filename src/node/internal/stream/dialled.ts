@@ -7,7 +7,7 @@ import type { Duplex } from "node:stream"
 import { type Transport, TypeId } from "../../../internal/transport/transport.ts"
 import { type Chunk, readerOf, Stream, writerOf } from "./duplex.ts"
 
-const timedOut = (): Effect.Effect<never, Socket.SocketError> => {
+export const timedOut = (): Effect.Effect<never, Socket.SocketError> => {
   const reason = new Socket.SocketOpenError({ kind: "Timeout", cause: new Error("Connection timed out") })
   return Effect.fail(new Socket.SocketError({ reason }))
 }

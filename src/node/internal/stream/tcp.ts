@@ -1,26 +1,47 @@
 /** What both ends do to a Node stream that `effect/socket` leaves out. */
-import type * as Net from "node:net"
+import * as Duration from "effect/Duration"
+import * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import type { Policy } from "../../../Policy.ts"
 
 export const noop = (): void => {}
 
-// Linux takes at most this many seconds for TCP_KEEPIDLE and refuses the option beyond
-const longestKeepAlive = 32_767_000
+// what Linux takes for TCP_KEEPIDLE and TCP_KEEPINTVL, and for TCP_KEEPCNT; it refuses the options beyond
+const mostSeconds = 32_767
+const mostProbes = 127
 
-/** The keep-alive and Nagle settings as `net` wants them. 0 milliseconds leave keep-alive off. */
-export const tcpOptions = (
-  keepAlive: number,
-  noDelay: boolean
-): { readonly keepAlive: boolean; readonly keepAliveInitialDelay: number; readonly noDelay: boolean } => ({
-  keepAlive: keepAlive > 0,
-  keepAliveInitialDelay: Math.min(Math.max(keepAlive, 1000), longestKeepAlive),
-  noDelay
+/** The keep-alive and Nagle settings of a TCP connection, as the kernel can have them. */
+export interface Tcp {
+  readonly noDelay: boolean
+  readonly keepAlive: boolean
+  /** In milliseconds of whole seconds. */
+  readonly keepAliveInitialDelay: number
+  /** In milliseconds of whole seconds. */
+  readonly keepAliveInterval: number
+  readonly keepAliveCount: number
+}
+
+const wholeSeconds = (duration: Duration.Duration): number =>
+  1000 * Math.min(Math.max(Math.ceil(Duration.toSeconds(duration)), 1), mostSeconds)
+
+/** What a policy says of TCP. */
+export const tcpOf = ({ keepAlive, keepAliveCount, keepAliveInterval, noDelay }: Policy): Tcp => ({
+  noDelay,
+  keepAlive: Duration.isFinite(keepAlive) && !Duration.isZero(keepAlive),
+  keepAliveInitialDelay: wholeSeconds(keepAlive),
+  keepAliveInterval: wholeSeconds(keepAliveInterval),
+  keepAliveCount: Math.min(keepAliveCount, mostProbes)
 })
 
-/** Sets them on a socket that was made without them (TLS and WebSocket clients). */
-export const setTcpOptions = (conn: Net.Socket, options: ReturnType<typeof tcpOptions>): void => {
-  conn.setNoDelay(options.noDelay)
-  if (options.keepAlive) conn.setKeepAlive(true, options.keepAliveInitialDelay)
+/** Whether this Node sets the interval and the count of keep-alive probes. libuv has 1 s and 10 for the others. */
+export const setsProbes = Net.Socket.prototype.setKeepAlive.length >= 4
+
+/** Sets them on a connection. */
+export const setTcp = (conn: Net.Socket, tcp: Tcp): void => {
+  conn.setNoDelay(tcp.noDelay)
+  if (tcp.keepAlive) {
+    conn.setKeepAlive(true, tcp.keepAliveInitialDelay, tcp.keepAliveInterval, tcp.keepAliveCount)
+  }
 }
 
 /**
