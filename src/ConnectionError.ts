@@ -300,7 +300,7 @@ export class UnsupportedVersion extends reason<UnsupportedVersion>()("Unsupporte
 }) {}
 
 /**
- * The peer sent what the native protocol does not allow: an unknown frame, or one at the wrong time.
+ * The peer sent what its protocol does not allow: an unknown frame, one at the wrong time, a WebSocket frame that RFC 6455 forbids.
  *
  * @category ending
  * @since 0.1.0

@@ -91,6 +91,17 @@ describe("messages", () => {
       assert.strictEqual((yield* reason)?._tag, "FrameTimeout")
     }))
 
+  it.effect("B123 pings that each begin in one segment and end in the next are no slow frame", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* open({ frame: "1 second", pingEvery: 0 })
+      const pings = Buffer.concat(Array.from({ length: 20 }, () => from.ping("0123456789")))
+      for (let at = 0; at < pings.length; at += 20) {
+        yield* peer.send(pings.subarray(at, at + 20))
+        yield* TestClock.adjust(700)
+      }
+      assert.strictEqual((yield* c.snapshot).state, "open")
+    }))
+
   const wrong: ReadonlyArray<readonly [name: string, Uint8Array, tag: string, code: number]> = [
     ["a message over the limit", from.text("x".repeat(101)), "FrameTooLong", 1009],
     ["text that is not UTF-8", frameOf(Opcode.text, Uint8Array.of(0xff), maskKey), "InvalidMessage", 1007],

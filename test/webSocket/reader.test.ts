@@ -163,6 +163,28 @@ describe("what is held of a message", () => {
     assert.deepStrictEqual([story, reader.pending], [["text \"ab\""], 0])
   })
 
+  it("B123 what is pending began anew with each message, and each control frame between messages", () => {
+    const { reader } = Wire.tell({ role: "server", maxFrame: 100 })
+    const steps: ReadonlyArray<readonly [number, Partial<Wire.FrameOptions>, number]> = [
+      [9, {}, 1],
+      [1, {}, 2],
+      [1, { fin: false }, 2],
+      [9, {}, 2],
+      [0, { fin: false }, 2],
+      [10, {}, 2],
+      [0, {}, 3],
+      [10, {}, 4]
+    ]
+    for (const [opcode, options, completed] of steps) {
+      const frame = framed(opcode, "ab", options)
+      reader.write(frame.slice(0, 5))
+      reader.write(frame.slice(5))
+      assert.strictEqual(reader.completed, completed)
+    }
+    reader.write(Uint8Array.from([...framed(1, "ab"), ...framed(9, "ab"), ...framed(2, "ab"), 0x81]))
+    assert.deepStrictEqual([reader.completed, reader.pending], [7, 1])
+  })
+
   it("after a failure nothing is held, and every call says the same", () => {
     const { reader, story } = Wire.tell({ role: "server", maxFrame: 10_000 })
     assert.isUndefined(reader.write(framed(2, new Uint8Array(5000), { fin: false })))

@@ -51,11 +51,26 @@ describe("a WebSocket over a byte stream keeps the contract of sockets", () => {
   })
 })
 
+/** The same stream, which counts its pulls, and dies of two at once. */
+const counted = (stream: Socket.Socket) => {
+  const pulls = { begun: 0, running: 0 }
+  const reader = Effect.map(stream.reader, ({ pull, upgrade }) => ({
+    upgrade,
+    pull: Effect.suspend(() => {
+      pulls.begun++
+      if (++pulls.running > 1) return Effect.die(new Error("two pulls at once"))
+      return Effect.ensuring(pull, Effect.sync(() => pulls.running--))
+    })
+  }))
+  return { pulls, stream: Socket.make({ reader, writer: stream.writer }) }
+}
+
 /** A server's end and its peer, which writes frames by hand. */
 const server = Effect.gen(function*() {
   const peer = yield* TestSocket.make()
   const scope = yield* Scope.make()
-  const socket = over(peer.socket, "server")
+  const { pulls, stream } = counted(peer.socket)
+  const socket = over(stream, "server")
   const { pull } = yield* Scope.provide(socket.reader, scope)
   const writer = yield* Scope.provide(socket.writer, scope)
   const send = (...frames: ReadonlyArray<Wire.FrameOptions>) =>
@@ -65,7 +80,15 @@ const server = Effect.gen(function*() {
     peer.written,
     (chunks) => Wire.ours("client", 1_000_000, chunks.map((chunk) => Wire.bytesOf(chunk))).story
   )
-  return { peer, pull, writer, send, said, release: (exit: Exit.Exit<unknown, unknown>) => Scope.close(scope, exit) }
+  return {
+    peer,
+    pulls,
+    pull,
+    writer,
+    send,
+    said,
+    release: (exit: Exit.Exit<unknown, unknown>) => Scope.close(scope, exit)
+  }
 })
 
 const closing = (code: number, reason = "") => ({
@@ -81,7 +104,7 @@ const reasonOf = (error: Socket.SocketError) =>
 describe("a WebSocket over a byte stream", () => {
   it.effect("B109 the answer to a message comes before the answer to a close frame that came with it", () =>
     Effect.gen(function*() {
-      const { pull, said, send, writer } = yield* server
+      const { peer, pull, release, said, send, writer } = yield* server
       yield* send({ opcode: 1, payload: "a" }, { opcode: 2, payload: [1] }, closing(4001, "token expired"))
       const messages = yield* pull
       assert.deepStrictEqual(messages, ["a", new Uint8Array([1])])
@@ -91,6 +114,11 @@ describe("a WebSocket over a byte stream", () => {
       assert.deepStrictEqual(yield* said, ["text \"a\"", "binary 01", "close 4001 \"\""])
       assert.strictEqual(reasonOf(yield* Effect.flip(pull)), "4001 token expired")
       assert.strictEqual((yield* Effect.flip(writer.write("late"))).reason._tag, "SocketWriteError")
+      // a close frame is said once
+      const { length } = yield* peer.written
+      yield* writer.write(new Socket.CloseEvent(1000))
+      yield* release(Exit.void)
+      assert.strictEqual((yield* peer.written).length, length)
     }))
 
   it.effect("B126 what breaks the protocol fails the reader, after the messages before it, and the peer is told the code", () =>
@@ -161,6 +189,48 @@ describe("a WebSocket over a byte stream", () => {
       assert.strictEqual(reasonOf(yield* Fiber.join(pulling)), "1006 ")
       assert.strictEqual(reasonOf(yield* Effect.flip(silent.pull)), "1006 ")
       yield* silent.peer.released
+    }))
+
+  it.effect("a close event sent while a pull waits: the messages before the peer's close frame go to the pull", () =>
+    Effect.gen(function*() {
+      const { peer, pull, send, writer } = yield* server
+      const first = yield* Effect.forkChild(pull)
+      yield* TestClock.adjust(0)
+      const writing = yield* Effect.forkChild(writer.write(new Socket.CloseEvent(1000)))
+      yield* TestClock.adjust(0)
+      yield* send({ opcode: 1, payload: "a" })
+      assert.deepStrictEqual(yield* Fiber.join(first), ["a"])
+      const last = yield* Effect.forkChild(Effect.flip(pull))
+      yield* TestClock.adjust(500)
+      yield* send(closing(1000))
+      yield* TestClock.adjust(0)
+      assert.strictEqual(reasonOf(yield* Fiber.join(last)), "1000 ")
+      yield* Fiber.join(writing)
+      // one close frame, which the peer answered
+      assert.strictEqual((yield* peer.written).length, 1)
+    }))
+
+  it.effect("a closing handshake reads 64 KiB for an application that does not read, and no more", () =>
+    Effect.gen(function*() {
+      const { pulls, send, writer } = yield* server
+      const writing = yield* Effect.forkChild(writer.write(new Socket.CloseEvent(1000)))
+      for (let i = 0; i < 20; i++) {
+        yield* send({ opcode: 2, payload: new Uint8Array(10_000) })
+        yield* TestClock.adjust(0)
+      }
+      assert.strictEqual(pulls.begun, 7)
+      yield* TestClock.adjust(1000)
+      yield* Fiber.join(writing)
+    }))
+
+  it.effect("nothing is read while nothing is pulled", () =>
+    Effect.gen(function*() {
+      const { pull, pulls, send } = yield* server
+      yield* send({ opcode: 1, payload: "a" }, { opcode: 9 })
+      yield* TestClock.adjust(1000)
+      assert.strictEqual(pulls.begun, 0)
+      assert.deepStrictEqual(yield* pull, ["a"])
+      assert.strictEqual(pulls.begun, 1)
     }))
 
   it.effect("B128 a code that may not be sent is never sent", () =>

@@ -100,6 +100,7 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
 export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: number): void => {
   const { decoder, facts } = c
   const messages: Array<In> = []
+  const completed = decoder.completed
   const error = decode(c, chunk, messages)
   const data = heed(c, messages, at)
   // what a message said came before what cannot be read
@@ -114,7 +115,7 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
   const bytes = c.pending + size
   c.pending = error === undefined ? decoder.pending : 0
   if (c.pending === 0) facts.frameSince = undefined
-  else if (facts.frameSince === undefined || messages.length + skipped > 0) {
+  else if (facts.frameSince === undefined || messages.length + skipped > 0 || decoder.completed !== completed) {
     facts.frameSince = at
     c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }

@@ -85,6 +85,11 @@ export class WebSocketDecoder<In> implements Events {
     return this.dead === undefined ? this.reader.pending : 0
   }
 
+  /** How many messages, and control frames between them, were complete so far. */
+  get completed(): number {
+    return this.reader.completed
+  }
+
   end(): Reason | undefined {
     return this.dead ?? (this.pending > 0 ? new Truncated({ leftover: this.pending }) : undefined)
   }

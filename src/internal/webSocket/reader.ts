@@ -67,6 +67,11 @@ export class Reader implements Begun {
   private control = empty
   private controlCome = 0
   private controlFilled = 0
+  /**
+   * How many messages, and control frames between messages, were complete so far: what is `pending` after another one has begun
+   * anew. A control frame inside a message does not count, or it would keep a trickled message alive.
+   */
+  completed = 0
   private isOver = false
   private failure: Failure | undefined
 
@@ -111,6 +116,7 @@ export class Reader implements Begun {
         if ((first === 0x82 || first === 0x81) && length <= 125 && start + length <= end && length <= limit) {
           const key = maskSize === 0 ? 0 : readWord(chunk, pos + 2)
           pos = start + length
+          this.completed++
           this.deliver(chunk, start, pos, key, first === 0x81)
           continue
         }
@@ -226,6 +232,7 @@ export class Reader implements Begun {
   /** The next frame begins a message. */
   private forget(): void {
     this.kind = this.size = this.come = 0
+    this.completed++
   }
 
   /** A message as the extension reads it. */
@@ -251,6 +258,7 @@ export class Reader implements Begun {
       payload = this.control.slice(0, this.controlFilled)
     }
     this.controlCome = this.controlFilled = 0
+    if (this.kind === 0) this.completed++
     const opcode = this.first & 0x0f
     if (opcode === Opcode.ping) this.events.ping(payload)
     else if (opcode === Opcode.pong) this.events.pong(payload)

@@ -202,6 +202,8 @@ export interface StreamDecoder<in out In> {
   /** Over-long messages that were passed over. */
   skipped: Array<FrameTooLong>
   readonly end: () => ConnectionError.Reason | undefined
+  /** How many messages were complete so far, and what else may be unfinished; where it is not the messages that say so. */
+  readonly completed?: number
   /** Of a WebSocket: takes the control frames that have come. */
   readonly takeControls?: () => ReadonlyArray<Control>
 }
