@@ -304,7 +304,8 @@ export const make = (settings: Settings) => {
   function openWebSocket(arrival: Arrival, conn: Net.Socket, accepted: AcceptedRequest): Opened {
     const link: WebSocketLink = { role: "server", stream: new Accepted(arrival, conn), maskKey: undefined }
     const services = Context.make(NodeSocketServer.IncomingMessage, accepted.request.source).pipe(
-      Context.add(AcceptedRequest, accepted)
+      Context.add(AcceptedRequest, accepted),
+      Context.add(NodeSocket.NetSocket, conn)
     )
     return { socket: overStream(link, settings), provide: Context.merge(services) }
   }
