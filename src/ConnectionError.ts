@@ -72,7 +72,8 @@ export class HandshakeFailed extends reason<HandshakeFailed>()("HandshakeFailed"
   heard: (note) => ({ cause: note })
 }) {}
 
-const Limit = Schema.Literals(["maxConnections", "maxConnectionsPerAddress", "maxWaiting", "acceptRate", "stopping"])
+const limits = ["maxConnections", "maxConnectionsPerAddress", "maxWaiting", "maxPending", "acceptRate"] as const
+const Limit = Schema.Literals([...limits, "stopping"])
 
 /**
  * The server did not take the connection because of one of its limits.

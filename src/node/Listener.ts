@@ -59,7 +59,7 @@ export interface ListenOptions {
   /**
    * The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together. Default 1024.
    *
-   * One more is destroyed at once.
+   * One more is destroyed at once; a `Server` is told.
    */
   readonly maxPending?: number | undefined
   /**
@@ -148,6 +148,9 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - Nothing is read from a connection before its socket's `reader` is acquired, so a client that is not served yet
  *   feels the kernel's back-pressure. (A TLS or WebSocket connection has been read for its handshake, and Node holds
  *   up to 64 KiB of what followed.)
+ * - Limits of a `Server` count connections from their accept on, before TLS and upgrade, over all listeners of it. One over
+ *   a limit is closed at once (a WebSocket client may upgrade within a second, to be told why), or waits unread. A
+ *   handshake that fails or takes too long is a `Refused` event too. Without a `Server` there is `maxPending` alone.
  * - A connection lives as long as the scope in which its `reader` was acquired: a handler may pass the socket on and
  *   return. A handler that fails or is interrupted without having acquired it loses the connection at once, and one
  *   that returns loses it after `Policy.handshake` unless it is acquired by then. Wait for a permit inside
@@ -157,8 +160,8 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - A peer that ends its side first still gets its answers (sockets are half-open).
  * - Interrupting `run` stops handing out; connections then wait, up to `maxPending`, for the next `run`. Handlers that
  *   are still running are interrupted; connections whose reader is acquired live on. So it is when `run` fails.
- * - Closing the listener's scope frees the address, destroys the connections whose reader is not acquired, and waits
- *   for the lingering ones. Connections in use are left to their owners.
+ * - Closing the listener's scope accepts what the kernel has accepted already, and frees the address. Connections whose
+ *   reader is not acquired are closed: they get a FIN, and no reset. Then it waits for the lingering ones. Connections in use are left to their owners.
  *
  * **Gotchas**
  *
