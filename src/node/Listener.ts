@@ -19,7 +19,7 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type * as Net from "node:net"
 import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
-import { listen } from "./internal/addresses/listen.ts"
+import { type Binding, listen } from "./internal/addresses/listen.ts"
 import { inetAddressOf } from "./internal/addresses/zone.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
@@ -56,6 +56,27 @@ export interface ListenOptions {
    * `somaxconn`. Default 511.
    */
   readonly backlog?: number | undefined
+  /**
+   * Several listeners may have the address at the same time, each with its share of the connections (SO_REUSEPORT): a
+   * successor listens before the one before it has gone. Default false.
+   *
+   * All of them have to say so, or the second gets `AddressInUse`. Linux, FreeBSD and a few more. On a Unix socket the
+   * listener takes the file over from the one that has it, whatever that said: clients of before stay with it, those from
+   * then on come here.
+   */
+  readonly reusePort?: boolean | undefined
+  /** An IPv6 address takes IPv6 connections alone; `[::]` leaves IPv4 to another listener of the port. Default false. */
+  readonly ipv6Only?: boolean | undefined
+  /**
+   * Listens on a descriptor that this process inherited: from systemd (socket activation, the first is 3), or from a
+   * supervisor. The URL says the scheme and what the address is called, and nothing is bound. Closed with the listener.
+   */
+  readonly fd?: number | undefined
+  /**
+   * Who may connect to a Unix socket, as the mode of its file: `0o660` is its user and its group. Set before a client can
+   * connect. Default what the umask of the process leaves of `0o777`.
+   */
+  readonly mode?: number | undefined
   /**
    * The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together. Default 1024.
    *
@@ -171,7 +192,8 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  *   itself (`uv__emfile_trick`) and Node is told nothing. Watch the number of descriptors instead.
  * - A socket of a byte stream is an instance: wrap it with `Socket.make`, as a prototype or as a proxy, but do not spread it.
  * - A WebSocket URL without a path means the path `/`. Other paths get 404, plain requests on the path 426.
- * - Two processes that start at the same moment on the same left-over socket file can both replace it; the last wins.
+ * - Two processes that start at the same moment on the same left-over socket file can both replace it; the last wins. A
+ *   listener never removes the socket file of another one.
  *
  * @category constructors
  * @since 0.1.0
@@ -189,11 +211,17 @@ export const make = (
       Effect.sync(() => Acceptor.make(settings)),
       (acceptor) => acceptor.close
     )
-    yield* Effect.mapError(
-      listen(acceptor.server, address, settings.backlog),
+    const release = yield* Effect.mapError(
+      listen(acceptor.server, address, settings.binding),
       (refusal) => new ListenFailed({ url: settings.url, ...refusal })
     )
-    const bound = acceptor.server.address() as Net.AddressInfo | string
+    yield* Effect.addFinalizer(() => release)
+    // of a socket file that was inherited Node does not know the name
+    const bound = address.scheme === "unix" ? address.path : acceptor.server.address() as Net.AddressInfo | null
+    if (bound === null) {
+      const detail = `the descriptor ${options.fd} is no TCP socket, which ${address.scheme}:// is about`
+      return yield* Effect.fail(new ListenFailed({ url: settings.url, reason: "BadOption", detail }))
+    }
     const socketAddress = typeof bound === "string"
       ? NetAddress.unixPathAddress(bound)
       : yield* Effect.mapError(
@@ -239,7 +267,7 @@ export const layer = (
 interface Settings extends Acceptor.Settings {
   /** As it may appear in an error. */
   readonly url: string
-  readonly backlog: number
+  readonly binding: Binding
 }
 
 const prepare = (
@@ -254,6 +282,8 @@ const prepare = (
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
     const maxPending = yield* as("BadOption")(Options.read("maxPending", options.maxPending))
     const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
+    const wrong = Options.wrongBinding(address, options)
+    if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const needsTls = address.scheme === "tls" || address.scheme === "wss"
     if (needsTls && (options.cert === undefined || options.key === undefined)) {
       const missing = options.cert === undefined
@@ -265,7 +295,7 @@ const prepare = (
     return {
       url,
       address,
-      backlog,
+      binding: Options.bindingOf(backlog, options),
       ...Options.ofPolicy(policy),
       maxPending,
       linger,
