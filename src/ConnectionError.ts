@@ -74,7 +74,8 @@ export class HandshakeFailed extends reason<HandshakeFailed>()("HandshakeFailed"
   heard: (note) => ({ cause: note })
 }) {}
 
-const Limit = Schema.Literals(["maxConnections", "maxConnectionsPerAddress", "maxWaiting", "acceptRate", "stopping"])
+const limits = ["maxConnections", "maxConnectionsPerAddress", "maxWaiting", "maxPending", "acceptRate"] as const
+const Limit = Schema.Literals([...limits, "stopping"])
 
 /**
  * The server did not take the connection because of one of its limits.
@@ -679,8 +680,8 @@ const broken = (operation: "read" | "write", cause: unknown): Reason =>
 /**
  * Translates the vocabulary of `effect/socket` into ours.
  *
- * A WebSocket that closes with 1006 (RFC 6455, 7.1.5: no close frame came) is a `Reset`. A `SocketOpenError` whose cause is
- * a `ConnectionError` is that error.
+ * A WebSocket that closes with 1006 (RFC 6455, 7.1.5: no close frame came) is a `Reset`. An error whose cause is a
+ * `ConnectionError` is that error.
  *
  * @category constructors
  * @since 0.1.0
@@ -695,6 +696,8 @@ export const fromSocketError = (error: Socket.SocketError): ConnectionError =>
 const closedByPeer = withoutStack(() => make(new Closed({ by: "peer" })))
 
 const translate = ({ reason }: Socket.SocketError): ConnectionError => {
+  // a transport that knows why says so
+  if (reason.cause instanceof ConnectionError) return reason.cause
   switch (reason._tag) {
     case "SocketCloseError": {
       const { closeReason: note, code } = reason
@@ -702,9 +705,6 @@ const translate = ({ reason }: Socket.SocketError): ConnectionError => {
       return make(new Closed({ by: "peer", ...(code === 1000 ? {} : { code }), ...(note ? { note } : {}) }))
     }
     case "SocketOpenError":
-      // a transport that knows why says so
-      if (reason.cause instanceof ConnectionError) return reason.cause
-      return make(new OpenFailed({ cause: reason.cause ?? reason.message }))
     case "SocketUpgradeError":
       return make(new OpenFailed({ cause: reason.cause ?? reason.message }))
     case "SocketReadError":

@@ -279,6 +279,16 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   maxConnectionsPerAddress: count("maxConnectionsPerAddress", { default: 0, minimum: 0, zero: "no limit", on: serve })
     .says("The most connections from one address", "Many users share an address behind NAT"),
   /**
+   * How many bits of an IPv6 address `maxConnectionsPerAddress` goes by. One customer commonly has a /64. Default 64.
+   *
+   * 128 counts each address by itself, 56 or 48 the network of a whole site. An IPv4 address that is mapped into IPv6
+   * counts as the IPv4 address it is.
+   */
+  ipv6Prefix: count("ipv6Prefix", { default: 64, minimum: 1 }).says(
+    "How many bits of an IPv6 address `maxConnectionsPerAddress` goes by",
+    "One customer commonly has a /64"
+  ),
+  /**
    * The most connections a server takes in a second, on average. A second's worth may come at once. Default no limit
    * (0).
    */

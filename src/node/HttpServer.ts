@@ -199,10 +199,11 @@ export const make = <In = never, Out = unknown, R = never>(
     }
     yield* Supervised.restarted("the deadlines of an HTTP server", connections.watch)
 
-    yield* Effect.mapError(
-      listen(server, address, backlog),
+    const release = yield* Effect.mapError(
+      listen(server, address, NodeOptions.bindingOf(backlog, {})),
       (refusal) => new Listener.ListenFailed({ url: prepared.url, ...refusal })
     )
+    yield* Effect.addFinalizer(() => release)
     // it listens already; Effect's server would call it again, and knows neither stale socket files nor our errors
     Object.assign(server, {
       listen: (_: unknown, onListening: () => void) => {

@@ -19,7 +19,7 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type * as Net from "node:net"
 import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
-import { listen } from "./internal/addresses/listen.ts"
+import { type Binding, listen } from "./internal/addresses/listen.ts"
 import { inetAddressOf } from "./internal/addresses/zone.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
@@ -59,9 +59,30 @@ export interface ListenOptions<out R = never> extends Upgrade.Options<R> {
    */
   readonly backlog?: number | undefined
   /**
+   * Several listeners may have the address at the same time, each with its share of the connections (SO_REUSEPORT): a
+   * successor listens before the one before it has gone. Default false.
+   *
+   * All of them have to say so, or the second gets `AddressInUse`. Linux, FreeBSD and a few more. On a Unix socket the
+   * listener takes the file over from the one that has it, whatever that said: clients of before stay with it, those from
+   * then on come here.
+   */
+  readonly reusePort?: boolean | undefined
+  /** An IPv6 address takes IPv6 connections alone; `[::]` leaves IPv4 to another listener of the port. Default false. */
+  readonly ipv6Only?: boolean | undefined
+  /**
+   * Listens on a descriptor that this process inherited: from systemd (socket activation, the first is 3), or from a
+   * supervisor. The URL says the scheme and what the address is called, and nothing is bound. Closed with the listener.
+   */
+  readonly fd?: number | undefined
+  /**
+   * Who may connect to a Unix socket, as the mode of its file: `0o660` is its user and its group. Set before a client can
+   * connect. Default what the umask of the process leaves of `0o777`.
+   */
+  readonly mode?: number | undefined
+  /**
    * The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together. Default 1024.
    *
-   * One more is destroyed at once.
+   * One more is destroyed at once; a `Server` is told.
    */
   readonly maxPending?: number | undefined
   /**
@@ -150,6 +171,9 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - Nothing is read from a connection before its socket's `reader` is acquired, so a client that is not served yet
  *   feels the kernel's back-pressure. (A TLS or WebSocket connection has been read for its handshake, and Node holds
  *   up to 64 KiB of what followed.)
+ * - Limits of a `Server` count connections from their accept on, before TLS and upgrade, over all listeners of it. One over
+ *   a limit is closed at once (a WebSocket client may upgrade within a second, to be told why), or waits unread. A
+ *   handshake that fails or takes too long is a `Refused` event too. Without a `Server` there is `maxPending` alone.
  * - A connection lives as long as the scope in which its `reader` was acquired: a handler may pass the socket on and
  *   return. A handler that fails or is interrupted without having acquired it loses the connection at once, and one
  *   that returns loses it after `Policy.handshake` unless it is acquired by then. Wait for a permit inside
@@ -159,8 +183,8 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - A peer that ends its side first still gets its answers (sockets are half-open).
  * - Interrupting `run` stops handing out; connections then wait, up to `maxPending`, for the next `run`. Handlers that
  *   are still running are interrupted; connections whose reader is acquired live on. So it is when `run` fails.
- * - Closing the listener's scope frees the address, destroys the connections whose reader is not acquired, and waits
- *   for the lingering ones. Connections in use are left to their owners.
+ * - Closing the listener's scope accepts what the kernel has accepted already, and frees the address. Connections whose
+ *   reader is not acquired are closed: they get a FIN, and no reset. Then it waits for the lingering ones. Connections in use are left to their owners.
  *
  * **Gotchas**
  *
@@ -171,7 +195,8 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - A socket of a byte stream is an instance: wrap it with `Socket.make`, as a prototype or as a proxy, but do not spread it.
  * - A WebSocket URL without a path means the path `/`, or no path but those of `paths`. Other paths get 404, plain requests
  *   on a path 426, and a page of another host 403 (`origins`).
- * - Two processes that start at the same moment on the same left-over socket file can both replace it; the last wins.
+ * - Two processes that start at the same moment on the same left-over socket file can both replace it; the last wins. A
+ *   listener never removes the socket file of another one.
  *
  * @category constructors
  * @since 0.1.0
@@ -190,11 +215,17 @@ export const make = <R = never>(
       Effect.sync(() => Acceptor.make(settings)),
       (acceptor) => acceptor.close
     )
-    yield* Effect.mapError(
-      listen(acceptor.server, address, settings.backlog),
+    const release = yield* Effect.mapError(
+      listen(acceptor.server, address, settings.binding),
       (refusal) => new ListenFailed({ url: settings.url, ...refusal })
     )
-    const bound = acceptor.server.address() as Net.AddressInfo | string
+    yield* Effect.addFinalizer(() => release)
+    // of a socket file that was inherited Node does not know the name
+    const bound = address.scheme === "unix" ? address.path : acceptor.server.address() as Net.AddressInfo | null
+    if (bound === null) {
+      const detail = `the descriptor ${options.fd} is no TCP socket, which ${address.scheme}:// is about`
+      return yield* Effect.fail(new ListenFailed({ url: settings.url, reason: "BadOption", detail }))
+    }
     const socketAddress = typeof bound === "string"
       ? NetAddress.unixPathAddress(bound)
       : yield* Effect.mapError(
@@ -241,7 +272,7 @@ export const layer = <R = never>(
 interface Settings extends Omit<Acceptor.Settings, "context"> {
   /** As it may appear in an error. */
   readonly url: string
-  readonly backlog: number
+  readonly binding: Binding
 }
 
 const prepare = <R>(
@@ -256,6 +287,8 @@ const prepare = <R>(
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
     const maxPending = yield* as("BadOption")(Options.read("maxPending", options.maxPending))
     const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
+    const wrong = Options.wrongBinding(address, options)
+    if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const needsTls = address.scheme === "tls" || address.scheme === "wss"
     if (needsTls && (options.cert === undefined || options.key === undefined)) {
       const missing = options.cert === undefined
@@ -275,7 +308,7 @@ const prepare = <R>(
       address,
       // its hooks run in the context of `make`
       rules: rules as Rules<never>,
-      backlog,
+      binding: Options.bindingOf(backlog, options),
       ...Options.ofPolicy(policy),
       maxPending,
       linger,

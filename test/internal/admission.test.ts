@@ -84,6 +84,29 @@ describe("Admission", () => {
     assert.deepStrictEqual(turns, ["b admitted at 5000"])
   })
 
+  it("B143 IPv6 addresses count by their prefix, and IPv4-mapped ones as IPv4", () => {
+    const limit = { maxConnectionsPerAddress: 1, whenFull: "reject" } as const
+    const entered = (changes: Policy.Patch, ...remotes: ReadonlyArray<string>) => {
+      const { come } = make({ ...limit, ...changes })
+      return remotes.map((remote) => come(remote, remote).entered === "admitted")
+    }
+    // one /64, another one, and the first written out
+    assert.deepStrictEqual(
+      entered({}, "[2001:db8::1]:1", "[2001:db8::ffff:1]:2", "[2001:db8:0:1::1]:3", "[2001:0DB8:0:0:a::]:4"),
+      [true, false, true, false]
+    )
+    assert.deepStrictEqual(entered({ ipv6Prefix: 128 }, "[2001:db8::1]:1", "[2001:db8::2]:2"), [true, true])
+    assert.deepStrictEqual(entered({ ipv6Prefix: 1000 }, "[2001:db8::1]:1", "[2001:db8::2]:2"), [true, true])
+    assert.deepStrictEqual(entered({ ipv6Prefix: 48 }, "[2001:db8::1]:1", "[2001:db8:0:1::1]:2"), [true, false])
+    assert.deepStrictEqual(
+      entered({}, "1.2.3.4:1", "[::ffff:1.2.3.4]:2", "[::ffff:102:304]:3", "[::ffff:1.2.3.5]:4", "1.2.3.6:5"),
+      [true, false, false, true, true]
+    )
+    assert.deepStrictEqual(entered({}, "[fe80::1%eth0]:1", "[fe80::2%eth0]:2", "[fe81::1%7]:3"), [true, false, true])
+    // what is no address counts as it is
+    assert.deepStrictEqual(entered({}, "unix:/run/a", "unix:/run/a", "[a]:1", "[a]:2"), [true, false, true, false])
+  })
+
   it("refused connections count nowhere", () => {
     const { come, turns } = make({ maxConnections: 2, maxConnectionsPerAddress: 1, whenFull: "reject" })
     const first = come("a", "[::1]:1")

@@ -14,9 +14,10 @@ import { limitOf } from "../connection/core/limits.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { timersOf } from "../scheduling/timers.ts"
-import { Direct } from "../transport/accepted.ts"
+import { Direct, type Reception } from "../transport/accepted.ts"
 import { Admission } from "./admission.ts"
 import { receive } from "./guest.ts"
+import { Arrival } from "./reception.ts"
 import type { Application, Event, Guest, Served, ServerState } from "./state.ts"
 
 /** Defects are logged where they are found. */
@@ -33,7 +34,11 @@ const make = <C extends Served<Out>, Out, Session, R>(
   context: Context.Context<never>
 ): ServerState<C, Out, Session, R> => {
   const timers = timersOf(context)
+  const reports = new Set<Fiber.Fiber<unknown, unknown>>()
   const onEvent = application.onEvent ?? logTroubles
+  // what watches the server does not decide over it
+  const tell = (event: Event): Effect.Effect<void> =>
+    Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "onEvent of a server failed" })
   return {
     application,
     policy,
@@ -42,23 +47,27 @@ const make = <C extends Served<Out>, Out, Session, R>(
     at: (time, run) => timers.at(time, run),
     admission: new Admission(policy, timers),
     guests: new Set(),
-    // what watches the server does not decide over it
-    tell: (event) =>
-      Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "onEvent of a server failed" })
+    tell,
+    reports,
+    report: (event) => Supervised.spawnAmong(reports, context, "refusal of a server", tell(event), () => {})
   }
 }
 
-/** What the listener gives its sockets to: one of ours calls `Direct`, in the event that brings the socket. */
+/** What a listener of ours asks, from the accept of a connection on. */
+const reception = <C extends Served<Out>, Out, Session, R>(server: ServerState<C, Out, Session, R>): Reception => ({
+  admit: (remote, onTurn) => new Arrival(server, remote, onTurn),
+  receive: (socket, context, whenClaimed, arriving) =>
+    receive(server, socket, context as Context.Context<R>, whenClaimed, arriving as Arrival | undefined)
+})
+
+/** What the listener gives its sockets to: one of ours calls `Direct`, in the event that brings a connection. */
 const acceptor = <C extends Served<Out>, Out, Session, R>(server: ServerState<C, Out, Session, R>) =>
   Object.assign(
     (socket: Socket.Socket): Effect.Effect<void, never, R> =>
       Effect.contextWith((context: Context.Context<R>) =>
         Effect.callback<void>((resume) => receive(server, socket, context, () => resume(Effect.void)))
       ),
-    {
-      [Direct]: (socket: Socket.Socket, context: Context.Context<R>, whenClaimed: () => void) =>
-        receive(server, socket, context, whenClaimed)
-    }
+    { [Direct]: reception(server) }
   )
 
 /** Accepts, and after an error again when the schedule says so. */
@@ -97,7 +106,7 @@ const fibersOf = <C>(guests: Iterable<Guest<C>>): Array<Fiber.Fiber<unknown, unk
 
 /** Asks every connection to leave, waits for `Policy.drain`, stops accepting, and ends the guests that are still there. */
 const drain = <C extends Served<Out>, Out, Session, R>(
-  { admission, guests, policy }: ServerState<C, Out, Session, R>,
+  { admission, guests, policy, reports }: ServerState<C, Out, Session, R>,
   accepting: Scope.Closeable
 ): Effect.Effect<void> =>
   Effect.gen(function*() {
@@ -110,7 +119,7 @@ const drain = <C extends Served<Out>, Out, Session, R>(
     const limit = limitOf(policy, "drain")
     if (limit > 0) yield* Effect.timeoutOption(Fiber.awaitAll(fibersOf(present)), limit)
     yield* Scope.close(accepting, Exit.void)
-    yield* Fiber.interruptAll(fibersOf(guests))
+    yield* Fiber.interruptAll([...fibersOf(guests), ...reports])
   })
 
 /** Runs a server. `acceptRetry` takes the place of one that ends, fails or throws with `acceptRetryDefault`. */

@@ -1,4 +1,8 @@
 /** Lets connections in within the limits of a policy: each one is admitted, waits for its turn, or is refused. */
+import * as IpNetwork from "effect/net/IpNetwork"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type { Refused } from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
@@ -25,8 +29,20 @@ export interface Applicant {
   onTurn: (() => void) | undefined
 }
 
-/** `1.2.3.4:5` and `[::1]:5` without their port; the path of a Unix socket as it is. */
-const hostOf = ({ remote }: Applicant): string | undefined => remote?.replace(/:\d+$/, "")
+/**
+ * What an address counts as: `1.2.3.4` of `1.2.3.4:5`; of IPv6 the network that one customer commonly has, `2001:db8::/64`;
+ * an IPv4 address mapped into IPv6 as that IPv4 address; the path of a Unix socket, and what is no address, as it is.
+ */
+const hostOf = ({ remote }: Applicant, prefix: number): string | undefined => {
+  const host = remote?.replace(/:\d+$/, "")
+  if (host === undefined || !host.startsWith("[")) return host
+  const address = NetAddress.ipFromString(host.slice(1, -1).replace(/%.*$/, ""))
+  if (Result.isFailure(address) || NetAddress.isIpv4Address(address.success)) return host
+  const mapped = NetAddress.fromIpv4Mapped(address.success)
+  return Option.isSome(mapped)
+    ? NetAddress.formatIp(mapped.value)
+    : IpNetwork.format(IpNetwork.fromAddressUnsafe(address.success, Math.min(prefix, 128)))
+}
 
 /**
  * The counts, the queue and the rate of one server. Synchronous, and without a life of its own: `time` says what time it is,
@@ -60,7 +76,7 @@ export class Admission {
   enter(applicant: Applicant): "admitted" | "waiting" | Limit {
     const { perAddress, policy, waiting } = this
     if (this.isStopping) return "stopping"
-    const host = policy.maxConnectionsPerAddress === 0 ? undefined : hostOf(applicant)
+    const host = policy.maxConnectionsPerAddress === 0 ? undefined : hostOf(applicant, policy.ipv6Prefix)
     const fromHost = host === undefined ? 0 : perAddress.get(host) ?? 0
     if (host !== undefined && fromHost >= policy.maxConnectionsPerAddress) return "maxConnectionsPerAddress"
     const now = this.time.now()

@@ -4,10 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Socket from "effect/socket/Socket"
-import * as ConnectionError from "../../ConnectionError.ts"
 import * as Defects from "../endings/defects.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Limit } from "./admission.ts"
+import { type Arrival, refusedBy } from "./reception.ts"
 import { serve } from "./serving.ts"
 import { Guest, placeOf, type Served, type ServerState } from "./state.ts"
 
@@ -21,7 +21,7 @@ const refuse = <C extends Served<Out>, Out, Session, R>(
   limit: Limit
 ) => {
   const { refusal } = application
-  const reason = new ConnectionError.Refused(limit === "stopping" ? { limit } : { limit, allowed: policy[limit] })
+  const reason = refusedBy(limit, policy)
   // a protocol may wait for its peer to speak first; a silent peer is not worth waiting for
   const open = Effect.timeoutOption(Effect.suspend(() => application.open(guest.socket)), refusalLimit)
   return Effect.flatMap(open, (opened) => {
@@ -39,7 +39,12 @@ const refuse = <C extends Served<Out>, Out, Session, R>(
     Effect.scoped,
     Effect.interruptible,
     Effect.catchCause((cause) => Defects.logged("open", cause, placeOf(guest))),
-    Effect.andThen(tell({ _tag: "Refused", remote: guest.remote, reason, failure: undefined }))
+    // of one that was refused at its accept the application knows
+    Effect.andThen(
+      guest.arrival === undefined
+        ? tell({ _tag: "Refused", remote: guest.remote, reason, failure: undefined })
+        : Effect.void
+    )
   )
 }
 
@@ -53,7 +58,8 @@ const turnOf = (guest: Guest<unknown>): Effect.Effect<void> =>
 
 /** What the fiber of a guest does. It is interruptible only where it waits for the peer or runs the application. */
 const attend = <C extends Served<Out>, Out, Session, R>(server: ServerState<C, Out, Session, R>, guest: Guest<C>) => {
-  const entered = server.admission.enter(guest)
+  const { arrival } = guest
+  const entered = arrival === undefined ? server.admission.enter(guest) : arrival.limit ?? "admitted"
   if (entered === "admitted") return serve(server, guest)
   if (entered !== "waiting") return refuse(server, guest, entered)
   return Effect.flatMap(
@@ -72,9 +78,10 @@ export const receive = <C extends Served<Out>, Out, Session, R>(
   server: ServerState<C, Out, Session, R>,
   socket: Socket.Socket,
   context: Context.Context<R>,
-  whenClaimed: () => void
+  whenClaimed: () => void,
+  arrival?: Arrival
 ): void => {
-  const guest = new Guest<C>(socket, whenClaimed)
+  const guest = new Guest<C>(socket, whenClaimed, arrival)
   server.guests.add(guest)
   const life = Effect.withFiber((fiber) => {
     guest.fiber = fiber
@@ -85,7 +92,7 @@ export const receive = <C extends Served<Out>, Out, Session, R>(
       Defects.logNow(context as Context.Context<never>, guest.by, exit.cause, placeOf(guest))
     }
     server.guests.delete(guest)
-    server.admission.leave(guest)
+    server.admission.leave(guest.arrival?.applicant ?? guest)
     guest.claim()
   }
   Supervised.spawn(context, "guest of a server", life as Effect.Effect<void, never, R>, ended, {

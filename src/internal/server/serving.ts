@@ -194,7 +194,7 @@ export const serve = <C extends Served<Out>, Out, Session, R>(
   server: ServerState<C, Out, Session, R>,
   guest: Guest<C>
 ) => {
-  guest.since = server.now()
+  guest.since = guest.arrival?.since ?? server.now()
   guest.isRunning = true
   const registration = Scope.makeUnsafe()
   const scope = Scope.makeUnsafe()

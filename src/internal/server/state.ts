@@ -14,13 +14,15 @@ import type { Names } from "../registry/membership.ts"
 import type { Timers } from "../scheduling/timers.ts"
 import { transportOf } from "../transport/transport.ts"
 import type { Admission, Applicant } from "./admission.ts"
+import type { Arrival } from "./reception.ts"
 
 /**
  * What happens in a server: the material for logs and metrics.
  *
  * - `Opened`: the handshake is done and the handler starts.
  * - `Closed`: the connection is gone; `snapshot.reason` says why, `failure` is set when the handler failed by itself.
- * - `Refused`: no handler ran, because of a limit, a transport that did not open or a handshake that failed; `failure` is
+ * - `Refused`: no handler ran, because of a limit, a transport that did not open or a handshake that failed, that of TLS
+ *   and a WebSocket's upgrade included; `failure` is
  *   set when that was a defect, a mistake in the program: `reason` is `Defect` then.
  * - `AcceptFailed`: the operating system did not give us a connection (out of file descriptors); accepting goes on after
  *   `retryAfter` milliseconds.
@@ -91,6 +93,10 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly guests: Set<Guest<C>>
   /** Tells the application, whatever that does with it. */
   readonly tell: (event: Event) => Effect.Effect<void>
+  /** The fibers of `report`. */
+  readonly reports: Set<Fiber.Fiber<unknown, unknown>>
+  /** The same, from where there is no fiber. */
+  readonly report: (event: Event) => void
 }
 
 /** An accepted socket, until it is gone. A guest is changed only by its own fiber, and its counts by `Admission`. */
@@ -114,11 +120,14 @@ export class Guest<C> implements Applicant {
   connection: C | undefined
   /** Which callback of the application runs, or ran last: a defect is its mistake. */
   by: "open" | "handshake" | "names" | "registry" | "handle" = "open"
+  /** Where it was counted from its accept on: it is counted as that. */
+  readonly arrival: Arrival | undefined
   private whenClaimed: (() => void) | undefined
 
   /** `whenClaimed` is called once: the socket has an owner, which acquired its reader, or will have none. */
-  constructor(socket: Socket.Socket, whenClaimed: () => void) {
+  constructor(socket: Socket.Socket, whenClaimed: () => void, arrival: Arrival | undefined) {
     this.socket = socket
+    this.arrival = arrival
     this.remote = transportOf(socket).remote
     this.whenClaimed = whenClaimed
   }

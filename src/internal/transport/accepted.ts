@@ -23,14 +23,42 @@ export interface Attachable extends Transport {
 export const attachable = (socket: Socket.Socket, transport: Transport): Attachable | undefined =>
   "attach" in transport && (transport as unknown) === socket ? transport as Attachable : undefined
 
+/** Why an accepted connection ended before it was a socket. */
+export type Failure =
+  | { readonly _tag: "Timeout"; readonly limit: number }
+  | { readonly _tag: "Failed"; readonly cause: unknown }
+  | { readonly _tag: "TooMany"; readonly limit: "maxPending"; readonly allowed: number }
+
+/** How a server counts a connection that was accepted and has a TLS handshake or an upgrade ahead. */
+export interface Arriving {
+  /** `waiting`: its handshakes have to wait for its turn. `refused`: a limit keeps it out, of which the application was told. */
+  readonly standing: "waiting" | "admitted" | "refused"
+  /** It is gone, and was not received; a `failure` is told to the application. */
+  readonly end: (failure?: Failure) => void
+}
+
 /**
- * A handler of sockets that can be called for one which is there, instead of being run in a fiber made for it: it makes
- * its own. `done` is called once, when the socket has an owner, or will not be read any more.
+ * What a server gives a listener of ours besides its handler of sockets. `receive` is called for a socket that is there,
+ * instead of running the handler in a fiber made for it: the server makes its own. `done` is called once, when the socket
+ * has an owner, or will not be read any more.
  */
+export interface Reception {
+  /** Counts a connection from its accept on. `onTurn` is called where it waits, and waits no more. */
+  readonly admit: (remote: string | undefined, onTurn: () => void) => Arriving
+  /** With what `admit` gave, which counts for the socket from now on; a refused one is told why. */
+  readonly receive: (
+    socket: Socket.Socket,
+    context: Context.Context<never>,
+    done: () => void,
+    arriving: Arriving | undefined
+  ) => void
+}
+
+/** Of a handler of sockets: what it is beyond that. */
 export const Direct = "~holdfast/Direct"
 /** The one path whose WebSockets a handler is for; without it, those of all paths. */
 export const OnPath = "~holdfast/OnPath"
 export interface Directly {
   readonly [OnPath]?: string
-  readonly [Direct]?: (socket: Socket.Socket, context: Context.Context<never>, done: () => void) => void
+  readonly [Direct]?: Reception
 }

@@ -3,8 +3,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Net from "node:net"
 import { count, definitionOf, duration, numberOf, wrongCount } from "../../internal/limits/definition.ts"
 import type { Policy } from "../../Policy.ts"
+import type { Address } from "./addresses/address.ts"
+import type { Binding } from "./addresses/listen.ts"
 import { setsProbes, type Tcp, tcpOf } from "./stream/tcp.ts"
 
 /** The options of a socket that are limits and in no policy: they are about what is around a conversation. */
@@ -85,6 +88,37 @@ export const ofPolicy = (policy: Policy): OfPolicy => ({
   handshake: limitOf(policy.handshake) || longestTimer,
   maxFrame: policy.maxFrame
 })
+
+/** How to listen, apart from where. */
+export interface Bound {
+  readonly reusePort?: boolean | undefined
+  readonly ipv6Only?: boolean | undefined
+  readonly fd?: number | undefined
+  readonly mode?: number | undefined
+}
+
+export const bindingOf = (backlog: number, { fd, ipv6Only = false, mode, reusePort = false }: Bound): Binding => ({
+  backlog,
+  reusePort,
+  ipv6Only,
+  fd,
+  mode
+})
+
+/** What is wrong with them for an address. */
+export const wrongBinding = (address: Address, { fd, ipv6Only, mode }: Bound): string | undefined => {
+  if (fd !== undefined && !(Number.isSafeInteger(fd) && fd >= 0)) return `fd is no file descriptor: ${fd}`
+  if (mode !== undefined && !(Number.isInteger(mode) && mode >= 0 && mode <= 0o777)) {
+    return `mode has to be from 0 to 0o777, it is ${mode}`
+  }
+  if (mode !== undefined && (address.scheme !== "unix" || fd !== undefined)) {
+    return "mode is that of a socket file, which only unix:// makes"
+  }
+  if (ipv6Only === true && (address.scheme === "unix" || Net.isIP(address.host) === 4)) {
+    return "ipv6Only is for an IPv6 address, such as [::]"
+  }
+  return undefined
+}
 
 let isWarned = false
 

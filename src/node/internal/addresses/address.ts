@@ -17,7 +17,7 @@ const authority = /^(\[[^\]@/?#]*\]|[^[\]:@/?#]*)(?::([^/?#@:]*))?(\/[^?#]*)?(\?
 const defaultPorts: { readonly [scheme: string]: number | undefined } = { ws: 80, wss: 443 }
 
 // sun_path of Linux (108) and of macOS (104), each with its final zero byte; libuv refuses longer ones with EINVAL
-const longestUnixPath = process.platform === "linux" ? 107 : 103
+export const longestUnixPath = process.platform === "linux" ? 107 : 103
 
 /**
  * Reads a URL. A listener needs a port and takes 0 (any); a dialer may leave the port of `ws` and `wss` out and has

@@ -1,9 +1,9 @@
-/** Gives a server its address: what the operating system says to it, and Unix socket files that were left behind. */
+/** Gives a server its address, and says what the operating system says to it. */
 import * as Effect from "effect/Effect"
-import * as Fs from "node:fs/promises"
-import * as Net from "node:net"
+import type * as Net from "node:net"
 import * as Path from "node:path"
 import type { Address } from "./address.ts"
+import * as SocketFile from "./socketFile.ts"
 import { withZoneName } from "./zone.ts"
 
 /** Why an address cannot be had, in the fields of a `ListenFailed`. */
@@ -43,28 +43,73 @@ export const explain = (address: Address, cause: NodeJS.ErrnoException): Refusal
   }
 }
 
+/** How to listen, apart from where. */
+export interface Binding {
+  readonly backlog: number
+  readonly reusePort: boolean
+  readonly ipv6Only: boolean
+  /** A descriptor that was inherited, bound already. */
+  readonly fd: number | undefined
+  /** The mode of a socket file. */
+  readonly mode: number | undefined
+}
+
+/** What a listener does at its end besides closing: nothing, or removing its socket file. */
+export type Release = Effect.Effect<void>
+
 /** Starts to listen. A socket file without a listener is replaced. */
-export const listen = (
+export const listen = (server: Net.Server, address: Address, binding: Binding): Effect.Effect<Release, Refusal> => {
+  const { backlog, fd, ipv6Only, reusePort } = binding
+  if (fd !== undefined) {
+    return Effect.as(
+      Effect.mapError(attempt(server, address, { fd, backlog }), ({ cause }): Refusal => ({
+        reason: "Unknown",
+        detail: `the descriptor ${fd} is no socket that can listen (${cause.message})`,
+        cause
+      })),
+      Effect.void
+    )
+  }
+  return address.scheme === "unix" ? listenOnFile(server, address, binding) : Effect.as(
+    attempt(server, address, { host: withZoneName(address.host), port: address.port, backlog, ipv6Only, reusePort }),
+    Effect.void
+  )
+}
+
+const listenOnFile = (
   server: Net.Server,
-  address: Address,
-  backlog: number | undefined
-): Effect.Effect<void, Refusal> => {
-  const once = attempt(server, address, backlog)
-  if (address.scheme !== "unix") return once
-  return once.pipe(
-    Effect.catchIf(
-      ({ reason }) => reason === "SocketFileInUse",
-      (refusal) =>
-        Effect.flatMap(
-          Effect.promise(() => removeStale(address.path)),
-          (detail) => detail === undefined ? once : Effect.fail({ ...refusal, detail })
-        )
-    ),
+  address: Address & { readonly scheme: "unix" },
+  { backlog, mode, reusePort }: Binding
+): Effect.Effect<Release, Refusal> => {
+  const { path } = address
+  const placed = (name: string) =>
+    Effect.tryPromise({
+      try: () => SocketFile.place(name, path, { mode, takeOver: reusePort }),
+      catch: (cause) => explain(address, cause as NodeJS.ErrnoException)
+    }).pipe(
+      Effect.flatMap((placed) => {
+        const cause = new Error(`EADDRINUSE: ${path}`)
+        return typeof placed === "string"
+          ? Effect.fail<Refusal>({ reason: "SocketFileInUse", detail: placed, cause })
+          : Effect.succeed(placed)
+      }),
+      Effect.tapError(() => Effect.sync(() => server.close()))
+    )
+  const listening = Effect.suspend(() => {
+    const name = SocketFile.nameBeside(path)
+    return Effect.flatMap(attempt(server, address, { path: name, backlog }), () => placed(name))
+  })
+  return Effect.uninterruptible(listening).pipe(
+    Effect.map(({ remove }) => {
+      // the name that it has now
+      Object.assign(server, { address: () => path })
+      return Effect.promise(remove)
+    }),
     // libuv says EACCES when the directory is missing (as Windows does)
     Effect.catchIf(
       ({ reason }) => reason === "PermissionDenied",
       (refusal) =>
-        Effect.flatMap(Effect.promise(() => exists(Path.dirname(address.path))), (there) =>
+        Effect.flatMap(Effect.promise(() => SocketFile.exists(Path.dirname(path))), (there) =>
           Effect.fail<Refusal>(
             there
               ? refusal
@@ -77,7 +122,7 @@ export const listen = (
 const attempt = (
   server: Net.Server,
   address: Address,
-  backlog: number | undefined
+  options: Net.ListenOptions & { readonly fd?: number }
 ): Effect.Effect<void, Refusal> =>
   Effect.callback((resume) => {
     const done = () => {
@@ -94,39 +139,10 @@ const attempt = (
     }
     server.once("listening", onListening)
     server.once("error", onError)
-    server.listen({
-      ...(address.scheme === "unix"
-        ? { path: address.path }
-        : { host: withZoneName(address.host), port: address.port }),
-      ...(backlog === undefined ? {} : { backlog })
-    })
+    try {
+      server.listen(options)
+    } catch (cause) {
+      onError(cause as NodeJS.ErrnoException)
+    }
     return Effect.sync(done)
   })
-
-const exists = (path: string): Promise<boolean> => Fs.access(path).then(() => true, () => false)
-
-/** Removes a socket file without a listener; otherwise says what is in the way. */
-const removeStale = async (path: string): Promise<string | undefined> => {
-  const before = await Fs.lstat(path).catch(() => undefined)
-  if (before === undefined) return undefined
-  // connecting to a plain file is refused as well: never remove one
-  if (!before.isSocket()) return "there is a file of this name, and it is no socket; remove it or choose another path"
-  const code = await new Promise<string>((resolve) => {
-    const probe = Net.createConnection({ path })
-    probe.once("connect", () => {
-      probe.destroy()
-      resolve("")
-    })
-    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
-  })
-  if (code === "") return "another process is listening on this socket file"
-  if (code === "ENOENT") return undefined
-  if (code !== "ECONNREFUSED") return `the socket file exists and cannot be checked (${code})`
-  const after = await Fs.lstat(path).catch(() => undefined)
-  if (after === undefined) return undefined
-  if (after.ino !== before.ino) return "another process has just begun to listen on this socket file"
-  return Fs.unlink(path).then(
-    () => undefined,
-    (error: NodeJS.ErrnoException) => `the socket file of a dead process cannot be removed (${error.code})`
-  )
-}

@@ -1,28 +1,22 @@
-/** Accepts connections, takes them through their handshakes, and hands them out. */
-import * as NodeSocket from "@effect/platform-node/NodeSocket"
-import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
-import * as Context from "effect/Context"
+/** Accepts connections, counts them, takes them through their handshakes, and hands them out. */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
-import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
-import * as SocketServer from "effect/socket/SocketServer"
+import type * as SocketServer from "effect/socket/SocketServer"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { spawn } from "../../../internal/scheduling/supervised.ts"
-import { type Attachable, Direct, type Directly, OnPath } from "../../../internal/transport/accepted.ts"
-import { TypeId, type WebSocketLink } from "../../../internal/transport/transport.ts"
-import { overStream } from "../../../internal/webSocket/socket.ts"
 import * as Address from "../addresses/address.ts"
 import type { OfPolicy } from "../options.ts"
-import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
 import { linger, noop, setTcp } from "../stream/tcp.ts"
 import { handshakes } from "../tls/handshakes.ts"
 import type { TlsOptions } from "../tls/material.ts"
-import { Accepted as AcceptedRequest } from "../upgrade/accepted.ts"
+import type { Accepted } from "../upgrade/accepted.ts"
 import { upgrades } from "../webSocket/requests.ts"
 import type { Rules } from "../webSocket/rules.ts"
+import { AcceptedStream } from "./acceptedStream.ts"
+import { openWebSocket } from "./acceptedWebSocket.ts"
+import { Arrival, type Consumer, type Opened, type Owner } from "./arrival.ts"
+import { run } from "./consumer.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
 export interface Settings extends Pick<OfPolicy, "tcp" | "handshake" | "maxFrame"> {
@@ -37,150 +31,103 @@ export interface Settings extends Pick<OfPolicy, "tcp" | "handshake" | "maxFrame
   readonly context: Context.Context<never>
 }
 
-// what came of a raw connection: the listeners are the same functions for all of them
-const arriving = Symbol("holdfast/arriving")
-type Raw = Net.Socket & { [arriving]?: Arrival }
+// milliseconds that a peer over a limit has to ask for its upgrade, so that it can be told why: a round trip, also by satellite
+const refusalLimit = 1000
 
-function onRawClose(this: Raw): void {
-  const arrival = this[arriving]!
-  arrival.acceptor.gone(arrival)
-}
+// how many of those there are at a time: they must not take the place of others
+const mostTold = 64
 
-/** One accepted connection, from `accept` until nothing is left of it. */
-class Arrival {
-  readonly acceptor: Owner
-  /** What was accepted: destroying it destroys whatever runs on top. */
-  readonly raw: Net.Socket
-  readonly local: string | undefined
-  readonly remote: string | undefined
-  /** Of the request to upgrade. */
-  path: string | undefined
-  timer: NodeJS.Timeout | undefined
-  /** Set once the handshakes are done. */
-  open: ((arrival: Arrival) => Opened) | undefined
-  /** Who got it. */
-  consumer: Consumer | undefined
+// how often the queue of the kernel is looked at before the address is given back; each time is a turn of the event loop
+const lastLooks = 1000
 
-  constructor(acceptor: Owner, raw: Raw, local: string | undefined, remote: string | undefined) {
-    this.acceptor = acceptor
-    this.raw = raw
-    this.local = local
-    this.remote = remote
-    raw[arriving] = this
-    raw.on("close", onRawClose)
-  }
-}
-
-/** The acceptor, as far as its arrivals see it. */
-interface Owner {
-  readonly linger: number
-  /** Passes the ownership to the fiber that acquires the reader, or says why not. */
-  readonly claim: (arrival: Arrival, stream: Duplex) => Socket.SocketError | undefined
-  /** The owner has let go: closing the listener waits until the rest has gone too. */
-  readonly release: (arrival: Arrival) => void
-  readonly gone: (arrival: Arrival) => void
-}
-
-/** What a handler gets. */
-interface Opened {
-  readonly socket: Socket.Socket
-  readonly provide: <R>(context: Context.Context<R>) => Context.Context<R>
-}
-
-/**
- * An accepted byte stream: `conn` is what was accepted, or TLS on top of it. It is socket and transport itself: there may be
- * ten thousand.
- */
-class Accepted extends Stream implements Socket.Socket, Attachable, Opened {
-  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
-  // a property of its own: what wraps this socket is not this transport
-  readonly [TypeId] = this
-  readonly messages = false
-  private readonly arrival: Arrival
-  private readonly accepted: Net.Socket
-
-  constructor(arrival: Arrival, conn: Net.Socket) {
-    super()
-    this.arrival = arrival
-    this.accepted = conn
-  }
-
-  get socket(): Socket.Socket {
-    return this
-  }
-
-  get local(): string | undefined {
-    return this.arrival.local
-  }
-
-  get remote(): string | undefined {
-    return this.arrival.remote
-  }
-
-  attach(): Socket.SocketError | undefined {
-    const failure = this.arrival.acceptor.claim(this.arrival, this.accepted)
-    if (failure === undefined) this.start(this.accepted)
-    return failure
-  }
-
-  detach(): void {
-    const { acceptor } = this.arrival
-    this.stop()
-    linger(this.accepted, acceptor.linger)
-    acceptor.release(this.arrival)
-  }
-
-  get reader(): Socket.Socket["reader"] {
-    // in one piece: nothing comes between having a stream and owning it
-    return Effect.uninterruptible(Effect.flatMap(Effect.scope, (scope) => {
-      const failure = this.attach()
-      return failure === undefined
-        ? Effect.as(Scope.addFinalizer(scope, Effect.sync(() => this.detach())), readerOf(this))
-        : Effect.fail(failure)
-    }))
-  }
-
-  get writer(): Socket.Socket["writer"] {
-    return writerOf(this)
-  }
-
-  provide<R>(context: Context.Context<R>): Context.Context<R> {
-    return Context.add(context, NodeSocket.NetSocket, this.accepted)
-  }
-}
-
-/** One call of `run`. */
-interface Consumer {
-  /** Undefined: for all paths. */
-  readonly path: string | undefined
-  readonly take: (arrival: Arrival, opened: Opened) => void
-  readonly fail: (cause: Error) => void
-}
-
-const openRaw = (arrival: Arrival): Opened => new Accepted(arrival, arrival.raw)
+const openRaw = (arrival: Arrival): Opened => new AcceptedStream(arrival, arrival.raw)
 
 const openError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
 
+const takes = ({ path }: Consumer, arrival: Arrival): boolean => path === undefined || path === arrival.path
+
+const cutShort = new Error("the connection closed before its handshake was done")
+
+/** What is accepted, and where each of it stands. */
+class Arrivals implements Owner {
+  /** In a handshake, or not handed out; bounded by `maxPending`. */
+  readonly pending = new Set<Arrival>()
+  /** Those whose turn has not come: a limit of the server. */
+  readonly waiting = new Set<Arrival>()
+  /** Over a limit, and given a moment to ask for their upgrade. */
+  readonly refused = new Set<Arrival>()
+  /** Handed out, reader not acquired yet. */
+  readonly unclaimed = new Set<Arrival>()
+  /** Released by their owner, or refused, and not gone yet. */
+  readonly lingering = new Set<Net.Socket>()
+  readonly linger: number
+  isClosed = false
+  private onQuiet: (() => void) | undefined
+
+  constructor(linger: number) {
+    this.linger = linger
+  }
+
+  claim(arrival: Arrival, stream: Duplex): Socket.SocketError | undefined {
+    if (arrival.raw.destroyed || stream.destroyed) {
+      return openError(stream.errored ?? arrival.raw.errored ?? new Error("the connection ended before it was read"))
+    }
+    if (!this.unclaimed.has(arrival)) return openError(new Error("the connection was read before"))
+    this.forget(arrival)
+    return undefined
+  }
+
+  release({ raw }: Arrival): void {
+    if (!raw.destroyed) this.lingering.add(raw)
+  }
+
+  gone(arrival: Arrival): void {
+    this.forget(arrival)
+    const { counted } = arrival
+    arrival.counted = undefined
+    counted?.end(arrival.failure ?? (this.isClosed ? undefined : { _tag: "Failed", cause: cutShort }))
+    this.left(arrival.raw)
+  }
+
+  forget(arrival: Arrival): void {
+    this.pending.delete(arrival)
+    this.waiting.delete(arrival)
+    this.refused.delete(arrival)
+    this.unclaimed.delete(arrival)
+    clearTimeout(arrival.timer)
+  }
+
+  /** Ends one that was not read: it gets our FIN, and not a reset. */
+  turnAway(raw: Net.Socket): void {
+    if (raw.destroyed || this.lingering.has(raw)) return
+    this.lingering.add(raw)
+    raw.once("close", () => this.left(raw))
+    linger(raw, this.linger)
+  }
+
+  private left(raw: Net.Socket): void {
+    if (this.lingering.delete(raw) && this.lingering.size === 0) this.onQuiet?.()
+  }
+
+  /** Waits until those that linger are gone. */
+  readonly quiet = Effect.callback<void>((resume) => {
+    if (this.lingering.size === 0) return resume(Effect.void)
+    this.onQuiet = () => resume(Effect.void)
+  })
+}
+
 /** An acceptor whose `server` is not listening yet. `close` gives the address back; see `Listener.make`. */
 export const make = (settings: Settings) => {
   const { address } = settings
-  /** Accepted and not handed out; bounded by `maxPending`. */
-  const pending = new Set<Arrival>()
-  /** Handed out, reader not acquired yet. */
-  const unclaimed = new Set<Arrival>()
-  /** Released by their owner, not gone yet. */
-  const lingering = new Set<Net.Socket>()
+  const arrivals = new Arrivals(settings.linger)
+  const { pending, refused, unclaimed, waiting } = arrivals
   /** The last one gets the connections. */
   let consumers: ReadonlyArray<Consumer> = []
-  let closed = false
-  let whenQuiet: (() => void) | undefined
+  let accepted = 0
 
-  const server = Net.createServer({
-    allowHalfOpen: true,
-    // the other schemes have to read for their handshakes
-    pauseOnConnect: address.scheme === "tcp" || address.scheme === "unix"
-  })
+  // nothing is read from a connection before its turn has come
+  const server = Net.createServer({ allowHalfOpen: true, pauseOnConnect: true })
   server.on("connection", accept)
   server.on("error", (cause) => {
     for (const consumer of consumers) consumer.fail(cause)
@@ -206,72 +153,84 @@ export const make = (settings: Settings) => {
     return bound || Address.localOf(raw)
   }
 
-  const owner: Owner = {
-    linger: settings.linger,
-    claim(arrival, stream) {
-      if (arrival.raw.destroyed || stream.destroyed) {
-        return openError(stream.errored ?? arrival.raw.errored ?? new Error("the connection ended before it was read"))
-      }
-      if (!unclaimed.has(arrival)) return openError(new Error("the connection was read before"))
-      forget(arrival)
-      return undefined
-    },
-    release({ raw }) {
-      if (!raw.destroyed) lingering.add(raw)
-    },
-    gone(arrival) {
-      forget(arrival)
-      if (lingering.delete(arrival.raw) && lingering.size === 0) whenQuiet?.()
-    }
-  }
-
-  /** One more, unless there are too many. */
-  function admit(raw: Net.Socket): Arrival | undefined {
-    if (closed || pending.size >= settings.maxPending) {
-      raw.destroy()
-      return undefined
-    }
-    const arrival = address.scheme === "unix"
-      ? new Arrival(owner, raw, address.path, `unix:${address.path}`)
-      : new Arrival(owner, raw, localOf(raw), Address.remoteOf(raw))
-    pending.add(arrival)
-    return arrival
-  }
+  const arrivalOf = (raw: Net.Socket): Arrival =>
+    address.scheme === "unix"
+      ? new Arrival(arrivals, raw, address.path, `unix:${address.path}`)
+      : new Arrival(arrivals, raw, localOf(raw), Address.remoteOf(raw))
 
   function accept(raw: Net.Socket): void {
     raw.on("error", noop)
-    const arrival = admit(raw)
-    if (arrival === undefined) return
+    accepted++
+    if (arrivals.isClosed) return arrivals.turnAway(raw)
     if (address.scheme !== "unix") setTcp(raw, settings.tcp)
-    if (secure === undefined && upgrade === undefined) return ready(arrival, openRaw)
-    arrival.timer = setTimeout(() => raw.destroy(), settings.handshake)
-    if (secure === undefined) return secured(arrival, raw)
-    secure(raw, (conn) => secured(arrival, conn))
+    const arrival = arrivalOf(raw)
+    // the server counts a socket when it gets it, which is now
+    if (secure === undefined && upgrade === undefined) return hold(arrival) ? ready(arrival, openRaw) : undefined
+    const consumer = consumers.at(-1)
+    if (consumer?.reception === undefined) return begin(arrival)
+    arrival.consumer = consumer
+    arrival.counted = consumer.reception.admit(arrival.remote, () => {
+      if (waiting.delete(arrival)) counted(arrival)
+    })
+    counted(arrival)
+  }
+
+  /** The server has counted it, or its turn has come. */
+  function counted(arrival: Arrival): void {
+    switch (arrival.counted?.standing) {
+      case "waiting":
+        waiting.add(arrival)
+        return
+      case "refused":
+        // before TLS a peer cannot be told anything
+        if (secure !== undefined || refused.size >= mostTold) return arrivals.turnAway(arrival.raw)
+        refused.add(arrival)
+        return shakeHands(arrival, Math.min(refusalLimit, settings.handshake))
+      default:
+        return begin(arrival)
+    }
+  }
+
+  /** One more in its handshakes or not handed out, unless there are too many. */
+  function hold(arrival: Arrival): boolean {
+    if (pending.size >= settings.maxPending) {
+      arrival.fail({ _tag: "TooMany", limit: "maxPending", allowed: settings.maxPending })
+      return false
+    }
+    pending.add(arrival)
+    return true
   }
 
   /** Takes a connection which another server of ours accepted and upgraded. */
-  function adopt(raw: Net.Socket, accepted: AcceptedRequest): void {
-    const arrival = admit(raw)
-    if (arrival !== undefined) upgraded(arrival, raw, accepted)
+  function adopt(raw: Net.Socket, accepted: Accepted): void {
+    if (arrivals.isClosed) return void raw.destroy()
+    const arrival = arrivalOf(raw)
+    if (hold(arrival)) upgraded(arrival, raw, accepted)
+  }
+
+  function begin(arrival: Arrival): void {
+    if (hold(arrival)) shakeHands(arrival, settings.handshake)
+  }
+
+  function shakeHands(arrival: Arrival, limit: number): void {
+    const { raw } = arrival
+    arrival.timer = setTimeout(() => arrival.fail({ _tag: "Timeout", limit }), limit)
+    if (secure === undefined) secured(arrival, raw)
+    else secure(raw, (conn) => secured(arrival, conn), (cause) => arrival.fail({ _tag: "Failed", cause }))
+    raw.resume()
   }
 
   function secured(arrival: Arrival, conn: Net.Socket): void {
     if (upgrade === undefined) {
       conn.pause()
-      return ready(arrival, () => new Accepted(arrival, conn))
+      return ready(arrival, () => new AcceptedStream(arrival, conn))
     }
     upgrade(conn, arrival, (stream, accepted) => upgraded(arrival, stream as Net.Socket, accepted))
   }
 
-  function upgraded(arrival: Arrival, conn: Net.Socket, accepted: AcceptedRequest): void {
+  function upgraded(arrival: Arrival, conn: Net.Socket, accepted: Accepted): void {
     arrival.path = accepted.request.path
-    ready(arrival, () => openWebSocket(arrival, conn, accepted))
-  }
-
-  function forget(arrival: Arrival): void {
-    pending.delete(arrival)
-    unclaimed.delete(arrival)
-    clearTimeout(arrival.timer)
+    ready(arrival, () => openWebSocket(arrival, conn, accepted, settings))
   }
 
   function ready(arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
@@ -280,15 +239,15 @@ export const make = (settings: Settings) => {
     arrival.open = open
     const consumer = consumers.findLast((one) => takes(one, arrival))
     if (consumer !== undefined) hand(consumer, arrival, open)
-  }
-
-  function takes({ path }: Consumer, arrival: Arrival): boolean {
-    return path === undefined || path === arrival.path
+    else if (refused.has(arrival)) arrival.raw.destroy()
   }
 
   function hand(consumer: Consumer, arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
     pending.delete(arrival)
+    refused.delete(arrival)
     unclaimed.add(arrival)
+    // another consumer counted it, which is gone
+    if (arrival.consumer !== consumer) arrival.uncount()
     arrival.open = undefined
     arrival.consumer = consumer
     consumer.take(arrival, open(arrival))
@@ -301,78 +260,53 @@ export const make = (settings: Settings) => {
     else arrival.timer = setTimeout(() => arrival.raw.destroy(), settings.handshake).unref()
   }
 
-  function openWebSocket(arrival: Arrival, conn: Net.Socket, accepted: AcceptedRequest): Opened {
-    const link: WebSocketLink = { role: "server", stream: new Accepted(arrival, conn), maskKey: undefined }
-    const services = Context.make(NodeSocketServer.IncomingMessage, accepted.request.source).pipe(
-      Context.add(AcceptedRequest, accepted),
-      Context.add(NodeSocket.NetSocket, conn)
-    )
-    return { socket: overStream(link, settings), provide: Context.merge(services) }
+  function join(consumer: Consumer): void {
+    consumers = [...consumers, consumer]
+    for (const arrival of pending) {
+      if (arrival.open !== undefined && takes(consumer, arrival)) hand(consumer, arrival, arrival.open)
+    }
   }
 
-  const run = <R, E, _>(
-    handler: (socket: Socket.Socket) => Effect.Effect<_, E, R>
-  ): Effect.Effect<never, SocketServer.SocketServerError, R> =>
-    Effect.gen(function*() {
-      const context = Context.omit(Scope.Scope)(yield* Effect.context<R>()) as Context.Context<R>
-      const scope = yield* Scope.make()
-      const track = Fiber.runIn(scope)
-      const inFiber: Consumer["take"] = (arrival, opened) => {
-        let failed = false
-        const life = Effect.suspend(() => handler(opened.socket)).pipe(
-          Effect.onError(() =>
-            Effect.sync(() => {
-              failed = true
-            })
-          ),
-          Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" })
-        )
-        // whatever its exit is, a connection that it left behind is destroyed
-        track(spawn(opened.provide(context), "handler of a listener", life, (exit) => {
-          handled(arrival, failed || Exit.isFailure(exit))
-        }))
-      }
-      const direct = (handler as Directly)[Direct]
-      const take: Consumer["take"] = direct === undefined ? inFiber : (arrival, opened) => {
-        direct(opened.socket, opened.provide(context as Context.Context<never>), () => handled(arrival, false))
-      }
-      let consumer: Consumer | undefined
-      const leave = () => {
-        consumers = consumers.filter((one) => one !== consumer)
-      }
-      return yield* Effect.callback<never, SocketServer.SocketServerError>((resume) => {
-        consumer = {
-          path: (handler as Directly)[OnPath],
-          take,
-          fail: (cause) => {
-            leave()
-            const reason = new SocketServer.SocketServerUnknownError({ cause })
-            resume(Effect.fail(new SocketServer.SocketServerError({ reason })))
-          }
-        }
-        consumers = [...consumers, consumer]
-        for (const arrival of pending) {
-          if (arrival.open !== undefined && takes(consumer, arrival)) hand(consumer, arrival, arrival.open)
-        }
-      }).pipe(
-        Effect.ensuring(Effect.suspend(() => {
-          leave()
-          for (const arrival of unclaimed) {
-            if (arrival.consumer === consumer && arrival.timer === undefined) arrival.raw.destroy()
-          }
-          return Scope.close(scope, Exit.void)
-        }))
-      )
-    })
+  function leave(consumer: Consumer): void {
+    consumers = consumers.filter((one) => one !== consumer)
+    for (const arrival of unclaimed) {
+      if (arrival.consumer === consumer && arrival.timer === undefined) arrival.raw.destroy()
+    }
+    for (const arrival of pending) if (arrival.consumer === consumer) arrival.uncount()
+    for (const arrival of waiting) {
+      if (arrival.consumer === consumer) arrivals.turnAway(arrival.raw)
+    }
+  }
 
-  const close = Effect.callback<void>((resume) => {
-    closed = true
-    // frees the address at once; the callback would wait for every connection
-    server.close(noop)
-    for (const arrival of [...pending, ...unclaimed]) arrival.raw.destroy()
-    if (lingering.size === 0) return resume(Effect.void)
-    whenQuiet = () => resume(Effect.void)
+  const shut = Effect.callback<void>((resume) => {
+    arrivals.isClosed = true
+    // accepted by the kernel, and not by us: closing the listening socket would reset them. A turn of the event loop takes
+    // all that wait, so one that brings none was the last
+    const look = (before: number, left: number): void => {
+      if (accepted !== before && left > 0) return void setImmediate(look, accepted, left - 1)
+      // frees the address at once; the callback would wait for every connection
+      server.close(noop)
+      resume(Effect.void)
+    }
+    if (server.listening) setImmediate(look, -1, lastLooks)
+    else look(accepted, 0)
   })
 
-  return { server, adopt, run, close }
+  const close = Effect.flatMap(shut, () => {
+    for (const arrival of [...pending, ...waiting, ...refused]) {
+      if (arrival.timer === undefined) arrivals.turnAway(arrival.raw)
+      else arrival.raw.destroy()
+    }
+    for (const { raw } of unclaimed) raw.destroy()
+    return arrivals.quiet
+  })
+
+  return {
+    server,
+    adopt,
+    run: <R, E, A>(
+      handler: (socket: Socket.Socket) => Effect.Effect<A, E, R>
+    ): Effect.Effect<never, SocketServer.SocketServerError, R> => run({ handled, join, leave }, handler),
+    close
+  }
 }

@@ -1,0 +1,81 @@
+/** Connections from their accept to the end of their TLS handshake and upgrade: counted, and told of where they end there. */
+import * as ConnectionError from "../../ConnectionError.ts"
+import type { Policy } from "../../Policy.ts"
+import type { Arriving, Failure } from "../transport/accepted.ts"
+import type { Admission, Applicant, Limit } from "./admission.ts"
+
+/** The reason of a refusal. */
+export const refusedBy = (limit: Limit, policy: Policy): ConnectionError.Refused =>
+  new ConnectionError.Refused(
+    limit === "stopping" || limit === "maxPending" ? { limit } : { limit, allowed: policy[limit] }
+  )
+
+const reasonOf = (failure: Failure): ConnectionError.Reason => {
+  switch (failure._tag) {
+    case "Timeout":
+      return new ConnectionError.HandshakeTimeout({ limit: failure.limit })
+    case "Failed":
+      return new ConnectionError.HandshakeFailed({ cause: failure.cause })
+    case "TooMany":
+      return new ConnectionError.Refused({ limit: failure.limit, allowed: failure.allowed })
+  }
+}
+
+/** What counting and telling need of a server. */
+interface Counting {
+  readonly policy: Policy
+  readonly now: () => number
+  readonly admission: Admission
+  readonly report: (refused: {
+    readonly _tag: "Refused"
+    readonly remote: string | undefined
+    readonly reason: ConnectionError.Reason
+    readonly failure: undefined
+  }) => void
+}
+
+/** One accepted connection. It becomes a guest, which is counted as this, or it ends. */
+export class Arrival implements Arriving {
+  readonly applicant: Applicant
+  /** Which limit keeps it out. */
+  limit: Limit | undefined
+  /** When it was admitted. */
+  since = 0
+  private readonly counting: Counting
+
+  constructor(counting: Counting, remote: string | undefined, onTurn: () => void) {
+    this.counting = counting
+    const applicant: Applicant = {
+      remote,
+      host: undefined,
+      standing: "outside",
+      onTurn: () => {
+        if (applicant.standing === "admitted") this.since = counting.now()
+        else this.refuse("stopping")
+        onTurn()
+      }
+    }
+    this.applicant = applicant
+    const entered = counting.admission.enter(applicant)
+    if (entered === "admitted") this.since = counting.now()
+    else if (entered !== "waiting") this.refuse(entered)
+  }
+
+  get standing(): Arriving["standing"] {
+    return this.limit !== undefined ? "refused" : this.applicant.standing === "waiting" ? "waiting" : "admitted"
+  }
+
+  private refuse(limit: Limit): void {
+    this.limit = limit
+    this.tell(refusedBy(limit, this.counting.policy))
+  }
+
+  private tell(reason: ConnectionError.Reason): void {
+    this.counting.report({ _tag: "Refused", remote: this.applicant.remote, reason, failure: undefined })
+  }
+
+  end(failure?: Failure): void {
+    this.counting.admission.leave(this.applicant)
+    if (failure !== undefined && this.limit === undefined) this.tell(reasonOf(failure))
+  }
+}

@@ -1,0 +1,74 @@
+/** The socket of an accepted byte stream, plain or with TLS. */
+import * as NodeSocket from "@effect/platform-node/NodeSocket"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import * as Socket from "effect/socket/Socket"
+import type * as Net from "node:net"
+import type { Attachable } from "../../../internal/transport/accepted.ts"
+import { TypeId } from "../../../internal/transport/transport.ts"
+import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
+import { linger } from "../stream/tcp.ts"
+import type { Arrival, Opened } from "./arrival.ts"
+
+/**
+ * An accepted byte stream: `conn` is what was accepted, or TLS on top of it. It is socket and transport itself: there may be
+ * ten thousand.
+ */
+export class AcceptedStream extends Stream implements Socket.Socket, Attachable, Opened {
+  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
+  // a property of its own: what wraps this socket is not this transport
+  readonly [TypeId] = this
+  readonly messages = false
+  private readonly arrival: Arrival
+  private readonly accepted: Net.Socket
+
+  constructor(arrival: Arrival, conn: Net.Socket) {
+    super()
+    this.arrival = arrival
+    this.accepted = conn
+  }
+
+  get socket(): Socket.Socket {
+    return this
+  }
+
+  get local(): string | undefined {
+    return this.arrival.local
+  }
+
+  get remote(): string | undefined {
+    return this.arrival.remote
+  }
+
+  attach(): Socket.SocketError | undefined {
+    const failure = this.arrival.acceptor.claim(this.arrival, this.accepted)
+    if (failure === undefined) this.start(this.accepted)
+    return failure
+  }
+
+  detach(): void {
+    const { acceptor } = this.arrival
+    this.stop()
+    linger(this.accepted, acceptor.linger)
+    acceptor.release(this.arrival)
+  }
+
+  get reader(): Socket.Socket["reader"] {
+    // in one piece: nothing comes between having a stream and owning it
+    return Effect.uninterruptible(Effect.flatMap(Effect.scope, (scope) => {
+      const failure = this.attach()
+      return failure === undefined
+        ? Effect.as(Scope.addFinalizer(scope, Effect.sync(() => this.detach())), readerOf(this))
+        : Effect.fail(failure)
+    }))
+  }
+
+  get writer(): Socket.Socket["writer"] {
+    return writerOf(this)
+  }
+
+  provide<R>(context: Context.Context<R>): Context.Context<R> {
+    return Context.add(context, NodeSocket.NetSocket, this.accepted)
+  }
+}

@@ -1,0 +1,81 @@
+/** One accepted connection, from `accept` until nothing is left of it. */
+import type * as Context from "effect/Context"
+import type * as Socket from "effect/socket/Socket"
+import type * as Net from "node:net"
+import type { Duplex } from "node:stream"
+import type { Arriving, Failure, Reception } from "../../../internal/transport/accepted.ts"
+
+// what came of a raw connection: the listeners are the same functions for all of them
+const arriving = Symbol("holdfast/arriving")
+type Raw = Net.Socket & { [arriving]?: Arrival }
+
+function onRawClose(this: Raw): void {
+  const arrival = this[arriving]!
+  arrival.acceptor.gone(arrival)
+}
+
+export class Arrival {
+  readonly acceptor: Owner
+  /** What was accepted: destroying it destroys whatever runs on top. */
+  readonly raw: Net.Socket
+  readonly local: string | undefined
+  readonly remote: string | undefined
+  /** Of the request to upgrade. */
+  path: string | undefined
+  timer: NodeJS.Timeout | undefined
+  /** Set once the handshakes are done. */
+  open: ((arrival: Arrival) => Opened) | undefined
+  /** Which consumer it is for: that counts it, or got it. */
+  consumer: Consumer | undefined
+  /** How the server of `consumer` counts it, until the server gets it. */
+  counted: Arriving | undefined
+  /** Why it ended in its handshakes. */
+  failure: Failure | undefined
+
+  constructor(acceptor: Owner, raw: Raw, local: string | undefined, remote: string | undefined) {
+    this.acceptor = acceptor
+    this.raw = raw
+    this.local = local
+    this.remote = remote
+    raw[arriving] = this
+    raw.on("close", onRawClose)
+  }
+
+  /** The server of `consumer` does not get it. */
+  uncount(): void {
+    this.counted?.end()
+    this.counted = undefined
+  }
+
+  /** Ends it before it was handed out. */
+  fail(failure: Failure): void {
+    this.failure ??= failure
+    this.raw.destroy()
+  }
+}
+
+/** The acceptor, as far as its arrivals see it. */
+export interface Owner {
+  readonly linger: number
+  /** Passes the ownership to the fiber that acquires the reader, or says why not. */
+  readonly claim: (arrival: Arrival, stream: Duplex) => Socket.SocketError | undefined
+  /** The owner has let go: closing the listener waits until the rest has gone too. */
+  readonly release: (arrival: Arrival) => void
+  readonly gone: (arrival: Arrival) => void
+}
+
+/** What a handler gets. */
+export interface Opened {
+  readonly socket: Socket.Socket
+  readonly provide: <R>(context: Context.Context<R>) => Context.Context<R>
+}
+
+/** One call of `run`: what takes the connections. */
+export interface Consumer {
+  /** Undefined: for all paths. */
+  readonly path: string | undefined
+  /** Of a server of ours: what counts connections from their accept on. */
+  readonly reception: Reception | undefined
+  readonly take: (arrival: Arrival, opened: Opened) => void
+  readonly fail: (cause: Error) => void
+}
