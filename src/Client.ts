@@ -120,7 +120,7 @@ export interface Options<In, Out, E = never, R = never> {
    * for what ended connections left. Each connection has the limits of `open`: give both the same policy, and one document
    * describes the whole client.
    */
-  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  readonly policy?: Policy.Patch | undefined
   /** When to try again, in place of the delays of the policy. The client closes once the schedule stops or fails. */
   readonly reconnect?: Schedule.Schedule<unknown, Failure, unknown> | undefined
   /**

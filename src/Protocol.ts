@@ -119,7 +119,7 @@ const noAdvice: Advice = { after: 0, spread: 0 }
 export interface Options<in out In, in out Out> {
   /** What the messages are; of its two halves only the payload is used. */
   readonly codec: Codec.Codec<In, Out>
-  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  readonly policy?: Policy.Patch | undefined
   /** As for `Connection.make`: needed only where the socket does not say that it keeps messages apart. */
   readonly transport?: "stream" | "messages" | undefined
 }

@@ -61,7 +61,7 @@ export interface DialOptions {
    * - `maxFrame`: of a WebSocket message; a longer one closes the connection with 1009.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
-  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  readonly policy?: Policy.Patch | undefined
   /** Which addresses of a name are dialled: IPv4 alone, or IPv6 alone. Default both. */
   readonly family?: 4 | 6 | undefined
   /**

@@ -43,7 +43,7 @@ export interface Options {
    * - `maxHeader`: the longest head of an answer.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
-  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  readonly policy?: Policy.Patch | undefined
   /**
    * Whether the same request may reach the server twice, which decides whether it is sent again. Default: the methods
    * that RFC 9110 (9.2.2) says so of, and any request with an `Idempotency-Key` header.

@@ -52,7 +52,7 @@ export interface ListenOptions<out R = never> extends Upgrade.Options<R> {
    * - `maxFrame`: of a WebSocket message; a longer one closes its connection with 1009.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
-  readonly policy?: Policy.Policy | Policy.Patch | undefined
+  readonly policy?: Policy.Patch | undefined
   /**
    * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
    * `somaxconn`. Default 511.
