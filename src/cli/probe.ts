@@ -10,6 +10,7 @@ import type * as Socket from "effect/socket/Socket"
 import * as Stdio from "effect/Stdio"
 import * as Connection from "../Connection.ts"
 import * as ConnectionError from "../ConnectionError.ts"
+import { AnswersPings } from "../internal/connection/webSocket.ts"
 import { oneLine } from "../internal/reasons/text.ts"
 import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
@@ -203,6 +204,7 @@ const measure = <In, Out>(
       if (report.silence === null) tell({})
     }).pipe(
       Effect.scoped,
+      Effect.provideService(AnswersPings, false),
       Effect.catch((error) => Effect.sync(() => tell({ reason: because(error) }))),
       Effect.onInterrupt(() => Effect.sync(() => tell({})))
     )

@@ -1,4 +1,5 @@
 /** What a connection does with the control frames of a WebSocket (RFC 6455, 5.5): pongs, round trips, the close. */
+import * as Context from "effect/Context"
 import * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Frame } from "../codec/encoder.ts"
@@ -25,6 +26,12 @@ const tokenOf = (payload: Uint8Array): number =>
 // of more pings than these, while no pong has left, only the newest is answered: RFC 6455, 5.5.3, allows as much
 const pongsOneByOne = 32
 
+/**
+ * Whether pings of the peer are answered. Off only to find out how long a peer bears a client that says nothing: pongs keep a
+ * connection alive.
+ */
+export const AnswersPings = Context.Reference<boolean>("holdfast/connection/AnswersPings", { defaultValue: () => true })
+
 const answer = <In, Out>(c: Conversation<In, Out>, payload: Uint8Array): void => {
   const { outbox } = c
   const pong = c.way.control!(Opcode.pong, payload)
@@ -44,6 +51,7 @@ export const heedControls = <In, Out>(c: Conversation<In, Out>, controls: Readon
     switch (control._tag) {
       case "Ping":
         facts.provenAt = at
+        if (!Context.get(c.context, AnswersPings)) break
         if (answered++ < pongsOneByOne) answer(c, control.payload)
         else newest = control.payload
         break
