@@ -305,9 +305,9 @@ describe("the published package", () => {
     }
   )
 
-  it(
+  it.runIf(isLong)(
     "has the types of every entry, and of no internal file",
-    { timeout: 180_000 },
+    long(180_000),
     async () => {
       const lines: Array<string> = []
       for (const [i, [entry, namespaces]] of Object.entries(exported).entries()) {
