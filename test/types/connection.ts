@@ -128,3 +128,8 @@ expectTypeOf(Protocol.client({ codec: Codec.flip(twoWay) })).toEqualTypeOf<
 expectTypeOf(Protocol.server({ codec: twoWay })).toEqualTypeOf<
   Connection.Open<typeof Command.Type, typeof Event.Type>
 >()
+
+// the pings of WebSocket itself go with any messages, and are none of them
+expectTypeOf(Connection.make({ codec: twoWay, heartbeat: Heartbeat.webSocket })).toEqualTypeOf<
+  Connection.Open<typeof Command.Type, typeof Event.Type>
+>()

@@ -150,6 +150,23 @@ describe("pings", () => {
       assert.strictEqual((yield* reason)?._tag, "SilenceTimeout")
     }))
 
+  it.effect("`Heartbeat.webSocket` says so by name, is nothing on a stream, and `pingEvery: 0` turns it off", () =>
+    Effect.gen(function*() {
+      const named = yield* open({ pingEvery: "10 seconds", pong: 0 }, { heartbeat: Heartbeat.webSocket })
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(yield* named.sent, ["ping 0,0,0,1"])
+      const off = yield* open({ pingEvery: 0 })
+      const peer = yield* TestSocket.make()
+      yield* Connection.make(peer.socket, {
+        codec: Codec.lines(),
+        heartbeat: Heartbeat.webSocket,
+        policy: { pingEvery: "10 seconds", pingJitter: 0 }
+      })
+      yield* TestClock.adjust("50 seconds")
+      assert.deepStrictEqual(yield* off.sent, [])
+      assert.strictEqual(yield* peer.text, "")
+    }).pipe(Effect.scoped))
+
   it.effect("B124 of a peer prove that it lives, and are answered beside a heartbeat of the application", () =>
     Effect.gen(function*() {
       const heartbeat = Heartbeat.text("ping", "pong")
