@@ -54,6 +54,8 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    * - `maxHeader`, `maxRequests`, `maxConnections`, `maxConnectionsPerAddress`, `acceptRate`, `whenFull`, `maxWaiting`:
    *   a larger head gets 431; a refused connection gets 503, over TLS nothing. On a Unix socket all peers have one
    *   address.
+   * - `maxConcurrentRequests`: further requests that a peer pipelines wait, and reading with them, until an answer has left.
+   *   What is read meanwhile is one read of Node, 64 KiB at most. That a peer leaves is seen at the next answer then.
    * - `maxFrame`: the longest WebSocket message.
    * - `drain`: how long a stop waits for answers; see `make`.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
@@ -187,6 +189,11 @@ export const make = <In = never, Out = unknown, R = never>(
       (conn, accepted) => {
         connections.upgraded(conn)
         acceptor.adopt(conn, accepted)
+      },
+      (request, response, dispatch) => {
+        const connection = connections.open.get(request.socket)
+        if (connection === undefined) dispatch()
+        else connection.pipeline.enter(request, response, dispatch)
       }
     )
 
