@@ -66,9 +66,11 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
   readonly policy?: Policy.Policy | Policy.Patch | undefined
   /**
    * Where connections are registered while they live, with the tag `http`. They can be seen, asked to leave, and closed;
-   * a broadcast to all counts them as failed.
+   * a broadcast to all counts them as failed. Any registry does which takes connections without a session.
+   *
+   * A connection that is not registered within `handshake` is ended, with `HandshakeTimeout`, and a warning is logged.
    */
-  readonly registry?: Registry<In, Out> | undefined
+  readonly registry?: Pick<Registry<In, Out, undefined>, "add"> | undefined
   /**
    * The path on which requests to upgrade become WebSockets for `Server.run`: provide `webSockets` to it, or the layer.
    * `upgrade` decides about them; `paths` has more of them. Requests on other paths are the HTTP application's.

@@ -159,6 +159,12 @@ export class HttpConnection implements Internals {
     this.lifecycle = { _tag: "Closing", reason: error, by: performance.now(), flushes: false }
   }
 
+  /** Ends now, whatever is under way. */
+  refuse(reason: ConnectionError.Reason): void {
+    this.end(reason)
+    this.conn.destroy()
+  }
+
   /** Ends with the answer under way: at once when there is none, and after `grace` milliseconds at the latest. */
   leave(reason: ConnectionError.Reason, to: "Draining" | "Closing", grace = this.settings.drain): void {
     const { lifecycle, response } = this
