@@ -56,7 +56,8 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    *   address.
    * - `maxConcurrentRequests`: further requests that a peer pipelines wait, and reading with them, until an answer has left.
    *   What is read meanwhile is one read of Node, 64 KiB at most. That a peer leaves is seen at the next answer then.
-   * - `maxFrame`: the longest WebSocket message.
+   * - `maxFrame`: the longest WebSocket message, for a program that receives from the socket by itself. A `Connection` has
+   *   the limits of its own policy.
    * - `drain`: how long a stop waits for answers; see `make`.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    *
