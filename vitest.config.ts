@@ -32,7 +32,10 @@ const long = [
   "test/testing/TestNetworkHoldfast.test.ts"
 ]
 
-const { HOLDFAST_LONG, HOLDFAST_SHORT_CUTS, HOLDFAST_TEST_REPORT: report } = process.env
+// a real browser, for minutes: `npm run test:browser`
+const browser = ["test/browser/**/*.test.ts"]
+
+const { HOLDFAST_BROWSER, HOLDFAST_LONG, HOLDFAST_SHORT_CUTS, HOLDFAST_TEST_REPORT: report } = process.env
 
 // on two processors: a third one works while another waits for a peer or a process
 const maxWorkers = 3
@@ -53,7 +56,9 @@ export default defineConfig({
     hookTimeout: 20_000,
     teardownTimeout: 10_000,
     dangerouslyIgnoreUnhandledErrors: false,
-    projects: HOLDFAST_LONG === "on"
+    projects: HOLDFAST_BROWSER === "on"
+      ? [{ extends: true, test: { name: "browser", include: browser, globalSetup } }]
+      : HOLDFAST_LONG === "on"
       ? [{ extends: true, test: { name: "long", include: long, globalSetup, fileParallelism: false } }]
       : [
         {
@@ -61,7 +66,7 @@ export default defineConfig({
           test: {
             name: "unit",
             include: ["test/**/*.test.ts"],
-            exclude: HOLDFAST_SHORT_CUTS === "off" ? [...realTime, ...withoutConnections] : realTime,
+            exclude: [...realTime, ...browser, ...(HOLDFAST_SHORT_CUTS === "off" ? withoutConnections : [])],
             maxWorkers,
             sequence: { groupOrder: 1 }
           }

@@ -165,7 +165,8 @@ export interface Options<in out In, in out Out, in Control = never> {
    *
    * **Gotchas**
    *
-   * Effect's own WebSocket client sockets do not say what they are: name it for them.
+   * Sockets of `Socket.makeWebSocket` (browsers) do not say what they are: name it for them. Of those a connection sees whole
+   * messages only: no pings, no bytes of a message on its way, and no way to hold the peer back.
    */
   readonly transport?: "stream" | "messages" | undefined
 }

@@ -63,6 +63,8 @@ export type Signal<Out> =
 export interface Heartbeat<in In, out Out, in Control = never> {
   readonly ping: (token: number) => Out
   readonly reader: () => (message: In) => Signal<Out> | undefined
+  /** Whether a connection over a WebSocket pings with frames of it in place of `ping`: see `preferFrames`. Default false. */
+  readonly frames?: boolean | undefined
   /** Only for the type, never set. For every message of this type `reader` gives a signal other than `Data`. */
   readonly "~control"?: ((control: Control) => void) | undefined
 }
@@ -280,6 +282,32 @@ export const webSocket: Heartbeat<unknown, never> = {
   },
   reader: () => () => undefined
 }
+
+/**
+ * The same heartbeat, which pings with the frames of the WebSocket protocol where there is a WebSocket, as `webSocket` does.
+ *
+ * **When to use**
+ *
+ * For a protocol with pings of its own, whose clients are also browsers: a page answers frames by itself, and messages only with
+ * code of yours. A peer's own pings are answered as before, and over TCP nothing changes.
+ *
+ * **Example** (A chat for `nc` and for pages that only listen)
+ *
+ * ```ts
+ * import { Codec, Connection, Heartbeat } from "holdfast"
+ *
+ * export const chat = Connection.make({
+ *   codec: Codec.lines(),
+ *   heartbeat: Heartbeat.preferFrames(Heartbeat.text("ping", "pong"))
+ * })
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const preferFrames = <In, Out, Control = never>(
+  self: Heartbeat<In, Out, Control>
+): Heartbeat<In, Out, Control> => ({ ...self, frames: true })
 
 /**
  * The input of a schedule of pings at each step: how the last pings went. Its delay is the time until the next ping.

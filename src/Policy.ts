@@ -313,6 +313,14 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "Set it to rebalance behind a load balancer"
   ),
   /**
+   * HTTP: the most requests of one connection that are with the application at a time. Further ones, which the peer
+   * pipelined, wait until an answer has left, and nothing is read meanwhile. Default 10. 0 is no limit.
+   */
+  maxConcurrentRequests: count("maxConcurrentRequests", { default: 10, minimum: 0, zero: "no limit" }).says(
+    "HTTP: the most requests of one connection that are with the application at a time",
+    "Further ones, which the peer pipelined, wait until an answer has left, and nothing is read meanwhile"
+  ),
+  /**
    * HTTP: the longest head of a request (its line and its headers), in bytes. The default is Node's; a larger one is
    * answered with 431. Default 16 KiB.
    */

@@ -211,7 +211,12 @@ export const serve = Command.make(
             policy,
             advise: () => Protocol.spread(live, policy.acceptRate || 1000)
           })
-          : Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy }),
+          : Connection.make({
+            codec: Codec.lines(),
+            // a page in a browser answers frames by itself, and is not to be sent a `ping` that it did not ask for
+            heartbeat: Heartbeat.preferFrames(Heartbeat.text("ping", "pong")),
+            policy
+          }),
         registry
       ))
     const server = protocol === "frames"

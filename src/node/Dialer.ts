@@ -58,7 +58,8 @@ export interface DialOptions {
    * Give it the value that the `Connection` and the `Client` have. Of it a dialler takes:
    *
    * - `open`: how long dialling may take, TLS and WebSocket upgrade included.
-   * - `maxFrame`: of a WebSocket message; a longer one closes the connection with 1009.
+   * - `maxFrame`: of a WebSocket message that a program receives from the socket by itself; a longer one closes with 1009.
+   *   A `Connection` reads the frames below it, and has the limits of its own policy.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
   readonly policy?: Policy.Patch | undefined

@@ -54,7 +54,10 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    * - `maxHeader`, `maxRequests`, `maxConnections`, `maxConnectionsPerAddress`, `acceptRate`, `whenFull`, `maxWaiting`:
    *   a larger head gets 431; a refused connection gets 503, over TLS nothing. On a Unix socket all peers have one
    *   address.
-   * - `maxFrame`: the longest WebSocket message.
+   * - `maxConcurrentRequests`: further requests that a peer pipelines wait, and reading with them, until an answer has left.
+   *   What is read meanwhile is one read of Node, 64 KiB at most. That a peer leaves is seen at the next answer then.
+   * - `maxFrame`: the longest WebSocket message, for a program that receives from the socket by itself. A `Connection` has
+   *   the limits of its own policy.
    * - `drain`: how long a stop waits for answers; see `make`.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    *
@@ -64,9 +67,11 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
   readonly policy?: Policy.Policy | Policy.Patch | undefined
   /**
    * Where connections are registered while they live, with the tag `http`. They can be seen, asked to leave, and closed;
-   * a broadcast to all counts them as failed.
+   * a broadcast to all counts them as failed. Any registry does which takes connections without a session.
+   *
+   * A connection that is not registered within `handshake` is ended, with `HandshakeTimeout`, and a warning is logged.
    */
-  readonly registry?: Registry<In, Out> | undefined
+  readonly registry?: Pick<Registry<In, Out, undefined>, "add"> | undefined
   /**
    * The path on which requests to upgrade become WebSockets for `Server.run`: provide `webSockets` to it, or the layer.
    * `upgrade` decides about them; `paths` has more of them. Requests on other paths are the HTTP application's.
@@ -187,6 +192,11 @@ export const make = <In = never, Out = unknown, R = never>(
       (conn, accepted) => {
         connections.upgraded(conn)
         acceptor.adopt(conn, accepted)
+      },
+      (request, response, dispatch) => {
+        const connection = connections.open.get(request.socket)
+        if (connection === undefined) dispatch()
+        else connection.pipeline.enter(request, response, dispatch)
       }
     )
 

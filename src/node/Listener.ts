@@ -49,7 +49,8 @@ export interface ListenOptions<out R = never> extends Upgrade.Options<R> {
    *
    * - `handshake`: from accepting a connection to the end of its TLS handshake and HTTP upgrade; and again from the end of
    *   a handler until the reader is acquired. Then the connection is destroyed.
-   * - `maxFrame`: of a WebSocket message; a longer one closes its connection with 1009.
+   * - `maxFrame`: of a WebSocket message that a program receives from the socket by itself; a longer one closes with 1009.
+   *   A `Connection` reads the frames below it, and has the limits of its own policy.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
   readonly policy?: Policy.Patch | undefined
@@ -167,7 +168,9 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * **Details**
  *
  * - `run(handler)` hands every connection to `handler`, in a fiber of its own, with `NodeSocket.NetSocket` in its
- *   context (`Socket.WebSocket` and `NodeSocketServer.IncomingMessage` for WebSocket). It never returns.
+ *   context (`NodeSocketServer.IncomingMessage` for WebSocket). It never returns.
+ * - A WebSocket is RFC 6455 on such a byte stream. A `Connection` hears every byte of it, also of messages that are not
+ *   whole yet; for other programs the socket gives whole messages, and answers pings.
  * - Nothing is read from a connection before its socket's `reader` is acquired, so a client that is not served yet
  *   feels the kernel's back-pressure. (A TLS or WebSocket connection has been read for its handshake, and Node holds
  *   up to 64 KiB of what followed.)

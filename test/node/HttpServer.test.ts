@@ -169,6 +169,65 @@ describe("HttpServer", () => {
       ))
   })
 
+  describe("registration", () => {
+    for (const what of ["waits", "waits, and cannot be interrupted"]) {
+      it.live(`B139 a registry that ${what} ends its connection at the deadline of the handshake, and the reason is told`, () =>
+        withLogs((logged) =>
+          Effect.gen(function*() {
+            const registry = yield* Registry.make<string>()
+            const gate = Latch.makeUnsafe(false)
+            const asked: Array<Connection.Connection<string>> = []
+            let interrupted = 0
+            const slow = {
+              add: (connection: Connection.Connection<string>) =>
+                Effect.suspend(() => {
+                  asked.push(connection)
+                  const wait = asked.length === 1 ? gate.await : Effect.void
+                  const held = what === "waits" ? wait : Effect.uninterruptible(wait)
+                  return Effect.andThen(
+                    Effect.onInterrupt(held, () => Effect.sync(() => interrupted++)),
+                    registry.add(connection)
+                  )
+                })
+            }
+            const { url } = yield* start({ registry: slow, policy: { handshake: 400 } })
+            const late = yield* client({ url })
+            late.conn.write(get("/"))
+            const lived = yield* lives(late)
+            assert.isAtLeast(lived, 350)
+            assert.isAtMost(lived, 3000)
+            assert.strictEqual((yield* Effect.flip(asked[0]!.closed)).reason._tag, "HandshakeTimeout")
+            assert.match(logged.join(), /^Warn a registry took longer than 400 ms to take an HTTP connection/)
+            yield* gate.open
+            yield* eventually("no entry", Effect.map(registry.size, (size) => size === 0))
+            assert.strictEqual(interrupted, what === "waits" ? 1 : 0)
+            const prompt = yield* client({ url })
+            prompt.conn.write(get("/"))
+            yield* until("an answer", () => prompt.text.includes("hello"))
+            yield* Effect.sleep(600)
+            assert.isFalse(prompt.closed || prompt.ended)
+            assert.strictEqual(yield* registry.size, 1)
+          })
+        ))
+    }
+
+    it.live("a registration is interrupted when its peer leaves", () =>
+      Effect.gen(function*() {
+        let waiting = 0
+        const registry = {
+          add: () => {
+            waiting++
+            return Effect.onInterrupt(Effect.never, () => Effect.sync(() => waiting--))
+          }
+        }
+        const { url } = yield* start({ registry, policy: { handshake: 0 } })
+        const peer = yield* client({ url })
+        yield* until("it is asked", () => waiting === 1)
+        peer.conn.destroy()
+        yield* until("it is interrupted", () => waiting === 0)
+      }))
+  })
+
   describe("keep-alive", () => {
     it.live("one connection carries many requests, of Node, curl and Python", () =>
       Effect.gen(function*() {

@@ -6,7 +6,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
-import { Connection, type ConnectionError, Request, Server } from "holdfast"
+import { Connection, type ConnectionError, type Registry, Request, Server } from "holdfast"
 import { Dialer, HttpClient, HttpServer, Listener, Upgrade } from "holdfast/node"
 import { Simulation, TestNetwork, TestSocket } from "holdfast/testing"
 import { expectTypeOf } from "vitest"
@@ -20,6 +20,19 @@ expectTypeOf(Listener.make("tcp://127.0.0.1:7000")).toEqualTypeOf<
 expectTypeOf(Listener.layer("tcp://127.0.0.1:7000")).toEqualTypeOf<
   Layer.Layer<SocketServer.SocketServer, Listener.ListenFailed>
 >()
+declare const registries: {
+  readonly any: Registry.Registry<string>
+  readonly none: Registry.Registry<string, string, undefined>
+  readonly nothing: Registry.Registry<never, "out", void>
+  readonly some: Registry.Registry<string, string, { readonly name: string } | undefined>
+  readonly users: Registry.Registry<string, string, { readonly name: string }>
+}
+HttpServer.make("http://127.0.0.1:7000", { registry: registries.any })
+HttpServer.make("http://127.0.0.1:7000", { registry: registries.none })
+HttpServer.make("http://127.0.0.1:7000", { registry: registries.nothing })
+HttpServer.make("http://127.0.0.1:7000", { registry: registries.some })
+// @ts-expect-error an HTTP connection has no session
+HttpServer.make("http://127.0.0.1:7000", { registry: registries.users })
 expectTypeOf(HttpServer.make("http://127.0.0.1:7000")).toEqualTypeOf<
   Effect.Effect<HttpServer.HttpServer, Listener.ListenFailed, Scope.Scope>
 >()

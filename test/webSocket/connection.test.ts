@@ -128,6 +128,29 @@ describe("messages", () => {
 })
 
 describe("pings", () => {
+  it.effect("a heartbeat that prefers frames pings with them on a WebSocket, and answers the pings of its messages; on a stream it is as it was", () =>
+    Effect.gen(function*() {
+      const heartbeat = Heartbeat.preferFrames(Heartbeat.text("ping", "pong"))
+      const { c, peer, reason, sent } = yield* open({ silence: "15 seconds", pingEvery: "10 seconds" }, { heartbeat })
+      yield* peer.send(from.text("ping"))
+      yield* settle
+      assert.deepStrictEqual(yield* sent, ["text pong"])
+      for (let n = 1; n <= 3; n++) {
+        yield* TestClock.adjust("10 seconds")
+        assert.deepStrictEqual((yield* sent).slice(n), [`ping 0,0,0,${n}`])
+        yield* peer.send(from.pong(Uint8Array.of(0, 0, 0, n)))
+      }
+      assert.strictEqual((yield* c.snapshot).state, "open")
+      yield* TestClock.adjust("15 seconds")
+      assert.strictEqual((yield* reason)?._tag, "SilenceTimeout")
+
+      const stream = yield* TestSocket.make()
+      const policy = { pingEvery: "10 seconds", pingJitter: 0 } as const
+      yield* Connection.make(stream.socket, { codec: Codec.lines(), heartbeat, policy })
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(Buffer.concat((yield* stream.written).map((part) => Buffer.from(part))).toString(), "ping\n")
+    }))
+
   it.effect("are sent by the protocol where the options name no heartbeat, and measure the round trip", () =>
     Effect.gen(function*() {
       const { c, peer, reason, sent } = yield* open({ silence: "30 seconds", pingEvery: "10 seconds", pong: 0 })

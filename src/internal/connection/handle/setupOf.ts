@@ -35,11 +35,12 @@ export const setupOf = <In, Out>(options: Given<In, Out>): Setup<In, Out> => {
     isClient = false
   ): WireFormat<Out> => {
     const wire: Wire<Out> = { encode: (message) => encoder.encode(message) }
-    const ping: WireFormat<Out>["ping"] = heartbeat !== undefined
-      ? (token) => wire.encode(heartbeat.ping(token))
-      : control === undefined
-      ? undefined
-      : (token) => Result.succeed(control(Opcode.ping, tokenPayload(token)))
+    const ping: WireFormat<Out>["ping"] =
+      heartbeat !== undefined && !(heartbeat.frames === true && control !== undefined)
+        ? (token) => wire.encode(heartbeat.ping(token))
+        : control === undefined
+        ? undefined
+        : (token) => Result.succeed(control(Opcode.ping, tokenPayload(token)))
     const shared = { encoder, wire, ping, ...(control === undefined ? {} : { control, isClient }) }
     const goodbye = options.goodbye as Out | ((reason: ConnectionError.Reason) => Out) | undefined
     if (goodbye === undefined) return { ...shared, goodbye: () => undefined }

@@ -15,6 +15,7 @@ import * as Address from "../addresses/address.ts"
 import { longestTimer } from "../options.ts"
 import { unsent } from "../stream/duplex.ts"
 import { linger, noop } from "../stream/tcp.ts"
+import { Pipeline } from "./pipeline.ts"
 import type { Settings } from "./settings.ts"
 
 const notHttp = new ConnectionError.InvalidMessage({
@@ -67,6 +68,7 @@ export class HttpConnection implements Internals {
   readonly id = takeId()
   readonly conn: Net.Socket
   readonly settings: Settings
+  readonly pipeline: Pipeline
   private readonly openedAt: number
   private readonly opened: number
   private readonly local: string | undefined
@@ -102,6 +104,7 @@ export class HttpConnection implements Internals {
   constructor(conn: Net.Socket, settings: Settings, openedAt: number) {
     this.conn = conn
     this.settings = settings
+    this.pipeline = new Pipeline(conn, settings)
     this.openedAt = openedAt
     this.opened = performance.now()
     this.heardAt = this.opened
@@ -128,8 +131,9 @@ export class HttpConnection implements Internals {
   }
 
   /** The response is done with the connection. */
-  answered(): void {
+  answered(response: Http.ServerResponse): void {
     this.response = undefined
+    this.pipeline.answered(response)
     // Node says `Connection: close` in the last answer, but leaves it to the peer to do so
     if (this.isLast) this.conn.destroySoon()
     else if (this.lifecycle._tag !== "Open" && !isOver(this.lifecycle)) {
@@ -155,6 +159,12 @@ export class HttpConnection implements Internals {
     this.lifecycle = { _tag: "Closing", reason: error, by: performance.now(), flushes: false }
   }
 
+  /** Ends now, whatever is under way. */
+  refuse(reason: ConnectionError.Reason): void {
+    this.end(reason)
+    this.conn.destroy()
+  }
+
   /** Ends with the answer under way: at once when there is none, and after `grace` milliseconds at the latest. */
   leave(reason: ConnectionError.Reason, to: "Draining" | "Closing", grace = this.settings.drain): void {
     const { lifecycle, response } = this
@@ -171,7 +181,7 @@ export class HttpConnection implements Internals {
       Deferred.doneUnsafe(this.ending, Exit.fail(error))
     })
     if (response === undefined) this.conn.destroySoon()
-    else if (!response.headersSent) response.shouldKeepAlive = false
+    this.pipeline.leave()
     if (grace <= longestTimer) this.timer = setTimeout(() => this.conn.destroy(), grace).unref()
   }
 
@@ -180,6 +190,12 @@ export class HttpConnection implements Internals {
     const { conn, response, settings } = this
     if (isOver(this.lifecycle)) return
     const { code = "" } = cause
+    if (code === "ERR_HTTP_REQUEST_TIMEOUT" && this.pipeline.excuse(() => this.fail(cause))) {
+      // Node has taken its listener away
+      conn.off("error", this.onError).on("error", this.onError)
+      return
+    }
+    this.pipeline.abandon()
     this.end(reasonFor(code, cause, settings, conn.bytesRead, response !== undefined))
     const protocol = code.startsWith("HPE_")
     if (!conn.writable || response?.headersSent || !(protocol || code === "ERR_HTTP_REQUEST_TIMEOUT")) {
@@ -192,6 +208,8 @@ export class HttpConnection implements Internals {
     if (protocol) linger(conn, settings.linger)
     else conn.destroySoon()
   }
+
+  private readonly onError = (cause: Error): void => this.fail(cause)
 
   /** What Node has no deadline for: a peer that takes none of our bytes, and old age. */
   check(at: number, unfair: boolean): void {
@@ -269,12 +287,12 @@ export class HttpConnection implements Internals {
       bytesOut: conn.bytesWritten,
       messagesIn: this.requests,
       messagesOut: this.requests - active,
-      inbox: { messages: active, bytes: 0 },
+      inbox: { messages: Math.max(active, this.pipeline.size), bytes: 0 },
       outbox: { messages: active, bytes: lifecycle._tag === "Ended" ? 0 : unsent(conn) },
       dropped: this.dropped,
       skipped: 0,
       lost: 0,
-      paused: false,
+      paused: this.pipeline.isHolding,
       rtt: undefined,
       reason: reasonOf(lifecycle)?.reason
     }

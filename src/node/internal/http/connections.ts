@@ -18,12 +18,15 @@ import { checkEvery, type Prepared, type Settings } from "./settings.ts"
 
 const busy = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
+/** What a registry is to us: it takes connections without a session. */
+type Registrar<In, Out> = Pick<Registry<In, Out, undefined>, "add">
+
 export class Connections<in out In, in out Out> {
   /** Those that speak HTTP: past their TLS handshake, and not upgraded. */
   readonly open = new Map<Net.Socket, HttpConnection>()
   private readonly settings: Settings
   private readonly context: Context.Context<never>
-  private readonly registry: Registry<In, Out> | undefined
+  private readonly registry: Registrar<In, Out> | undefined
   /** A peer cannot be told anything before its TLS handshake. */
   private readonly isSecure: boolean
   /** The peer's end of a Unix socket. */
@@ -40,7 +43,7 @@ export class Connections<in out In, in out Out> {
   constructor(
     { address, settings, tls }: Prepared,
     context: Context.Context<never>,
-    registry: Registry<In, Out> | undefined,
+    registry: Registrar<In, Out> | undefined,
     admit: (conn: Net.Socket) => void
   ) {
     this.settings = settings
@@ -95,16 +98,33 @@ export class Connections<in out In, in out Out> {
     const connection = new HttpConnection(conn, this.settings, openedAt)
     this.open.set(conn, connection)
     conn.once("close", () => this.forget(conn))
-    if (registry === undefined) return
+    if (registry !== undefined) this.register(registry, connection)
+  }
+
+  /** Registers a connection within `handshake`. One that is not registered cannot be seen, or asked to leave: it is ended. */
+  private register(registry: Registrar<In, Out>, connection: HttpConnection): void {
+    const { context, settings: { handshake } } = this
+    const { conn } = connection
     const scope = Scope.makeUnsafe()
     this.registrations.set(connection, scope)
-    const added = Effect.suspend(() => registry.add(asConnection(connection), { tags: ["http"] }))
-    Supervised.spawn(context, "registration of an HTTP connection", Scope.provide(added, scope), (exit) => {
-      if (Exit.isSuccess(exit)) return
-      Defects.logNow(context, "registry", exit.cause, { remote: Address.remoteOf(conn) })
-      // one that is not registered cannot be seen, or asked to leave
-      conn.destroy()
+    let timer: NodeJS.Timeout | undefined = undefined
+    const added = Effect.suspend(() => registry.add(asConnection(connection), { tags: ["http"] }, undefined))
+    const name = "registration of an HTTP connection"
+    const fiber = Supervised.spawn(context, name, Scope.provide(added, scope), (exit) => {
+      clearTimeout(timer)
+      if (Exit.isSuccess(exit) || conn.destroyed) return
+      connection.refuse(Defects.errorNow(context, "registry", exit.cause, { remote: Address.remoteOf(conn) }).reason)
     })
+    // nearly every registration is there at once, and needs neither
+    if (fiber.pollUnsafe() !== undefined) return
+    conn.once("close", () => fiber.interruptUnsafe())
+    if (handshake === 0) return
+    timer = setTimeout(() => {
+      if (conn.destroyed) return
+      const late = Effect.logWarning(`a registry took longer than ${handshake} ms to take an HTTP connection`)
+      Supervised.spawn(context, "log", Effect.annotateLogs(late, { remote: Address.remoteOf(conn) }), noop)
+      connection.refuse(new ConnectionError.HandshakeTimeout({ limit: handshake }))
+    }, handshake)
   }
 
   /** It became a WebSocket. */

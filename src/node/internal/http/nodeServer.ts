@@ -18,7 +18,7 @@ const responses = (find: Find): typeof Http.ServerResponse =>
     }
     override detachSocket(conn: Net.Socket): void {
       super.detachSocket(conn)
-      find(conn)?.answered()
+      find(conn)?.answered(this)
     }
   }
 

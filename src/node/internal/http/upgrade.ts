@@ -19,7 +19,9 @@ export const intercept = <R>(
   options: Upgrading<R>,
   /** The peer's end of a Unix socket. */
   path: string | undefined,
-  onOpen: (conn: Net.Socket, accepted: Accepted) => void
+  onOpen: (conn: Net.Socket, accepted: Accepted) => void,
+  /** Gets each request of the application's, and calls `dispatch` when its turn has come. */
+  onRequest: (request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void) => void
 ): void => {
   const upgrade = upgrading(options)
   const emit = server.emit as (this: Http.Server, name: string, ...args: ReadonlyArray<unknown>) => boolean
@@ -41,8 +43,10 @@ export const intercept = <R>(
         const [request, conn, head] = args as [Http.IncomingMessage, Net.Socket, Buffer]
         return upgraded(request, conn, head) || emit.call(server, name, ...args)
       }
-      if (requests.has(name) && !isWellFormed(args[0] as Http.IncomingMessage)) {
-        write(args[1] as Http.ServerResponse, { status: 400 })
+      if (requests.has(name)) {
+        const [request, response] = args as [Http.IncomingMessage, Http.ServerResponse]
+        if (isWellFormed(request)) onRequest(request, response, () => emit.call(server, name, ...args))
+        else write(response, { status: 400 })
         return true
       }
       return emit.call(server, name, ...args)

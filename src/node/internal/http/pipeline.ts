@@ -1,0 +1,167 @@
+/** The requests that a peer sends before it has the answers to earlier ones: so many of them are with the application at a time. */
+import type * as Http from "node:http"
+import type * as Net from "node:net"
+import { longestTimer } from "../options.ts"
+import { linger } from "../stream/tcp.ts"
+import type { Settings } from "./settings.ts"
+
+interface Held {
+  readonly request: Http.IncomingMessage
+  readonly response: Http.ServerResponse
+  readonly dispatch: () => void
+}
+
+/**
+ * Holds the requests beyond `maxConcurrentRequests` of a connection until an answer has left, and reads no more meanwhile. Node
+ * has parsed what it read already, so what is held is at most the requests of one read, 64 KiB.
+ */
+export class Pipeline {
+  private readonly conn: Net.Socket
+  private readonly settings: Settings
+  /** Those with the application, in their order, which is that of their answers. */
+  private readonly atWork: Array<Http.ServerResponse> = []
+  private readonly held: Array<Held> = []
+  private count = 0
+  /** An answer under way says `Connection: close`. */
+  private isClosing = false
+  private isLeaving = false
+  private hasListeners = false
+  private isLingering = false
+  private isScheduled = false
+  /** A request that was late because we did not read. */
+  private late: { readonly number: number; readonly expire: () => void; newest: Http.IncomingMessage } | undefined
+  private timer: NodeJS.Timeout | undefined
+
+  constructor(conn: Net.Socket, settings: Settings) {
+    this.conn = conn
+    this.settings = settings
+  }
+
+  /** How many requests are with the application, or wait for it. */
+  get size(): number {
+    return this.atWork.length + this.held.length
+  }
+
+  /** Whether requests wait, and nothing is read. */
+  get isHolding(): boolean {
+    return this.held.length > 0
+  }
+
+  /** Gives a request to the application, at once or when its turn has come. */
+  enter(request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void): void {
+    const { atWork, held, settings: { policy: { maxConcurrentRequests } } } = this
+    this.count++
+    if (this.late !== undefined) this.late.newest = request
+    if (held.length > 0 || this.isClosing || (maxConcurrentRequests > 0 && atWork.length >= maxConcurrentRequests)) {
+      held.push({ request, response, dispatch })
+      if (held.length === 1) this.pause()
+      return
+    }
+    this.start(response, dispatch)
+  }
+
+  private start(response: Http.ServerResponse, dispatch: () => void): void {
+    if (this.isLeaving) this.close(response)
+    this.atWork.push(response)
+    dispatch()
+  }
+
+  /** An answer has left. */
+  answered(response: Http.ServerResponse): void {
+    const { atWork, held } = this
+    if (atWork[0] !== response) return
+    atWork.shift()
+    if (held.length === 0 || this.isScheduled) return
+    this.isScheduled = true
+    // not in the middle of what Node does then: the connection may be at its end
+    queueMicrotask(() => {
+      this.isScheduled = false
+      this.release()
+    })
+  }
+
+  private release(): void {
+    const { atWork, conn, held, settings: { policy: { maxConcurrentRequests } } } = this
+    while (held.length > 0 && atWork.length < maxConcurrentRequests && !this.isClosing && conn.writable) {
+      const { dispatch, response } = held.shift()!
+      this.start(response, dispatch)
+    }
+    if (held.length > 0 || conn.destroyed) return
+    conn.resume()
+    if (this.late === undefined) return
+    const { frame, handshake } = this.settings
+    const limit = frame || handshake
+    clearTimeout(this.timer)
+    if (limit <= longestTimer) this.timer = setTimeout(() => this.expire(), limit).unref()
+  }
+
+  private pause(): void {
+    const { conn } = this
+    if (!this.hasListeners) {
+      this.hasListeners = true
+      // a handler that reads the body of its request resumes the connection, and so does Node at the end of a request
+      conn.on("resume", () => {
+        if (this.held.length > 0) conn.pause()
+      })
+      conn.once("close", () => this.abandon())
+      const { destroySoon } = conn
+      conn.destroySoon = () => {
+        if (this.isHolding) this.discard()
+        else if (!this.isLingering) destroySoon.call(conn)
+      }
+    }
+    conn.pause()
+  }
+
+  /** `destroySoon` where the peer sent more than we read: that would take the last answers from it. */
+  private discard(): void {
+    const { conn, settings } = this
+    this.abandon()
+    this.isLingering = true
+    conn.removeAllListeners("data")
+    if (conn.writable) conn.end()
+    if (conn.writableFinished) linger(conn, settings.linger)
+    else conn.once("finish", () => linger(conn, settings.linger))
+  }
+
+  /** No further request is handled. */
+  abandon(): void {
+    this.isClosing = true
+    this.held.length = 0
+    clearTimeout(this.timer)
+  }
+
+  // ---- a request that is late ---------------------------------------------------------------------------------------
+
+  /** Whether a deadline of Node was over because nothing was read; `expire` is called when the request is late again. */
+  excuse(expire: () => void): boolean {
+    const last = this.held.at(-1)
+    if (last === undefined) return false
+    const { request } = last
+    this.late = { number: this.count + (request.complete ? 1 : 0), expire, newest: request }
+    return true
+  }
+
+  private expire(): void {
+    const { late } = this
+    if (late === undefined || this.isHolding) return
+    this.late = undefined
+    // Node does not watch it any more; later ones it does
+    if (this.count < late.number || (this.count === late.number && !late.newest.complete)) late.expire()
+  }
+
+  // ---- the end ------------------------------------------------------------------------------------------------------
+
+  /** The last answer under way says `Connection: close`, or the next one where its head has gone. No request after it is handled. */
+  leave(): void {
+    this.isLeaving = true
+    const last = this.atWork.at(-1)
+    if (last !== undefined) this.close(last)
+  }
+
+  private close(response: Http.ServerResponse): void {
+    if (response.headersSent) return
+    response.shouldKeepAlive = false
+    this.isClosing = true
+  }
+}
