@@ -40,3 +40,15 @@ export const setShared = (bytes: Uint8Array, shared: boolean): void => {
 export const release = (bytes: Uint8Array): void => {
   if (isWhole(bytes) && unshared.delete(bytes.buffer)) (bytes.buffer as ArrayBuffer).transfer(0)
 }
+
+const renewals: Array<() => void> = []
+
+/** What lets go of memory that outlives its use, so that what is next begins as the first did. */
+export const onRenew = (renew: () => void): void => {
+  renewals.push(renew)
+}
+
+/** A simulation that is to be repeated begins with no memory of what ran before. */
+export const renewAll = (): void => {
+  for (const renew of renewals) renew()
+}

@@ -2,7 +2,7 @@
 import * as Result from "effect/Result"
 import type { CodecReason } from "../../ConnectionError.ts"
 import { FrameTooLong } from "../../ConnectionError.ts"
-import { uncleared } from "../bytes/memory.ts"
+import { onRenew, uncleared } from "../bytes/memory.ts"
 import { sizeOf, sizeOver } from "../bytes/sizes.ts"
 import { utf8 } from "../bytes/utf8.ts"
 import { type Framing, isOurs } from "./framing.ts"
@@ -75,6 +75,12 @@ export const detach = <A extends Uint8Array | string>(frame: A): A | Uint8Array 
 // written ones, to be used again: nearly every turn of every connection needs one for a moment
 const spare: Array<FrameBuffer> = []
 const mostSpare = 16
+
+// where a piece ends decides which frames share a write
+onRenew(() => {
+  slab = new Uint8Array(0)
+  used = 0
+})
 
 /** Frames behind each other, waiting for one write. Their bytes are a piece of a buffer that others have pieces of. */
 export class FrameBuffer {

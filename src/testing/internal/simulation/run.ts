@@ -10,6 +10,7 @@ import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
+import { renewAll } from "../../../internal/bytes/memory.ts"
 import { joinedScoped } from "../../../internal/scheduling/supervised.ts"
 import * as Chaos from "../../Chaos.ts"
 import type { Network } from "../../Network.ts"
@@ -192,6 +193,7 @@ export const run = <E>(
   program: (world: World) => Effect.Effect<unknown, E, Scope.Scope>
 ): Effect.Effect<Outcome, SimulationFailed> =>
   Effect.suspend(() => {
+    renewAll()
     const run = new Run(options)
     const { time } = run
     const networkScope = Scope.makeUnsafe()
