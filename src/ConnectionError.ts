@@ -61,8 +61,10 @@ export class HandshakeTimeout extends reason<HandshakeTimeout>()("HandshakeTimeo
  *
  * **Gotchas**
  *
- * Not retryable: the same credentials would be refused again. Fail the handshake with a `ConnectionError` of another
- * reason when trying again can help.
+ * - Not retryable: the same credentials would be refused again. Fail the handshake with a `ConnectionError` of another
+ *   reason when trying again can help.
+ * - The peer is told that the handshake failed, and no word of the cause, which may hold a secret. To tell it more, fail with
+ *   `Closed`, by `local`, with a `code` and a `note`.
  *
  * @category opening
  * @since 0.1.0
@@ -70,12 +72,12 @@ export class HandshakeTimeout extends reason<HandshakeTimeout>()("HandshakeTimeo
 export class HandshakeFailed extends reason<HandshakeFailed>()("HandshakeFailed", { cause: Schema.Defect() }, {
   text: ({ cause }) => `the handshake failed: ${causeText(cause)}`,
   codes: { retry: false, webSocket: 1008, native: "HANDSHAKE_FAILED" },
-  note: ({ cause }) => causeText(cause),
-  heard: (note) => ({ cause: note })
+  told: () => "the handshake failed",
+  note: () => "",
+  heard: Sentences.handshakeHeard
 }) {}
 
-const limits = ["maxConnections", "maxConnectionsPerAddress", "maxWaiting", "maxPending", "acceptRate"] as const
-const Limit = Schema.Literals([...limits, "stopping"])
+const Limit = Schema.Literals(Sentences.refusals)
 
 /**
  * The server did not take the connection because of one of its limits.
@@ -153,8 +155,7 @@ export class Closed extends reason<Closed>()("Closed", {
     webSocket: ({ by, code }) => by === "local" && code !== undefined ? code : 1000,
     native: "NORMAL"
   },
-  isPrivate: true,
-  closeText: ({ by, code, note }) => by === "local" && code !== undefined ? note : undefined,
+  told: ({ by, code, note }) => by === "local" && code !== undefined ? note : undefined,
   // what the peer said is not said back to it
   note: ({ by, note }) => by === "local" ? note ?? "" : "",
   // a handler that returned or failed decides nothing about its client, unless it says so
@@ -381,8 +382,7 @@ export class Defect extends reason<Defect>()("Defect", {
 }, {
   text: ({ by, cause }) => `a defect in the ${oneLine(by)} ended it: ${causeText(Cause.squash(cause))}`,
   codes: { retry: false, webSocket: unexpected, native: "FAILED" },
-  // the text of an error of the application is not for the peer
-  isPrivate: true
+  told: () => undefined
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -451,7 +451,8 @@ export class InvalidMessage extends reason<InvalidMessage>()("InvalidMessage", {
   path: Schema.optionalKey(Schema.Array(Schema.String))
 }, {
   text: Sentences.invalidMessage,
-  codes: { retry: false, webSocket: 1007, native: byDirection }
+  codes: { retry: false, webSocket: 1007, native: byDirection },
+  told: Sentences.invalidMessageTold
 }) {}
 
 /**

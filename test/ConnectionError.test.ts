@@ -326,9 +326,9 @@ const told: ReadonlyArray<
     new ConnectionError.HandshakeFailed({ cause: "bad\ntoken" }),
     false,
     "the handshake failed: bad token",
-    [1008, said],
-    [8, "bad token", false],
-    said
+    [1008, "the handshake failed"],
+    [8, "", false],
+    "the handshake failed: the peer gives no reason"
   ],
   [
     new ConnectionError.Refused({ limit: "maxConnections", allowed: 5 }),
@@ -587,16 +587,24 @@ const told: ReadonlyArray<
     }),
     false,
     "a frame is not valid JSON at a.b: not an object",
-    [1007, said],
-    [3, said, false],
-    "protocol violation: the peer says: a frame is not valid JSON at a.b: not an object"
+    [1007, "a frame is not valid JSON"],
+    [3, "a frame is not valid JSON", false],
+    "protocol violation: the peer says: a frame is not valid JSON"
+  ],
+  [
+    new ConnectionError.InvalidMessage({ direction: "decode", format: "Login", detail: "Expected \"hunter2\"" }),
+    false,
+    "a frame is not valid Login: Expected \"hunter2\"",
+    [1007, "a frame is not valid"],
+    [3, "a frame is not valid", false],
+    "protocol violation: the peer says: a frame is not valid"
   ],
   [
     new ConnectionError.InvalidMessage({ direction: "encode", format: "JSON", detail: "a cycle" }),
     false,
     "a message cannot be written as JSON: a cycle",
-    [1007, said],
-    [11, said, true]
+    [1007, "a message cannot be written"],
+    [11, "a message cannot be written", true]
   ],
   [
     new ConnectionError.OutboxFull({ messages: 1, bytes: 2 }),

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { Cause, Effect, Exit, Fiber, Schema, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, Heartbeat } from "../../src/index.ts"
 import type { Policy } from "../../src/index.ts"
@@ -308,6 +308,28 @@ describe("the close", () => {
         assert.isTrue(error.isRetryable)
       }
     }))
+
+  it.effect("B131 no text of the application's errors leaves, and all of it is known here", () =>
+    Effect.gen(function*() {
+      const failed = yield* open()
+      yield* failed.c.closeWith(new ConnectionError.HandshakeFailed({ cause: new Error("db password=hunter2") }))
+      assert.deepStrictEqual(yield* failed.sent, ["close 1008 the handshake failed"])
+      assert.include((yield* failed.reason)!.message, "hunter2")
+
+      const codec = Codec.lines().pipe(Codec.schema(Schema.Struct({ token: Schema.Literal("s3cret") })))
+      const peer = yield* TestSocket.make()
+      const c = yield* Connection.make(
+        Connection.describe(peer.socket, {
+          messages: true,
+          webSocket: { role: "server", stream: peer.socket, maskKey: undefined }
+        }),
+        { codec }
+      )
+      yield* peer.send(from.text(JSON.stringify({ token: "guess" })))
+      yield* settle
+      assert.deepStrictEqual(read(yield* peer.written), ["close 1007 a frame is not valid"])
+      assert.include((yield* c.snapshot).reason!.message, "s3cret")
+    }).pipe(Effect.scoped))
 
   it.effect("a defect and a failure are told with 1011, a text of the application by no word", () =>
     Effect.gen(function*() {

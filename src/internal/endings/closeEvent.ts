@@ -1,7 +1,7 @@
 /** The close frame that tells a WebSocket why its connection ends. */
 import * as Socket from "effect/socket/Socket"
 import type { Reason } from "../../ConnectionError.ts"
-import { rowOf, webSocketCode } from "../reasons/reason.ts"
+import { toldOf, webSocketCode } from "../reasons/reason.ts"
 
 const utf8 = new TextEncoder()
 
@@ -9,8 +9,7 @@ const utf8 = new TextEncoder()
 const cut = (text: string): string => text.slice(0, utf8.encodeInto(text, new Uint8Array(123)).read)
 
 const textFor = (reason: Reason): string | undefined => {
-  const { closeText, isPrivate } = rowOf(reason)
-  const text = closeText === undefined ? isPrivate ? undefined : reason.message : closeText(reason)
+  const text = toldOf(reason)
   return text === undefined ? undefined : cut(text)
 }
 

@@ -1,7 +1,7 @@
 /** What a CLOSE of the native protocol says of a reason, and what reason it gives its receiver. */
 import * as ConnectionError from "../../ConnectionError.ts"
 import { closeCodes } from "../reasons/closeCodes.ts"
-import { nativeCode, type Receiver, rowOf } from "../reasons/reason.ts"
+import { nativeCode, type Receiver, rowOf, toldOf } from "../reasons/reason.ts"
 import type { Control } from "./frames.ts"
 
 type Reason = ConnectionError.Reason
@@ -9,8 +9,8 @@ type Close = Extract<Control, { readonly _tag: "Close" }>
 
 /** The text that goes with a reason: a fact where its code has one, else its message. */
 export const noteOf = (reason: Reason): string => {
-  const { isPrivate, note } = rowOf(reason)
-  return note !== undefined ? note(reason) : isPrivate ? "" : reason.message
+  const { note } = rowOf(reason)
+  return note === undefined ? toldOf(reason) ?? "" : note(reason)
 }
 
 /** Our own CLOSE. */

@@ -30,10 +30,11 @@ interface Row<Facts> {
     /** The code of the native CLOSE. Default FAILED. */
     readonly native?: ByFacts<Facts, CloseCode>
   }
-  /** The peer is not told the message. */
-  readonly isPrivate?: true
-  /** The text of the close frame, where the message is private. */
-  readonly closeText?: (facts: Facts) => string | undefined
+  /**
+   * What the peer is told, where that is not the message; undefined is no word. A message that may hold a text of the application
+   * (a cause, a detail of its codec) is for the log alone.
+   */
+  readonly told?: (facts: Facts) => string | undefined
   /** The text of a native CLOSE, where its code says already what the message says. */
   readonly note?: (facts: Facts) => string
   /** The flag of a native CLOSE, where it is not `codes.retry`: whether the peer should come back. */
@@ -60,6 +61,12 @@ export const webSocketCode = (reason: Tagged): number => byFacts(rowOf(reason).c
 /** The code of the native CLOSE. */
 export const nativeCode = (reason: Tagged): number =>
   closeCodes[byFacts(rowOf(reason).codes.native ?? "FAILED", reason)]
+
+/** What the peer is told of a reason. */
+export const toldOf = (reason: Tagged & { readonly message: string }): string | undefined => {
+  const { told } = rowOf(reason)
+  return told === undefined ? reason.message : told(reason)
+}
 
 /** The base class of a reason: a tagged error with these facts, its message, and whether opening again can help. */
 export const reason = <Self>() =>

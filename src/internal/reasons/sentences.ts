@@ -32,6 +32,16 @@ export const acquireTimeout = ({ by, dialing, holders, limit, waiting }: {
     `${dialing} being opened${held === "" ? "" : `, ${holders.length} in use by ${held}`}`
 }
 
+/** The limits of a server that refuse a connection, and its end. */
+export const refusals = [
+  "maxConnections",
+  "maxConnectionsPerAddress",
+  "maxWaiting",
+  "maxPending",
+  "acceptRate",
+  "stopping"
+] as const
+
 export const refused = ({ allowed, limit }: { readonly limit: string; readonly allowed?: number }): string =>
   limit === "stopping"
     ? "the server is stopping"
@@ -45,3 +55,19 @@ export const unsupportedVersion = ({ highest, lowest, ours }: {
   readonly lowest: number
   readonly highest: number
 }): string => `the peer speaks version ${lowest} to ${highest} of the protocol, and we ${ours}`
+
+// the codecs of the library name what they read; that of an application is its own word
+const formats = new Set(["JSON", "UTF-8", "MessagePack"])
+
+export const invalidMessageTold = ({ direction, format }: {
+  readonly direction: "decode" | "encode"
+  readonly format: string
+}): string => {
+  if (direction === "encode") return "a message cannot be written"
+  return formats.has(format) ? `a frame is not valid ${format}` : "a frame is not valid"
+}
+
+/** What a peer says is told as what it said. */
+export const handshakeHeard = (note: string): { readonly cause: string } => ({
+  cause: note === "" ? "the peer gives no reason" : `the peer says: ${note}`
+})
