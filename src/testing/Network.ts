@@ -89,8 +89,21 @@ export interface SocketOptions {
 export interface ListenOptions extends SocketOptions {
   /** Connections waiting to be accepted; the first packet of one more is dropped. Default 511, as Node asks for. */
   readonly backlog?: number | undefined
-  /** Messages with borders and a closing handshake, as a WebSocket has them, instead of a stream of bytes. */
+  /**
+   * Messages with borders and a closing handshake, instead of a stream of bytes: what a browser shows of a WebSocket. No
+   * frames, no pings; see `webSocket` for those.
+   */
   readonly messages?: boolean | undefined
+  /**
+   * The server's ends are WebSockets: frames of RFC 6455 on the stream of bytes, which a `Connection` reads and writes
+   * itself, with its own limits. Default false. `messages` is not looked at then.
+   *
+   * - The upgrade is taken as done. There is none on the wire, so a client that dials without `webSocket` speaks in raw
+   *   frames, as a test of what a server does with broken ones wants to.
+   * - `linger` is 1 second where neither this nor the network says otherwise, and the closing handshake falls in it.
+   * - Without a `Connection`, a message of the peer may have `Policy.maxFrame` bytes by default.
+   */
+  readonly webSocket?: boolean | undefined
 }
 
 /**
@@ -102,6 +115,11 @@ export interface ListenOptions extends SocketOptions {
 export interface DialOptions extends SocketOptions {
   /** Has to say the same as the listener; otherwise the connection is refused. `ws://` addresses say it as well. */
   readonly messages?: boolean | undefined
+  /**
+   * The client's end is a WebSocket: frames of RFC 6455 on the stream of bytes, masked from the seed of the network.
+   * Default false, also for `ws://` addresses. See `ListenOptions.webSocket`.
+   */
+  readonly webSocket?: boolean | undefined
 }
 
 /**
@@ -231,7 +249,7 @@ export interface Host {
   ) => Layer.Layer<SocketServer.SocketServer, SocketServer.SocketServerError>
   /**
    * A socket that connects to `host:port` whenever its reader is acquired. Also `tcp://host:port`, `ws://host:port/path`
-   * (a message transport), or the `address` of a server. Make a fresh one for every connection.
+   * (a message transport, unless `webSocket` is set), or the `address` of a server. Make a fresh one for every connection.
    */
   readonly dial: (address: string | NetAddress.SocketAddress, options?: DialOptions) => Socket.Socket
   /** The same as a layer. */

@@ -43,6 +43,9 @@
  *   reads up to 64 KiB ahead, which then do not count as unread.
  * - **Message transports** (`messages`) keep messages whole and close with a code, as WebSockets do. A message leaves as
  *   soon as there is any room, so the buffers may hold one message more than their size.
+ * - **WebSockets** (`webSocket`) are the real protocol, RFC 6455, on the bytes of such a stream: what is written becomes
+ *   frames, and those are cut, delayed, lost and sent again as all bytes are. The upgrade is taken as done when the
+ *   connection is. Masks come from the seed.
  *
  * ## Decisions
  *
@@ -68,6 +71,7 @@ import { Trace } from "./internal/fabric/trace.ts"
 import * as Hosts from "./internal/network/host.ts"
 import * as Links from "./internal/network/links.ts"
 import * as Snapshots from "./internal/network/snapshot.ts"
+import { WebSockets } from "./internal/network/webSockets.ts"
 import { TcpStack } from "./internal/tcp/connection.ts"
 import type { DialOptions, Host, ListenOptions, Network, Options, Snapshot } from "./Network.ts"
 
@@ -102,13 +106,14 @@ export const make = (options: Options = {}): Effect.Effect<Network, never, Scope
       },
       finTimeout: Settings.millis("finTimeout", options.finTimeout ?? "60 seconds")
     })
+    const webSockets = new WebSockets(topology)
     const hosts = new Map<string, Host>()
     return {
       seed,
       host: (name) => {
         const known = hosts.get(name)
         if (known !== undefined) return known
-        const host = Hosts.make(stack, name)
+        const host = Hosts.make(stack, webSockets, name)
         hosts.set(name, host)
         return host
       },

@@ -162,7 +162,8 @@ export const make = (options?: {
           incoming,
           options?.messages === true
             ? data
-            : data.map(toBytes)
+            // a reader may change what it gets
+            : data.map((chunk) => new Uint8Array(toBytes(chunk)))
         )),
       end: Effect.suspend(() => {
         if (options?.halfOpen === false) {

@@ -104,18 +104,19 @@ export const kernel = real(
 export const simulated = (
   name: string,
   options: TestNetwork.Options,
-  { messages = false }: { readonly messages?: boolean } = {}
+  { messages = false, webSocket = false }: { readonly messages?: boolean; readonly webSocket?: boolean } = {}
 ): Transport => {
   let network: TestNetwork.Network | undefined
   return {
     name,
-    messages,
-    halfClose: !messages,
+    messages: messages || webSocket,
+    halfClose: !messages && !webSocket,
     listen: Effect.gen(function*() {
       // it outlives the listener: a dial after that has to be refused by the network
       network = yield* Scope.provide(TestNetwork.make({ seed: 1, ...options }), yield* Scope.make())
-      const server = yield* network.host("server").listen(7000, { messages })
-      return { server, dial: Effect.succeed(network.host("client").dial("server:7000", { messages })) }
+      const server = yield* network.host("server").listen(7000, { messages, webSocket })
+      const socket = network.host("client").dial("server:7000", { messages, webSocket })
+      return { server, dial: Effect.succeed(socket) }
     }),
     capacity: 4 * 1024 * 1024,
     bulk: 256 * 1024,

@@ -15,6 +15,7 @@ import { connect } from "../tcp/handshake.ts"
 import * as Sockets from "../tcp/socket.ts"
 import * as Links from "./links.ts"
 import * as Listener from "./listener.ts"
+import type { WebSockets } from "./webSockets.ts"
 
 type Address = string | NetAddress.SocketAddress
 
@@ -27,30 +28,36 @@ const parse = (address: Address) => {
 }
 
 /** The host of this name. */
-export const make = (stack: TcpStack, name: string): Host => {
+export const make = (stack: TcpStack, webSockets: WebSockets, name: string): Host => {
   const { injections, topology } = stack
   const host = topology.host(name)
   const mine = ({ client, server }: Connection): boolean => client.host === host || server.host === host
   const ownEnd = ({ client, server }: Connection): Endpoint => client.host === host ? client : server
+
+  const settingsOf = (options: ListenOptions | DialOptions) =>
+    options.webSocket === true
+      ? webSockets.settings(options, stack.settings.socket)
+      : Settings.socket(options, stack.settings.socket)
 
   const listen = (port: number, options: ListenOptions = {}) =>
     Effect.suspend(() =>
       Listener.listen(stack, host, {
         port: Settings.count("port", port, 1),
         backlog: Settings.count("backlog", options.backlog ?? 511, 0),
-        messages: options.messages ?? false,
-        settings: Settings.socket(options, stack.settings.socket)
+        messages: options.webSocket !== true && options.messages === true,
+        webSockets: options.webSocket === true ? webSockets : undefined,
+        settings: settingsOf(options)
       })
     )
 
   const dial = (address: Address, options: DialOptions = {}): Socket.Socket => {
     const parsed = parse(address)
-    const settings = Settings.socket(options, stack.settings.socket)
-    const messages = options.messages ?? parsed?.messages ?? false
+    const settings = settingsOf(options)
+    const messages = options.webSocket !== true && (options.messages ?? parsed?.messages ?? false)
     const remote = parsed === undefined ? String(address) : `${parsed.host}:${parsed.port}`
     const fail = (code: string, syscall: "connect" | "getaddrinfo" = "connect") =>
       Effect.fail(openError(systemError(syscall, code, remote)))
-    return Sockets.make(
+    const stream = Sockets.make(
       host,
       { messages, local: undefined, remote },
       Effect.suspend((): Effect.Effect<Endpoint, Socket.SocketError> => {
@@ -62,6 +69,7 @@ export const make = (stack: TcpStack, name: string): Host => {
         return Effect.succeed(connect(stack, host, server, parsed!.port, messages, settings))
       })
     )
+    return options.webSocket === true ? webSockets.over(stream, "client", settings) : stream
   }
 
   return {

@@ -13,11 +13,14 @@ import type { SocketSettings } from "../fabric/settings.ts"
 import type { SimulatedHost } from "../fabric/simulatedHost.ts"
 import { type Connection, type ListeningPort, portKey, type TcpStack } from "../tcp/connection.ts"
 import * as Sockets from "../tcp/socket.ts"
+import type { WebSockets } from "./webSockets.ts"
 
 export interface Options {
   readonly port: number
   readonly backlog: number
   readonly messages: boolean
+  /** Makes WebSockets of what is accepted. */
+  readonly webSockets: WebSockets | undefined
   readonly settings: SocketSettings
 }
 
@@ -35,6 +38,7 @@ class Listener implements ListeningPort {
   readonly messages: boolean
   readonly settings: SocketSettings
   readonly backlog: number
+  private readonly webSockets: WebSockets | undefined
   private readonly stack: TcpStack
   private readonly host: SimulatedHost
   /** Connected, and not accepted. */
@@ -48,6 +52,7 @@ class Listener implements ListeningPort {
     this.host = host
     this.port = options.port
     this.messages = options.messages
+    this.webSockets = options.webSockets
     this.settings = options.settings
     this.backlog = options.backlog
   }
@@ -106,7 +111,7 @@ class Listener implements ListeningPort {
   private socketOf(connection: Connection): Socket.Socket {
     const { client, server } = connection
     let claimed = false
-    return Sockets.make(
+    const stream = Sockets.make(
       this.host,
       { messages: this.messages, local: server.address, remote: client.address },
       Effect.suspend(() => {
@@ -115,6 +120,7 @@ class Listener implements ListeningPort {
         return Effect.succeed(server)
       })
     )
+    return this.webSockets?.over(stream, "server", this.settings) ?? stream
   }
 
   readonly run = <R, E, _>(

@@ -105,8 +105,9 @@ export class Outgoing {
         this.queue.chunks.push(chunk)
         continue
       }
-      // copied, as by a kernel: the writer may use its buffer again
-      const taken = typeof chunk !== "string" ? chunk.slice() : messages ? chunk : toBytes(chunk)
+      // copied, as by a kernel: the writer may use its buffer again, and the reader may change what it gets; the `slice` of
+      // a Node `Buffer` is no copy
+      const taken = typeof chunk !== "string" ? new Uint8Array(chunk) : messages ? chunk : toBytes(chunk)
       const size = sizeOf(taken)
       if (size === 0 && !messages) continue
       this.queue.chunks.push(taken)
