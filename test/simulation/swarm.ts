@@ -2,7 +2,8 @@
  * The swarm: twenty clients and one server over a network in which anything may fail, for an hour of virtual time.
  *
  * **The program.** A third of the clients speaks lines over a stream, a third the native protocol, a third lines over a
- * message transport. Policies are drawn from the seed. Each client sends numbered messages, one by one and in batches; the
+ * message transport or, with every other seed, over WebSockets, whose frames travel byte by byte and whose pings are the
+ * protocol's own. Policies are drawn from the seed. Each client sends numbered messages, one by one and in batches; the
  * server acknowledges every number, and broadcasts numbers of its own. It registers each client under its key (a later
  * connection takes over), sweeps connections that are old and, now and then, drains and starts again. Hosts crash and come
  * back; handlers are slow at times.
@@ -42,12 +43,23 @@ import { every, Watch } from "./support/watch.ts"
 type Live = Connection.Connection<string>
 
 /** How a client and the server understand each other. */
-const ways = [
-  { name: "lines", port: 7000, messages: false },
-  { name: "native", port: 7001, messages: false },
-  { name: "messages", port: 7002, messages: true }
-] as const
-type Way = typeof ways[number]
+interface Way {
+  readonly name: "lines" | "native" | "messages" | "webSocket"
+  readonly port: number
+  readonly carrier: Pick<TestNetwork.DialOptions, "messages" | "webSocket">
+}
+
+const streams: ReadonlyArray<Way> = [
+  { name: "lines", port: 7000, carrier: {} },
+  { name: "native", port: 7001, carrier: {} }
+]
+const messages: Way = { name: "messages", port: 7002, carrier: { messages: true } }
+const webSocket: Way = { name: "webSocket", port: 7003, carrier: { webSocket: true } }
+
+/** Whether the third of the clients that keeps messages apart by its transport does so by WebSockets. */
+export const hasWebSockets = (seed: string): boolean => drawFrom(seed, "RFC 6455")() < 0.5
+
+const waysOf = (seed: string): ReadonlyArray<Way> => [...streams, hasWebSockets(seed) ? webSocket : messages]
 
 export interface Options {
   readonly seed: string | number
@@ -85,7 +97,10 @@ const opening = (
   claimed: Policy.Policy
 ): (socket: Socket.Socket) => Effect.Effect<Live, ConnectionError.ConnectionError, Scope.Scope> => {
   const policy = Sabotage.policyOf(sabotage, claimed)
-  const open = way.name !== "native"
+  const open = way.name === "webSocket"
+    // the protocol's own heartbeat
+    ? Connection.make({ codec, policy })
+    : way.name !== "native"
     ? Connection.make({ codec, policy, heartbeat: beat(world.seed, way) })
     : role === "client"
     ? Protocol.client({ codec, policy })
@@ -107,6 +122,7 @@ const padding = (draw: Draw): string => "x".repeat(Math.floor(draw() < 0.02 ? dr
 
 interface Swarm {
   readonly world: Simulation.World
+  readonly ways: ReadonlyArray<Way>
   readonly ledgers: ReadonlyMap<string, Ledger>
   readonly totals: Totals
   readonly draw: Draw
@@ -199,10 +215,10 @@ const serve = (swarm: Swarm) => {
 
     yield* Effect.forkScoped(Effect.repeat(look, Schedule.spaced(every)))
     yield* Effect.forkScoped(talk)
-    const servers = yield* Effect.forEach(ways, (way) =>
+    const servers = yield* Effect.forEach(swarm.ways, (way) =>
       Effect.gen(function*() {
         const listener = yield* world.network.host("server").listen(way.port, {
-          messages: way.messages,
+          ...way.carrier,
           linger: "1 second"
         })
         const running = Server.run({
@@ -279,7 +295,7 @@ const live = (swarm: Swarm, member: Member, draw: Draw) => {
   const life = Effect.gen(function*() {
     const clock = yield* Clock.Clock
     const client = yield* Client.make(
-      Effect.suspend(() => open(host.dial(`server:${way.port}`, { messages: way.messages, linger: "1 second" }))),
+      Effect.suspend(() => open(host.dial(`server:${way.port}`, { ...way.carrier, linger: "1 second" }))),
       {
         policy,
         // its key is its own: who supersedes it is an earlier connection of its own, whose bytes were late
@@ -359,6 +375,7 @@ const program = (options: Options) => (world: Simulation.World) =>
       broadcasts: 0,
       connections: 0
     }
+    const ways = waysOf(world.seed)
     const members = Array.from({ length: options.clients ?? 20 }, (_, i): Member => ({
       ledger: new Ledger(`client${i + 1}`, world.fail),
       way: ways[i % ways.length]!,
@@ -369,6 +386,7 @@ const program = (options: Options) => (world: Simulation.World) =>
     const draw = drawFrom(world.seed, "swarm")
     const swarm: Swarm = {
       world,
+      ways,
       totals,
       draw,
       sabotage: options.sabotage,
