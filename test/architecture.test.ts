@@ -254,10 +254,10 @@ const packages = (sources: ReadonlyArray<Source>): Array<string> =>
     })
   })
 
-/** Above the ground, and about bytes and limits alone: a simulated link may be a WebSocket, with the usual limit of a message. */
-const ofBytes = ["internal/webSocket", "Policy"]
-
-/** Imports go down, or stay in their place. The simulated network that tests connections is not made of them. */
+/**
+ * Imports go down, or stay in their place. The simulated network that tests connections is not made of them; its WebSockets
+ * are the frames that all have.
+ */
 const downward = (sources: ReadonlyArray<Source>): Array<string> => {
   const graph = graphOf(sources)
   return sources.flatMap(({ path, text }) => {
@@ -273,7 +273,7 @@ const downward = (sources: ReadonlyArray<Source>): Array<string> => {
       const floor = floorOf(targetPlace)
       if (floor >= floorOf(place)) return [`${path}:${line} imports ${target}, which is not below it`]
       const isApart = path.startsWith("src/testing/") && !target.startsWith("src/testing/") && floor > 0 &&
-        !ofBytes.includes(targetPlace)
+        targetPlace !== "internal/webSocket"
       return isApart ? [`${path}:${line} imports ${target}, which knows connections`] : []
     })
   })

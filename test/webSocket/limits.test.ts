@@ -56,9 +56,32 @@ describe("pong", () => {
   it.effect("B124 a pong that nothing asked for, or with bytes of another length, answers no ping", () =>
     Effect.gen(function*() {
       const { c, from, peer } = yield* open({ pingEvery: "10 seconds", pong: "3 seconds" })
+      yield* peer.send(from.fragment("x", true))
       yield* TestClock.adjust(10_000)
-      yield* peer.send(from.pong(0, 0, 0, 7), from.pong(1), from.pong(0, 0, 0, 1, 0))
-      yield* settle
+      for (const pong of [from.pong(0, 0, 0, 7), from.pong(1), from.pong(0, 0, 0, 1, 0), from.pong()]) {
+        yield* TestClock.adjust(500)
+        yield* peer.send(pong)
+        yield* settle
+      }
+      assert.strictEqual(yield* endsAfter(c, 1000), "PongTimeout")
+    }))
+
+  it.effect("B124 messages, part of one, and pings show that the peer still answers", () =>
+    Effect.gen(function*() {
+      const { c, from, peer } = yield* open({ pingEvery: "10 seconds", pong: "3 seconds", pingWhen: "always" })
+      yield* TestClock.adjust(10_000)
+      const message = from.text("0123456789")
+      const signs = [
+        from.ping(),
+        message.subarray(0, 10),
+        message.subarray(10),
+        Buffer.concat([from.pong(9), from.ping()])
+      ]
+      for (const bytes of signs) {
+        yield* TestClock.adjust(2000)
+        yield* peer.send(bytes)
+        yield* settle
+      }
       assert.strictEqual(yield* endsAfter(c, 3000), "PongTimeout")
     }))
 })

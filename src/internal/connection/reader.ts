@@ -100,7 +100,8 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
 export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: number): void => {
   const { decoder, facts } = c
   const messages: Array<In> = []
-  const completed = decoder.completed
+  const { completed } = decoder
+  const { provenAt } = facts
   const error = decode(c, chunk, messages)
   const data = heed(c, messages, at)
   // what a message said came before what cannot be read
@@ -120,7 +121,12 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
     c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }
   c.bytesIn += size
-  if (decoder.takeControls !== undefined) heedControls(c, decoder.takeControls(), at)
+  if (decoder.takeControls !== undefined) {
+    const controls = decoder.takeControls()
+    // control frames alone prove what they say themselves: a pong that answers nothing may have been under way for long
+    if (controls.length > 0 && messages.length === 0 && c.pending <= bytes - size) facts.provenAt = provenAt
+    heedControls(c, controls, at)
+  }
   if (data.length === 0) return
   c.messagesIn += data.length
   facts.messageAt = at

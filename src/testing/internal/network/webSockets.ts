@@ -2,13 +2,15 @@
 import type * as Socket from "effect/socket/Socket"
 import type { WebSocketLink } from "../../../internal/transport/transport.ts"
 import { overStream } from "../../../internal/webSocket/socket.ts"
-import { defaults } from "../../../Policy.ts"
 import type { SocketOptions } from "../../Network.ts"
 import * as Settings from "../fabric/settings.ts"
 import type { Topology } from "../fabric/topology.ts"
 
 // of Holdfast's listener and dialler: in it falls the closing handshake
 const linger = "1 second"
+
+// the default of `Policy.maxFrame`
+const maxFrame = 1024 * 1024
 
 /** Makes the WebSockets of one network. */
 export class WebSockets {
@@ -28,6 +30,6 @@ export class WebSockets {
   /** The WebSocket over a stream. Its upgrade is done when the stream is connected. */
   over(stream: Socket.Socket, role: WebSocketLink["role"], settings: Settings.SocketSettings): Socket.Socket {
     const maskKey = role === "client" ? this.maskKey : undefined
-    return overStream({ role, stream, maskKey }, { maxFrame: defaults.maxFrame, linger: settings.linger })
+    return overStream({ role, stream, maskKey }, { maxFrame, linger: settings.linger })
   }
 }
