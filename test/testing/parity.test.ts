@@ -10,7 +10,7 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import { runVirtual } from "./support/runVirtual.ts"
 import { type Pace, perform, type Scenario, type Speaker, type Stage } from "./support/stage.ts"
-import { kernel, simulated, tcp } from "./support/transports.ts"
+import { kernel, simulated, tcp, ws } from "./support/transports.ts"
 
 const scenario = (body: (stage: Stage) => Effect.fn.Return<void, never, Scope.Scope>): Scenario => (stage) =>
   Effect.gen(() => body(stage))
@@ -295,7 +295,8 @@ const buffers = { sendBuffer: 1024 * 1024, receiveBuffer: 1024 * 1024 }
 describe.each([
   { world: "kernel", real: kernel, copy: simulated("kernel", { latency, ...buffers }) },
   // they linger
-  { world: "tcp", real: tcp, copy: simulated("tcp", { latency, ...buffers, linger: "1 second" }) }
+  { world: "tcp", real: tcp, copy: simulated("tcp", { latency, ...buffers, linger: "1 second" }) },
+  { world: "ws", real: ws, copy: simulated("ws", { latency, ...buffers }, { webSocket: true }) }
 ])("the simulation is like the sockets of $world", ({ copy, real, world }) => {
   for (const [name, play] of Object.entries(scenarios)) {
     const { reason, ...difference } = differences[world]?.[name] ?? same

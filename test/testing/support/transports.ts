@@ -4,7 +4,7 @@ import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
+import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
 import * as Fs from "node:fs"
 import type * as Net from "node:net"
@@ -40,9 +40,9 @@ const remembering = (server: Server): Server => ({
     server.run((socket) =>
       Effect.contextWith((context: Context.Context<never>) => {
         const net = Context.getOption(context, NodeSocket.NetSocket)
-        const ws = Context.getOption(context, Socket.WebSocket)
+        const request = Context.getOption(context, NodeSocketServer.IncomingMessage)
         if (net._tag === "Some") streams.set(socket, net.value)
-        if (ws._tag === "Some") streams.set(socket, (ws.value as unknown as { readonly _socket: Net.Socket })._socket)
+        if (request._tag === "Some") streams.set(socket, request.value.socket)
         return handler(socket)
       })
     )
