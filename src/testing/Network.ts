@@ -69,6 +69,9 @@ export interface SocketOptions {
    * After the reader was released, for how long what still comes is discarded and not answered with a reset. Then the
    * connection is cut off, with whatever is not sent yet. Default 0: as the bare kernel does it. Holdfast's listener and
    * dialer linger for 1 second.
+   *
+   * It counts virtual time: to a peer that lingers on a link without latency, a program that writes in a loop writes for
+   * ever, as no time passes. Give such a link 1 ms.
    */
   readonly linger?: Duration.Input | undefined
   /** Whether we may go on writing after the peer's FIN was read. Default true; false is what Node's client sockets do. */

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Queue, Scope, Stream } from "effect"
 import type { Socket } from "effect/socket"
 import { TestClock } from "effect/testing"
-import { Codec, Connection, type Policy } from "../../src/index.ts"
+import { Codec, Connection, Heartbeat, type Policy } from "../../src/index.ts"
 import { frameOf } from "../../src/internal/webSocket/encoding.ts"
 import { Opcode } from "../../src/internal/webSocket/frames.ts"
 import { TestNetwork } from "../../src/testing/index.ts"
@@ -31,22 +31,27 @@ const onTheWire = (seed: string, ...messages: ReadonlyArray<string>) =>
 /** Connections of both ends, each on the clock of its host. */
 const talking = Effect.fnUntraced(function*(
   network: TestNetwork.Network,
-  policies: { readonly server?: Policy.Patch; readonly client?: Policy.Patch } = {}
+  policies: { readonly server?: Policy.Patch; readonly client?: Policy.Patch } = {},
+  webSocket = true
 ) {
   const connection = (host: string, policy: Policy.Patch | undefined, socket: Socket.Socket) =>
     Effect.provideService(
-      Connection.make(socket, { codec: Codec.lines(), policy: { pingJitter: 0, ...policy } }),
+      Connection.make(socket, {
+        codec: Codec.lines(),
+        policy: { pingJitter: 0, ...policy },
+        ...(webSocket ? {} : { heartbeat: Heartbeat.text("ping", "pong") })
+      }),
       Clock.Clock,
       network.host(host).clock
     )
-  const listener = yield* network.host("server").listen(7, { webSocket: true })
+  const listener = yield* network.host("server").listen(7, { webSocket })
   const scope = yield* Effect.scope
   const accepted = yield* Queue.unbounded<Connection.Connection<string>>()
   yield* listener.run((socket) =>
     Effect.flatMap(Scope.provide(connection("server", policies.server, socket), scope), (c) => Queue.offer(accepted, c))
   ).pipe(Effect.forkScoped({ startImmediately: true }))
   const dialled = yield* Effect.forkScoped(
-    connection("client", policies.client, network.host("client").dial("server:7", { webSocket: true }))
+    connection("client", policies.client, network.host("client").dial("server:7", { webSocket }))
   )
   yield* TestClock.adjust(1000)
   return { client: yield* Fiber.join(dialled), server: yield* Queue.take(accepted) }
@@ -157,22 +162,51 @@ describe("WebSockets of a TestNetwork", () => {
 })
 
 describe("limits over a slow or a stalled network", () => {
-  it.effect("1 MB from a server over 250 kB/s with `silence` 2 s and a ping each second is received once", () =>
+  it.effect.each([true, false])(
+    "1 MB over 250 kB/s with `silence` 2 s and a ping each second comes once (WebSocket: %s)",
+    (webSocket) =>
+      Effect.gen(function*() {
+        const network = yield* TestNetwork.make({ seed: 1, latency: 20, bandwidth: 250_000 })
+        const policy = { silence: "2 seconds", pingEvery: "1 second" } as const
+        const { client, server } = yield* talking(network, { client: policy, server: policy }, webSocket)
+        const message = "x".repeat(1_000_000)
+        const received: Array<string> = []
+        yield* Effect.forkScoped(
+          Stream.runForEach(Connection.messages(client), (one) => Effect.sync(() => received.push(one)))
+        )
+        yield* Effect.forkScoped(server.send(message))
+        yield* TestClock.adjust("3900 millis")
+        assert.lengthOf(received, 0)
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(received.map((one) => one === message), [true])
+        for (const end of [client, server]) assert.strictEqual((yield* end.snapshot).state, "open")
+      })
+  )
+
+  it.effect("4,000 bytes at 100 bytes each 100 ms with `silence: 0` and `frame: 1 s` end at 1 s after the first", () =>
     Effect.gen(function*() {
-      const network = yield* TestNetwork.make({ seed: 1, latency: 20, bandwidth: 250_000 })
-      const policy = { silence: "2 seconds", pingEvery: "1 second" } as const
-      const { client, server } = yield* talking(network, { client: policy, server: policy })
-      const message = "x".repeat(1_000_000)
-      const received: Array<string> = []
-      yield* Effect.forkScoped(
-        Stream.runForEach(Connection.messages(client), (one) => Effect.sync(() => received.push(one)))
+      const network = yield* TestNetwork.make({ seed: 1, latency: 20 })
+      const accepted = yield* accepting(network.host("raw"), 9)
+      const socket = network.host("app").dial("raw:9", { webSocket: true })
+      const dialling = yield* Effect.forkScoped(
+        Connection.make(socket, { codec: Codec.lines(), policy: { silence: 0, pingEvery: 0, frame: "1 second" } })
       )
-      yield* Effect.forkScoped(server.send(message))
-      yield* TestClock.adjust("3900 millis")
-      assert.lengthOf(received, 0)
-      yield* TestClock.adjust("1 minute")
-      assert.deepStrictEqual(received.map((one) => one === message), [true])
-      for (const end of [client, server]) assert.strictEqual((yield* end.snapshot).state, "open")
+      yield* TestClock.adjust(100)
+      const [c, raw] = [yield* Fiber.join(dialling), yield* accepted.take]
+      const message = frameOf(Opcode.text, utf8("x".repeat(3996)), undefined)
+      assert.lengthOf(message, 4000)
+      yield* Effect.forkScoped(
+        Effect.ignore(
+          Effect.forEach(
+            Array.from({ length: 40 }),
+            (_, n) => Effect.andThen(raw.write(message.subarray(n * 100, n * 100 + 100)), Effect.sleep(100))
+          )
+        )
+      )
+      yield* TestClock.adjust(20 + 999)
+      assert.strictEqual((yield* c.snapshot).state, "open")
+      yield* TestClock.adjust(1)
+      assert.deepInclude((yield* c.snapshot).reason, { _tag: "FrameTimeout", limit: 1000 })
     }))
 
   it.effect("50 pings a second through a loop that is blocked for 3 s end nothing", () =>
