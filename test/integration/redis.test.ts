@@ -209,7 +209,7 @@ describe.skipIf(!isInstalled)(
       30_000
     )
 
-    const each = often(300, 1000)
+    const each = often(200, 1000)
     it.live(
       `${100 * each} requests while connections are killed, the server hangs and is restarted: each has its own reply`,
       () =>
