@@ -125,5 +125,5 @@ export const tooLongOf = (options: FramingOptions): TooLong => ({
 export const tooLong = (size: number, limit: number): FrameTooLong =>
   new FrameTooLong({ direction: "decode", size, limit })
 
-export const notText = (): InvalidMessage =>
-  new InvalidMessage({ direction: "decode", format: "UTF-8", detail: "the bytes are not UTF-8" })
+export const notText = (detail: string = "the bytes are not UTF-8"): InvalidMessage =>
+  new InvalidMessage({ direction: "decode", format: "UTF-8", detail })

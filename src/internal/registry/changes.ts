@@ -1,4 +1,5 @@
 /** Tells subscribers what changes in a registry. A slow one holds a bounded number of changes, and none of the connections. */
+import * as Arr from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -95,10 +96,10 @@ class Subscriber<C extends State.Member, S> {
       this.gate.close()
       return Effect.succeed([{ _tag: "Current", entries: State.entriesOf(Ref.getUnsafe(this.ref)), missed }])
     }
-    if (waiting.length > 0) {
+    if (Arr.isReadonlyArrayNonEmpty(waiting)) {
       this.waiting = []
       if (!this.isOver) this.gate.close()
-      return Effect.succeed(waiting as unknown as NonEmptyReadonlyArray<Told<C, S>>)
+      return Effect.succeed(waiting)
     }
     if (this.isOver) return Cause.done()
     return Effect.andThen(this.gate.await, this.pull)

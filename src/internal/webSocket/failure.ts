@@ -1,5 +1,6 @@
 /** What is wrong with the frames of a peer: a reason, and the close code that tells the peer. */
-import { FrameTooLong, InvalidMessage, ProtocolViolation } from "../../ConnectionError.ts"
+import { type FrameTooLong, type InvalidMessage, ProtocolViolation } from "../../ConnectionError.ts"
+import * as Framing from "../codec/framing.ts"
 
 /** Why nothing more can be read from the peer. */
 export interface Failure {
@@ -11,11 +12,8 @@ export interface Failure {
 export const violation = (detail: string): Failure => ({ reason: new ProtocolViolation({ detail }), code: 1002 })
 
 export const tooLong = (size: number, limit: number): Failure => ({
-  reason: new FrameTooLong({ direction: "decode", size, limit }),
+  reason: Framing.tooLong(size, limit),
   code: 1009
 })
 
-export const notText = (detail: string = "the bytes are not UTF-8"): Failure => ({
-  reason: new InvalidMessage({ direction: "decode", format: "UTF-8", detail }),
-  code: 1007
-})
+export const notText = (detail?: string): Failure => ({ reason: Framing.notText(detail), code: 1007 })

@@ -163,11 +163,11 @@ class Life {
   })
 
   readonly pull: Effect.Effect<NonEmptyReadonlyArray<Frame>, Socket.SocketError> = Effect.suspend(() => {
-    if (this.messages.length > 0) {
-      const { messages } = this
+    const { messages } = this
+    if (Arr.isReadonlyArrayNonEmpty(messages)) {
       this.messages = []
       this.unread = 0
-      return Effect.succeed(messages as unknown as NonEmptyReadonlyArray<Frame>)
+      return Effect.succeed(messages)
     }
     if (this.isAtEnd) return this.settle
     return Effect.andThen(this.fillInTurn, this.pull)

@@ -2,11 +2,12 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
+import type * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import type { Address } from "../addresses/address.ts"
 import { familyOf, withoutZone } from "../addresses/zone.ts"
+import { openError } from "../stream/duplex.ts"
 import { noop, setTcp, type Tcp } from "../stream/tcp.ts"
 import { attempts, type Pace, type Target } from "./attempts.ts"
 import { type Lookup, targetsOf } from "./targets.ts"
@@ -19,9 +20,6 @@ export interface Connecting extends Lookup, Pace {
   /** With `tls` and `wss`. */
   readonly tls: Tls.ConnectionOptions
 }
-
-export const openError = (cause: unknown): Socket.SocketError =>
-  new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
 
 /** What is opened on the way to a connection. */
 type Opened = Set<Net.Socket>

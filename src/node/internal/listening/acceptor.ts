@@ -1,12 +1,13 @@
 /** Accepts connections, counts them, takes them through their handshakes, and hands them out. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Socket from "effect/socket/Socket"
+import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import * as Address from "../addresses/address.ts"
 import type { OfPolicy } from "../options.ts"
+import { openError } from "../stream/duplex.ts"
 import { linger, noop, setTcp } from "../stream/tcp.ts"
 import { handshakes } from "../tls/handshakes.ts"
 import type { TlsOptions } from "../tls/material.ts"
@@ -41,9 +42,6 @@ const mostTold = 64
 const lastLooks = 1000
 
 const openRaw = (arrival: Arrival): Opened => new AcceptedStream(arrival, arrival.raw)
-
-const openError = (cause: unknown): Socket.SocketError =>
-  new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
 
 const takes = ({ path }: Consumer, arrival: Arrival): boolean => path === undefined || path === arrival.path
 

@@ -7,8 +7,8 @@ import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
-import { Direct, type Directly, OnPath, type Reception } from "../../../internal/transport/accepted.ts"
-import type { Arrival, Consumer, Opened } from "./arrival.ts"
+import { Direct, type Directly, OnPath } from "../../../internal/transport/accepted.ts"
+import type { Arrival, Consumer } from "./arrival.ts"
 
 /** What a consumer needs of its acceptor. */
 interface Source {
@@ -44,7 +44,7 @@ export const run = <R, E, A>(
       }))
     }
     const reception = (handler as Directly)[Direct]
-    const received = (reception: Reception, arrival: Arrival, opened: Opened): void => {
+    const take: Consumer["take"] = reception === undefined ? inFiber : (arrival, opened) => {
       const { counted } = arrival
       arrival.counted = undefined
       reception.receive(
@@ -54,9 +54,6 @@ export const run = <R, E, A>(
         counted
       )
     }
-    const take: Consumer["take"] = reception === undefined
-      ? inFiber
-      : (arrival, opened) => received(reception, arrival, opened)
     let consumer: Consumer | undefined
     return yield* Effect.callback<never, SocketServer.SocketServerError>((resume) => {
       consumer = {

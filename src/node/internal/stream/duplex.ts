@@ -15,6 +15,10 @@ import { isWhole, setShared } from "../../../internal/bytes/memory.ts"
 
 export type Chunk = Uint8Array | string
 
+/** Why a connection could not be opened: a `ConnectionError` is the reason itself. */
+export const openError = (cause: unknown): Socket.SocketError =>
+  new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
+
 export const writeError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause }) })
 

@@ -43,14 +43,16 @@ export const isWellFormed = (request: Http.IncomingMessage): boolean => {
 const hasBody = ({ headers }: Http.IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || !/^0*$/.test(headers["content-length"] ?? "")
 
-// RFC 9110, 5.6.2
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+
+/** Whether it is a token of HTTP (RFC 9110, 5.6.2), as the name of a subprotocol has to be. */
+export const isToken = (text: string): boolean => token.test(text)
 
 /** Tokens, each of them once (RFC 6455, 4.1). */
 const areSubprotocols = (header: string | undefined): boolean => {
   if (header === undefined) return true
   const offered = listed(header)
-  return offered.length > 0 && offered.every((one) => token.test(one)) && new Set(offered).size === offered.length
+  return offered.length > 0 && offered.every(isToken) && new Set(offered).size === offered.length
 }
 
 const asks = (header: string | undefined, wanted: string): boolean =>

@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Cookies from "effect/http/Cookies"
 import * as Result from "effect/Result"
 import type * as Socket from "effect/socket/Socket"
-import { openError } from "./refusal.ts"
+import { openError } from "../stream/duplex.ts"
+import { isToken } from "../upgrade/form.ts"
 
 /**
  * A value, or an effect that is run for every try: for credentials that expire.
@@ -30,7 +31,6 @@ export interface Asking {
 }
 
 const own = /^(connection|upgrade|content-length|transfer-encoding|sec-websocket-.*)$/i
-const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
 /** What is wrong with headers. Node itself refuses characters that HTTP does not allow. */
 const wrongHeader = (headers: Readonly<Record<string, string>>): string | undefined => {
@@ -39,7 +39,7 @@ const wrongHeader = (headers: Readonly<Record<string, string>>): string | undefi
 }
 
 const wrongProtocol = (protocols: ReadonlyArray<string>): string | undefined => {
-  const odd = protocols.find((one, i) => !token.test(one) || protocols.indexOf(one) !== i)
+  const odd = protocols.find((one, i) => !isToken(one) || protocols.indexOf(one) !== i)
   return odd === undefined ? undefined : `the subprotocol ${JSON.stringify(odd)} is no token of HTTP, or is there twice`
 }
 

@@ -6,10 +6,11 @@ import * as Crypto from "node:crypto"
 import * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import { openError } from "../stream/duplex.ts"
 import { listed } from "../upgrade/request.ts"
 import type { Asking } from "./asking.ts"
 import { acceptOf } from "./key.ts"
-import { openError, refusal, violation } from "./refusal.ts"
+import { refusal, violation } from "./refusal.ts"
 
 /** What to ask for, and of which host. */
 export interface Target extends Asking {

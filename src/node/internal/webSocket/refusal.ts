@@ -1,11 +1,8 @@
 /** An answer that is no upgrade, as the error of the dialler, with when to come back (RFC 9110, 10.2.3). */
-import * as Socket from "effect/socket/Socket"
+import type * as Socket from "effect/socket/Socket"
 import type * as Http from "node:http"
 import * as ConnectionError from "../../../ConnectionError.ts"
-
-/** An error that says itself why a connection could not be opened. */
-export const openError = (cause: unknown): Socket.SocketError =>
-  new Socket.SocketError({ reason: new Socket.SocketOpenError({ kind: "Unknown", cause }) })
+import { openError } from "../stream/duplex.ts"
 
 /** An answer that RFC 6455 does not allow. */
 export const violation = (detail: string): Socket.SocketError =>

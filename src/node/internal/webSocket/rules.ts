@@ -1,6 +1,7 @@
 /** The options of a server about upgrades, checked: what holds on each of its paths. */
 import * as Result from "effect/Result"
 import type { Options, Upgrade } from "../../Upgrade.ts"
+import { isToken } from "../upgrade/form.ts"
 import { type OriginRule, originRule, type Origins } from "../upgrade/origins.ts"
 
 /** What holds on one path. */
@@ -17,14 +18,12 @@ export type Rules<R> = ReadonlyMap<string, Rule<R>>
 /** Whether WebSockets can be on it. */
 export const isPath = (path: string): boolean => /^\/[^?#]*$/.test(path)
 
-const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
-
 const ruleOf = <R>(
   upgrade: Upgrade<unknown, R> | undefined,
   origins: Origins | undefined,
   subprotocols: ReadonlyArray<string> = []
 ): Result.Result<Rule<R>, string> => {
-  const odd = subprotocols.find((one) => !token.test(one))
+  const odd = subprotocols.find((one) => !isToken(one))
   return odd === undefined
     ? Result.map(originRule(origins), (isAllowed) => ({ upgrade, isAllowed, subprotocols }))
     : Result.fail(`\`subprotocols\` has ${JSON.stringify(odd)}, which is no token of HTTP`)
