@@ -5,7 +5,7 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
-import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
 import { sendControl } from "./heartbeat.ts"
 import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
@@ -93,6 +93,13 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
   return data
 }
 
+/** The first bytes came: those who wait for them are told in a task of their own. */
+const tellHeard = <In, Out>(c: Conversation<In, Out>): void => {
+  const { heardWatchers } = c
+  c.heardWatchers = undefined
+  c.turns.scheduleTask(() => callAll(heardWatchers))
+}
+
 /**
  * Takes one read: what it completes goes to the inbox at once, with one wake-up, whatever is wrong with the rest of it. What
  * the stream cannot go on after is in `broken` then.
@@ -121,6 +128,7 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
     c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }
   c.bytesIn += size
+  if (c.heardWatchers !== undefined) tellHeard(c)
   if (decoder.takeControls !== undefined) {
     const controls = decoder.takeControls()
     // control frames alone prove what they say themselves: a pong that answers nothing may have been under way for long
