@@ -3,6 +3,7 @@ import type * as Context from "effect/Context"
 import type * as Socket from "effect/socket/Socket"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import type { Timer } from "../../../internal/scheduling/timers.ts"
 import type { Arriving, Failure, Reception } from "../../../internal/transport/accepted.ts"
 
 // what came of a raw connection: the listeners are the same functions for all of them
@@ -22,7 +23,8 @@ export class Arrival {
   readonly remote: string | undefined
   /** Of the request to upgrade. */
   path: string | undefined
-  timer: NodeJS.Timeout | undefined
+  /** What it waits for is bounded by it. */
+  timer: Timer | undefined
   /** Set once the handshakes are done. */
   open: ((arrival: Arrival) => Opened) | undefined
   /** Which consumer it is for: that counts it, or got it. */
