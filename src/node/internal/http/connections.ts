@@ -107,7 +107,7 @@ export class Connections<in out In, in out Out> {
     const { conn } = connection
     const scope = Scope.makeUnsafe()
     this.registrations.set(connection, scope)
-    let timer: Timer | undefined
+    let timer: Timer | undefined = undefined
     const added = Effect.suspend(() => registry.add(asConnection(connection), { tags: ["http"] }, undefined))
     const name = "registration of an HTTP connection"
     const fiber = Supervised.spawn(context, name, Scope.provide(added, scope), (exit) => {
