@@ -3,6 +3,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
+import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
@@ -203,10 +204,10 @@ export const make = (settings: Settings) => {
   }
 
   /** Takes a connection which another server of ours accepted and upgraded. */
-  function adopt(raw: Net.Socket, accepted: Accepted): void {
+  function adopt(raw: Net.Socket, accepted: Accepted, source: Http.IncomingMessage): void {
     if (arrivals.isClosed) return void raw.destroy()
     const arrival = arrivalOf(raw)
-    if (hold(arrival)) upgraded(arrival, raw, accepted)
+    if (hold(arrival)) upgraded(arrival, raw, accepted, source)
   }
 
   function begin(arrival: Arrival): void {
@@ -226,12 +227,12 @@ export const make = (settings: Settings) => {
       conn.pause()
       return ready(arrival, () => new AcceptedStream(arrival, conn))
     }
-    upgrade(conn, arrival, (stream, accepted) => upgraded(arrival, stream as Net.Socket, accepted))
+    upgrade(conn, arrival, (stream, accepted, source) => upgraded(arrival, stream as Net.Socket, accepted, source))
   }
 
-  function upgraded(arrival: Arrival, conn: Net.Socket, accepted: Accepted): void {
+  function upgraded(arrival: Arrival, conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage): void {
     arrival.path = accepted.request.path
-    ready(arrival, () => openWebSocket(arrival, conn, accepted, settings))
+    ready(arrival, () => openWebSocket(arrival, conn, accepted, source, settings))
   }
 
   function ready(arrival: Arrival, open: NonNullable<Arrival["open"]>): void {

@@ -1,6 +1,7 @@
 /** One accepted connection, from `accept` until nothing is left of it. */
 import type * as Context from "effect/Context"
 import type * as Socket from "effect/socket/Socket"
+import type * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import type { Timer } from "../../../internal/scheduling/timers.ts"
@@ -70,6 +71,8 @@ export interface Owner {
 export interface Opened {
   readonly socket: Socket.Socket
   readonly provide: <R>(context: Context.Context<R>) => Context.Context<R>
+  /** Of a WebSocket. A server of ours has no use for it, and does not keep it. */
+  readonly request?: Http.IncomingMessage | undefined
 }
 
 /** One call of `run`: what takes the connections. */

@@ -15,12 +15,12 @@ import { linger } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { answering, refuse } from "../upgrade/answer.ts"
 import { type Answer, isWellFormed, refusalOf } from "../upgrade/form.ts"
-import { Asked, type Below, pathOf, type Request } from "../upgrade/request.ts"
+import { Asked, type Below, pathOf } from "../upgrade/request.ts"
 import { acceptOf } from "./key.ts"
 import type { Rule, Rules } from "./rules.ts"
 
 /** Gets the stream of a WebSocket, which nothing reads from. */
-export type OnOpen = (stream: Duplex, accepted: Accepted) => void
+export type OnOpen = (stream: Duplex, accepted: Accepted, source: Http.IncomingMessage) => void
 
 /** What holds for all upgrades of a server. */
 export interface Upgrading<R> {
@@ -33,7 +33,7 @@ export interface Upgrading<R> {
 }
 
 /** The last step: the answer, with the subprotocol agreed to. What comes next on the stream are frames. */
-const complete = (stream: Duplex, head: Buffer, { source, subprotocol }: Request): void => {
+const complete = (stream: Duplex, head: Buffer, { source, subprotocol }: Asked): void => {
   const protocol = subprotocol === undefined ? "" : `Sec-WebSocket-Protocol: ${subprotocol}\r\n`
   stream.write(
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
@@ -123,7 +123,8 @@ export const upgrading = <R>(
     const letIn = (session: unknown): void => {
       asked.subprotocol ??= subprotocols.find((one) => asked.subprotocols.includes(one))
       complete(stream, head, asked)
-      onOpen(stream, { request: asked, by: upgrade, session })
+      asked.settle()
+      onOpen(stream, { request: asked, by: upgrade, session }, request)
     }
     const refused = (refusal: Refused): void => {
       try {
