@@ -115,7 +115,8 @@ export class UpgradeRefused extends reason<UpgradeRefused>()("UpgradeRefused", {
   headers: Schema.Record(Schema.String, Schema.String)
 }, {
   text: ({ status, statusText = "" }) => `the peer refused the upgrade with ${oneLine(`${status} ${statusText}`)}`,
-  codes: { retry: mayPass }
+  codes: { retry: mayPass },
+  told: () => undefined
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ export class Closed extends reason<Closed>()("Closed", {
 }) {
   constructor(facts: Parameters<typeof Closed.make>[0], options?: Schema.MakeOptions) {
     if (facts.by === "local") checkCode(facts.code)
-    super(facts, options)
+    super(facts.by === "peer" && facts.note !== undefined ? { ...facts, note: oneLine(facts.note) } : facts, options)
   }
 }
 
@@ -295,10 +296,7 @@ export class UnsupportedVersion extends reason<UnsupportedVersion>()("Unsupporte
   text: Sentences.unsupportedVersion,
   codes: { retry: false, webSocket: 1008, native: "UNSUPPORTED_VERSION" },
   note: ({ ours }) => ours,
-  heard: (note, { ours }) => {
-    const [, lowest, highest] = /^(\d{1,3})-(\d{1,3})$/.exec(note) ?? []
-    return lowest === undefined ? undefined : { lowest: Number(lowest), highest: Number(highest), ours }
-  }
+  heard: Sentences.versionsHeard
 }) {}
 
 /**
@@ -381,8 +379,7 @@ export class Defect extends reason<Defect>()("Defect", {
   cause: Schema.Cause(Schema.Unknown, Schema.Defect())
 }, {
   text: ({ by, cause }) => `a defect in the ${oneLine(by)} ended it: ${causeText(Cause.squash(cause))}`,
-  codes: { retry: false, webSocket: unexpected, native: "FAILED" },
-  told: () => undefined
+  codes: { retry: false, webSocket: unexpected, native: "FAILED" }
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -528,7 +525,8 @@ export class AcquireTimeout extends reason<AcquireTimeout>()("AcquireTimeout", {
   holders: Schema.Array(Schema.Struct({ by: Schema.String, heldFor: Millis }))
 }, {
   text: Sentences.acquireTimeout,
-  codes: { retry: true }
+  codes: { retry: true },
+  told: ({ limit }) => `no connection within ${seconds(limit)}`
 }) {}
 
 /**

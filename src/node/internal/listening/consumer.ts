@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
+import { plainly } from "../../../internal/reasons/logs.ts"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
 import { Direct, type Directly, OnPath } from "../../../internal/transport/accepted.ts"
 import type { Arrival, Consumer } from "./arrival.ts"
@@ -37,6 +38,7 @@ export const run = <R, E, A>(
             failed = true
           })
         ),
+        Effect.catchCause((cause) => Effect.failCause(plainly(cause))),
         Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" })
       )
       // whatever its exit is, a connection that it left behind is destroyed
