@@ -53,7 +53,7 @@ export class OpenTimeout extends reason<OpenTimeout>()("OpenTimeout", { limit: M
  */
 export class HandshakeTimeout extends reason<HandshakeTimeout>()("HandshakeTimeout", { limit: Millis }, {
   text: ({ limit }) => `the peer did not finish its handshake within ${seconds(limit)}`,
-  codes: { retry: true, webSocket: 1008, native: "HANDSHAKE_FAILED" }
+  codes: { retry: true, webSocket: 1013, native: "HANDSHAKE_FAILED" }
 }) {}
 
 /**
@@ -234,7 +234,7 @@ export class WriteStalled extends reason<WriteStalled>()("WriteStalled", { limit
  */
 export class FrameTimeout extends reason<FrameTimeout>()("FrameTimeout", { limit: Millis, received: Bytes }, {
   text: ({ limit, received }) => `a frame of which ${received} bytes came was not complete after ${seconds(limit)}`,
-  codes: { retry: true, webSocket: 1008, native: "TIMEOUT" }
+  codes: { retry: true, webSocket: 1013, native: "TIMEOUT" }
 }) {}
 
 /**
@@ -267,7 +267,7 @@ export class MaxAge extends reason<MaxAge>()("MaxAge", { limit: Millis }, {
  */
 export class SlowConsumer extends reason<SlowConsumer>()("SlowConsumer", { messages: Count, bytes: Bytes }, {
   text: ({ bytes, messages }) => `the peer reads too slowly: ${messages} messages (${bytes} bytes) were waiting for it`,
-  codes: { retry: true, webSocket: 1008, native: "SLOW_CONSUMER" }
+  codes: { retry: true, webSocket: 1013, native: "SLOW_CONSUMER" }
 }) {}
 
 /**

@@ -322,7 +322,7 @@ const told: ReadonlyArray<
     new ConnectionError.HandshakeTimeout({ limit: 1500 }),
     true,
     "the peer did not finish its handshake within 1500 ms",
-    [1008, said],
+    [1013, said],
     [8, said, true]
   ],
   [
@@ -454,7 +454,7 @@ const told: ReadonlyArray<
     new ConnectionError.FrameTimeout({ limit: 60_000, received: 7 }),
     true,
     "a frame of which 7 bytes came was not complete after 60 s",
-    [1008, said],
+    [1013, said],
     [9, said, true]
   ],
   [
@@ -475,7 +475,7 @@ const told: ReadonlyArray<
     new ConnectionError.SlowConsumer({ messages: 3, bytes: 9 }),
     true,
     "the peer reads too slowly: 3 messages (9 bytes) were waiting for it",
-    [1008, said],
+    [1013, said],
     [10, said, true]
   ],
   [
