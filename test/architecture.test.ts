@@ -66,7 +66,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/dialling"],
   ["node/internal/webSocket"],
   ["node/internal/listening"],
-  ["node/internal/http"],
+  ["node/internal/http", "node/internal/httpClient"],
   ["node"],
   ["cli"]
 ]
