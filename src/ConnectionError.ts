@@ -13,11 +13,12 @@ import { checkCode, isWorthRetrying, unexpected } from "./internal/reasons/close
 import { mayPass } from "./internal/reasons/http.ts"
 import { reason, withoutStack } from "./internal/reasons/reason.ts"
 import * as Sentences from "./internal/reasons/sentences.ts"
-import { causeCode, causeText, oneLine, seconds } from "./internal/reasons/text.ts"
+import { causeText, isReset, oneLine, seconds } from "./internal/reasons/text.ts"
 
 const Count = Schema.Number
 const Millis = Schema.Number
 const Bytes = Schema.Number
+const Rate = Schema.Literals(Sentences.rates)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // opening
@@ -280,6 +281,18 @@ export class TooManyPings extends reason<TooManyPings>()("TooManyPings", { minim
   text: ({ minimum }) => `too many pings: the minimum interval is ${seconds(minimum)}`,
   codes: { retry: false, webSocket: 1008, native: "TOO_MANY_PINGS" },
   heard: (_, { minPingEvery }) => ({ minimum: minPingEvery })
+}) {}
+
+/**
+ * The peer sent faster than `Policy.messageRate` or `Policy.byteRate` allows, and `Policy.overRate` is `"close"`. It may come back later, as after the
+ * status 429 of HTTP.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class RateExceeded extends reason<RateExceeded>()("RateExceeded", { limit: Rate, allowed: Count }, {
+  text: Sentences.rateExceeded,
+  codes: { retry: true, webSocket: 1013 }
 }) {}
 
 /**
@@ -597,6 +610,7 @@ export const Reason = Schema.Union([
   MaxAge,
   SlowConsumer,
   TooManyPings,
+  RateExceeded,
   UnsupportedVersion,
   ProtocolViolation,
   Superseded,
@@ -671,10 +685,8 @@ export class ConnectionError extends Schema.TaggedError<ConnectionError>()("Conn
 export const make = (reason: Reason, advice?: Advice): ConnectionError =>
   new ConnectionError(advice === undefined ? { reason } : { reason, advice })
 
-const resetCodes = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"])
-
 const broken = (operation: "read" | "write", cause: unknown): Reason =>
-  resetCodes.has(causeCode(cause) ?? "") ? new Reset({ cause }) : new TransportFailed({ operation, cause })
+  isReset(cause) ? new Reset({ cause }) : new TransportFailed({ operation, cause })
 
 /**
  * Translates the vocabulary of `effect/socket` into ours.
@@ -706,9 +718,7 @@ const translate = ({ reason }: Socket.SocketError): ConnectionError => {
     case "SocketOpenError":
     case "SocketUpgradeError":
       return make(new OpenFailed({ cause: reason.cause ?? reason.message }))
-    case "SocketReadError":
-      return make(broken("read", reason.cause))
-    case "SocketWriteError":
-      return make(broken("write", reason.cause))
+    default:
+      return make(broken(reason._tag === "SocketReadError" ? "read" : "write", reason.cause))
   }
 }

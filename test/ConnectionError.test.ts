@@ -69,6 +69,16 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
   ],
   [new ConnectionError.TooManyPings({ minimum: 5000 }), false, "too many pings: the minimum interval is 5 s"],
   [
+    new ConnectionError.RateExceeded({ limit: "messageRate", allowed: 100 }),
+    true,
+    "the peer sent more than 100 messages a second (messageRate)"
+  ],
+  [
+    new ConnectionError.RateExceeded({ limit: "byteRate", allowed: 1000 }),
+    true,
+    "the peer sent more than 1000 bytes a second (byteRate)"
+  ],
+  [
     new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1" }),
     false,
     "the peer speaks version 2 to 3 of the protocol, and we 1"
@@ -485,6 +495,14 @@ const told: ReadonlyArray<
     [1008, said],
     [4, said, false],
     said
+  ],
+  [
+    new ConnectionError.RateExceeded({ limit: "messageRate", allowed: 100 }),
+    true,
+    "the peer sent more than 100 messages a second (messageRate)",
+    [1013, said],
+    [11, said, true],
+    `closed by the peer (code 11, the peer sent more than 100 messages a second (messageRate))`
   ],
   [
     new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1-1" }),

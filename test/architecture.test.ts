@@ -29,6 +29,8 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["Codec"],
   // a connection: what it knows, the fibers that act on it, what its user holds
   ["internal/connection/core"],
+  // what a turn, a rate and a peer that takes nothing leave a connection to read
+  ["internal/connection/fairness"],
   ["internal/connection"],
   ["internal/connection/handle"],
   ["Connection"],
