@@ -72,6 +72,9 @@ export class Reader implements Begun {
    * anew. A control frame inside a message does not count, or it would keep a trickled message alive.
    */
   completed = 0
+  /** Set by a message: the `rest` of the chunk is to be written again. */
+  isPaused = false
+  rest: Uint8Array | undefined
   private isOver = false
   private failure: Failure | undefined
 
@@ -103,7 +106,7 @@ export class Reader implements Begun {
     const { header, limit, maskBit, maskSize } = this
     const end = chunk.length
     let pos = 0
-    while (pos < end && !this.isOver) {
+    while (pos < end && !this.isOver && !this.isPaused) {
       if (this.inside) {
         pos = this.advance(chunk, pos, end)
         continue
@@ -123,6 +126,7 @@ export class Reader implements Begun {
       }
       pos = this.begin(chunk, pos, end)
     }
+    if (pos < end && !this.isOver) this.rest = chunk.subarray(pos)
     return this.failure
   }
 

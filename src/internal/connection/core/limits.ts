@@ -30,6 +30,7 @@ const limitsOf = (policy: Policy) => ({
   drain: limitOf(policy, "drain"),
   inboxMessages: policy.inboxMessages,
   inboxBytes: policy.inboxBytes,
+  maxDecoded: policy.maxDecoded,
   outboxMessages: policy.outboxMessages,
   outboxBytes: policy.outboxBytes
 })
