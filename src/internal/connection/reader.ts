@@ -6,13 +6,19 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
+import { afterTurns } from "../scheduling/turns.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { answer } from "./core/outbox.ts"
 import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
-import { sendControl } from "./heartbeat.ts"
+import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { isHeld, untilFree } from "./fairness/holds.ts"
+import { exceeded, spend } from "./fairness/rates.ts"
 import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Chunk = Uint8Array | string
+
+const noControls: ReadonlyArray<never> = []
 
 // ---------------------------------------------------------------------------------------------------------------------
 // what a read brings
@@ -34,9 +40,8 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   switch (signal._tag) {
     case "Ping": {
       const minimum = c.inForce.limits.minPingEvery
-      c.broken = pings.peerPinged(at, minimum)
-        ? new ConnectionError.TooManyPings({ minimum })
-        : sendControl(c, signal.answer)
+      if (pings.peerPinged(at, minimum)) c.broken = new ConnectionError.TooManyPings({ minimum })
+      else answer(c.outbox, signal)
       return false
     }
     case "Leave":
@@ -76,10 +81,7 @@ const decode = <In, Out>(
 /** What of these messages is for the application: mostly all of them. */
 const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at: number): ReadonlyArray<In> => {
   const read = c.heed
-  if (read === undefined) {
-    c.facts.provenAt = at
-    return messages
-  }
+  if (read === undefined) return messages
   let kept: Array<In> | undefined
   let seen = 0
   try {
@@ -95,9 +97,7 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
     kept ??= messages.slice(0, seen)
     c.broken = defect(c, "heartbeat", Cause.die(thrown))
   }
-  const data = kept ?? messages
-  if (data.length > 0 || messages.length === 0) c.facts.provenAt = at
-  return data
+  return kept ?? messages
 }
 
 /**
@@ -115,9 +115,8 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   const { decoder, facts, inbox } = c
   const messages: Array<In> = []
   const { completed } = decoder
-  const { provenAt } = facts
   // what an earlier read left unfinished, or undecoded, belongs to the messages that it is part of
-  const before = c.pending + c.undecoded + size
+  const { pending, undecoded } = c
   const error = decode(c, chunk, messages)
   const { charged } = room
   const data = heed(c, messages, at)
@@ -138,16 +137,18 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
     facts.frameSince = at
     c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }
-  if (decoder.takeControls !== undefined) {
-    const controls = decoder.takeControls()
-    // control frames alone prove what they say themselves: a pong that answers nothing may have been under way for long
-    if (controls.length > 0 && messages.length === 0 && c.pending <= before - size) facts.provenAt = provenAt
-    heedControls(c, controls, at)
-  }
+  const controls = decoder.takeControls?.() ?? noControls
+  // control messages alone prove what they say themselves: a pong that answers nothing may have been under way for long
+  if (data.length > 0 || (messages.length === 0 && (controls.length === 0 || c.pending > pending))) facts.provenAt = at
+  if (controls.length > 0) heedControls(c, controls, at)
+  const count = messages.length + skipped + controls.length
+  spendShare(c, count, size)
+  spend(c, count, size, at)
+  c.broken ??= exceeded(c, at)
   if (data.length > 0) {
     c.messagesIn += data.length
     facts.messageAt = at
-    const bytes = before - c.pending - c.undecoded
+    const bytes = pending + undecoded + size - c.pending - c.undecoded
     inbox.offer(data, bytes, bytes + charged)
   }
   // a pong may have been behind it: what was not watched is watched from now on
@@ -188,10 +189,22 @@ export const acceptArrived = <In, Out>(c: Conversation<In, Out>): void => {
 
 /** Decodes what there was no room for, also when nothing more is read: it had come before the end. */
 const decodeMore = <In, Out>(c: Conversation<In, Out>): void => {
+  if (!hasShare(c)) return decodeNextTurn(c)
   digest(c, undefined, 0, c.timers.now())
   if (c.lifecycle._tag !== "Open") return
   const failure = broken(c)
   if (failure !== undefined) end(c, failure)
+}
+
+/** Others have their turn first. */
+const decodeNextTurn = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.isPutOff) return
+  c.isPutOff = true
+  c.turns.after(1, () => {
+    c.isPutOff = false
+    renewShare(c)
+    c.hasRoom()
+  })
 }
 
 /** Handles a read that the short cut took, as the reader does one that it pulled, and what there was no room for before. */
@@ -233,7 +246,7 @@ const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): bo
     hear(c)
     return true
   }
-  if (c.inbox.isFull) {
+  if (isHeld(c) || !hasShare(c)) {
     c.isPulling = false
     return false
   }
@@ -264,7 +277,7 @@ export const reader = <In, Out>(
       const at = hear(c)
       if (c.lifecycle._tag !== "Open") return reading
       // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
-      return c.inbox.isFull ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
+      return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
     },
     onFailure: (cause) => {
       handleArrived(c)
@@ -281,20 +294,35 @@ const acceptAll = <In, Out>(
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
   let i = 0
-  for (; i < chunks.length && c.broken === undefined && (i === 0 || !c.inbox.isFull); i++) accept(c, chunks[i]!, at)
+  for (; i < chunks.length && c.broken === undefined && (i === 0 || !c.inbox.isFull); i++) {
+    if (!hasShare(c)) return acceptNextTurn(c, chunks.slice(i), reading)
+    accept(c, chunks[i]!, at)
+  }
   const failure = broken(c)
   if (failure !== undefined) return Effect.fail(failure)
   return i < chunks.length && c.lifecycle._tag === "Open" ? acceptLater(c, chunks.slice(i), reading) : reading
 }
 
-/** Reads nothing while nothing is received. */
+/** Others have their turn first. */
+const acceptNextTurn = <In, Out>(
+  c: Conversation<In, Out>,
+  chunks: ReadonlyArray<Chunk>,
+  reading: Effect.Effect<never, Failure>
+): Effect.Effect<never, Failure> =>
+  Effect.flatMap(afterTurns(c.turns, 1), () => {
+    renewShare(c)
+    if (c.lifecycle._tag !== "Open") return reading
+    return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, c.timers.now(), reading)
+  })
+
+/** Reads nothing while nothing is received, or the peer has to wait. */
 const acceptLater = <In, Out>(
   c: Conversation<In, Out>,
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
   stoppedReading(c.facts)
-  return Effect.flatMap(c.inbox.awaitRoom(), () => {
+  return Effect.flatMap(untilFree(c), () => {
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
     readsAgain(c.facts, at)

@@ -4,6 +4,7 @@ import type { FrameTooLong, Reason } from "../../ConnectionError.ts"
 import { Truncated } from "../../ConnectionError.ts"
 import { utf8 } from "../bytes/utf8.ts"
 import { type Halves, type HalvesOptions, payloadLimit } from "../codec/assembly.ts"
+import { tooLong } from "../codec/framing.ts"
 import * as Payloads from "../codec/payload.ts"
 import { Room } from "../codec/room.ts"
 import type { Close } from "./closing.ts"
@@ -12,7 +13,8 @@ import { type Events, Reader } from "./reader.ts"
 
 /** A control frame that the peer sent. */
 export type Control =
-  | { readonly _tag: "Ping" | "Pong"; readonly payload: Uint8Array }
+  | { readonly _tag: "Ping"; readonly payload: Uint8Array }
+  | { readonly _tag: "Pong"; readonly payload: Uint8Array }
   | { readonly _tag: "Close"; readonly close: Close }
 
 const noControls: ReadonlyArray<Control> = []
@@ -22,6 +24,7 @@ const anywhere = new Room()
 /** The decoder of one connection: as `Appender`, and with the control frames beside the messages. */
 export class WebSocketDecoder<In> implements Events {
   private readonly reader: Reader
+  private readonly limit: number
   private readonly payload: Payloads.Payload<In, never>
   // bytes, or text, are the messages themselves
   private readonly form: "bytes" | "text" | undefined
@@ -32,10 +35,11 @@ export class WebSocketDecoder<In> implements Events {
   private dead: Reason | undefined
   skipped: Array<FrameTooLong> = []
 
-  constructor({ payload }: Halves<In, never>, role: Role, limit: number) {
+  constructor({ framing, payload }: Halves<In, never>, role: Role, limit: number) {
     const known: unknown = payload
-    this.reader = new Reader({ role, maxFrame: limit }, this)
+    this.reader = new Reader({ role, maxFrame: limit, skips: framing.skips }, this)
     this.payload = payload
+    this.limit = limit
     this.form = known === Payloads.bytes ? "bytes" : known === Payloads.text ? "text" : undefined
   }
 
@@ -86,6 +90,10 @@ export class WebSocketDecoder<In> implements Events {
     }
     room.take(1)
     if (room.isFull) this.reader.isPaused = true
+  }
+
+  skip(size: number): void {
+    this.skipped.push(tooLong(size, this.limit))
   }
 
   ping(payload: Uint8Array): void {

@@ -13,6 +13,7 @@ import type { FrameTooLong } from "../../../ConnectionError.ts"
 import type { Beat, Signal } from "../../../Heartbeat.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import type { Room } from "../../codec/room.ts"
+import type { Gate } from "../../scheduling/gate.ts"
 import type { Cadence } from "../../scheduling/scheduleSteps.ts"
 import { Children, type Parent } from "../../scheduling/supervised.ts"
 import type { Timer, Timers } from "../../scheduling/timers.ts"
@@ -24,7 +25,7 @@ import type { Close } from "../../webSocket/closing.ts"
 import type { Control } from "../../webSocket/decoder.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
-import { Outbox } from "./outbox.ts"
+import { Outbox, type PeerPing } from "./outbox.ts"
 import type { Setup, WireFormat } from "./setup.ts"
 import { Pings } from "./unansweredPings.ts"
 
@@ -188,6 +189,8 @@ export interface Acts {
   readonly end: <In, Out>(c: Conversation<In, Out>, error: Failure) => void
   /** A short cut of this fiber threw. */
   readonly died: <In, Out>(c: Conversation<In, Out>, name: FiberName, defect: unknown) => void
+  /** Encodes the answer to a ping of the peer. */
+  readonly pongOf: <In, Out>(c: Conversation<In, Out>, ping: PeerPing<Out>) => Frame | undefined
   readonly pingNow: <In, Out>(c: Conversation<In, Out>) => void
   /** What the heartbeat and the deadlines go on with when they have slept. */
   readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
@@ -312,6 +315,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   pending = 0
   /** Bytes behind a full inbox, which are not decoded. */
   undecoded = 0
+  /** They are decoded in the next turn. */
+  isPutOff = false
   bytesIn = 0
   messagesIn = 0
   skipped = 0
@@ -321,8 +326,14 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   hasPeerEnded = false
   /** What the close frame of a WebSocket said. */
   closeFrame: Close | undefined
-  /** The last of more pongs than are queued one by one. */
-  newestPong: Frame | undefined
+  /** What was read in a turn of the event loop, and which turn that was. */
+  turn = 0
+  turnMessages = 0
+  turnBytes = 0
+  /** Where the policy has rates: by when all that came would have come at each. */
+  rates: { messages: number; bytes: number } | undefined
+  /** The reader waits here for what keeps it from reading, beside the inbox. */
+  hold: Gate | undefined
 
   // ---- writing ------------------------------------------------------------------------------------------------------
 
@@ -397,6 +408,14 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   turnEnded(): void {
     this.acts.turnEnded(this)
+  }
+
+  pongOf(ping: PeerPing<unknown>): Frame | undefined {
+    return this.acts.pongOf(this, ping as PeerPing<Out>)
+  }
+
+  pongsLeft(): void {
+    this.hold?.open()
   }
 
   writeFailed(defect: unknown): void {
