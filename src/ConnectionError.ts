@@ -54,7 +54,7 @@ export class OpenTimeout extends reason<OpenTimeout>()("OpenTimeout", { limit: M
  */
 export class HandshakeTimeout extends reason<HandshakeTimeout>()("HandshakeTimeout", { limit: Millis }, {
   text: ({ limit }) => `the peer did not finish its handshake within ${seconds(limit)}`,
-  codes: { retry: true, webSocket: 1008, native: "HANDSHAKE_FAILED" }
+  codes: { retry: true, webSocket: 1013, native: "HANDSHAKE_FAILED" }
 }) {}
 
 /**
@@ -116,7 +116,8 @@ export class UpgradeRefused extends reason<UpgradeRefused>()("UpgradeRefused", {
   headers: Schema.Record(Schema.String, Schema.String)
 }, {
   text: ({ status, statusText = "" }) => `the peer refused the upgrade with ${oneLine(`${status} ${statusText}`)}`,
-  codes: { retry: mayPass }
+  codes: { retry: mayPass },
+  told: () => undefined
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ export class Closed extends reason<Closed>()("Closed", {
 }) {
   constructor(facts: Parameters<typeof Closed.make>[0], options?: Schema.MakeOptions) {
     if (facts.by === "local") checkCode(facts.code)
-    super(facts, options)
+    super(facts.by === "peer" && facts.note !== undefined ? { ...facts, note: oneLine(facts.note) } : facts, options)
   }
 }
 
@@ -234,7 +235,7 @@ export class WriteStalled extends reason<WriteStalled>()("WriteStalled", { limit
  */
 export class FrameTimeout extends reason<FrameTimeout>()("FrameTimeout", { limit: Millis, received: Bytes }, {
   text: ({ limit, received }) => `a frame of which ${received} bytes came was not complete after ${seconds(limit)}`,
-  codes: { retry: true, webSocket: 1008, native: "TIMEOUT" }
+  codes: { retry: true, webSocket: 1013, native: "TIMEOUT" }
 }) {}
 
 /**
@@ -267,7 +268,7 @@ export class MaxAge extends reason<MaxAge>()("MaxAge", { limit: Millis }, {
  */
 export class SlowConsumer extends reason<SlowConsumer>()("SlowConsumer", { messages: Count, bytes: Bytes }, {
   text: ({ bytes, messages }) => `the peer reads too slowly: ${messages} messages (${bytes} bytes) were waiting for it`,
-  codes: { retry: true, webSocket: 1008, native: "SLOW_CONSUMER" }
+  codes: { retry: true, webSocket: 1013, native: "SLOW_CONSUMER" }
 }) {}
 
 /**
@@ -391,8 +392,7 @@ export class Defect extends reason<Defect>()("Defect", {
   cause: Schema.Cause(Schema.Unknown, Schema.Defect())
 }, {
   text: ({ by, cause }) => `a defect in the ${oneLine(by)} ended it: ${causeText(Cause.squash(cause))}`,
-  codes: { retry: false, webSocket: unexpected, native: "FAILED" },
-  told: () => undefined
+  codes: { retry: false, webSocket: unexpected, native: "FAILED" }
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -538,7 +538,8 @@ export class AcquireTimeout extends reason<AcquireTimeout>()("AcquireTimeout", {
   holders: Schema.Array(Schema.Struct({ by: Schema.String, heldFor: Millis }))
 }, {
   text: Sentences.acquireTimeout,
-  codes: { retry: true }
+  codes: { retry: true },
+  told: ({ limit }) => `no connection within ${seconds(limit)}`
 }) {}
 
 /**

@@ -17,7 +17,8 @@ import { fileURLToPath } from "node:url"
  */
 const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // what knows nothing of connections: bytes, time and fibers, what a transport says of itself, how a reason is said
-  ["internal/bytes", "internal/scheduling", "internal/transport", "internal/reasons"],
+  ["internal/bytes", "internal/transport", "internal/reasons"],
+  ["internal/scheduling"],
   ["ConnectionError"],
   ["internal/endings", "Heartbeat", "Backoff"],
   ["internal/limits"],
@@ -67,7 +68,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/dialling"],
   ["node/internal/webSocket"],
   ["node/internal/listening"],
-  ["node/internal/http"],
+  ["node/internal/http", "node/internal/httpClient"],
   ["node"],
   ["cli"]
 ]
@@ -274,7 +275,8 @@ const downward = (sources: ReadonlyArray<Source>): Array<string> => {
       if (targetPlace === place) return []
       const floor = floorOf(targetPlace)
       if (floor >= floorOf(place)) return [`${path}:${line} imports ${target}, which is not below it`]
-      const isApart = path.startsWith("src/testing/") && !target.startsWith("src/testing/") && floor > 0 &&
+      const isApart = path.startsWith("src/testing/") && !target.startsWith("src/testing/") &&
+        floor >= floorOf("ConnectionError") &&
         targetPlace !== "internal/webSocket"
       return isApart ? [`${path}:${line} imports ${target}, which knows connections`] : []
     })

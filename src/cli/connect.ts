@@ -14,6 +14,7 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
+import { oneLine, visible } from "../internal/reasons/text.ts"
 import { joined } from "../internal/scheduling/supervised.ts"
 import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
@@ -94,13 +95,6 @@ const inputLines = (maxFrame: number) => {
   }
 }
 
-/** A peer must not command the terminal. */
-const printable = (text: string): string =>
-  text.replace(
-    /[\p{Cc}\u2028\u2029]/gu,
-    (char) => char === "\t" || char === "\n" ? char : `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`
-  )
-
 /** Writes to the standard output and waits until it is taken; false when its reader has gone. */
 const write = (text: string): Effect.Effect<boolean> =>
   Effect.callback((resume) => {
@@ -137,7 +131,9 @@ export const connect = Command.make(
         case "Connected": {
           everConnected = connected = true
           const { local, remote } = yield* state.connection.snapshot
-          return yield* Console.error(`connected ${name} (${local ?? "unknown"} → ${remote ?? "unknown"})`)
+          return yield* Console.error(
+            `connected ${name} (${oneLine(local ?? "unknown")} → ${oneLine(remote ?? "unknown")})`
+          )
         }
         case "Waiting": {
           const what = connected ? "lost" : "no connection"
@@ -165,8 +161,9 @@ export const connect = Command.make(
       while (true) {
         const messages = yield* client.receiveAll
         printing = true
-        const text = `${messages.join("\n")}\n`
-        const taken = yield* write(onTerminal ? printable(text) : text)
+        // a peer must not command the terminal, nor make one message look like two
+        const shown = onTerminal ? messages.map(visible) : messages
+        const taken = yield* write(`${shown.join("\n")}\n`)
         printing = false
         heardAt = performance.now()
         if (!taken) return
@@ -244,8 +241,9 @@ export const connect = Command.make(
   Command.withDescription(
     "Connects, sends each line of the input as a message, and prints each message that comes on a line of its own. A " +
       "lost connection is dialled again. What happens to the connection is told on the error stream; the standard " +
-      "output has messages and nothing else, as they came (on a terminal without control characters). Pings are " +
-      "answered, and not printed.\n\n" +
+      "output has messages and nothing else. Pings are answered, and not printed.\n\n" +
+      "  In a pipe or a file messages are the bytes that came. On a terminal, which would obey them, control and invisible " +
+      "characters are shown as \\x1b or \\u202e; so is a line break inside a message.\n\n" +
       "  At the end of the input (Ctrl-D) everything is sent and answers are waited for, see --wait; SIGINT closes in " +
       "order, a second one exits at once.\n\n" +
       "  Exit code: 0 when the input ended, the reader of the output has gone, SIGINT came, or the peer said good-bye for " +

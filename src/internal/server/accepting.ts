@@ -11,6 +11,7 @@ import * as SocketServer from "effect/socket/SocketServer"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
+import { logError, logWarning } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { timersOf } from "../scheduling/timers.ts"
@@ -23,9 +24,9 @@ import type { Application, Event, Guest, Served, ServerState } from "./state.ts"
 /** Defects are logged where they are found. */
 const logTroubles = (event: Event): Effect.Effect<void> =>
   event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
-    ? Effect.logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
+    ? logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
     : event._tag === "AcceptFailed"
-    ? Effect.logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
+    ? logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
     : Effect.void
 
 const make = <C extends Served<Out>, Out, Session, R>(
@@ -38,7 +39,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
   const onEvent = application.onEvent ?? logTroubles
   // what watches the server does not decide over it
   const tell = (event: Event): Effect.Effect<void> =>
-    Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "onEvent of a server failed" })
+    Effect.catchCause(Effect.suspend(() => onEvent(event)), (cause) => logError("onEvent of a server failed", cause))
   return {
     application,
     policy,
