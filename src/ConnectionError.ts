@@ -586,6 +586,14 @@ export class OutcomeUnknown extends reason<OutcomeUnknown>()("OutcomeUnknown", {
 // the error
 // ---------------------------------------------------------------------------------------------------------------------
 
+const opening = [OpenFailed, OpenTimeout, HandshakeTimeout, HandshakeFailed, Refused, UpgradeRefused] as const
+const transport = [Closed, Reset, TransportFailed] as const
+const deadlines = [SilenceTimeout, PongTimeout, WriteStalled, FrameTimeout, IdleTimeout, MaxAge] as const
+const bounds = [SlowConsumer, TooManyPings, RateExceeded] as const
+const decisions = [UnsupportedVersion, ProtocolViolation, Superseded, DuplicateKey, Swept, GoingAway, Defect] as const
+const sending = [OutboxFull, MessageTooLarge, Offline] as const
+const lending = [AcquireTimeout, PoolFull, RequestTimeout, OutcomeUnknown] as const
+
 /**
  * Every reason there is. Match on `_tag`; the union is closed.
  *
@@ -593,39 +601,14 @@ export class OutcomeUnknown extends reason<OutcomeUnknown>()("OutcomeUnknown", {
  * @since 0.1.0
  */
 export const Reason = Schema.Union([
-  OpenFailed,
-  OpenTimeout,
-  HandshakeTimeout,
-  HandshakeFailed,
-  Refused,
-  UpgradeRefused,
-  Closed,
-  Reset,
-  TransportFailed,
-  SilenceTimeout,
-  PongTimeout,
-  WriteStalled,
-  FrameTimeout,
-  IdleTimeout,
-  MaxAge,
-  SlowConsumer,
-  TooManyPings,
-  RateExceeded,
-  UnsupportedVersion,
-  ProtocolViolation,
-  Superseded,
-  DuplicateKey,
-  Swept,
-  GoingAway,
-  Defect,
+  ...opening,
+  ...transport,
+  ...deadlines,
+  ...bounds,
+  ...decisions,
   ...CodecReason.members,
-  OutboxFull,
-  MessageTooLarge,
-  Offline,
-  AcquireTimeout,
-  PoolFull,
-  RequestTimeout,
-  OutcomeUnknown
+  ...sending,
+  ...lending
 ])
 
 /**

@@ -80,11 +80,6 @@ export const invalidMessageTold = ({ direction, format }: {
   return formats.has(format) ? `a frame is not valid ${format}` : "a frame is not valid"
 }
 
-export const versionsHeard = (note: string, { ours }: { readonly ours: string }) => {
-  const [, lowest, highest] = /^(\d{1,3})-(\d{1,3})$/.exec(note) ?? []
-  return lowest === undefined ? undefined : { lowest: Number(lowest), highest: Number(highest), ours }
-}
-
 /** What a peer says is told as what it said. */
 export const handshakeHeard = (note: string): { readonly cause: string } => ({
   cause: note === "" ? "the peer gives no reason" : `the peer says: ${note}`
