@@ -33,6 +33,7 @@ const limitsOf = (policy: Policy) => ({
   rateBurst: limitOf(policy, "rateBurst"),
   inboxMessages: policy.inboxMessages,
   inboxBytes: policy.inboxBytes,
+  maxDecoded: policy.maxDecoded,
   outboxMessages: policy.outboxMessages,
   outboxBytes: policy.outboxBytes
 })

@@ -166,7 +166,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
 
   get isResting(): boolean {
     const { inbox, lifecycle, pending, arrived } = this.c
-    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined
+    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined && !inbox.hasMore
   }
 
   get untouched(): number {
