@@ -541,7 +541,8 @@ export interface Options {
  * **Gotchas**
  *
  * Where the transport keeps messages apart, `tooLong: "skip"` passes over an over-long message, and a text message
- * given to a codec of bytes counts as its UTF-8 bytes.
+ * given to a codec of bytes counts as its UTF-8 bytes. A connection over a WebSocket that reads the frames itself reports it when
+ * all of it has passed, whatever `report` says: nothing announces the size of a message in fragments.
  *
  * @category running
  * @since 0.1.0

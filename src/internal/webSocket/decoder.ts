@@ -4,6 +4,7 @@ import type { FrameTooLong, Reason } from "../../ConnectionError.ts"
 import { Truncated } from "../../ConnectionError.ts"
 import { utf8 } from "../bytes/utf8.ts"
 import { type Halves, type HalvesOptions, payloadLimit } from "../codec/assembly.ts"
+import { tooLong } from "../codec/framing.ts"
 import * as Payloads from "../codec/payload.ts"
 import type { Close } from "./closing.ts"
 import type { Role } from "./header.ts"
@@ -20,6 +21,7 @@ const nowhere: Array<unknown> = []
 /** The decoder of one connection: as `Appender`, and with the control frames beside the messages. */
 export class WebSocketDecoder<In> implements Events {
   private readonly reader: Reader
+  private readonly limit: number
   private readonly payload: Payloads.Payload<In, never>
   // bytes, or text, are the messages themselves
   private readonly form: "bytes" | "text" | undefined
@@ -29,10 +31,11 @@ export class WebSocketDecoder<In> implements Events {
   private dead: Reason | undefined
   skipped: Array<FrameTooLong> = []
 
-  constructor({ payload }: Halves<In, never>, role: Role, limit: number) {
+  constructor({ framing, payload }: Halves<In, never>, role: Role, limit: number) {
     const known: unknown = payload
-    this.reader = new Reader({ role, maxFrame: limit }, this)
+    this.reader = new Reader({ role, maxFrame: limit, skips: framing.skips }, this)
     this.payload = payload
+    this.limit = limit
     this.form = known === Payloads.bytes ? "bytes" : known === Payloads.text ? "text" : undefined
   }
 
@@ -55,6 +58,10 @@ export class WebSocketDecoder<In> implements Events {
     const decoded = this.payload.decode(payload)
     if (Result.isSuccess(decoded)) this.messages.push(decoded.success)
     else this.wrong = decoded.failure
+  }
+
+  skip(size: number): void {
+    this.skipped.push(tooLong(size, this.limit))
   }
 
   ping(payload: Uint8Array): void {

@@ -11,6 +11,8 @@ import { Utf8Check } from "./utf8Check.ts"
 export interface Events {
   /** A whole message: bytes for a binary one, a string for text. */
   readonly message: (payload: Uint8Array | string) => void
+  /** A message that was too long has passed, where those are skipped. */
+  readonly skip?: (size: number) => void
   readonly ping: (payload: Uint8Array) => void
   readonly pong: (payload: Uint8Array) => void
   /** The peer's close frame, the last event. The code is 1005 where the frame has none. */
@@ -29,6 +31,8 @@ export interface ReaderOptions {
   readonly role: Role
   /** The most bytes of a message, all of its fragments together. */
   readonly maxFrame: number
+  /** Passes over messages that are longer, and goes on. Default: an error. */
+  readonly skips?: boolean | undefined
   readonly extension?: Extension | undefined
 }
 
@@ -81,7 +85,8 @@ export class Reader implements Begun {
     this.maskSize = isMasked ? 4 : 0
     this.limit = options.maxFrame
     this.extension = options.extension
-    this.header = new Header(options.role, options.maxFrame, options.extension?.reserved ?? 0)
+    const longest = options.skips === true ? Infinity : options.maxFrame
+    this.header = new Header(options.role, longest, options.extension?.reserved ?? 0)
     this.events = events
   }
 
@@ -183,6 +188,7 @@ export class Reader implements Begun {
         this.kind = first & 0x0f
         this.reserved = first & reservedBits
       }
+      if (this.size > this.limit) this.queue = this.check = undefined
     }
     // what has no payload is complete, even where the chunk ends
     return length === 0 ? this.advance(chunk, next, end) : next
@@ -201,12 +207,19 @@ export class Reader implements Begun {
   }
 
   private advanceMessage(chunk: Uint8Array, from: number, to: number, key: number): void {
-    const { kind, queue, reserved } = this
+    const { kind, queue, reserved, size } = this
     const isEnd = !this.inside && (this.first & FIN) !== 0
+    if (size > this.limit) {
+      this.come += to - from
+      if (!isEnd) return
+      this.forget()
+      this.events.skip!(size)
+      return
+    }
     const isText = kind === Opcode.text
     const held = queue === undefined ? 0 : queue.size
     // all of it is here
-    if (isEnd && held === 0 && to - from === this.size) {
+    if (isEnd && held === 0 && to - from === size) {
       this.forget()
       if (reserved === 0) this.deliver(chunk, from, to, key, isText)
       else this.extended(this.own(chunk, from, to, key), isText)

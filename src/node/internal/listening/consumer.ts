@@ -1,4 +1,5 @@
 /** Runs a handler over the connections of a listener. */
+import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -41,7 +42,11 @@ export const run = <R, E, A>(
         Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" })
       )
       // whatever its exit is, a connection that it left behind is destroyed
-      track(spawn(opened.provide(context), "handler of a listener", life, (exit) => {
+      const provided = opened.provide(context)
+      const whole = opened.request === undefined
+        ? provided
+        : Context.add(provided, NodeSocketServer.IncomingMessage, opened.request)
+      track(spawn(whole, "handler of a listener", life, (exit) => {
         handled(arrival, failed || Exit.isFailure(exit))
       }))
     }
