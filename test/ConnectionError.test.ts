@@ -73,6 +73,16 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
   ],
   [new ConnectionError.TooManyPings({ minimum: 5000 }), false, "too many pings: the minimum interval is 5 s"],
   [
+    new ConnectionError.RateExceeded({ limit: "messageRate", allowed: 100 }),
+    true,
+    "the peer sent more than 100 messages a second (messageRate)"
+  ],
+  [
+    new ConnectionError.RateExceeded({ limit: "byteRate", allowed: 1000 }),
+    true,
+    "the peer sent more than 1000 bytes a second (byteRate)"
+  ],
+  [
     new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1" }),
     false,
     "the peer speaks version 2 to 3 of the protocol, and we 1"
@@ -326,7 +336,7 @@ const told: ReadonlyArray<
     new ConnectionError.HandshakeTimeout({ limit: 1500 }),
     true,
     "the peer did not finish its handshake within 1500 ms",
-    [1008, said],
+    [1013, said],
     [8, said, true]
   ],
   [
@@ -458,7 +468,7 @@ const told: ReadonlyArray<
     new ConnectionError.FrameTimeout({ limit: 60_000, received: 7 }),
     true,
     "a frame of which 7 bytes came was not complete after 60 s",
-    [1008, said],
+    [1013, said],
     [9, said, true]
   ],
   [
@@ -479,7 +489,7 @@ const told: ReadonlyArray<
     new ConnectionError.SlowConsumer({ messages: 3, bytes: 9 }),
     true,
     "the peer reads too slowly: 3 messages (9 bytes) were waiting for it",
-    [1008, said],
+    [1013, said],
     [10, said, true]
   ],
   [
@@ -489,6 +499,14 @@ const told: ReadonlyArray<
     [1008, said],
     [4, said, false],
     said
+  ],
+  [
+    new ConnectionError.RateExceeded({ limit: "messageRate", allowed: 100 }),
+    true,
+    "the peer sent more than 100 messages a second (messageRate)",
+    [1013, said],
+    [11, said, true],
+    `closed by the peer (code 11, the peer sent more than 100 messages a second (messageRate))`
   ],
   [
     new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1-1" }),

@@ -29,6 +29,8 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["Codec"],
   // a connection: what it knows, the fibers that act on it, what its user holds
   ["internal/connection/core"],
+  // what a turn, a rate and a peer that takes nothing leave a connection to read
+  ["internal/connection/fairness"],
   ["internal/connection"],
   ["internal/connection/handle"],
   ["Connection"],
@@ -66,7 +68,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/dialling"],
   ["node/internal/webSocket"],
   ["node/internal/listening"],
-  ["node/internal/http"],
+  ["node/internal/http", "node/internal/httpClient"],
   ["node"],
   ["cli"]
 ]

@@ -24,7 +24,7 @@ import { close, defect, died, end, guarded, startLeaving } from "./core/lifecycl
 import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlines, lookAgain } from "./deadlines.ts"
-import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
+import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
 import { acceptArrived, handleArrived, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
@@ -188,6 +188,7 @@ export const acts: Acts = {
   stop,
   childEnded,
   died,
+  pongOf,
   pingNow: (c) => askHeartbeat(c, "ping"),
   beat,
   lookAgain

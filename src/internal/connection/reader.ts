@@ -5,13 +5,19 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
+import { afterTurns } from "../scheduling/turns.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { answer } from "./core/outbox.ts"
 import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
-import { sendControl } from "./heartbeat.ts"
+import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { isHeld, untilFree } from "./fairness/holds.ts"
+import { exceeded, spend } from "./fairness/rates.ts"
 import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Chunk = Uint8Array | string
+
+const noControls: ReadonlyArray<never> = []
 
 // ---------------------------------------------------------------------------------------------------------------------
 // what a read brings
@@ -33,9 +39,8 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   switch (signal._tag) {
     case "Ping": {
       const minimum = c.inForce.limits.minPingEvery
-      c.broken = pings.peerPinged(at, minimum)
-        ? new ConnectionError.TooManyPings({ minimum })
-        : sendControl(c, signal.answer)
+      if (pings.peerPinged(at, minimum)) c.broken = new ConnectionError.TooManyPings({ minimum })
+      else answer(c.outbox, signal)
       return false
     }
     case "Leave":
@@ -69,10 +74,7 @@ const decode = <In, Out>(
 /** What of these messages is for the application: mostly all of them. */
 const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at: number): ReadonlyArray<In> => {
   const read = c.heed
-  if (read === undefined) {
-    c.facts.provenAt = at
-    return messages
-  }
+  if (read === undefined) return messages
   let kept: Array<In> | undefined
   let seen = 0
   try {
@@ -88,9 +90,7 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
     kept ??= messages.slice(0, seen)
     c.broken = defect(c, "heartbeat", Cause.die(thrown))
   }
-  const data = kept ?? messages
-  if (data.length > 0 || messages.length === 0) c.facts.provenAt = at
-  return data
+  return kept ?? messages
 }
 
 /**
@@ -101,7 +101,6 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
   const { decoder, facts } = c
   const messages: Array<In> = []
   const { completed } = decoder
-  const { provenAt } = facts
   const error = decode(c, chunk, messages)
   const data = heed(c, messages, at)
   // what a message said came before what cannot be read
@@ -113,7 +112,7 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
   }
   const size = sizeOf(chunk)
   // what an earlier read left unfinished belongs to the messages that it is part of
-  const bytes = c.pending + size
+  const before = c.pending
   c.pending = error === undefined ? decoder.pending : 0
   if (c.pending === 0) facts.frameSince = undefined
   else if (facts.frameSince === undefined || messages.length + skipped > 0 || decoder.completed !== completed) {
@@ -121,16 +120,18 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
     c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }
   c.bytesIn += size
-  if (decoder.takeControls !== undefined) {
-    const controls = decoder.takeControls()
-    // control frames alone prove what they say themselves: a pong that answers nothing may have been under way for long
-    if (controls.length > 0 && messages.length === 0 && c.pending <= bytes - size) facts.provenAt = provenAt
-    heedControls(c, controls, at)
-  }
+  const controls = decoder.takeControls?.() ?? noControls
+  // control messages alone prove what they say themselves: a pong that answers nothing may have been under way for long
+  if (data.length > 0 || (messages.length === 0 && (controls.length === 0 || c.pending > before))) facts.provenAt = at
+  if (controls.length > 0) heedControls(c, controls, at)
+  const count = messages.length + skipped + controls.length
+  spendShare(c, count, size)
+  spend(c, count, size, at)
+  c.broken ??= exceeded(c, at)
   if (data.length === 0) return
   c.messagesIn += data.length
   facts.messageAt = at
-  c.inbox.offer(data, bytes - c.pending)
+  c.inbox.offer(data, before + size - c.pending)
 }
 
 /**
@@ -200,7 +201,7 @@ const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): bo
     hear(c)
     return true
   }
-  if (c.inbox.isFull) {
+  if (isHeld(c) || !hasShare(c)) {
     c.isPulling = false
     return false
   }
@@ -231,7 +232,7 @@ export const reader = <In, Out>(
       const at = hear(c)
       if (c.lifecycle._tag !== "Open") return reading
       // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
-      return c.inbox.isFull ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
+      return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
     },
     onFailure: (cause) => {
       handleArrived(c)
@@ -247,19 +248,34 @@ const acceptAll = <In, Out>(
   at: number,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
-  for (let i = 0; i < chunks.length && c.broken === undefined; i++) accept(c, chunks[i]!, at)
+  for (let i = 0; i < chunks.length && c.broken === undefined; i++) {
+    if (!hasShare(c)) return acceptNextTurn(c, chunks.slice(i), reading)
+    accept(c, chunks[i]!, at)
+  }
   const failure = broken(c)
   return failure === undefined ? reading : Effect.fail(failure)
 }
 
-/** Reads nothing while nothing is received. */
+/** Others have their turn first. */
+const acceptNextTurn = <In, Out>(
+  c: Conversation<In, Out>,
+  chunks: ReadonlyArray<Chunk>,
+  reading: Effect.Effect<never, Failure>
+): Effect.Effect<never, Failure> =>
+  Effect.flatMap(afterTurns(c.turns, 1), () => {
+    renewShare(c)
+    if (c.lifecycle._tag !== "Open") return reading
+    return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, c.timers.now(), reading)
+  })
+
+/** Reads nothing while nothing is received, or the peer has to wait. */
 const acceptLater = <In, Out>(
   c: Conversation<In, Out>,
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
   stoppedReading(c.facts)
-  return Effect.flatMap(c.inbox.awaitRoom(), () => {
+  return Effect.flatMap(untilFree(c), () => {
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
     readsAgain(c.facts, at)

@@ -56,8 +56,13 @@ export const causeText = (cause: unknown): string => {
 }
 
 /** The operating system's code of a failure (`"ECONNRESET"`). */
-export const causeCode = (cause: unknown): string | undefined => {
+const causeCode = (cause: unknown): string | undefined => {
   if (typeof cause !== "object" || cause === null) return undefined
   if ("code" in cause && typeof cause.code === "string") return cause.code
   return "error" in cause ? causeCode(cause.error) : undefined
 }
+
+const resetCodes = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"])
+
+/** Whether the kernel says that the peer is gone. */
+export const isReset = (cause: unknown): boolean => resetCodes.has(causeCode(cause) ?? "")

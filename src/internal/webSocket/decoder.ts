@@ -12,7 +12,8 @@ import { type Events, Reader } from "./reader.ts"
 
 /** A control frame that the peer sent. */
 export type Control =
-  | { readonly _tag: "Ping" | "Pong"; readonly payload: Uint8Array }
+  | { readonly _tag: "Ping"; readonly payload: Uint8Array }
+  | { readonly _tag: "Pong"; readonly payload: Uint8Array }
   | { readonly _tag: "Close"; readonly close: Close }
 
 const noControls: ReadonlyArray<Control> = []

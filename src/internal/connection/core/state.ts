@@ -12,6 +12,7 @@ import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { FrameTooLong } from "../../../ConnectionError.ts"
 import type { Beat, Signal } from "../../../Heartbeat.ts"
 import type { Frame } from "../../codec/encoder.ts"
+import type { Gate } from "../../scheduling/gate.ts"
 import type { Cadence } from "../../scheduling/scheduleSteps.ts"
 import { Children, type Parent } from "../../scheduling/supervised.ts"
 import type { Timer, Timers } from "../../scheduling/timers.ts"
@@ -23,7 +24,7 @@ import type { Close } from "../../webSocket/closing.ts"
 import type { Control } from "../../webSocket/decoder.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
-import { Outbox } from "./outbox.ts"
+import { Outbox, type PeerPing } from "./outbox.ts"
 import type { Setup, WireFormat } from "./setup.ts"
 import { Pings } from "./unansweredPings.ts"
 
@@ -186,6 +187,8 @@ export interface Acts {
   readonly end: <In, Out>(c: Conversation<In, Out>, error: Failure) => void
   /** A short cut of this fiber threw. */
   readonly died: <In, Out>(c: Conversation<In, Out>, name: FiberName, defect: unknown) => void
+  /** Encodes the answer to a ping of the peer. */
+  readonly pongOf: <In, Out>(c: Conversation<In, Out>, ping: PeerPing<Out>) => Frame | undefined
   readonly pingNow: <In, Out>(c: Conversation<In, Out>) => void
   /** What the heartbeat and the deadlines go on with when they have slept. */
   readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
@@ -309,8 +312,14 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   hasPeerEnded = false
   /** What the close frame of a WebSocket said. */
   closeFrame: Close | undefined
-  /** The last of more pongs than are queued one by one. */
-  newestPong: Frame | undefined
+  /** What was read in a turn of the event loop, and which turn that was. */
+  turn = 0
+  turnMessages = 0
+  turnBytes = 0
+  /** Where the policy has rates: by when all that came would have come at each. */
+  rates: { messages: number; bytes: number } | undefined
+  /** The reader waits here for what keeps it from reading, beside the inbox. */
+  hold: Gate | undefined
 
   // ---- writing ------------------------------------------------------------------------------------------------------
 
@@ -381,6 +390,14 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   turnEnded(): void {
     this.acts.turnEnded(this)
+  }
+
+  pongOf(ping: PeerPing<unknown>): Frame | undefined {
+    return this.acts.pongOf(this, ping as PeerPing<Out>)
+  }
+
+  pongsLeft(): void {
+    this.hold?.open()
   }
 
   writeFailed(defect: unknown): void {

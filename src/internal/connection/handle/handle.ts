@@ -15,6 +15,7 @@ import { type Wire } from "../core/setup.ts"
 import { type Snapshot } from "../core/snapshot.ts"
 import { type Conversation, reasonOf } from "../core/state.ts"
 import { overdue } from "../deadlines.ts"
+import { patchedRates } from "../fairness/holds.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
 import { reportsOf } from "./fiberReports.ts"
@@ -139,6 +140,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
           patched(c.outbox)
           c.inbox.patched()
         }
+        patchedRates(c)
         if (c.inForce.limits.pingEvery !== before.limits.pingEvery) askHeartbeat(c, "plan")
         c.wakeUp.secondBy(c.timers.now())
       })
