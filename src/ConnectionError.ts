@@ -335,7 +335,7 @@ export class Superseded extends reason<Superseded>()("Superseded", { key: Schema
   text: ({ key }) => `superseded by a newer connection for ${JSON.stringify(oneLine(key))}`,
   codes: { retry: false, webSocket: 1008, native: "SUPERSEDED" },
   note: ({ key }) => key,
-  heard: (note) => ({ key: note })
+  heard: (note) => ({ key: oneLine(note) })
 }) {}
 
 /**
@@ -348,7 +348,7 @@ export class DuplicateKey extends reason<DuplicateKey>()("DuplicateKey", { key: 
   text: ({ key }) => `there is a connection for ${JSON.stringify(oneLine(key))} already`,
   codes: { retry: false, webSocket: 1008, native: "DUPLICATE" },
   note: ({ key }) => key,
-  heard: (note) => ({ key: note })
+  heard: (note) => ({ key: oneLine(note) })
 }) {}
 
 /**

@@ -195,6 +195,8 @@ export const serve = Command.make(
         open,
         registry,
         policy,
+        // each event is a line already
+        logs: false,
         onEvent: (event) => {
           count(event)
           return logEvent(log)(event)

@@ -6,7 +6,11 @@ export const closed = ({ by, code, note }: {
   readonly code?: number
   readonly note?: string
 }): string => {
-  const detail = [code === undefined ? "" : `code ${code}`, oneLine(note ?? "")].filter((s) => s !== "")
+  const said = oneLine(note ?? "")
+  const detail = [
+    code === undefined ? "" : `code ${code}`,
+    said === "" || by === "local" ? said : `the peer says: ${said}`
+  ].filter((s) => s !== "")
   return `closed by ${by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
 }
 

@@ -164,6 +164,10 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     return states[this.c.lifecycle._tag]
   }
 
+  get reason(): ConnectionError.Reason | undefined {
+    return reasonOf(this.c.lifecycle)?.reason
+  }
+
   get isResting(): boolean {
     const { inbox, lifecycle, pending, arrived } = this.c
     return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined && !inbox.hasMore
