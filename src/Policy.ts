@@ -230,14 +230,29 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "The longest frame, in bytes of payload",
     "Checked before anything is allocated for it"
   ),
-  /** Reading stops at this many messages that are not received yet. Then the kernel tells the peer. Default 1024. */
+  /**
+   * The most memory that one message may take once it is decoded, in bytes. JSON of `[{},{}]` takes 21 times its size,
+   * MessagePack 64 times. Default 4 MiB, at least `maxFrame`.
+   */
+  maxDecoded: bytes("maxDecoded", { default: "4 MiB", atLeast: { limit: "maxFrame", follows: "this", times: 4 } }).says(
+    "The most memory that one message may take once it is decoded, in bytes",
+    "JSON of `[{},{}]` takes 21 times its size, MessagePack 64 times"
+  ),
+  /**
+   * Decoding and reading stop at this many messages that are not received yet. Then the kernel tells the peer. Default
+   * 1024.
+   */
   inboxMessages: count("inboxMessages", { default: 1024, minimum: 1 }).says(
-    "Reading stops at this many messages that are not received yet",
+    "Decoding and reading stop at this many messages that are not received yet",
     "Then the kernel tells the peer"
   ),
-  /** Reading stops at this many bytes of messages that are not received yet. Default 1 MiB. */
+  /**
+   * Decoding and reading stop at this many bytes of messages that are not received yet. A message counts with its
+   * bytes, 128 more, and what the values in it take in memory. Default 1 MiB.
+   */
   inboxBytes: bytes("inboxBytes", { default: "1 MiB", on: serve }).says(
-    "Reading stops at this many bytes of messages that are not received yet"
+    "Decoding and reading stop at this many bytes of messages that are not received yet",
+    "A message counts with its bytes, 128 more, and what the values in it take in memory"
   ),
   /**
    * The most bytes waiting to be written; a larger message is refused by size. One frame of the default `maxFrame`
@@ -254,6 +269,39 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   outboxMessages: count("outboxMessages", { default: 1024, minimum: 1, on: both }).says(
     "The most messages waiting to be written",
     "Then `overflow` decides"
+  ),
+  /**
+   * The most messages that a peer may send in a second, over time: data, pings and pongs. `rateBurst` says how many may
+   * come at once, and `overRate` what happens to a faster peer. Default no limit (0).
+   */
+  messageRate: count("messageRate", { default: 0, minimum: 0, zero: "no limit", on: serve }).says(
+    "The most messages that a peer may send in a second, over time: data, pings and pongs",
+    "`rateBurst` says how many may come at once, and `overRate` what happens to a faster peer"
+  ),
+  /** The most bytes that a peer may send in a second, over time. As `messageRate`. Default no limit (0). */
+  byteRate: bytes("byteRate", { default: "0", minimum: 0, zero: "no limit", on: serve }).says(
+    "The most bytes that a peer may send in a second, over time",
+    "As `messageRate`"
+  ),
+  /**
+   * How long a peer may send nothing and make up for it at once, with `messageRate` and `byteRate`. With 1 s, a
+   * second's worth may come at once. Default 1 s. 0 lets nothing come at once.
+   *
+   * A pause is as long as what was read takes at the rate, and one read is up to 64 KiB: a `byteRate` under that makes
+   * pauses of more than a second, in which the peer writes nothing and hears no pong. Keep them under its `writeStall`.
+   */
+  rateBurst: duration("rateBurst", { default: "1s", zero: "lets nothing come at once", on: serve }).says(
+    "How long a peer may send nothing and make up for it at once, with `messageRate` and `byteRate`",
+    "With 1 s, a second's worth may come at once"
+  ),
+  /**
+   * Whether a peer over `messageRate` or `byteRate` is not read until its rate allows it, or closed. Default `pause`.
+   *
+   * While we pause, the kernel slows the peer down, and none of our deadlines counts: what we do not read is not held against the
+   * peer. `close` ends the connection with `RateExceeded`, once what came before is handled.
+   */
+  overRate: choice("overRate", ["pause", "close"], { default: "pause", on: serve }).says(
+    "Whether a peer over `messageRate` or `byteRate` is not read until its rate allows it, or closed"
   ),
   /** What happens to a message that finds the outbox full. Default `wait`. */
   overflow: choice("overflow", Overflow.literals, { default: "wait", on: serve }).says(

@@ -189,9 +189,9 @@ export const make = <In = never, Out = unknown, R = never>(
       server,
       upgrading,
       address.scheme === "unix" ? `unix:${address.path}` : undefined,
-      (conn, accepted) => {
+      (conn, accepted, source) => {
         connections.upgraded(conn)
-        acceptor.adopt(conn, accepted)
+        acceptor.adopt(conn, accepted, source)
       },
       (request, response, dispatch) => {
         const connection = connections.open.get(request.socket)

@@ -5,8 +5,9 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import * as Policy from "../../Policy.ts"
 import { type Internals, TypeId } from "../connection/handle/internals.ts"
 
-const internalsOf = (look: Internals["look"]): Internals => ({
+const internalsOf = (reason: ConnectionError.Reason, look: Internals["look"]): Internals => ({
   state: "ended",
+  reason,
   isResting: false,
   untouched: 0,
   overdue: 0,
@@ -44,6 +45,6 @@ export const remainsOf = <In, Out>(connection: Connection<In, Out>): Connection<
     snapshot: Effect.succeed(snapshot),
     wire,
     offerFrame: () => Effect.succeed(false),
-    [TypeId]: internalsOf(() => snapshot)
+    [TypeId]: internalsOf(reason, () => snapshot)
   }
 }

@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
-import type { Turns } from "../scheduling/turns.ts"
+import { afterTurns } from "../scheduling/turns.ts"
 import { askAndDrain, leave } from "./core/lifecycle.ts"
 import { type Conversation, type Lifecycle, reasonOf, unsentOf, type Watched } from "./core/state.ts"
 
@@ -92,8 +92,11 @@ export const rules: ReadonlyArray<Rule> = [
   ),
   reading(
     "pong",
-    ({ facts, pings }) =>
-      pings.oldestAt === undefined ? undefined : Math.max(pings.oldestAt, facts.provenAt, facts.readingSince!),
+    ({ facts, inbox, pings }) =>
+      // the pong may be among the bytes that we have not decoded
+      pings.oldestAt === undefined || inbox.hasMore
+        ? undefined
+        : Math.max(pings.oldestAt, facts.provenAt, facts.readingSince!),
     pongLimit,
     ({ pings, inForce: { limits } }) =>
       new ConnectionError.PongTimeout({ limit: limits.pong, unanswered: pings.count }),
@@ -222,10 +225,6 @@ export const overdue = (c: Watched, at: number): number => {
 // ---------------------------------------------------------------------------------------------------------------------
 // the fiber
 // ---------------------------------------------------------------------------------------------------------------------
-
-/** Goes on after so many turns of the event loop, in which it delivers what waits. */
-const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
-  Effect.callback((resume) => turns.after(count, () => resume(Effect.void)))
 
 /** Looks, sleeps until the next rule could be broken, and looks again. A broken rule is what it fails with. */
 export const deadlines = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>

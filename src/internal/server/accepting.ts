@@ -11,22 +11,16 @@ import * as SocketServer from "effect/socket/SocketServer"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
+import { logError } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { timersOf } from "../scheduling/timers.ts"
 import { Direct, type Reception } from "../transport/accepted.ts"
 import { Admission } from "./admission.ts"
 import { receive } from "./guest.ts"
+import { logged } from "./logs.ts"
 import { Arrival } from "./reception.ts"
 import type { Application, Event, Guest, Served, ServerState } from "./state.ts"
-
-/** Defects are logged where they are found. */
-const logTroubles = (event: Event): Effect.Effect<void> =>
-  event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
-    ? Effect.logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
-    : event._tag === "AcceptFailed"
-    ? Effect.logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
-    : Effect.void
 
 const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
@@ -35,10 +29,17 @@ const make = <C extends Served<Out>, Out, Session, R>(
 ): ServerState<C, Out, Session, R> => {
   const timers = timersOf(context)
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
-  const onEvent = application.onEvent ?? logTroubles
+  const { logs = true, onEvent } = application
   // what watches the server does not decide over it
+  const notify = (event: Event): Effect.Effect<void> =>
+    onEvent === undefined
+      ? Effect.void
+      : Effect.catchCause(
+        Effect.suspend(() => onEvent(event)),
+        (cause) => logError("onEvent of a server failed", cause)
+      )
   const tell = (event: Event): Effect.Effect<void> =>
-    Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "onEvent of a server failed" })
+    logs ? Effect.andThen(logged(event), notify(event)) : notify(event)
   return {
     application,
     policy,
@@ -49,7 +50,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
     guests: new Set(),
     tell,
     reports,
-    report: (event) => Supervised.spawnAmong(reports, context, "refusal of a server", tell(event), () => {})
+    report: (event) => Supervised.spawnAmong(reports, context, "refusal of a server", notify(event), () => {})
   }
 }
 

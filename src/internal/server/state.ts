@@ -78,6 +78,7 @@ export interface Application<C, Out, Session, R> {
   readonly handle: (connection: C, session: Session) => Effect.Effect<unknown, unknown, R>
   readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
+  readonly logs?: boolean | undefined
 }
 
 /** A server that runs: what its guests share. */

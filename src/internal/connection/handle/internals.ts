@@ -1,6 +1,7 @@
 /** What the library needs of a connection and its users do not: one symbol, so that a wrapped connection has it too. */
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import type { Reason } from "../../../ConnectionError.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import type { Snapshot } from "../core/snapshot.ts"
 
@@ -39,6 +40,8 @@ export interface FiberReport {
 export interface Internals {
   /** The state alone, without the cost of a snapshot. */
   readonly state: ConnectionState
+  /** The same of the reason, once there is one. */
+  readonly reason: Reason | undefined
   /**
    * Whether the connection is open and nothing lies between two messages: none is waiting to be received, and none has
    * begun to arrive. A pool asks before every use.

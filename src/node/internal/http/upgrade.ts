@@ -19,7 +19,7 @@ export const intercept = <R>(
   options: Upgrading<R>,
   /** The peer's end of a Unix socket. */
   path: string | undefined,
-  onOpen: (conn: Net.Socket, accepted: Accepted) => void,
+  onOpen: (conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage) => void,
   /** Gets each request of the application's, and calls `dispatch` when its turn has come. */
   onRequest: (request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void) => void
 ): void => {
@@ -34,7 +34,7 @@ export const intercept = <R>(
     const isOurs = asksForWebSocket(request) && options.rules.has(pathOf(request))
     if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) return false
     conn.on("error", noop)
-    upgrade(request, conn, head, { remote: path, local: path }, (_, accepted) => onOpen(conn, accepted))
+    upgrade(request, conn, head, { remote: path, local: path }, (_, accepted) => onOpen(conn, accepted, request))
     return true
   }
   Object.assign(server, {
