@@ -172,6 +172,10 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined && !inbox.hasMore
   }
 
+  get hasUndecoded(): boolean {
+    return this.c.inbox.hasMore
+  }
+
   get untilHeard(): ((watcher: () => void) => void) | undefined {
     const { c } = this
     if (c.bytesIn > 0 || c.messages || c.way.control !== undefined) return undefined
