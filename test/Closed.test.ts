@@ -1,9 +1,9 @@
-/** When `closed` comes: as soon as both ends have said that they are done, on every protocol, to the millisecond. */
+/** When a conversation is over, at both ends and on every protocol, to the millisecond: by a close, and by the loss of one direction. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Scope, Stream } from "effect"
 import type { Socket } from "effect/socket"
 import { TestClock } from "effect/testing"
-import { Codec, Connection, ConnectionError, type Policy, Protocol } from "../src/index.ts"
+import { Codec, Connection, ConnectionError, Heartbeat, type Policy, Protocol } from "../src/index.ts"
 import { TestNetwork } from "../src/testing/index.ts"
 
 type Line = Connection.Connection<string>
@@ -11,34 +11,45 @@ type Line = Connection.Connection<string>
 const policy: Policy.Patch = { pingEvery: 0, silence: 0, halfClose: "5 seconds", drain: "5 seconds" }
 const codec = Codec.lines()
 
-const ways = {
-  TCP: { webSocket: false, server: Connection.make({ codec, policy }), client: Connection.make({ codec, policy }) },
-  WebSocket: {
-    webSocket: true,
-    server: Connection.make({ codec, policy }),
-    client: Connection.make({ codec, policy })
-  },
-  native: { webSocket: false, server: Protocol.server({ codec, policy }), client: Protocol.client({ codec, policy }) },
-  "native over WebSocket": {
-    webSocket: true,
-    server: Protocol.server({ codec, policy }),
-    client: Protocol.client({ codec, policy })
-  }
+interface Way {
+  readonly webSocket: boolean
+  readonly server: (policy: Policy.Patch) => Connection.Open<string>
+  readonly client: (policy: Policy.Patch) => Connection.Open<string>
+}
+
+const lines = (policy: Policy.Patch) =>
+  Connection.make({ codec, policy, heartbeat: Heartbeat.preferFrames(Heartbeat.text("ping", "pong")) })
+const native = {
+  server: (policy: Policy.Patch) => Protocol.server({ codec, policy }),
+  client: (policy: Policy.Patch) => Protocol.client({ codec, policy })
+}
+
+const ways: Readonly<Record<string, Way>> = {
+  TCP: { webSocket: false, server: lines, client: lines },
+  WebSocket: { webSocket: true, server: lines, client: lines },
+  native: { webSocket: false, ...native },
+  "native over WebSocket": { webSocket: true, ...native }
 }
 
 const now = Effect.map(Clock.Clock, (clock) => clock.currentTimeMillisUnsafe())
 
 /** Two ends 10 ms apart. Each receives until it is told the end, and is then done; `ended` is when `closed` came. */
-const world = Effect.fnUntraced(function*(way: typeof ways[keyof typeof ways]) {
+const world = Effect.fnUntraced(function*(way: Way, changes: Policy.Patch = {}) {
+  const limits = { ...policy, ...changes }
   const network = yield* TestNetwork.make({ seed: "closed", latency: 10, linger: "1 second" })
   const { webSocket } = way
   const ended: Record<string, number> = {}
+  const reasons: Record<string, string> = {}
   const end = Effect.fnUntraced(function*(name: string, open: Connection.Open<string>, socket: Socket.Socket) {
     const there = yield* Deferred.make<Line>()
     yield* Effect.gen(function*() {
       const c = yield* open(socket)
       yield* Effect.forkScoped(
-        Effect.andThen(Effect.exit(c.closed), Effect.map(now, (at) => ended[name] = at)),
+        Effect.flatMap(Effect.flip(c.closed), ({ reason }) =>
+          Effect.map(now, (at) => {
+            ended[name] = at
+            reasons[name] = reason._tag
+          })),
         { startImmediately: true }
       )
       yield* Deferred.succeed(there, c)
@@ -55,17 +66,17 @@ const world = Effect.fnUntraced(function*(way: typeof ways[keyof typeof ways]) {
   const scope = yield* Effect.scope
   yield* listener.run((socket) =>
     Effect.flatMap(
-      Scope.provide(end("server", way.server, socket), scope),
+      Scope.provide(end("server", way.server(limits), socket), scope),
       ({ there }) => Effect.flatMap(there, (c) => Deferred.succeed(accepted, c))
     )
   ).pipe(Effect.forkScoped({ startImmediately: true }))
-  const dialled = yield* end("client", way.client, network.host("client").dial("server:7", { webSocket }))
+  const dialled = yield* end("client", way.client(limits), network.host("client").dial("server:7", { webSocket }))
   yield* TestClock.adjust(100)
   const client = yield* dialled.there
   const server = yield* Deferred.await(accepted)
   assert.strictEqual(yield* now, 100)
   const open = Effect.map(network.snapshot, ({ connections }) => connections.length)
-  return { client, server, ended, open, network }
+  return { client, server, ended, reasons, open, network }
 })
 
 describe("closed", () => {
@@ -127,5 +138,38 @@ describe("closed", () => {
         assert.strictEqual(Object.keys(ended).length, 2)
         assert.strictEqual(yield* open, 0)
       }))
+  }
+})
+
+describe("a loss in one direction", () => {
+  for (const [name, way] of Object.entries(ways)) {
+    for (const deaf of ["client", "server"] as const) {
+      const other = deaf === "client" ? "server" : "client"
+      it.effect(`B140 ${name}: the ${deaf} hears nothing, and ends after silence; its peer hears that one way later`, () =>
+        Effect.gen(function*() {
+          const { ended, network, reasons, ...ends } = yield* world(way, {
+            pingEvery: "4 seconds",
+            pingJitter: 0,
+            silence: "10 seconds"
+          })
+          yield* TestClock.adjust(19_950)
+          const { quietFor } = yield* ends[deaf].snapshot
+          const heardAt = (yield* now) - quietFor
+          yield* Effect.gen(function*() {
+            yield* network.link("client", "server").from(other).partition
+            yield* TestClock.adjust(heardAt + 9_999 - (yield* now))
+            assert.deepStrictEqual(ended, {})
+            yield* TestClock.adjust(1)
+            assert.deepStrictEqual(ended, { [deaf]: heardAt + 10_000 })
+            yield* TestClock.adjust(9)
+            assert.deepStrictEqual(Object.keys(ended), [deaf])
+            yield* TestClock.adjust(1)
+            assert.deepStrictEqual(ended, { [deaf]: heardAt + 10_000, [other]: heardAt + 10_010 })
+          }).pipe(Effect.scoped)
+          assert.strictEqual(reasons[deaf], "SilenceTimeout")
+          assert.strictEqual(reasons[other], "Closed")
+          assert.isAtMost(ended[other]! - (heardAt + quietFor), 10_010)
+        }))
+    }
   }
 })

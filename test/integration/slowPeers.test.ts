@@ -5,6 +5,7 @@ import { Codec, Connection, Heartbeat } from "../../src/index.ts"
 import { Dialer, Listener } from "../../src/node/index.ts"
 import {
   arrival,
+  certificate,
   ending,
   eventually,
   has,
@@ -333,22 +334,23 @@ describe.skipIf(!has("python3", "--version"))("B75 closing a connection to a slo
 
 describe("a connection that is paused because nobody receives", () => {
   /** A server whose handler takes nothing, with an inbox that is full at once. */
-  const paused = (scheme: "tcp" | "ws") =>
+  const paused = (scheme: "tcp" | "tls" | "ws", pings = true) =>
     Effect.gen(function*() {
-      const listener = yield* Listener.make(`${scheme}://${host}:0`)
+      const tls = scheme === "tls"
+      const listener = yield* Listener.make(`${scheme}://${host}:0`, tls ? certificate() : {})
       const served = yield* serve(listener, {
         codec: Codec.lines(),
         heartbeat: Heartbeat.text("ping", "pong"),
         policy: {
           inboxMessages: 4,
-          pingEvery: "50 millis",
+          pingEvery: pings ? "50 millis" : 0,
           pingWhen: "always",
           silence: "300 millis",
           drain: "100 millis"
         },
         handle: () => Effect.never
       })
-      const raw = yield* rawClient({ host, port: portOf(listener) }, { upgrade: scheme === "ws" })
+      const raw = yield* rawClient({ host, port: portOf(listener) }, { upgrade: scheme === "ws", tls })
       const server = yield* arrival(served, 0)
       // more than one read of the kernel: a connection reads one ahead of its inbox
       const hello = Buffer.from(scheme === "ws" ? [0x81, 0x85, 0, 0, 0, 0, ...Buffer.from("hello")] : "hello\n")
@@ -365,6 +367,21 @@ describe("a connection that is paused because nobody receives", () => {
       assert.deepStrictEqual([still, state], [true, "open"])
       assert.ok(age > 900)
     }))
+
+  for (const scheme of ["tcp", "tls", "ws"] as const) {
+    it.live(`B112 notices the peer's reset without a heartbeat, in a look at what it does not read (${scheme})`, () =>
+      Effect.gen(function*() {
+        const { raw, server } = yield* paused(scheme, false)
+        raw.wire.resetAndDestroy()
+        const goneAt = performance.now()
+        const reason = yield* ending(server)
+        const took = performance.now() - goneAt
+        assert.strictEqual(reason._tag, "Reset", reason.message)
+        // two looks, `silence` apart
+        assert.ok(took < 2000, `noticed after ${took} ms`)
+        assert.strictEqual(yield* server.receive, "hello")
+      }))
+  }
 
   for (const scheme of ["tcp", "ws"] as const) {
     for (const how of ["reset", "close"] as const) {

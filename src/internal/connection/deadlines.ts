@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import { askAndDrain, leave } from "./core/lifecycle.ts"
-import { type Conversation, type Lifecycle, reasonOf, unsentOf, type Watched } from "./core/state.ts"
+import { askEvery, type Conversation, type Lifecycle, reasonOf, unsentOf, type Watched } from "./core/state.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -200,7 +200,13 @@ const watchAgain = ({ facts, inForce: { limits }, transport }: Watched, isBusy: 
     ? limits.writeStall
     : Infinity
   const read = facts.readingSince === undefined
-    ? Math.min(limits.silence, limits.pong, limits.frame, limits.idle)
+    ? Math.min(
+      limits.silence,
+      limits.pong,
+      limits.frame,
+      limits.idle,
+      transport.fault === undefined ? Infinity : askEvery
+    )
     : Infinity
   return Math.min(write, read)
 }
@@ -233,6 +239,13 @@ export const deadlines = <In, Out>(c: Conversation<In, Out>): Effect.Effect<neve
 /** What the fiber goes on with when it has slept. */
 export const lookAgain = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => look(c, false)
 
+/** While nothing is read, a peer that is gone shows only where the transport is asked. */
+const faultOf = <In, Out>({ facts, lifecycle, transport }: Conversation<In, Out>): Failure | undefined => {
+  if (facts.readingSince !== undefined || lifecycle._tag !== "Open") return undefined
+  const fault = transport.fault?.()
+  return fault === undefined ? undefined : ConnectionError.fromSocketError(fault)
+}
+
 const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.Effect<never, Failure> => {
   const { timers, turns, wakeUp } = c
   c.looks++
@@ -240,6 +253,8 @@ const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.E
     const at = timers.now()
     // a stall of ours that began before is seen by the wake-up that it delayed
     const late = wakeUp.secondAt === -Infinity ? 0 : Math.max(at - wakeUp.secondAt, timers.late)
+    const fault = faultOf(c)
+    if (fault !== undefined) return Effect.fail(fault)
     const verdict = due(c, at, late, isSure)
     switch (verdict._tag) {
       case "End": {

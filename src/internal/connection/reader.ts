@@ -9,7 +9,7 @@ import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { answer } from "./core/outbox.ts"
-import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
+import { askEvery, type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
 import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
@@ -330,6 +330,8 @@ const acceptLater = <In, Out>(
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
   stoppedReading(c.facts)
+  // what is not read shows no end either: the transport is asked for it
+  if (c.transport.fault !== undefined) c.wakeUp.secondBy(c.timers.now() + askEvery)
   return Effect.flatMap(untilFree(c), () => {
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()

@@ -51,6 +51,11 @@ export interface Transport {
    */
   readonly onRead?: ((take: (chunk: Uint8Array | string) => boolean) => void) | undefined
   /**
+   * Why the connection is broken, as far as that shows without reading or sending anything; asked now and then while nothing is
+   * read. A reset, or a link that the kernel has given up, then does not wait for the next read.
+   */
+  readonly fault?: (() => Socket.SocketError | undefined) | undefined
+  /**
    * The transport keeps messages apart by the frames of a WebSocket, which the connection reads and writes itself: it hears
    * each byte, sees pings, and answers what came before a close frame. The socket's own reader and writer are not used then.
    */

@@ -122,7 +122,7 @@ export interface Watched {
   readonly pending: number
   readonly inbox: { readonly hasMore: boolean }
   readonly outbox: { readonly written: number }
-  readonly transport: { readonly unsent?: (() => number) | undefined }
+  readonly transport: Pick<Transport, "unsent" | "fault">
 }
 
 export const unsentOf = ({ transport }: Pick<Watched, "transport">): number => transport.unsent?.() ?? 0
@@ -130,6 +130,9 @@ export const unsentOf = ({ transport }: Pick<Watched, "transport">): number => t
 // ---------------------------------------------------------------------------------------------------------------------
 // what the deadlines count from
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** How often the transport of a connection that reads nothing is asked whether it still stands, in milliseconds. */
+export const askEvery = 10_000
 
 /** Our own inbox is full: nothing the peer does or does not do is seen. */
 export const stoppedReading = (facts: Facts): void => {

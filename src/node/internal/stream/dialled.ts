@@ -46,6 +46,10 @@ export class DialledSocket<R extends Duplex> implements Socket.Socket, Transport
     return this.stream.unsent()
   }
 
+  fault(): Socket.SocketError | undefined {
+    return this.stream.fault()
+  }
+
   writeNow(chunks: NonEmptyReadonlyArray<Chunk>): boolean {
     return this.stream.writeNow(chunks)
   }

@@ -38,6 +38,7 @@ const readError = (cause: unknown): Socket.SocketError =>
 type Pull = Effect.Effect<NonEmptyReadonlyArray<Chunk>, Socket.SocketError>
 
 const none: Array<Chunk> = []
+const nothing = new Uint8Array(0)
 
 // who reads a stream: the listeners are the same functions for all of them
 const reading = Symbol("holdfast/reading")
@@ -183,6 +184,21 @@ export class Stream {
     return this.conn !== undefined && writeNow(this.conn, chunks)
   }
 
+  /**
+   * A stream that is paused is told of no reset: libuv asks the kernel about nothing then. A write of nothing has it say what it
+   * knows, and sends nothing.
+   */
+  fault(): Socket.SocketError | undefined {
+    const { conn, failure } = this
+    if (failure !== undefined) return failure === ended ? undefined : failure
+    if (conn === undefined || !conn.writable || conn.writableLength > 0) return undefined
+    // a write of nothing stays in TLS, and is heard where that has a listener for errors
+    const below = (conn as Duplex & NodeStream)._parent
+    if (below === undefined || below === null) conn.write(nothing)
+    else if (below.writable && below.listenerCount("error") > 0) below.write(nothing)
+    return undefined
+  }
+
   private whenConnected<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
     this.connected ??= Latch.makeUnsafe(false)
     return this.connected.whenOpen(effect)
@@ -233,6 +249,8 @@ interface LibuvHandle {
 }
 
 interface NodeStream {
+  /** What TLS runs on. */
+  readonly _parent?: Duplex | null
   readonly _handle?: LibuvHandle | null
   readonly _writableState?: { readonly writelen?: number }
 }
