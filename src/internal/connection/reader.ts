@@ -8,6 +8,7 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
 import { sendControl } from "./heartbeat.ts"
+import { heard, resumed } from "./stopping.ts"
 import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -25,7 +26,10 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal === undefined) return true
   const { facts, pings } = c
   if (signal._tag === "Pong") {
-    if (pings.answered(signal.token, at)) facts.provenAt = at
+    if (pings.answered(signal.token, at)) {
+      facts.provenAt = at
+      if (c.stopping !== undefined) heard(c)
+    }
     return false
   }
   facts.provenAt = at
@@ -263,6 +267,7 @@ const acceptLater = <In, Out>(
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
     readsAgain(c.facts, at)
+    if (c.stopping !== undefined) resumed(c)
     return acceptAll(c, chunks, at, reading)
   })
 }

@@ -8,6 +8,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type * as Scheduler from "effect/Scheduler"
 import { log } from "./supervised.ts"
 
@@ -95,3 +96,7 @@ export const turnsOf = (scheduler: Scheduler.Scheduler): Turns => {
   all.set(scheduler, turns)
   return turns
 }
+
+/** Goes on after so many turns of the event loop, in which it delivers what waits. */
+export const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
+  Effect.callback((resume) => turns.after(count, () => resume(Effect.void)))

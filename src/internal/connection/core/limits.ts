@@ -28,6 +28,7 @@ const limitsOf = (policy: Policy) => ({
   maxAgeGrace: limitOf(policy, "maxAgeGrace"),
   halfClose: limitOf(policy, "halfClose"),
   drain: limitOf(policy, "drain"),
+  stopGrace: limitOf(policy, "stopGrace"),
   inboxMessages: policy.inboxMessages,
   inboxBytes: policy.inboxBytes,
   outboxMessages: policy.outboxMessages,

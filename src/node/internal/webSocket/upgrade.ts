@@ -14,7 +14,7 @@ import { longestTimer } from "../options.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { answering, refuse } from "../upgrade/answer.ts"
-import { type Answer, isWellFormed, refusalOf } from "../upgrade/form.ts"
+import { type Answer, isWellFormed, refusalOf, unavailable } from "../upgrade/form.ts"
 import { Asked, type Below, pathOf, type Request } from "../upgrade/request.ts"
 import { acceptOf } from "./key.ts"
 import type { Rule, Rules } from "./rules.ts"
@@ -101,7 +101,10 @@ export const upgrading = <R>(
     Defects.logNow(options.context as Context.Context<never>, "upgrade", cause, { remote: asked.remote })
 
   return (request, stream, head, below, onOpen) => {
-    const answer = (given: Answer): void => refuse(request, stream, given, options.linger)
+    const answer = (given: Answer): void => {
+      below.answered?.(given.status)
+      refuse(request, stream, given, options.linger)
+    }
     const asked = new Asked(request, below)
     const failed = (cause: Cause.Cause<unknown>): void => {
       log(asked, cause)
@@ -113,14 +116,22 @@ export const upgrading = <R>(
       before.once("close", () => linger(stream, options.linger))
       return
     }
+    const isRefused = (): boolean => {
+      const { refusal } = below
+      if (refusal !== undefined) answer(unavailable(refusal))
+      return refusal !== undefined
+    }
     if (!isWellFormed(request)) return answer({ status: 400 })
     const rule = options.rules.get(pathOf(request))
     if (rule === undefined) return answer({ status: 404 })
     const wrong = refusalOf(request)
     if (wrong !== undefined) return answer(wrong)
+    if (isRefused()) return
 
     const { isAllowed, subprotocols, upgrade } = rule
     const letIn = (session: unknown): void => {
+      // the server may have begun to stop while the hook ran
+      if (upgrade !== undefined && isRefused()) return
       asked.subprotocol ??= subprotocols.find((one) => asked.subprotocols.includes(one))
       complete(stream, head, asked)
       onOpen(stream, { request: asked, by: upgrade, session })
