@@ -187,6 +187,17 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "How long closing may take: flushing, and handlers that finish",
     "A stop has to end within the 10 s (Docker) to 30 s (Kubernetes) before SIGKILL"
   ),
+  /**
+   * How long a peer is read after a server that stops has said goodbye; it counts in `drain`. Set it where peers finish
+   * what they have begun once they hear it. Default 0. 0 reads what had come by then.
+   *
+   * What had reached us when the stop began is read and answered in any case. In the native protocol reading ends when the
+   * client has heard the goodbye, after a second at the latest, or after this where it is longer.
+   */
+  stopGrace: duration("stopGrace", { default: "0", zero: "reads what had come by then", on: serve }).says(
+    "How long a peer is read after a server that stops has said goodbye; it counts in `drain`",
+    "Set it where peers finish what they have begun once they hear it"
+  ),
   /** How long we may still answer a peer that has finished sending (FIN). Default 5 s. 0 ends at once. */
   halfClose: duration("halfClose", { default: "5s", zero: "ends at once", on: serve }).says(
     "How long we may still answer a peer that has finished sending (FIN)"

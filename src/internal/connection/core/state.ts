@@ -112,8 +112,25 @@ export class Facts {
   }
 }
 
+/** A server stops: how long a connection is still read. */
+export interface Stopping {
+  readonly reason: Failure
+  /** The end of the drain. */
+  readonly by: number
+  /** The end of the grace that the policy gives. */
+  readonly grace: number
+  /** When to begin the last read, or to give it up. */
+  until: number | undefined
+  /** Of the ping behind the goodbye: its pong says that the peer has heard both. */
+  token: number | undefined
+  /** How many bytes had come when the last read began. */
+  from: number | undefined
+  isLooking: boolean
+}
+
 /** A connection, as far as its deadlines see it. */
 export interface Watched {
+  readonly stopping: Stopping | undefined
   readonly inForce: InForce
   readonly lifecycle: Lifecycle
   readonly facts: Facts
@@ -353,6 +370,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   // ---- the end ------------------------------------------------------------------------------------------------------
 
+  stopping: Stopping | undefined
   // nearly always one
   endWatchers: (() => void) | Array<() => void> | undefined
   goneWatchers: (() => void) | Array<() => void> | undefined
