@@ -1439,7 +1439,7 @@ describe("receiving", () => {
 
   it.effect("connections that left nothing are let go, and so is one that left more than the bound, but only later", () =>
     Effect.gen(function*() {
-      const { client, net } = yield* start({ inboxMessages: 2, retryBase: 1, retryCap: 1 })
+      const { client, net } = yield* start({ inboxMessages: 2, inboxBytes: 6, retryBase: 1, retryCap: 1 })
       // one read is kept whole
       yield* net.last.send(lines(numbers(1, 5)))
       yield* settle
@@ -1454,7 +1454,7 @@ describe("receiving", () => {
       yield* settle
       yield* net.last.reset
       yield* adjust(1)
-      // 4 and 1 are more than 2
+      // 8 bytes and 2 are more than 6
       assert.strictEqual(yield* client.receive, "6")
     }))
 

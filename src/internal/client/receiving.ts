@@ -25,7 +25,7 @@ export const kept = Effect.fnUntraced(function*<C extends AnyConnection>(sources
   let bytes = 0
   for (const connection of sources.toReversed()) {
     const { inbox } = yield* connection.snapshot
-    if (inbox.messages === 0) continue
+    if (inbox.messages === 0 && inbox.bytes === 0) continue
     messages += inbox.messages
     bytes += inbox.bytes
     if (kept.length > 0 && (messages > policy.inboxMessages || bytes > policy.inboxBytes)) break

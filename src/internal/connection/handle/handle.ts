@@ -194,7 +194,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
       bytesOut: outbox.written,
       messagesIn: c.messagesIn,
       messagesOut: outbox.accepted,
-      inbox: { messages: inbox.messages, bytes: inbox.bytes },
+      inbox: { messages: inbox.messages, bytes: inbox.bytes + c.undecoded },
       outbox: { messages: outbox.messages, bytes: outbox.bytes },
       dropped: outbox.dropped,
       skipped: c.skipped,
