@@ -1439,7 +1439,7 @@ describe("receiving", () => {
 
   it.effect("connections that left nothing are let go, and so is one that left more than the bound, but only later", () =>
     Effect.gen(function*() {
-      const { client, net } = yield* start({ inboxMessages: 2, inboxBytes: 6, retryBase: 1, retryCap: 1 })
+      const { client, net } = yield* start({ inboxMessages: 2, retryBase: 1, retryCap: 1 })
       // one read is kept whole
       yield* net.last.send(lines(numbers(1, 5)))
       yield* settle
@@ -1454,7 +1454,7 @@ describe("receiving", () => {
       yield* settle
       yield* net.last.reset
       yield* adjust(1)
-      // 8 bytes and 2 are more than 6
+      // 4 and 1 are more than 2
       assert.strictEqual(yield* client.receive, "6")
     }))
 
@@ -1930,11 +1930,17 @@ describe("supervision", () => {
     Effect.gen(function*() {
       for (const state of ["connecting 1", "connected", "waiting 200 for 2: OpenFailed"]) {
         let loop: Fiber.Fiber<unknown, unknown> | undefined
-        const answer = Effect.withFiber((fiber) => {
+        const answer = state === "connecting 1"
+          ? Effect.never
+          : state === "connected"
+          ? Effect.void
+          : Effect.fail(refused)
+        // the client's fiber takes the schedule; it dials in another one, as dialling has a limit
+        const reconnect = Schedule.fromStep(Effect.withFiber((fiber) => {
           loop = fiber
-          return state === "connecting 1" ? Effect.never : state === "connected" ? Effect.void : Effect.fail(refused)
-        })
-        const { client, net } = yield* start(undefined, { answer })
+          return Schedule.toStep(Backoff.exponential({ base: 200, jitter: "none" }))
+        }))
+        const { client, net } = yield* start(undefined, { answer, reconnect })
         yield* settle
         assert.strictEqual(yield* stateOf(client), state)
         const waiting = yield* Effect.forEach(

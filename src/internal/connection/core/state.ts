@@ -245,6 +245,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   /** They are decoded in the next turn. */
   isPutOff = false
   bytesIn = 0
+  /** Told of the first bytes. */
+  heardWatchers: (() => void) | Array<() => void> | undefined
   messagesIn = 0
   skipped = 0
   readonly heed: ((message: In) => Signal<Out> | undefined) | undefined
