@@ -126,7 +126,7 @@ const release = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
 const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   // a handler that still has something to receive finishes with it, but not for ever
   const { drain } = c.inForce.limits
-  const waits = c.inbox.messages > 0 && drain > 0
+  const waits = (c.inbox.messages > 0 || c.inbox.hasMore) && drain > 0
   // before anything is told, which may call it off
   if (waits) c.goneTimer = c.timers.at(c.timers.now() + drain, () => tellGone(c))
   const { endWatchers } = c

@@ -5,6 +5,7 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
+import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { answer } from "./core/outbox.ts"
@@ -12,6 +13,7 @@ import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
 import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
+import { heard, resumed } from "./stopping.ts"
 import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -31,7 +33,10 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal === undefined) return true
   const { facts, pings } = c
   if (signal._tag === "Pong") {
-    if (pings.answered(signal.token, at)) facts.provenAt = at
+    if (pings.answered(signal.token, at)) {
+      facts.provenAt = at
+      if (c.stopping !== undefined) heard(c)
+    }
     return false
   }
   facts.provenAt = at
@@ -58,14 +63,20 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   }
 }
 
-/** Decodes a read; its messages, and a defect or a bad frame behind them, are separate. */
+// what the inbox of a connection has room for: measured before, and used up by, each decoding
+const room = new Room()
+
+/**
+ * Decodes a read, or what there was no room for before; its messages, and a defect or a bad frame behind them, are separate.
+ */
 const decode = <In, Out>(
   c: Conversation<In, Out>,
-  chunk: Chunk,
+  chunk: Chunk | undefined,
   messages: Array<In>
 ): ConnectionError.Reason | undefined => {
+  c.inbox.measure(room)
   try {
-    return c.decoder.append(chunk, messages)
+    return chunk === undefined ? c.decoder.more(messages, room) : c.decoder.append(chunk, messages, room)
   } catch (thrown) {
     return defect(c, "codec", Cause.die(thrown))
   }
@@ -95,13 +106,23 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
 
 /**
  * Takes one read: what it completes goes to the inbox at once, with one wake-up, whatever is wrong with the rest of it. What
- * the stream cannot go on after is in `broken` then.
+ * the stream cannot go on after is in `broken` then. What the inbox has no room for stays bytes.
  */
 export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: number): void => {
-  const { decoder, facts } = c
+  const size = sizeOf(chunk)
+  c.bytesIn += size
+  digest(c, chunk, size, at)
+}
+
+/** As `accept`; without a chunk it goes on with what there was no room for. */
+const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, size: number, at: number): void => {
+  const { decoder, facts, inbox } = c
   const messages: Array<In> = []
   const { completed } = decoder
+  // what an earlier read left unfinished, or undecoded, belongs to the messages that it is part of
+  const { pending, undecoded } = c
   const error = decode(c, chunk, messages)
+  const { charged } = room
   const data = heed(c, messages, at)
   // what a message said came before what cannot be read
   c.broken ??= error
@@ -110,28 +131,35 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
     c.skipped += skipped
     decoder.skipped = []
   }
-  const size = sizeOf(chunk)
-  // what an earlier read left unfinished belongs to the messages that it is part of
-  const before = c.pending
-  c.pending = error === undefined ? decoder.pending : 0
-  if (c.pending === 0) facts.frameSince = undefined
+  // nothing is looked at behind what is wrong
+  const isWhole = c.broken === undefined
+  const hasMore = isWhole && decoder.hasMore
+  c.undecoded = hasMore ? decoder.undecoded : 0
+  c.pending = isWhole ? decoder.pending : 0
+  if (c.pending === 0 || c.lifecycle._tag !== "Open") facts.frameSince = undefined
   else if (facts.frameSince === undefined || messages.length + skipped > 0 || decoder.completed !== completed) {
     facts.frameSince = at
     c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }
-  c.bytesIn += size
   const controls = decoder.takeControls?.() ?? noControls
   // control messages alone prove what they say themselves: a pong that answers nothing may have been under way for long
-  if (data.length > 0 || (messages.length === 0 && (controls.length === 0 || c.pending > before))) facts.provenAt = at
+  if (data.length > 0 || (messages.length === 0 && (controls.length === 0 || c.pending > pending))) facts.provenAt = at
   if (controls.length > 0) heedControls(c, controls, at)
   const count = messages.length + skipped + controls.length
   spendShare(c, count, size)
   spend(c, count, size, at)
   c.broken ??= exceeded(c, at)
-  if (data.length === 0) return
-  c.messagesIn += data.length
-  facts.messageAt = at
-  c.inbox.offer(data, before + size - c.pending)
+  if (data.length > 0) {
+    c.messagesIn += data.length
+    facts.messageAt = at
+    const bytes = pending + undecoded + size - c.pending - c.undecoded
+    inbox.offer(data, bytes, bytes + charged)
+  }
+  // a pong may have been behind it: what was not watched is watched from now on
+  if (inbox.hasMore && !hasMore) c.wakeUp.secondBy(at)
+  inbox.left(hasMore)
+  // all that came was for us, and no receiver makes room
+  if (hasMore && inbox.messages === 0) c.hasRoom()
 }
 
 /**
@@ -163,8 +191,29 @@ export const acceptArrived = <In, Out>(c: Conversation<In, Out>): void => {
   accept(c, arrived, hear(c))
 }
 
-/** Handles a read that the short cut took, as the reader does one that it pulled. */
+/** Decodes what there was no room for, also when nothing more is read: it had come before the end. */
+const decodeMore = <In, Out>(c: Conversation<In, Out>): void => {
+  if (!hasShare(c)) return decodeNextTurn(c)
+  digest(c, undefined, 0, c.timers.now())
+  if (c.lifecycle._tag !== "Open") return
+  const failure = broken(c)
+  if (failure !== undefined) end(c, failure)
+}
+
+/** Others have their turn first. */
+const decodeNextTurn = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.isPutOff) return
+  c.isPutOff = true
+  c.turns.after(1, () => {
+    c.isPutOff = false
+    renewShare(c)
+    c.hasRoom()
+  })
+}
+
+/** Handles a read that the short cut took, as the reader does one that it pulled, and what there was no room for before. */
 export const handleArrived = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.inbox.wantsMore) decodeMore(c)
   if (c.arrived === undefined) return
   if (c.lifecycle._tag !== "Open") {
     c.arrived = undefined
@@ -248,12 +297,14 @@ const acceptAll = <In, Out>(
   at: number,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
-  for (let i = 0; i < chunks.length && c.broken === undefined; i++) {
+  let i = 0
+  for (; i < chunks.length && c.broken === undefined && (i === 0 || !c.inbox.isFull); i++) {
     if (!hasShare(c)) return acceptNextTurn(c, chunks.slice(i), reading)
     accept(c, chunks[i]!, at)
   }
   const failure = broken(c)
-  return failure === undefined ? reading : Effect.fail(failure)
+  if (failure !== undefined) return Effect.fail(failure)
+  return i < chunks.length && c.lifecycle._tag === "Open" ? acceptLater(c, chunks.slice(i), reading) : reading
 }
 
 /** Others have their turn first. */
@@ -279,16 +330,27 @@ const acceptLater = <In, Out>(
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
     readsAgain(c.facts, at)
+    if (c.stopping !== undefined) resumed(c)
     return acceptAll(c, chunks, at, reading)
   })
 }
 
+/** Waits until the receiver has made room for all that had come; a peer that is gone is not waited for any longer than this. */
+const untilDecoded = <In, Out>({ inForce: { limits }, inbox }: Conversation<In, Out>): Effect.Effect<unknown> =>
+  limits.halfClose === Infinity ? inbox.awaitDecoded : Effect.timeoutOption(inbox.awaitDecoded, limits.halfClose)
+
 const streamEnded = <In, Out>(
   c: Conversation<In, Out>,
-  cause: Socket.SocketError
+  cause: Socket.SocketError,
+  mayWait = true
 ): Effect.Effect<never, Failure> => {
   const error = ConnectionError.fromSocketError(cause)
   if (error.reason._tag !== "Closed") return Effect.fail(error)
+  // behind what there was no room for: that may say more about the end, or be half a message
+  if (c.inbox.hasMore && c.lifecycle._tag === "Open" && mayWait) {
+    stoppedReading(c.facts)
+    return Effect.flatMap(untilDecoded(c), () => streamEnded(c, cause, false))
+  }
   // a close frame: its code means something, also where it is the usual one
   if (c.messages) return Effect.fail(error.reason.code === undefined ? closedBy(normalClose) : error)
   // a WebSocket that has only one half is none (RFC 6455, 7.1.7)

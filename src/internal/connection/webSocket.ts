@@ -63,7 +63,8 @@ export const closedBy = ({ code, reason }: Close): ConnectionError.ConnectionErr
  * answers, so that what it sent last says nothing.
  */
 export const owesNothing = <In, Out>({ facts, inbox, messagesIn, way }: Conversation<In, Out>): boolean =>
-  inbox.messages === 0 && (messagesIn === 0 || (way.isClient === true && facts.messageAt <= facts.sentAt))
+  inbox.messages === 0 && !inbox.hasMore &&
+  (messagesIn === 0 || (way.isClient === true && facts.messageAt <= facts.sentAt))
 
 /** Why the connection ends: its stream did, and no close frame came. What `fromSocketError` makes of 1006 (RFC 6455, 7.1.5). */
 export const lostError = ConnectionError.fromSocketError(

@@ -18,6 +18,7 @@ import { overdue } from "../deadlines.ts"
 import { patchedRates } from "../fairness/holds.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
+import { stop } from "../stopping.ts"
 import { reportsOf } from "./fiberReports.ts"
 import { type ConnectionState, type FiberReport, type Internals, TypeId } from "./internals.ts"
 
@@ -170,7 +171,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
 
   get isResting(): boolean {
     const { inbox, lifecycle, pending, arrived } = this.c
-    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined
+    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined && !inbox.hasMore
   }
 
   get untouched(): number {
@@ -222,6 +223,10 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     const { c } = this
     if (c.isGone) watcher()
     else c.goneWatchers = withWatcher(c.goneWatchers, watcher)
+  }
+
+  stop(reason: ConnectionError.Reason): void {
+    stop(this.c, reason)
   }
 
   handledBy(fiber: Fiber.Fiber<unknown, unknown>): void {
