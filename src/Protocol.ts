@@ -29,8 +29,9 @@
  * 1. The client sends HELLO, and waits for the answer. Until it has that, it sends nothing else but CLOSE.
  * 2. The server answers WELCOME with the highest version that both speak, or CLOSE.
  * 3. Then either may send PING, PONG and DATA in any order. A PING is answered with a PONG at once, ahead of DATA.
- * 4. A server that goes away sends GOING_AWAY. It takes no more DATA, finishes with what it has, and sends CLOSE. Only a
- *    server sends it.
+ * 4. A server that goes away sends GOING_AWAY, and a PING behind it. It takes DATA until the PONG to that, or for a second, then
+ *    no more; it finishes with what it has, and sends CLOSE. A client that has heard it sends no new DATA. Only a server
+ *    sends it.
  * 5. Either end may send CLOSE at any time, as its last frame, and then ends its side of the stream (over WebSocket:
  *    sends a close frame). The other sends no CLOSE in return, and ends too.
  *
@@ -146,7 +147,8 @@ const start = <In, Out>(role: Role, options: Options<In, Out>, policy: Policy.Po
     codec,
     heartbeat: {
       ping: (token) => new ControlFrame({ _tag: "Ping", token, advice: advise() }),
-      reader: reader(role)
+      reader: reader(role),
+      hearsGoodbye: role === "server"
     },
     policy: Policy.make({
       maxFrame: codec.maxFrame,

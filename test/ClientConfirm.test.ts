@@ -413,6 +413,23 @@ describe("reconnect", () => {
     }))
 })
 
+describe("receiving from a client", () => {
+  it.effect("B110 a stream that ends early leaves the rest to the next receiver, over a reconnect too", () =>
+    Effect.gen(function*() {
+      const { client, last } = yield* start()
+      yield* last().send("a\nb\nc\n")
+      yield* settle
+      yield* last().reset
+      yield* adjust(200)
+      const messages = Stream.fromEffectRepeat(client.receive)
+      yield* Stream.runHead(messages)
+      assert.deepStrictEqual(yield* Stream.runCollect(Stream.take(messages, 1)), ["b"])
+      yield* last().send("d\n")
+      yield* settle
+      assert.deepStrictEqual([yield* client.receiveAll, yield* client.receiveAll], [["c"], ["d"]])
+    }))
+})
+
 describe("a reader of changes that is stuck", () => {
   /** Reads one state, and no more until it is let go. */
   const stuck = Effect.fnUntraced(function*(client: Chat) {

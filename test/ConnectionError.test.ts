@@ -506,7 +506,7 @@ const told: ReadonlyArray<
     "the peer sent more than 100 messages a second (messageRate)",
     [1013, said],
     [11, said, true],
-    `closed by the peer (code 11, the peer sent more than 100 messages a second (messageRate))`
+    `closed by the peer (code 11, the peer says: the peer sent more than 100 messages a second (messageRate))`
   ],
   [
     new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1-1" }),

@@ -68,6 +68,31 @@ describe("streams", () => {
       assert.deepStrictEqual(yield* Stream.runHead(Connection.batches(loud)), Option.some(["C"] as const))
     }))
 
+  it.effect("B110 whatever ends a stream early, of messages, of batches, of a channel", () =>
+    Effect.gen(function*() {
+      const ways: ReadonlyArray<
+        (c: Connection.Connection<string>) => readonly [run: Effect.Effect<unknown, unknown>, left: string]
+      > = [
+        (c) => [Stream.runDrain(Stream.takeUntil(Connection.messages(c), (message) => message === "b")), "c"],
+        (c) => [Stream.runForEachWhile(Connection.messages(c), (message) => Effect.succeed(message !== "b")), "c"],
+        (c) => [Stream.runDrain(Stream.take(Stream.mapEffect(Connection.messages(c), Effect.succeed), 1)), "b,c"],
+        (c) => [Stream.runHead(Stream.filter(Connection.messages(c), (message) => message === "b")), "c"],
+        (c) => [Stream.runHead(Stream.fromEffectRepeat(c.receive)), "b,c"],
+        (c) => [Stream.runHead(Stream.pipeThroughChannel(Stream.never, Connection.channel(c))), "b,c"]
+      ]
+      for (const way of ways) {
+        const { c } = yield* filled
+        const [run, left] = way(c)
+        yield* run
+        assert.strictEqual(yield* rest(c), left)
+      }
+      const { c, peer } = yield* filled
+      yield* Stream.runHead(Connection.batches(c))
+      yield* peer.send("d\n")
+      yield* settle
+      assert.strictEqual(yield* rest(c), "d")
+    }))
+
   it.effect("batches are all that is there, and then the reason", () =>
     Effect.gen(function*() {
       const { c, peer } = yield* filled

@@ -112,6 +112,8 @@ describe("retry or not", () => {
         assert.strictEqual((yield* second.state)._tag, "Connected")
         assert.strictEqual(accepted(), 2)
         assert.strictEqual(yield* registry.size, 1)
+        yield* Effect.forkChild(second.close, { startImmediately: true })
+        yield* TestClock.adjust("1 second")
       }))
 
     it.effect(`B88 ${name}: a client whose credentials are refused does not come back`, () =>
@@ -156,6 +158,8 @@ describe("retry or not", () => {
           yield* TestClock.adjust("10 seconds")
           assert.strictEqual((yield* client.state)._tag, "Connected", reason._tag)
           assert.strictEqual(accepted(), 2, reason._tag)
+          yield* Effect.forkChild(client.close, { startImmediately: true })
+          yield* TestClock.adjust("1 second")
         }
       }))
   }

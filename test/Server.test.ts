@@ -1819,6 +1819,7 @@ describe("supervision", () => {
         yield* settle
         assert.strictEqual(servers.length, 1)
         servers[0].interruptUnsafe()
+        yield* settle
         yield* TestClock.adjust(999)
         assert.strictEqual(servers.length, 1)
         yield* TestClock.adjust(1)

@@ -26,7 +26,7 @@ export const kept = Effect.fnUntraced(function*<C extends AnyConnection>(sources
   let bytes = 0
   for (const connection of sources.toReversed()) {
     const { inbox } = yield* connection.snapshot
-    if (inbox.messages === 0) continue
+    if (inbox.messages === 0 && inbox.bytes === 0) continue
     // there was no room for what is not decoded
     messages += inbox.messages + (connection[TypeId].hasUndecoded === true ? policy.inboxMessages : 0)
     bytes += inbox.bytes

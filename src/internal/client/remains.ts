@@ -16,6 +16,7 @@ const internalsOf = (reason: ConnectionError.Reason, look: Internals["look"]): I
   onGone: (watcher) => watcher(),
   look,
   handledBy: () => {},
+  stop: () => {},
   fibers: []
 })
 

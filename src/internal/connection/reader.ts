@@ -7,12 +7,14 @@ import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
+import { askEvery, readsAgain, stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { answer } from "./core/outbox.ts"
-import { askEvery, type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
+import type { Conversation } from "./core/state.ts"
 import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
+import { heard, resumed } from "./stopping.ts"
 import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -32,7 +34,10 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal === undefined) return true
   const { facts, pings } = c
   if (signal._tag === "Pong") {
-    if (pings.answered(signal.token, at)) facts.provenAt = at
+    if (pings.answered(signal.token, at)) {
+      facts.provenAt = at
+      if (c.stopping !== undefined) heard(c)
+    }
     return false
   }
   facts.provenAt = at
@@ -336,6 +341,7 @@ const acceptLater = <In, Out>(
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
     readsAgain(c.facts, at)
+    if (c.stopping !== undefined) resumed(c)
     return acceptAll(c, chunks, at, reading)
   })
 }

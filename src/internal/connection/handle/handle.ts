@@ -17,6 +17,7 @@ import { overdue } from "../deadlines.ts"
 import { patchedRates } from "../fairness/holds.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
+import { stop } from "../stopping.ts"
 import { reportsOf } from "./fiberReports.ts"
 import { type ConnectionState, type FiberReport, type Internals, TypeId } from "./internals.ts"
 
@@ -205,7 +206,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
       bytesOut: outbox.written,
       messagesIn: c.messagesIn,
       messagesOut: outbox.accepted,
-      inbox: { messages: inbox.messages, bytes: inbox.bytes },
+      inbox: { messages: inbox.messages, bytes: inbox.bytes + c.undecoded },
       outbox: { messages: outbox.messages, bytes: outbox.bytes },
       dropped: outbox.dropped,
       skipped: c.skipped,
@@ -234,6 +235,10 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     const { c } = this
     if (c.isGone) watcher()
     else c.goneWatchers = withWatcher(c.goneWatchers, watcher)
+  }
+
+  stop(reason: ConnectionError.Reason): void {
+    stop(this.c, reason)
   }
 
   handledBy(fiber: Fiber.Fiber<unknown, unknown>): void {

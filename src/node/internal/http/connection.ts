@@ -87,6 +87,7 @@ export class HttpConnection implements Internals {
   readonly offerNow = undefined
   readonly fibers = []
   readonly handledBy = noop
+  readonly stop = undefined
   private watchers: Array<() => void> = []
   private requests = 0
   /** Requests over `maxRequests`. */
