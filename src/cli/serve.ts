@@ -136,6 +136,33 @@ const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Ef
   return format === "json" ? Effect.annotateLogs(line, fields) : line
 }
 
+const logDraining =
+  (format: "pretty" | "json") => ({ left, limit, after, states }: Server.Draining): Effect.Effect<void> => {
+    const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
+    const line = Effect.logInfo(
+      `stopping: ${left} left (${parts.join(", ")}), ${Math.ceil((limit - after) / 1000)} s to go`
+    )
+    const fields = { event: "draining", left, ...states, durationMs: after }
+    return format === "json" ? Effect.annotateLogs(line, fields) : line
+  }
+
+// of more refusals in a second only their number is logged
+const mostRefusals = 20
+
+/** Whether a refusal is logged by itself, and how many before it were not. */
+const refusalBound = () => {
+  let since = -Infinity
+  let count = 0
+  return (): { readonly isTold: boolean; readonly untold: number } => {
+    const now = performance.now()
+    if (now - since < 1000) return { isTold: ++count <= mostRefusals, untold: 0 }
+    const untold = Math.max(0, count - mostRefusals)
+    since = now
+    count = 1
+    return { isTold: true, untold }
+  }
+}
+
 /** One flat object a line. */
 const jsonLogger = Logger.map(
   Logger.formatStructured,
@@ -176,6 +203,7 @@ export const serve = Command.make(
       // when we stop, the last to hear of it is told the same as the first
       if (event._tag === "Closed" && event.snapshot.reason?._tag !== "GoingAway") live--
     }
+    const bound = refusalBound()
     const run = <A>(
       open: (
         socket: Socket.Socket
@@ -188,8 +216,19 @@ export const serve = Command.make(
         policy,
         onEvent: (event) => {
           count(event)
-          return logEvent(log)(event)
+          if (event._tag !== "Refused") return logEvent(log)(event)
+          const { isTold, untold } = bound()
+          if (!isTold) return Effect.void
+          const line = logEvent(log)(event)
+          return untold === 0 ? line : Effect.andThen(
+            Effect.annotateLogs(Effect.logWarning(`refused ${untold} more connections`), {
+              event: "refused-more",
+              untold
+            }),
+            line
+          )
         },
+        onDrain: logDraining(log),
         handle: (connection) =>
           Effect.gen(function*() {
             while (true) {

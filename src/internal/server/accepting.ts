@@ -16,9 +16,11 @@ import * as Supervised from "../scheduling/supervised.ts"
 import { schedulingOf } from "../scheduling/timers.ts"
 import { type Accepting, Direct, LastAccept, type Reception } from "../transport/accepted.ts"
 import { Admission } from "./admission.ts"
+import { begin } from "./draining.ts"
 import { receive } from "./guest.ts"
 import { Arrival } from "./reception.ts"
-import { type Application, type Event, type Served, type ServerState, stopping } from "./state.ts"
+import { Refusals } from "./refusals.ts"
+import { type Application, type Draining, type Event, type Served, type ServerState, stopping } from "./state.ts"
 import { stop } from "./stopping.ts"
 
 /** Defects are logged where they are found. */
@@ -29,6 +31,16 @@ const logTroubles = (event: Event): Effect.Effect<void> =>
     ? Effect.logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
     : Effect.void
 
+const logDrain = ({ left, limit, after, states }: Draining): Effect.Effect<void> => {
+  const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
+  const rest = Math.ceil((limit - after) / 1000)
+  return Effect.logInfo(`stopping: ${left} connections are left (${parts.join(", ")}), ${rest} s to go`)
+}
+
+/** What watches the server does not decide over it. */
+const watching = (name: string, watch: () => Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.ignoreCause(Effect.suspend(watch), { log: "Error", message: `${name} of a server failed` })
+
 const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
   policy: Policy,
@@ -37,9 +49,18 @@ const make = <C extends Served<Out>, Out, Session, R>(
   const { timers, turns } = schedulingOf(context)
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
   const onEvent = application.onEvent ?? logTroubles
-  // what watches the server does not decide over it
+  const aside = (name: string, effect: Effect.Effect<void>): void =>
+    Supervised.spawnAmong(reports, context, name, effect, () => {})
+  const refusals = new Refusals(
+    timers,
+    application.onEvent === undefined ? (text) => aside("log of a server", Effect.logWarning(text)) : undefined
+  )
   const tell = (event: Event): Effect.Effect<void> =>
-    Effect.ignoreCause(Effect.suspend(() => onEvent(event)), { log: "Error", message: "onEvent of a server failed" })
+    watching("onEvent", () => {
+      if (event._tag === "Refused") refusals.add(event.reason)
+      return onEvent(event)
+    })
+  const onDrain = application.onDrain ?? logDrain
   return {
     application,
     policy,
@@ -51,7 +72,10 @@ const make = <C extends Served<Out>, Out, Session, R>(
     guests: new Set(),
     tell,
     reports,
-    report: (event) => Supervised.spawnAmong(reports, context, "refusal of a server", tell(event), () => {})
+    refusals,
+    opened: { count: 0 },
+    progress: (draining) => aside("drain of a server", watching("onDrain", () => onDrain(draining))),
+    report: (event) => aside("refusal of a server", tell(event))
   }
 }
 
@@ -108,13 +132,16 @@ export const run = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
   policy: Policy,
   acceptRetry: Schedule.Schedule<unknown, SocketServer.SocketServerError> | undefined,
-  acceptRetryDefault: Schedule.Schedule<unknown, SocketServer.SocketServerError>
+  acceptRetryDefault: Schedule.Schedule<unknown, SocketServer.SocketServerError>,
+  watch: (server: ServerState<C, Out, Session, R>) => void
 ): Effect.Effect<never, never, SocketServer.SocketServer | R> =>
   Effect.scoped(Effect.gen(function*() {
     const listener = yield* SocketServer.SocketServer
     const server = make(application, policy, yield* Effect.context<never>())
     const accepting = yield* Scope.make()
     const direct = reception(server)
+    begin()
+    watch(server)
     const lastAccept = (listener as Accepting)[LastAccept]?.(direct)
     yield* Effect.addFinalizer(() => stop(server, lastAccept, Scope.close(accepting, Exit.void)))
     const retryAfter = yield* Cadence.make("accepting", acceptRetry ?? acceptRetryDefault, acceptRetryDefault)

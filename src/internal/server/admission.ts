@@ -75,6 +75,11 @@ export class Admission {
     this.acceptEvery = 1000 / limitOf(policy, "acceptRate")
   }
 
+  /** How many wait for their turn. */
+  get size(): number {
+    return this.waiting.size
+  }
+
   /** Counts a connection in, or names the limit that keeps it out. */
   enter(applicant: Applicant): "admitted" | "waiting" | Limit {
     const { perAddress, policy, waiting } = this
