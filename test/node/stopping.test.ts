@@ -4,7 +4,7 @@ import { Effect, Fiber, Stream } from "effect"
 import * as ChildProcess from "node:child_process"
 import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
-import { Client, Codec, ConnectionError, Protocol, Request } from "../../src/index.ts"
+import { Client, Codec, Protocol } from "../../src/index.ts"
 import { Dialer } from "../../src/node/index.ts"
 import { isLong, long } from "../support/often.ts"
 import { onLinux, portOf, until } from "./fixtures/kit.ts"
@@ -12,41 +12,45 @@ import { onLinux, portOf, until } from "./fixtures/kit.ts"
 interface Served {
   readonly pid: number
   readonly port: number
-  exit: number | undefined
+  readonly exit: number | undefined
+  /** Waits until it listens. */
+  readonly go: Effect.Effect<void>
 }
 
-/** Starts the server of the fixture, listening where it is told, or on descriptor 3. */
-const serve = (
-  url: string,
-  protocol: "lines" | "native",
-  options: { readonly drain?: number; readonly listening?: Net.Server | undefined } = {}
-) =>
+/** Starts the server of the fixture: where it is told, or on a descriptor, when `go` is called. */
+const start = (url: string, protocol: "lines" | "native", drain: number, fd?: number) =>
   Effect.acquireRelease(
-    Effect.gen(function*() {
-      const { drain = 5000, listening } = options
+    Effect.sync(() => {
       const file = fileURLToPath(new URL("fixtures/stopping.ts", import.meta.url))
-      const handle = (listening as unknown as { readonly _handle: { readonly fd: number } } | undefined)?._handle
       const args = ["--conditions=holdfast-source", file, url, protocol, String(drain)]
-      const child = ChildProcess.spawn(process.execPath, handle === undefined ? args : [...args, "3"], {
-        stdio: ["ignore", "pipe", "inherit", ...(handle === undefined ? [] : [handle.fd])],
+      const child = ChildProcess.spawn(process.execPath, fd === undefined ? args : [...args, "3"], {
+        stdio: ["pipe", "pipe", "inherit", ...(fd === undefined ? [] : [fd])],
         env: { ...process.env, NODE_OPTIONS: "" }
       })
       let text = ""
       let code: number | undefined
       child.stdout!.on("data", (chunk) => text += chunk)
       child.on("exit", (status) => code = status ?? -1)
-      yield* until("it listens", () => text.includes("\n") || code !== undefined, 20_000)
       const served: Served = {
         pid: child.pid!,
-        port: portOf({ url: text.trim().replace("listening ", "") }),
+        get port() {
+          return portOf({ url: text.trim().replace("listening ", "") })
+        },
         get exit() {
           return code
-        }
+        },
+        go: Effect.suspend(() => {
+          child.stdin!.write("go\n")
+          return until("it listens", () => text.includes("\n") || code !== undefined, 30_000)
+        })
       }
       return { served, child }
     }),
     ({ child }) => Effect.sync(() => child.exitCode === null && child.kill("SIGKILL"))
   ).pipe(Effect.map(({ served }) => served))
+
+const serve = (url: string, protocol: "lines" | "native", { drain = 5000 }: { readonly drain?: number } = {}) =>
+  Effect.tap(start(url, protocol, drain), ({ go }) => go)
 
 /** What one raw client sees. */
 interface Peer {
@@ -137,17 +141,62 @@ describe("a rolling restart on one port", () => {
     "B111 200 native clients with requests: none is lost or unknown, and hardly any needs a second attempt",
     () =>
       Effect.gen(function*() {
-        // the supervisor, which keeps the listening socket, and accepts nothing itself
-        const supervisor = yield* Effect.acquireRelease(
-          Effect.callback<Net.Server>((resume) => {
-            const server = Net.createServer()
-            server.listen({ host: "127.0.0.1", port: 0, backlog: 4096 }, () => resume(Effect.succeed(server)))
-          }),
-          (server) => Effect.sync(() => server.close())
+        const supervisor = Net.createServer()
+        yield* Effect.callback<void>((resume) => {
+          supervisor.listen({ host: "127.0.0.1", port: 0, backlog: 4096 }, () => resume(Effect.void))
+        })
+        const { port } = supervisor.address() as Net.AddressInfo
+        const { fd } = (supervisor as unknown as { readonly _handle: { readonly fd: number } })._handle
+        const restarts = 3
+        const servers = yield* Effect.all(
+          Array.from({ length: restarts + 1 }, () => start(`tcp://127.0.0.1:${port}`, "native", 5000, fd)),
+          { concurrency: "unbounded" }
         )
-        void supervisor
+        supervisor.close()
+        yield* servers[0]!.go
+
+        let attempts = 0
+        let answered = 0
+        const lost: Array<string> = []
+        let isOver = false
+        const client = Effect.fnUntraced(function*(name: number) {
+          const open = Protocol.client({ codec: Codec.lengthPrefix().pipe(Codec.text) })
+          const self = yield* Client.make(Effect.flatMap(Effect.orDie(Dialer.make(`tcp://127.0.0.1:${port}`)), open))
+          yield* Effect.forkScoped(
+            Stream.runForEach(self.changes, ({ _tag }) => Effect.sync(() => void (_tag === "Connecting" && attempts++)))
+          )
+          for (let i = 0; !isOver; i++) {
+            const request = `request ${i} of ${name}`
+            const asked = yield* Effect.result(Effect.timeout(
+              Effect.andThen(self.send(request), self.receive),
+              15_000
+            ))
+            if (asked._tag === "Success" && asked.success === request) answered++
+            else lost.push(asked._tag === "Success" ? asked.success : String(asked.failure))
+            yield* Effect.sleep(50)
+          }
+        })
+        const clients = yield* Effect.forEach(
+          Array.from({ length: 200 }, (_, i) => i),
+          (i) => Effect.forkScoped(Effect.scoped(client(i)))
+        )
+        yield* until("all are answered", () => answered > 1000, 20_000)
+        attempts = 0
+        for (let i = 0; i < restarts; i++) {
+          const [old, next] = [servers[i]!, servers[i + 1]!]
+          yield* next.go
+          process.kill(old.pid, "SIGTERM")
+          yield* until("the old one has ended", () => old.exit !== undefined, 10_000)
+          assert.strictEqual(old.exit, 0)
+          yield* Effect.sleep(4000)
+        }
+        isOver = true
+        yield* Fiber.awaitAll(clients)
+        assert.deepStrictEqual(lost, [])
+        assert.isAtMost(attempts / restarts / 200, 1.2)
+        process.kill(servers[restarts]!.pid, "SIGTERM")
+        yield* until("the last one has ended", () => servers[restarts]!.exit !== undefined, 10_000)
       }),
     long(90_000)
   )
 })
-void [Fiber, Stream, Client, Codec, ConnectionError, Protocol, Request, Dialer]

@@ -29,7 +29,7 @@ export const stop = <C extends Served<Out>, Out, Session, R>(
 ): Effect.Effect<void> =>
   Effect.gen(function*() {
     const { admission, guests, refusals, reports, turns } = server
-    admission.isLeaving = true
+    admission.leaving()
     if (lastAccept !== undefined) yield* lastAccept
     yield* afterTurns(turns, turnsOfAccept)
     // guests that come from now on are refused, and not waited for
