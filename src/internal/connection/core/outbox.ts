@@ -17,7 +17,7 @@ import {
 } from "../../../ConnectionError.ts"
 import { sizeOf } from "../../bytes/sizes.ts"
 import { type Frame, FrameBuffer, type Framed } from "../../codec/encoder.ts"
-import { Fifo, type Queued } from "../../scheduling/fifo.ts"
+import { Fifo, type Queued, unqueued } from "../../scheduling/fifo.ts"
 import { Gate } from "../../scheduling/gate.ts"
 import { runNow } from "../../scheduling/supervised.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
@@ -39,7 +39,7 @@ export interface Waiter extends Queued<Waiter> {
   readonly resume: Resume
 }
 
-interface Flusher {
+interface Flusher extends Queued<Flusher> {
   readonly target: number
   readonly resume: Resume
 }
@@ -65,7 +65,7 @@ const maxControl = 64
 
 // most connections never have a sender that waits, nor a flush
 export const noWaiters = new Fifo<Waiter>()
-export const none: Set<never> = new Set()
+const noFlushers = new Fifo<Flusher>()
 export const noFrames: Array<Frame> = []
 
 /**
@@ -96,7 +96,8 @@ export class Outbox implements Task {
   writesData = false
   isNotified = false
   waiters: Fifo<Waiter> = noWaiters
-  flushers: Set<Flusher> = none
+  /** By `target`. */
+  flushers: Fifo<Flusher> = noFlushers
   isDeterring = false
   writable: Gate | undefined
   closedWith: Failure | undefined
@@ -285,8 +286,8 @@ export const flush = (o: Outbox): Effect.Effect<void, Failure> =>
   Effect.callback((resume) => {
     if (o.isEnded) return resume(Effect.fail(o.closedWith!))
     if (gone(o) === o.accepted) return resume(Effect.void)
-    const flusher = { target: o.accepted, resume }
-    if (o.flushers === none) o.flushers = new Set()
+    const flusher: Flusher = { ...unqueued, target: o.accepted, resume }
+    if (o.flushers === noFlushers) o.flushers = new Fifo()
     o.flushers.add(flusher)
     return Effect.sync(() => {
       o.flushers.delete(flusher)
@@ -311,9 +312,7 @@ export const discard = (o: Outbox, error: Failure): number => {
   close(o, error)
   if (o.isEnded) return 0
   o.isEnded = true
-  const flushers = [...o.flushers]
-  o.flushers.clear()
-  for (const flusher of flushers) settle(o, flusher, Effect.fail(o.closedWith!))
+  for (const flusher of o.flushers.takeAll()) settle(o, flusher, Effect.fail(o.closedWith!))
   o.untouched = o.messages
   const lost = o.messages + o.inWrite
   while (takeOldest(o) !== undefined);
