@@ -194,6 +194,35 @@ const backoffOf = (policy: Policy.Policy) => {
  * })
  * ```
  *
+ * **Example** (A text protocol that says "do not come back")
+ *
+ * A WebSocket closes with a code, and the native protocol with a flag: a client that is superseded, refused or at fault does
+ * not dial again. A plain stream has a FIN, which says nothing, so its protocol needs a last word: the server's `farewell`, and
+ * an `End` of the client's heartbeat. Without one, two clients with one key supersede each other for ever.
+ *
+ * ```ts
+ * import { Codec, Connection, ConnectionError, Heartbeat } from "holdfast"
+ *
+ * const final = new Set(["Superseded", "DuplicateKey", "HandshakeFailed", "ProtocolViolation", "InvalidMessage"])
+ *
+ * const chat = Connection.make<string, string>({
+ *   codec: Codec.lines(),
+ *   farewell: ({ _tag }) => (final.has(_tag) ? `bye ${_tag}` : undefined),
+ *   heartbeat: Heartbeat.make({
+ *     ping: () => "ping",
+ *     read: (line: string) => {
+ *       if (line === "ping") return { _tag: "Ping", answer: "pong" }
+ *       if (line === "pong") return { _tag: "Pong", token: undefined }
+ *       if (!line.startsWith("bye ")) return undefined
+ *       return {
+ *         _tag: "End",
+ *         reason: new ConnectionError.Closed({ by: "peer", retryable: false, note: line.slice(4) })
+ *       }
+ *     }
+ *   })
+ * })
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */

@@ -187,6 +187,17 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "How long closing may take: flushing, and handlers that finish",
     "A stop has to end within the 10 s (Docker) to 30 s (Kubernetes) before SIGKILL"
   ),
+  /**
+   * How long a peer is read after a server that stops has said goodbye; it counts in `drain`. Set it where peers finish
+   * what they have begun once they hear it. Default 0. 0 reads what had come by then.
+   *
+   * What had reached us when the stop began is read and answered in any case. In the native protocol reading ends when the
+   * client has heard the goodbye, after a second at the latest, or after this where it is longer.
+   */
+  stopGrace: duration("stopGrace", { default: "0", zero: "reads what had come by then", on: serve }).says(
+    "How long a peer is read after a server that stops has said goodbye; it counts in `drain`",
+    "Set it where peers finish what they have begun once they hear it"
+  ),
   /** How long we may still answer a peer that has finished sending (FIN). Default 5 s. 0 ends at once. */
   halfClose: duration("halfClose", { default: "5s", zero: "ends at once", on: serve }).says(
     "How long we may still answer a peer that has finished sending (FIN)"
@@ -230,14 +241,29 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "The longest frame, in bytes of payload",
     "Checked before anything is allocated for it"
   ),
-  /** Reading stops at this many messages that are not received yet. Then the kernel tells the peer. Default 1024. */
+  /**
+   * The most memory that one message may take once it is decoded, in bytes. JSON of `[{},{}]` takes 21 times its size,
+   * MessagePack 64 times. Default 4 MiB, at least `maxFrame`.
+   */
+  maxDecoded: bytes("maxDecoded", { default: "4 MiB", atLeast: { limit: "maxFrame", follows: "this", times: 4 } }).says(
+    "The most memory that one message may take once it is decoded, in bytes",
+    "JSON of `[{},{}]` takes 21 times its size, MessagePack 64 times"
+  ),
+  /**
+   * Decoding and reading stop at this many messages that are not received yet. Then the kernel tells the peer. Default
+   * 1024.
+   */
   inboxMessages: count("inboxMessages", { default: 1024, minimum: 1 }).says(
-    "Reading stops at this many messages that are not received yet",
+    "Decoding and reading stop at this many messages that are not received yet",
     "Then the kernel tells the peer"
   ),
-  /** Reading stops at this many bytes of messages that are not received yet. Default 1 MiB. */
+  /**
+   * Decoding and reading stop at this many bytes of messages that are not received yet. A message counts with its
+   * bytes, 128 more, and what the values in it take in memory. Default 1 MiB.
+   */
   inboxBytes: bytes("inboxBytes", { default: "1 MiB", on: serve }).says(
-    "Reading stops at this many bytes of messages that are not received yet"
+    "Decoding and reading stop at this many bytes of messages that are not received yet",
+    "A message counts with its bytes, 128 more, and what the values in it take in memory"
   ),
   /**
    * The most bytes waiting to be written; a larger message is refused by size. One frame of the default `maxFrame`
@@ -254,6 +280,39 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   outboxMessages: count("outboxMessages", { default: 1024, minimum: 1, on: both }).says(
     "The most messages waiting to be written",
     "Then `overflow` decides"
+  ),
+  /**
+   * The most messages that a peer may send in a second, over time: data, pings and pongs. `rateBurst` says how many may
+   * come at once, and `overRate` what happens to a faster peer. Default no limit (0).
+   */
+  messageRate: count("messageRate", { default: 0, minimum: 0, zero: "no limit", on: serve }).says(
+    "The most messages that a peer may send in a second, over time: data, pings and pongs",
+    "`rateBurst` says how many may come at once, and `overRate` what happens to a faster peer"
+  ),
+  /** The most bytes that a peer may send in a second, over time. As `messageRate`. Default no limit (0). */
+  byteRate: bytes("byteRate", { default: "0", minimum: 0, zero: "no limit", on: serve }).says(
+    "The most bytes that a peer may send in a second, over time",
+    "As `messageRate`"
+  ),
+  /**
+   * How long a peer may send nothing and make up for it at once, with `messageRate` and `byteRate`. With 1 s, a
+   * second's worth may come at once. Default 1 s. 0 lets nothing come at once.
+   *
+   * A pause is as long as what was read takes at the rate, and one read is up to 64 KiB: a `byteRate` under that makes
+   * pauses of more than a second, in which the peer writes nothing and hears no pong. Keep them under its `writeStall`.
+   */
+  rateBurst: duration("rateBurst", { default: "1s", zero: "lets nothing come at once", on: serve }).says(
+    "How long a peer may send nothing and make up for it at once, with `messageRate` and `byteRate`",
+    "With 1 s, a second's worth may come at once"
+  ),
+  /**
+   * Whether a peer over `messageRate` or `byteRate` is not read until its rate allows it, or closed. Default `pause`.
+   *
+   * While we pause, the kernel slows the peer down, and none of our deadlines counts: what we do not read is not held against the
+   * peer. `close` ends the connection with `RateExceeded`, once what came before is handled.
+   */
+  overRate: choice("overRate", ["pause", "close"], { default: "pause", on: serve }).says(
+    "Whether a peer over `messageRate` or `byteRate` is not read until its rate allows it, or closed"
   ),
   /** What happens to a message that finds the outbox full. Default `wait`. */
   overflow: choice("overflow", Overflow.literals, { default: "wait", on: serve }).says(

@@ -16,6 +16,8 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
+import { plain, plainly } from "../internal/reasons/logs.ts"
+import { plainJson } from "../internal/reasons/text.ts"
 import * as Listener from "../node/Listener.ts"
 import * as Protocol from "../Protocol.ts"
 import * as Registry from "../Registry.ts"
@@ -139,9 +141,16 @@ const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Ef
 /** One flat object a line. */
 const jsonLogger = Logger.map(
   Logger.formatStructured,
-  ({ annotations, cause, level, message, timestamp }) =>
-    JSON.stringify({ timestamp, level, message, ...annotations, cause })
+  ({ annotations, cause, level, message, timestamp }) => plainJson({ timestamp, level, message, ...annotations, cause })
 )
+
+/** What a peer says, and an address that it chose, is text, and commands nothing. */
+const prettyLogger = (): Logger.Logger<unknown, void> => {
+  const pretty = Logger.consolePretty()
+  return Logger.make(({ cause, message, ...rest }) =>
+    pretty.log({ ...rest, message: plain(message), cause: plainly(cause) })
+  )
+}
 
 export const serve = Command.make(
   "serve",
@@ -186,6 +195,8 @@ export const serve = Command.make(
         open,
         registry,
         policy,
+        // each event is a line already
+        logs: false,
         onEvent: (event) => {
           count(event)
           return logEvent(log)(event)
@@ -230,7 +241,7 @@ export const serve = Command.make(
     yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
       Effect.provide(
         Layer.merge(
-          Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : Logger.consolePretty()]),
+          Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : prettyLogger()]),
           Layer.succeed(Logger.LogToStderr, true)
         )
       )

@@ -24,7 +24,7 @@ import { close, defect, died, end, guarded, startLeaving } from "./core/lifecycl
 import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlines, lookAgain } from "./deadlines.ts"
-import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
+import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
 import { acceptArrived, handleArrived, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
@@ -126,7 +126,7 @@ const release = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
 const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   // a handler that still has something to receive finishes with it, but not for ever
   const { drain } = c.inForce.limits
-  const waits = c.inbox.messages > 0 && drain > 0
+  const waits = (c.inbox.messages > 0 || c.inbox.hasMore) && drain > 0
   // before anything is told, which may call it off
   if (waits) c.goneTimer = c.timers.at(c.timers.now() + drain, () => tellGone(c))
   const { endWatchers } = c
@@ -188,6 +188,7 @@ export const acts: Acts = {
   stop,
   childEnded,
   died,
+  pongOf,
   pingNow: (c) => askHeartbeat(c, "ping"),
   beat,
   lookAgain

@@ -5,9 +5,10 @@
  */
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
-import type { Turns } from "../scheduling/turns.ts"
+import { afterTurns } from "../scheduling/turns.ts"
 import { askAndDrain, leave } from "./core/lifecycle.ts"
 import { type Conversation, type Lifecycle, reasonOf, unsentOf, type Watched } from "./core/state.ts"
+import { lastRead } from "./stopping.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -16,13 +17,14 @@ type Failure = ConnectionError.ConnectionError
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * What the deadlines call for: end the connection, ask it to leave or drain it because of its age, look once more after
- * pending input was processed, send a probe, or wait.
+ * What the deadlines call for: end the connection, ask it to leave or drain it because of its age, begin its last
+ * read because its server stops, look once more after pending input was processed, send a probe, or wait.
  */
 export type Verdict =
   | { readonly _tag: "End"; readonly error: Failure }
   | { readonly _tag: "Leave" }
   | { readonly _tag: "Drain"; readonly reason: ConnectionError.Reason }
+  | { readonly _tag: "LastRead" }
   | { readonly _tag: "Confirm" }
   | { readonly _tag: "Probe" }
   | { readonly _tag: "Wait"; readonly millis: number }
@@ -92,8 +94,11 @@ export const rules: ReadonlyArray<Rule> = [
   ),
   reading(
     "pong",
-    ({ facts, pings }) =>
-      pings.oldestAt === undefined ? undefined : Math.max(pings.oldestAt, facts.provenAt, facts.readingSince!),
+    ({ facts, inbox, pings }) =>
+      // the pong may be among the bytes that we have not decoded
+      pings.oldestAt === undefined || inbox.hasMore
+        ? undefined
+        : Math.max(pings.oldestAt, facts.provenAt, facts.readingSince!),
     pongLimit,
     ({ pings, inForce: { limits } }) =>
       new ConnectionError.PongTimeout({ limit: limits.pong, unanswered: pings.count }),
@@ -131,6 +136,12 @@ export const rules: ReadonlyArray<Rule> = [
       c.facts.isAsked = true
       return c.inForce.limits.maxAgeGrace > 0 ? { _tag: "Leave" } : { _tag: "Drain", reason: aged(c) }
     }
+  },
+  {
+    name: "stop",
+    since: ({ lifecycle, stopping }) => lifecycle._tag === "Open" ? stopping?.until : undefined,
+    limit: () => 0,
+    broken: () => ({ _tag: "LastRead" })
   },
   {
     name: "grace",
@@ -223,10 +234,6 @@ export const overdue = (c: Watched, at: number): number => {
 // the fiber
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Goes on after so many turns of the event loop, in which it delivers what waits. */
-const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
-  Effect.callback((resume) => turns.after(count, () => resume(Effect.void)))
-
 /** Looks, sleeps until the next rule could be broken, and looks again. A broken rule is what it fails with. */
 export const deadlines = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
   Effect.suspend(() => lookAgain(c))
@@ -253,6 +260,9 @@ const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.E
         continue
       case "Drain":
         askAndDrain(c, verdict.reason)
+        continue
+      case "LastRead":
+        lastRead(c)
         continue
       case "Probe":
         wakeUp.secondAt = at

@@ -16,11 +16,11 @@ import {
   type Element,
   gone,
   largestBuffer,
-  noFrames,
   type Outbox,
   relax,
   settle,
   smallestBuffer,
+  takeControl,
   takeElement,
   wake
 } from "./core/outbox.ts"
@@ -66,11 +66,10 @@ const next = (o: Outbox): Writing | undefined => {
     if (o.rest !== undefined) return begin(o, batch, size)
   }
   if (o.control.length > 0) {
-    for (const frame of o.control) {
+    for (const frame of takeControl(o)) {
       batch.push(frame)
       size += sizeOf(frame)
     }
-    o.control = noFrames
   }
   let buffered = 0
   while (size < writeBytes) {

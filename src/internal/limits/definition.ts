@@ -179,11 +179,11 @@ export const duration = (name: string, options: Common & { readonly default: str
     { name, kind: "duration", ...options, default: Option.getOrThrow(parseDuration(options.default)) }
   )
 
-/** A number of bytes, in data also as text (`"64 KiB"`). At least 1. */
-export const bytes = (name: string, options: Common & { readonly default: string }) =>
+/** A number of bytes, in data also as text (`"64 KiB"`). At least 1, unless 0 turns it off. */
+export const bytes = (name: string, options: Common & { readonly default: string; readonly minimum?: number }) =>
   define(
     Text.pipe(Schema.decodeTo(
-      Schema.Number.check(whole(name, 1)),
+      Schema.Number.check(whole(name, options.minimum ?? 1)),
       readable(`${name} as bytes such as 65536, "64 KiB" or "1 MiB"`, parseBytes, (n) => n, (n) => n)
     )),
     { name, kind: "bytes", minimum: 1, ...options, default: Option.getOrThrow(parseBytes(options.default)) }

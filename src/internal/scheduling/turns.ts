@@ -8,6 +8,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type * as Scheduler from "effect/Scheduler"
 import { log } from "./supervised.ts"
 
@@ -43,6 +44,8 @@ export const perform = (task: Task | (() => void)): void => {
  */
 export class Turns {
   readonly dispatcher: Scheduler.SchedulerDispatcher
+  /** How many turns there were: what comes before the next one shares it. */
+  count = 0
   private tasks: Array<Task | (() => void)> = []
   private scheduled = false
   private running = false
@@ -80,10 +83,15 @@ export class Turns {
       for (let i = 0; i < tasks.length; i++) perform(tasks[i]!)
     }
     this.running = false
+    this.count++
     this.scheduled = this.tasks.length > 0
     if (this.scheduled) this.dispatcher.scheduleTask(this.run, 0)
   }
 }
+
+/** Goes on after so many turns of the event loop, in which it delivers what waits. */
+export const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
+  Effect.callback((resume) => turns.after(count, () => resume(Effect.void)))
 
 const all = new WeakMap<Scheduler.Scheduler, Turns>()
 

@@ -5,7 +5,8 @@ import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
 
 const root = fileURLToPath(new URL("../../..", import.meta.url))
-const cache = Path.join(root, "node_modules/.cache/holdfast-cli")
+// several checkouts may share their packages
+const cache = Path.join(root, "node_modules/.cache/holdfast-cli", Path.basename(root))
 
 /** The bundled command, as far below a `package.json` as the one in `dist`. */
 export const bundled = Path.join(cache, "dist/cli/main.js")

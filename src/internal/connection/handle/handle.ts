@@ -15,8 +15,10 @@ import { type Wire } from "../core/setup.ts"
 import { type Snapshot } from "../core/snapshot.ts"
 import { type Conversation, reasonOf } from "../core/state.ts"
 import { overdue } from "../deadlines.ts"
+import { patchedRates } from "../fairness/holds.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
+import { stop } from "../stopping.ts"
 import { reportsOf } from "./fiberReports.ts"
 import { type ConnectionState, type FiberReport, type Internals, TypeId } from "./internals.ts"
 
@@ -139,6 +141,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
           patched(c.outbox)
           c.inbox.patched()
         }
+        patchedRates(c)
         if (c.inForce.limits.pingEvery !== before.limits.pingEvery) askHeartbeat(c, "plan")
         c.wakeUp.secondBy(c.timers.now())
       })
@@ -162,9 +165,13 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     return states[this.c.lifecycle._tag]
   }
 
+  get reason(): ConnectionError.Reason | undefined {
+    return reasonOf(this.c.lifecycle)?.reason
+  }
+
   get isResting(): boolean {
     const { inbox, lifecycle, pending, arrived } = this.c
-    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined
+    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined && !inbox.hasMore
   }
 
   get untouched(): number {
@@ -216,6 +223,10 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     const { c } = this
     if (c.isGone) watcher()
     else c.goneWatchers = withWatcher(c.goneWatchers, watcher)
+  }
+
+  stop(reason: ConnectionError.Reason): void {
+    stop(this.c, reason)
   }
 
   handledBy(fiber: Fiber.Fiber<unknown, unknown>): void {

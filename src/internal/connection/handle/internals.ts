@@ -1,6 +1,7 @@
 /** What the library needs of a connection and its users do not: one symbol, so that a wrapped connection has it too. */
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import type { Snapshot } from "../core/snapshot.ts"
 
@@ -39,6 +40,8 @@ export interface FiberReport {
 export interface Internals {
   /** The state alone, without the cost of a snapshot. */
   readonly state: ConnectionState
+  /** The same of the reason, once there is one. */
+  readonly reason: ConnectionError.Reason | undefined
   /**
    * Whether the connection is open and nothing lies between two messages: none is waiting to be received, and none has
    * begun to arrive. A pool asks before every use.
@@ -63,6 +66,11 @@ export interface Internals {
    * stops its handler with it; one callback costs less than the fibers of a race.
    */
   readonly onGone: (watcher: () => void) => void
+  /**
+   * A server stops: says goodbye, reads what had reached us by then, or comes within `Policy.stopGrace`, and drains. Undefined
+   * where `drainWith` was replaced, which takes its place.
+   */
+  readonly stop: ((reason: ConnectionError.Reason) => void) | undefined
   /** What a snapshot is made of, without an effect: how the connection looks now. */
   readonly look: () => Snapshot
   /** The fiber of a server that handles it. */

@@ -36,13 +36,13 @@ const wayOf = <In, Out>(
   messages: boolean,
   link: WebSocketLink | undefined
 ): Pick<Prepared<In, Out>, "decoder" | "way"> => {
-  const { maxFrame } = setup.inForce.policy
+  const { maxDecoded, maxFrame } = setup.inForce.policy
   if (link !== undefined) {
     return { way: setup.webSocket(link), decoder: webSocketDecoderOf(setup.codec, link.role, { maxFrame }) }
   }
   return {
     way: messages ? setup.messages : setup.stream,
-    decoder: decoderOf(setup.codec, { maxFrame, transport: messages ? "messages" : "stream" })
+    decoder: decoderOf(setup.codec, { maxFrame, maxDecoded, transport: messages ? "messages" : "stream" }, true)
   }
 }
 

@@ -1,6 +1,7 @@
 /** One accepted connection, from `accept` until nothing is left of it. */
 import type * as Context from "effect/Context"
 import type * as Socket from "effect/socket/Socket"
+import type * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import type { Timer } from "../../../internal/scheduling/timers.ts"
@@ -43,6 +44,16 @@ export class Arrival {
     raw.on("close", onRawClose)
   }
 
+  /** Asked just before the upgrade. */
+  get refusal(): string | undefined {
+    return this.counted?.refusal()
+  }
+
+  /** Its request was answered, and not upgraded. */
+  answered(status: number): void {
+    this.failure ??= { _tag: "Answered", status }
+  }
+
   /** The server of `consumer` does not get it. */
   uncount(): void {
     this.counted?.end()
@@ -70,6 +81,8 @@ export interface Owner {
 export interface Opened {
   readonly socket: Socket.Socket
   readonly provide: <R>(context: Context.Context<R>) => Context.Context<R>
+  /** Of a WebSocket. A server of ours has no use for it, and does not keep it. */
+  readonly request?: Http.IncomingMessage | undefined
 }
 
 /** One call of `run`: what takes the connections. */
