@@ -8,7 +8,7 @@ import { parseArgs } from "node:util"
 import type { Part } from "./fault.ts"
 import { parts } from "./parts/index.ts"
 import { cleanUp } from "./support/cleanUp.ts"
-import { type Built, build, Stage } from "./support/Stage.ts"
+import { build, type Built, Stage } from "./support/Stage.ts"
 import { judge, printed, type Ran, staleReadme, writeReadme } from "./table.ts"
 
 const help = `Usage: npm run test:faults -- [options]
@@ -66,7 +66,11 @@ const runPart = async (part: Part, built: Built, arrive: () => Promise<void>): P
     void stage.ready()
     await stage.end()
   }
-  note(`${error === undefined ? "ran" : "FAILED"} ${part.name} in ${((performance.now() - since) / 1000).toFixed(1)} s${error === undefined ? "" : `: ${error}`}`)
+  note(
+    `${error === undefined ? "ran" : "FAILED"} ${part.name} in ${((performance.now() - since) / 1000).toFixed(1)} s${
+      error === undefined ? "" : `: ${error}`
+    }`
+  )
   return { part, seen: stage.seen, error }
 }
 
@@ -92,7 +96,9 @@ const list = (chosen: ReadonlyArray<Part>): void => {
     const missing = lacking(part)
     console.log(`${part.name}${missing === undefined ? "" : ` (skipped: ${missing})`}`)
     for (const { atMost, bound, end, reason, ways } of part.rows) {
-      console.log(`  ${end}: ${String(reason)} within ${atMost} s${bound === "" ? "" : ` (${bound})`}, over ${ways.join(", ")}`)
+      console.log(
+        `  ${end}: ${String(reason)} within ${atMost} s${bound === "" ? "" : ` (${bound})`}, over ${ways.join(", ")}`
+      )
     }
   }
 }

@@ -92,14 +92,20 @@ export const staleReadme = (parts: ReadonlyArray<Part>, text = readFileSync(read
   const found = written.split("\n").map(withoutSeconds)
   const missing = expected.find((row) => !found.includes(row))
   const extra = found.find((row) => !expected.includes(row))
-  return missing !== undefined ? `README.md lacks: ${missing}` : extra === undefined ? undefined : `README.md has: ${extra}`
+  return missing !== undefined
+    ? `README.md lacks: ${missing}`
+    : extra === undefined
+    ? undefined
+    : `README.md has: ${extra}`
 }
 
 /** Writes the table of the README. */
 export const writeReadme = (ran: ReadonlyArray<Ran>): void => {
   const judged = ran.flatMap(judge)
   const secondsOf = (row: Row): string =>
-    range(judged.filter((it) => it.row === row).flatMap(({ outcome }) => outcome === undefined ? [] : [outcome.seconds]))
+    range(
+      judged.filter((it) => it.row === row).flatMap(({ outcome }) => outcome === undefined ? [] : [outcome.seconds])
+    )
   const rows = table(ran.map(({ part }) => part), secondsOf).join("\n")
   const text = readFileSync(readme, "utf8")
   writeFileSync(readme, text.replace(marked, (_, before: string, __, after: string) => `${before}${rows}${after}`))

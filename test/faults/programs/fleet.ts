@@ -87,7 +87,9 @@ const main = Effect.gen(function*() {
         } else if (state._tag === "Waiting") say(`lost ${n} ${reasonOf(state.error)}`)
         else if (state._tag === "Closed") say(`closed ${n} ${reasonOf(state.error)}`)
       }))
-    yield* does === "ask" ? Effect.raceFirst(working, Effect.andThen(watching, Effect.never)) : Effect.andThen(Effect.forkScoped(working), watching)
+    yield* does === "ask"
+      ? Effect.raceFirst(working, Effect.andThen(watching, Effect.never))
+      : Effect.andThen(Effect.forkScoped(working), watching)
   })
   yield* Effect.forEach(Array.from({ length: count }, (_, n) => n), (n) => Effect.scoped(one(n)), {
     concurrency: "unbounded",

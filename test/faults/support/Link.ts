@@ -42,7 +42,7 @@ export class Host {
     this.do("nft", rules)
   }
 
-  set(name: string, value: number): void {
+  set(name: string, value: number | string): void {
     this.do("sysctl", "-qw", `${name}=${value}`)
   }
 
@@ -96,6 +96,13 @@ export class Link implements Hosts {
 
   cut(): void {
     this.lose("to the server", "to the client")
+  }
+
+  /** Kernels hold next to nothing of what is not read. */
+  smallBuffers(): void {
+    for (const host of [this.server, this.client]) {
+      for (const way of ["rmem", "wmem"]) host.set(`net.ipv4.tcp_${way}`, "4096 16384 16384")
+    }
   }
 
   heal(): void {

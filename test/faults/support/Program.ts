@@ -59,7 +59,10 @@ export class Program {
   }
 
   /** The first of the lines since a moment of which `read` makes something. */
-  find<A>(read: (text: string) => A | undefined, since: number = 0): { readonly at: number; readonly found: A } | undefined {
+  find<A>(
+    read: (text: string) => A | undefined,
+    since: number = 0
+  ): { readonly at: number; readonly found: A } | undefined {
     for (const { at, text } of this.lines) {
       if (at < since) continue
       const found = read(text)

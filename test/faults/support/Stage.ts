@@ -78,6 +78,8 @@ export const protocolOf = (way: Way): string => way === "native" ? "native" : "l
 
 export class Stage {
   readonly seen = new Map<string, Outcome>()
+  /** For files of this run. */
+  readonly directory: string
   readonly #built: Built
   readonly #programs: Array<Program> = []
   readonly #removals: Array<() => void> = []
@@ -85,6 +87,7 @@ export class Stage {
   readonly ready: () => Promise<void>
 
   constructor(built: Built, ready: () => Promise<void>) {
+    this.directory = built.directory
     this.#built = built
     this.ready = ready
   }
@@ -184,7 +187,12 @@ export class Stage {
     })
 
   /** A server and a client, connected; both real commands. */
-  async pair(way: Way, hosts: Hosts, port: number, limits: { readonly server?: Limits; readonly client?: Limits } = {}) {
+  async pair(
+    way: Way,
+    hosts: Hosts,
+    port: number,
+    limits: { readonly server?: Limits; readonly client?: Limits } = {}
+  ) {
     const server = await this.serve(way, { host: hosts.server, address: hosts.address, port, limits: limits.server })
     const client = await this.connect(way, server.url, { host: hosts.client, limits: limits.client })
     return { way, server: server.program, client, port }

@@ -4,16 +4,13 @@ import type { Program } from "./Program.ts"
 import type { Pair, Stage } from "./Stage.ts"
 import { sleep, until } from "./until.ts"
 
-/** What `connect` says of each reason; it is told for people. */
+/** What `connect` says of each reason; it is told for people. What the peer says of its own reason comes after `by the peer`. */
 const sentences: ReadonlyArray<readonly [RegExp, string]> = [
-  [/the peer sent nothing for/, "SilenceTimeout"],
-  [/took none of our bytes/, "WriteStalled"],
-  [/reset by the peer/, "Reset"],
-  [/(closed )?by the peer/, "Closed"],
-  [/the transport failed/, "TransportFailed"],
-  [/the stream ended inside a frame/, "Truncated"],
-  [/did not open within/, "OpenTimeout"],
-  [/could not open|ECONN|EHOST|ENET/, "OpenFailed"]
+  [/^by the peer/, "Closed"],
+  [/^the peer sent nothing for/, "SilenceTimeout"],
+  [/^the peer took none of our bytes/, "WriteStalled"],
+  [/^reset by the peer/, "Reset"],
+  [/^the transport failed/, "TransportFailed"]
 ]
 
 /** The reason in a line of `connect` about its connection. */
@@ -26,10 +23,11 @@ const clientReason = (line: string): string | undefined => {
 export const logged = (line: string): Readonly<Record<string, unknown>> | undefined =>
   line.startsWith("{") ? JSON.parse(line) as Record<string, unknown> : undefined
 
-/** The reason in a line of `serve --log json`. */
-const serverReason = (line: string): string | undefined => {
+/** The reason in a line of `serve --log json`; of a client at this address, where one is given. */
+const serverReason = (line: string, address?: string): string | undefined => {
   const fields = logged(line)
-  return fields?.event === "close" || fields?.event === "refused" ? String(fields.reason) : undefined
+  if (fields === undefined || (address !== undefined && fields.address !== address)) return undefined
+  return fields.event === "close" || fields.event === "refused" ? String(fields.reason) : undefined
 }
 
 /** Waits until an end has said that its connection is over, and for how long after `since` that took. */
@@ -50,8 +48,8 @@ const ending = async (
 /** How much longer than its bound an end is looked at. */
 const patience = 3
 
-export const serverEnding = (program: Program, since: number, row: Row): Promise<Outcome> =>
-  ending(program, serverReason, since, row.atMost + patience)
+export const serverEnding = (program: Program, since: number, row: Row, address?: string): Promise<Outcome> =>
+  ending(program, (line) => serverReason(line, address), since, row.atMost + patience)
 
 export const clientEnding = (program: Program, since: number, row: Row): Promise<Outcome> =>
   ending(program, clientReason, since, row.atMost + patience)
@@ -76,7 +74,7 @@ let words = 0
 
 /** Nothing has ended since, and an echo goes round. */
 export const lives = async ({ client, server }: Pair, since: number): Promise<Outcome> => {
-  const ended = server.find(serverReason, since) ?? client.find(clientReason, since)
+  const ended = server.find((line) => serverReason(line), since) ?? client.find(clientReason, since)
   if (ended !== undefined) return { reason: ended.found, seconds: (ended.at - since) / 1000 }
   const word = `still here ${++words}`
   const asked = performance.now()

@@ -27,11 +27,18 @@ const inNamespace = (...args: ReadonlyArray<string>): boolean => {
 
 export const namespaces = once("network namespaces (root on Linux, ip of iproute2)", () => inNamespace())
 
-export const filter = once("packet filters (nft of nftables)", () => inNamespace("nft", "add", "table", "inet", "probe"))
+export const filter = once(
+  "packet filters (nft of nftables)",
+  () => inNamespace("nft", "add", "table", "inet", "probe")
+)
 
 export const translation = once(
   "address translation (nft, with connection tracking in the kernel)",
-  () => inNamespace("nft", "add table ip n; add chain ip n c { type nat hook postrouting priority 100; }; add rule ip n c masquerade")
+  () =>
+    inNamespace(
+      "nft",
+      "add table ip n; add chain ip n c { type nat hook postrouting priority 100; }; add rule ip n c masquerade"
+    )
 )
 
 export const killing = once("ss of iproute2", () => works("ss", "-V"))
