@@ -33,8 +33,8 @@ export interface Part {
   readonly name: string
   readonly rows: ReadonlyArray<Row>
   readonly needs: ReadonlyArray<Need>
-  /** What it does to the machine: `waits` runs beside others, `crowd` beside other crowds, `alone` with none. */
-  readonly load: "waits" | "crowd" | "alone"
+  /** What runs beside it: others of its kind, which wait most of the time, are busy for a moment, or are many; or none. */
+  readonly load: "waits" | "busy" | "crowd" | "alone"
   readonly run: (stage: Stage) => Promise<void>
 }
 

@@ -82,12 +82,20 @@ const together = (chosen: ReadonlyArray<Part>, built: Built): Promise<ReadonlyAr
 /** So many parts that wait are beside each other: each is half a dozen processes. */
 const beside = 8
 
+/** Parts that run at the same time. */
+const groups = (chosen: ReadonlyArray<Part>): ReadonlyArray<ReadonlyArray<Part>> => {
+  const of = (load: Part["load"]) => chosen.filter((part) => part.load === load)
+  const waiting = of("waits")
+  const batches = Array.from(
+    { length: Math.ceil(waiting.length / beside) },
+    (_, i) => waiting.slice(i * beside, (i + 1) * beside)
+  )
+  return [...batches, of("busy"), of("crowd"), ...of("alone").map((part) => [part])]
+}
+
 const runAll = async (chosen: ReadonlyArray<Part>, built: Built): Promise<ReadonlyArray<Ran>> => {
   const ran: Array<Ran> = []
-  const waiting = chosen.filter(({ load }) => load === "waits")
-  for (let i = 0; i < waiting.length; i += beside) ran.push(...await together(waiting.slice(i, i + beside), built))
-  ran.push(...await together(chosen.filter(({ load }) => load === "crowd"), built))
-  for (const part of chosen.filter(({ load }) => load === "alone")) ran.push(...await together([part], built))
+  for (const group of groups(chosen)) ran.push(...await together(group, built))
   return ran.toSorted((a, b) => chosen.indexOf(a.part) - chosen.indexOf(b.part))
 }
 

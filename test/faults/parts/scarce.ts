@@ -1,29 +1,39 @@
 /** A process that runs out of descriptors, or of heap. */
-import * as Fs from "node:fs"
 import { type Part, row } from "../fault.ts"
-import { logged } from "../support/endings.ts"
-import { rawPeer } from "../support/local.ts"
+import { type RawPeer, rawPeer } from "../support/local.ts"
 import { processes, shellLimits } from "../support/needs.ts"
+import { processorTime } from "../support/sockets.ts"
 import { sleep, until } from "../support/until.ts"
 
-/** Seconds of processor time that a process has used (Linux, in steps of 10 ms). */
-const processorTime = (pid: number): number => {
-  const stat = Fs.readFileSync(`/proc/${pid}/stat`, "utf8")
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
-  return (Number(fields[11]) + Number(fields[12])) / 100
+const greeted = async (port: number): Promise<RawPeer> => {
+  const peer = await rawPeer(port)
+  peer.conn.on("error", () => {})
+  peer.conn.write("hello\n")
+  return peer
 }
 
-const full = row({
-  fault: "no descriptors left, 100 clients",
+const clients = 100
+const fault = `no descriptors left, ${clients} clients`
+
+const calm = row({
+  fault,
   end: "server, processor time in 3 s",
   ways: ["TCP"],
-  reason: "backs off",
+  reason: "does not spin",
   atMost: 0.5,
-  bound: "no spinning"
+  bound: "a sixth of a processor"
+})
+const turnedAway = row({
+  fault,
+  end: "clients without a descriptor",
+  ways: ["TCP"],
+  reason: "turned away",
+  atMost: 1,
+  bound: "at once, by Node"
 })
 const freed = row({
-  fault: "no descriptors left, 100 clients",
-  end: "clients that waited, once others leave",
+  fault,
+  end: "a new client, once others leave",
   ways: ["TCP"],
   reason: "served",
   atMost: 2,
@@ -32,50 +42,47 @@ const freed = row({
 
 const descriptors: Part = {
   name: "no descriptors left",
-  rows: [full, freed],
+  rows: [calm, turnedAway, freed],
   needs: [processes, shellLimits],
   load: "waits",
   run: async (stage) => {
     const limits = { silence: "60s", pingEvery: "0s", handshake: "60s" }
     const { port, program } = await stage.serve("TCP", { descriptors: 64, limits })
     await stage.ready()
-    const peers = await Promise.all(Array.from({ length: 100 }, () => rawPeer(port)))
-    for (const { conn } of peers) {
-      conn.on("error", () => {})
-      conn.write("hello\n")
-    }
-    await sleep(1_500)
-    const before = processorTime(program.pid)
+    const peers = await Promise.all(Array.from({ length: clients }, () => greeted(port)))
     const since = performance.now()
-    await sleep(3_000)
-    const used = processorTime(program.pid) - before
-    const failures =
-      program.lines.filter(({ at, text }) => at >= since && logged(text)?.event === "accept-failed").length
+    await until(
+      () => "an end or an answer for each",
+      () => peers.every(({ bytes, endedAt }) => bytes > 0 || endedAt !== undefined)
+    )
     const served = peers.filter(({ bytes }) => bytes > 0)
-    const waiting = peers.filter(({ bytes, endedAt }) => bytes === 0 && endedAt === undefined)
-    stage.saw(full, "TCP", {
-      reason: served.length === 0 || waiting.length === 0
-        ? `${served.length} served, ${waiting.length} wait`
-        : failures > 10
-        ? `${failures} tries in 3 s`
-        : "backs off",
-      seconds: used
+    const ended = peers.flatMap(({ bytes, endedAt }) => bytes > 0 || endedAt === undefined ? [] : [endedAt])
+    stage.saw(turnedAway, "TCP", {
+      reason: ended.length > 0 ? "turned away" : "all served",
+      seconds: (Math.max(since, ...ended) - since) / 1000
     })
-    const freedAt = performance.now()
+    const before = processorTime(program.pid)
+    await sleep(3_000)
+    stage.saw(calm, "TCP", { reason: "does not spin", seconds: processorTime(program.pid) - before })
     for (const peer of served) peer.end()
-    let left = waiting
-    await until(() => `${left.length} of ${waiting.length} clients to be served`, () => {
-      left = waiting.filter(({ bytes }) => bytes === 0)
-      // as many as there is room for
-      return waiting.length - left.length >= Math.min(served.length, waiting.length)
-    }, 6_000)
+    const freedAt = performance.now()
+    let late = await greeted(port)
+    await until(() => "an answer", () => {
+      if (late.bytes > 0) return true
+      // the server had not noticed yet that the others left
+      if (late.endedAt !== undefined) void greeted(port).then((peer) => late = peer)
+      return false
+    })
     stage.saw(freed, "TCP", { reason: "served", seconds: (performance.now() - freedAt) / 1000 })
-    for (const peer of peers) peer.end()
+    late.end()
   }
 }
 
+// more, and smaller messages, when `memory` bounds what all connections hold
+const unread = { clients: 30, message: `${"x".repeat(9_999)}\n`, times: 400 }
+
 const heap = row({
-  fault: "heap of 64 MB, 150 clients that send 1 MiB and never read",
+  fault: `heap of 64 MB, ${unread.clients} clients that send 4 MB and never read`,
   end: "an honest client's echo",
   ways: ["TCP"],
   reason: "served",
@@ -93,8 +100,8 @@ const memory: Part = {
       nodeFlags: ["--max-old-space-size=64"],
       limits: { silence: "60s" }
     })
-    const lines = Buffer.from("a line that nobody will read\n".repeat(Math.ceil(2 ** 20 / 29)))
-    const peers = await Promise.all(Array.from({ length: 150 }, () => rawPeer(port)))
+    const lines = Buffer.from(unread.message.repeat(unread.times))
+    const peers = await Promise.all(Array.from({ length: unread.clients }, () => rawPeer(port)))
     for (const { conn } of peers) {
       conn.on("error", () => {})
       conn.pause()
@@ -105,9 +112,8 @@ const memory: Part = {
       stage.saw(heap, "TCP", { reason: `it died: ${program.exit.how}`, seconds: 4 })
       return
     }
-    const honest = await rawPeer(port)
     const asked = performance.now()
-    honest.conn.write("hello\n")
+    const honest = await greeted(port)
     await until(() => "an echo", () => honest.text.includes("hello"), 10_000)
     stage.saw(heap, "TCP", { reason: "served", seconds: (performance.now() - asked) / 1000 })
     for (const peer of [...peers, honest]) peer.end()

@@ -14,7 +14,7 @@ interface Begun {
   /** What it says at once. */
   readonly first: Uint8Array
   /** Of this it says a byte every 200 ms. */
-  readonly then: Uint8Array
+  readonly rest: Uint8Array
 }
 
 const nothing: Uint8Array = new Uint8Array(0)
@@ -26,9 +26,9 @@ const slow = (
   what: string,
   way: Way,
   ends: Pick<Row, "reason" | "atMost" | "bound" | "atLeast">,
-  then: Uint8Array,
+  rest: Uint8Array,
   first = nothing
-): Begun => ({ row: row({ fault: what, end: "server", ways: [way], ...ends }), way, first, then })
+): Begun => ({ row: row({ fault: what, end: "server", ways: [way], ...ends }), way, first, rest })
 
 const frame = { reason: "FrameTimeout", atLeast: 1.8, atMost: 2, bound: "`frame`" }
 
@@ -54,7 +54,7 @@ const lorises: ReadonlyArray<Begun> = [
   slow(
     "head of a request trickles",
     "HTTP",
-    { reason: "408", ...handshake },
+    { reason: "408", ...handshake, atMost: 2.5, bound: "`handshake` and a quarter" },
     Buffer.from(`GET / HTTP/1.1\r\nX: ${"x".repeat(100)}`)
   )
 ]
@@ -70,7 +70,7 @@ const certificate = (stage: Stage): ReadonlyArray<string> => {
 const serverFor = (stage: Stage, way: Way): Promise<Server> =>
   way === "HTTP" ? stage.serveHttp() : stage.serve(way, way === "TLS" ? { flags: certificate(stage) } : {})
 
-const begin = async (stage: Stage, { port, program }: Server, { first, row, then, way }: Begun): Promise<void> => {
+const begin = async (stage: Stage, { port, program }: Server, { first, rest, row, way }: Begun): Promise<void> => {
   const peer = await rawPeer(port)
   peer.conn.on("error", () => {})
   const since = performance.now()
@@ -80,7 +80,7 @@ const begin = async (stage: Stage, { port, program }: Server, { first, row, then
   }
   let at = 0
   const trickle = setInterval(() => {
-    if (at < then.length) peer.conn.write(then.subarray(at, ++at))
+    if (at < rest.length) peer.conn.write(rest.subarray(at, ++at))
   }, 200)
   if (way !== "HTTP") stage.saw(row, way, await serverEnding(program, since, row, `127.0.0.1:${peer.conn.localPort}`))
   else {

@@ -21,9 +21,9 @@ interface Arguments {
 
 const { count, does, perSecond, policy: given, protocol, url } = JSON.parse(process.argv[2]!) as Arguments
 
-let stopping = false
+const state = { isStopping: false }
 process.stdin.on("data", (text) => {
-  if (String(text).includes("stop")) stopping = true
+  if (String(text).includes("stop")) state.isStopping = true
 })
 
 let said: Array<string> = []
@@ -46,7 +46,7 @@ const asking = (client: Client.Client<string>, n: number) =>
     // requests that the peer may have seen are not sent again
     const requests = yield* Request.make(client.connection)
     let i = 0
-    while (!stopping) {
+    while (!state.isStopping) {
       const question = `question ${n}.${++i}`
       const since = performance.now()
       const answer = yield* Effect.result(requests.request(question, { deadline: "20 seconds" }))
@@ -79,13 +79,13 @@ const main = Effect.gen(function*() {
     const client = yield* Client.make(Effect.flatMap(dial, open), { policy })
     const work = does === "ask" ? asking(client, n) : does === "wait" ? Effect.never : greedy(client)
     const working = Effect.catch(work, () => Effect.void)
-    const watching = Stream.runForEach(client.changes, (state) =>
+    const watching = Stream.runForEach(client.changes, (now) =>
       Effect.sync(() => {
-        if (state._tag === "Connected") {
+        if (now._tag === "Connected") {
           say(`connected ${n}`)
           if (++connected === count) say("all connected")
-        } else if (state._tag === "Waiting") say(`lost ${n} ${reasonOf(state.error)}`)
-        else if (state._tag === "Closed") say(`closed ${n} ${reasonOf(state.error)}`)
+        } else if (now._tag === "Waiting") say(`lost ${n} ${reasonOf(now.error)}`)
+        else if (now._tag === "Closed") say(`closed ${n} ${reasonOf(now.error)}`)
       }))
     yield* does === "ask"
       ? Effect.raceFirst(working, Effect.andThen(watching, Effect.never))

@@ -101,7 +101,7 @@ export class Link implements Hosts {
   /** Kernels hold next to nothing of what is not read. */
   smallBuffers(): void {
     for (const host of [this.server, this.client]) {
-      for (const way of ["rmem", "wmem"]) host.set(`net.ipv4.tcp_${way}`, "4096 16384 16384")
+      for (const way of ["rmem", "wmem"]) host.set(`net.ipv4.tcp_${way}`, "4096 131072 262144")
     }
   }
 
