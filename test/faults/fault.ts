@@ -7,6 +7,8 @@ export type Way = "TCP" | "WebSocket" | "native" | "TLS" | "HTTP"
 
 export const ways = ["TCP", "WebSocket", "native"] as const satisfies ReadonlyArray<Way>
 
+export type UsualWay = (typeof ways)[number]
+
 /** What one end has to make of a fault. */
 export interface Row {
   readonly fault: string

@@ -79,6 +79,13 @@ const together = (chosen: ReadonlyArray<Part>, built: Built): Promise<ReadonlyAr
   return Promise.all(chosen.map((part) => runPart(part, built, arrive)))
 }
 
+/** Whether it failed as a busy machine makes it fail: late, or not at all. A wrong reason or a killed peer has no second try. */
+const isLate = (ran: Ran): boolean => {
+  const wrong = judge(ran).filter(({ complaint }) => complaint !== undefined)
+  return wrong.every(({ complaint, outcome }) => outcome === undefined || complaint!.startsWith("over the bound")) &&
+    (wrong.length > 0 || ran.error !== undefined) && ran.skipped === undefined
+}
+
 /** So many parts that wait are beside each other: each is half a dozen processes. */
 const beside = 8
 
@@ -96,6 +103,12 @@ const groups = (chosen: ReadonlyArray<Part>): ReadonlyArray<ReadonlyArray<Part>>
 const runAll = async (chosen: ReadonlyArray<Part>, built: Built): Promise<ReadonlyArray<Ran>> => {
   const ran: Array<Ran> = []
   for (const group of groups(chosen)) ran.push(...await together(group, built))
+  // by itself, nothing but its own ends makes it late
+  for (const late of ran.filter(isLate)) {
+    note(`once more, by itself: ${late.part.name}`)
+    const [again] = await together([late.part], built)
+    ran.splice(ran.indexOf(late), 1, again!)
+  }
   return ran.toSorted((a, b) => chosen.indexOf(a.part) - chosen.indexOf(b.part))
 }
 

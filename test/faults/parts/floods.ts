@@ -32,7 +32,7 @@ const pump = (conn: Net.Socket, chunk: Uint8Array): void => {
 
 const flood = async (stage: Stage, way: Way): Promise<void> => {
   const { port, program, url } = await stage.serve(way)
-  const fleet = await stage.fleet({ url, way, count: honest, does: "ask" })
+  const fleet = await stage.fleet({ url, way, count: honest, does: "ask", pause: 20 })
   for (const [kind, frame] of Object.entries(kinds)) {
     const flooder = await rawPeer(port)
     flooder.conn.on("error", () => {})

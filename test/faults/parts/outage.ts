@@ -8,7 +8,7 @@ import { sleep } from "../support/until.ts"
 const clients = 100
 const seconds = 30
 const fault = `no network for ${seconds} s, ${clients} clients`
-const limits = { retryCap: "5s" }
+const limits = { retryCap: "5s", handshake: "20s" }
 
 const lost = row({
   fault,
@@ -33,7 +33,13 @@ const spread = row({
   atMost: 7,
   bound: "at least 1 s apart"
 })
-const tries = row({ fault, end: "client", reason: "at most 20 tries each", atMost: 30, bound: "by the backoff" })
+const tries = row({
+  fault,
+  end: "client, meanwhile",
+  reason: "at most 20 tries each",
+  atMost: 30,
+  bound: "by the backoff"
+})
 
 const outage: Part = {
   name: "no network for half a minute",

@@ -3,7 +3,7 @@
  * `connected N`, `lost N REASON`, `closed N REASON`; of those that ask: `answered N MICROSECONDS`, `failed N REASON`.
  * At `stop` on its input, the clients ask no more; it says `stopped` when the last answer has come.
  *
- * usage: fleet.ts {"url", "protocol", "count", "does", "perSecond", "policy"}
+ * usage: fleet.ts {"url", "protocol", "count", "does", "pause", "policy"}
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -15,11 +15,14 @@ interface Arguments {
   readonly protocol: "lines" | "native"
   readonly count: number
   readonly does: "wait" | "ask" | "send and never read"
-  readonly perSecond: number
+  readonly pause: number
   readonly policy: unknown
 }
 
-const { count, does, perSecond, policy: given, protocol, url } = JSON.parse(process.argv[2]!) as Arguments
+const { count, does, pause, policy: given, protocol, url } = JSON.parse(process.argv[2]!) as Arguments
+
+// begun in a millisecond
+const perMilli = 0.4
 
 const state = { isStopping: false }
 process.stdin.on("data", (text) => {
@@ -57,7 +60,7 @@ const asking = (client: Client.Client<string>, n: number) =>
           ? `answered ${n} ${Math.round((performance.now() - since) * 1000)}`
           : `failed ${n} WrongAnswer`
       )
-      yield* Effect.sleep(10)
+      yield* Effect.sleep(pause)
     }
   })
 
@@ -75,7 +78,7 @@ const main = Effect.gen(function*() {
     : Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy })
   let connected = 0
   const one = Effect.fnUntraced(function*(n: number) {
-    yield* Effect.sleep((n / perSecond) * 1000)
+    yield* Effect.sleep(n / perMilli)
     const client = yield* Client.make(Effect.flatMap(dial, open), { policy })
     const work = does === "ask" ? asking(client, n) : does === "wait" ? Effect.never : greedy(client)
     const working = Effect.catch(work, () => Effect.void)

@@ -4,7 +4,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { bundle, bundleCommand } from "../../cli/support/bundle.ts"
-import type { Outcome, Row, Way } from "../fault.ts"
+import type { Outcome, Row, UsualWay, Way } from "../fault.ts"
 import { atEnd } from "./cleanUp.ts"
 import type { Host, Hosts } from "./Link.ts"
 import { Program } from "./Program.ts"
@@ -65,8 +65,8 @@ export interface FleetOptions extends Place {
   readonly way: Way
   readonly count: number
   readonly does: "wait" | "ask" | "send and never read"
-  /** Connections begun in a second. */
-  readonly perSecond?: number
+  /** How many milliseconds a client that asks waits between an answer and the next question. */
+  readonly pause?: number
 }
 
 // starting Node is what costs most here
@@ -74,7 +74,14 @@ const starting = limited(3)
 let policies = 0
 
 const schemes: Record<Way, string> = { TCP: "tcp", WebSocket: "ws", native: "tcp", TLS: "tls", HTTP: "http" }
-export const protocolOf = (way: Way): string => way === "native" ? "native" : "lines"
+/** Waits until a program says where it listens. */
+const listening = async (program: Program, way: Way): Promise<Server> => {
+  const address = new RegExp(`^listening (${schemes[way]}://.+)$`)
+  const { found: url } = await program.says("where it listens", (line) => address.exec(line)?.[1])
+  return { program, url, port: Number(/:(\d+)(\/|$)/.exec(url)![1]) }
+}
+
+const protocolOf = (way: Way): string => way === "native" ? "native" : "lines"
 
 export class Stage {
   readonly seen = new Map<string, Outcome>()
@@ -129,7 +136,7 @@ export class Stage {
   /** `holdfast serve`; when it returns, the server listens. */
   readonly serve = (way: Way, options: Place & {
     readonly address?: string
-    readonly port?: number
+    readonly port?: number | undefined
     readonly flags?: ReadonlyArray<string>
     readonly nodeFlags?: ReadonlyArray<string>
     readonly descriptors?: number
@@ -148,9 +155,21 @@ export class Stage {
         this.#policy(options.limits),
         ...(options.flags ?? [])
       ], options)
-      const { found: url } = await program.says("listening", (line) => /^listening (.+)$/.exec(line)?.[1])
-      return { program, url, port: Number(/:(\d+)(\/|$)/.exec(url)![1]) }
+      return listening(program, way)
     })
+
+  /** One process that serves lines over TCP and over WebSocket, and one that serves the native protocol. */
+  readonly serveAll = async (
+    options: Place & { readonly address?: string; readonly ports?: Readonly<Record<string, number>> } = {}
+  ): Promise<Readonly<Record<UsualWay, Server>>> => {
+    const { address, ports } = options
+    const webSocket = `ws://${address ?? "127.0.0.1"}:${ports?.WebSocket ?? 0}`
+    const [TCP, native] = await Promise.all([
+      this.serve("TCP", { ...options, port: ports?.TCP, flags: ["--listen", webSocket] }),
+      this.serve("native", { ...options, port: ports?.native })
+    ])
+    return { TCP, WebSocket: await listening(TCP.program, "WebSocket"), native }
+  }
 
   /** `holdfast connect`; when it returns, the client is connected. */
   readonly connect = (way: Way, url: string, options: Place = {}): Promise<Program> =>
@@ -170,11 +189,11 @@ export class Stage {
   /** Many clients of the public API in one process; when it returns, all are connected. */
   readonly fleet = (options: FleetOptions): Promise<Program> =>
     starting(async () => {
-      const { count, does, limits, perSecond = 500, url, way } = options
+      const { count, does, limits, pause = 100, url, way } = options
       const program = this.node(`${count} clients (${way})`, this.#built.fleet, [
-        JSON.stringify({ url, protocol: protocolOf(way), count, does, perSecond, policy: { ...quick, ...limits } })
+        JSON.stringify({ url, protocol: protocolOf(way), count, does, pause, policy: { ...quick, ...limits } })
       ], options)
-      await program.says("all connected", (line) => line === "all connected" ? true : undefined, { deadline: 60_000 })
+      await program.says("all connected", (line) => line === "all connected" ? true : undefined, { deadline: 100_000 })
       return program
     })
 
@@ -182,8 +201,7 @@ export class Stage {
   readonly serveHttp = (): Promise<Server> =>
     starting(async () => {
       const program = this.node("HTTP server", this.#built.httpServer, [JSON.stringify(quick)])
-      const { found: url } = await program.says("listening", (line) => /^listening (.+)$/.exec(line)?.[1])
-      return { program, url, port: Number(/:(\d+)(\/|$)/.exec(url)![1]) }
+      return listening(program, "HTTP")
     })
 
   /** A server and a client, connected; both real commands. */

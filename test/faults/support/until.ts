@@ -11,7 +11,7 @@ export const until = async (
   const end = performance.now() + deadline
   while (!condition()) {
     if (performance.now() > end) throw new Error(`waited ${deadline / 1000} s in vain for ${what()}`)
-    await sleep(10)
+    await sleep(20)
   }
 }
 
