@@ -46,7 +46,7 @@ export const row = (
 ): Row => ({ ways, atLeast: 0, ...given })
 
 /** A busy machine looks, and is looked at, this many seconds late. */
-export const lateness = 0.75
+export const lateness = 1
 
 const seconds = (value: number): string => value.toFixed(2)
 

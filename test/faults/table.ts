@@ -68,7 +68,6 @@ const lasting = (row: Row): ReadonlyArray<string> => [
 
 /** A tenth of a second is no news. */
 const range = (seconds: ReadonlyArray<number>): string => {
-  if (seconds.length === 0) return "-"
   const [least, most] = [Math.min(...seconds), Math.max(...seconds)].map((value) => value.toFixed(1))
   return least === most ? least! : `${least} to ${most}`
 }
@@ -99,14 +98,22 @@ export const staleReadme = (parts: ReadonlyArray<Part>, text = readFileSync(read
     : `README.md has: ${extra}`
 }
 
-/** Writes the table of the README. */
-export const writeReadme = (ran: ReadonlyArray<Ran>): void => {
-  const judged = ran.flatMap(judge)
-  const secondsOf = (row: Row): string =>
-    range(
-      judged.filter((it) => it.row === row).flatMap(({ outcome }) => outcome === undefined ? [] : [outcome.seconds])
-    )
-  const rows = table(ran.map(({ part }) => part), secondsOf).join("\n")
+/** The seconds that the README has for a row. */
+const writtenSeconds = (text: string, row: Row): string | undefined => {
+  const begin = `| ${lasting(row).join(" | ")} | `
+  return text.split("\n").find((line) => line.startsWith(begin))?.slice(begin.length).split(" | ")[0]
+}
+
+/** Writes the table of the README: new seconds for each row that was seen as expected. */
+export const writeReadme = (parts: ReadonlyArray<Part>, ran: ReadonlyArray<Ran>): void => {
   const text = readFileSync(readme, "utf8")
+  const judged = ran.flatMap(judge)
+  const secondsOf = (row: Row): string => {
+    const of = judged.filter((it) => it.row === row)
+    return of.length > 0 && of.every(({ complaint }) => complaint === undefined)
+      ? range(of.map(({ outcome }) => outcome!.seconds))
+      : writtenSeconds(text, row) ?? "-"
+  }
+  const rows = table(parts, secondsOf).join("\n")
   writeFileSync(readme, text.replace(marked, (_, before: string, __, after: string) => `${before}${rows}${after}`))
 }

@@ -3,8 +3,8 @@ import { type Part, row, ways } from "../fault.ts"
 import { allHave, triesOf } from "../support/fleetReport.ts"
 
 // two thirds of them are one server's
-const clients = 3_000
-const each = clients / ways.length
+const each = 700
+const clients = each * ways.length
 const fault = `server killed (SIGKILL), ${clients.toLocaleString("en")} clients`
 // an end is noticed without pings; they would cost more than all else here
 const limits = { retryCap: "5s", handshake: "20s", open: "20s", pingEvery: "10s", silence: "40s" }
@@ -13,14 +13,14 @@ const notice = row({
   fault,
   end: "client",
   reason: `${each} notice`,
-  atMost: 2,
+  atMost: 5,
   bound: "at once, one after the other"
 })
 const back = row({
   fault,
   end: "client, once a successor listens",
   reason: `${each} come back`,
-  atMost: 8,
+  atMost: 10,
   bound: "`retryCap`, and the time to accept them"
 })
 const tries = row({

@@ -81,7 +81,7 @@ const replace: Part = {
   run: async (stage) => {
     for (const way of ways) {
       const { port, program, url } = await stage.serve(way)
-      const fleet = await stage.fleet({ url, way, count: clients, does: "ask" })
+      const fleet = await stage.fleet({ url, way, count: clients, does: "ask", pause: 200 })
       const since = performance.now()
       let server = program
       for (let i = 0; i < restarts; i++) {

@@ -48,19 +48,11 @@ const outage: Part = {
   load: "crowd",
   run: async (stage) => {
     const link = stage.removing(new Link())
-    const fleets = await Promise.all(ways.map(async (way, i) => {
-      const { url } = await stage.serve(way, { host: link.server, address: link.address, port: 7001 + i })
-      const fleet = await stage.fleet({
-        url,
-        way,
-        count: clients,
-        does: "wait",
-        perSecond: 200,
-        host: link.client,
-        limits
-      })
-      return { fleet, way }
-    }))
+    const servers = await stage.serveAll({ host: link.server, address: link.address, limits })
+    const fleets = await Promise.all(ways.map(async (way) => ({
+      way,
+      fleet: await stage.fleet({ url: servers[way].url, way, count: clients, does: "wait", host: link.client, limits })
+    })))
     await stage.ready()
     const since = performance.now()
     link.cut()
