@@ -17,9 +17,10 @@
  *
  * **Gotchas**
  *
- * Frames are views of the chunk they came in whenever they lie in one chunk. A `Uint8Array` message that is kept for
- * long keeps that chunk in memory (64 KiB on Node): copy it with `slice()` first. A line can keep the text of its chunk
- * likewise. A chunk must not change once a decoder has it.
+ * What `Codec.decoder` gives are views of the chunk they came in whenever they lie in one chunk: a `Uint8Array` message that is
+ * kept for long keeps that chunk in memory (64 KiB on Node). A connection copies small messages out of large chunks: one of
+ * its messages keeps at most 4 KiB or four times its size, or a chunk of up to 16 KiB. A chunk must not change once a decoder
+ * has it.
  *
  * **Example** (Typed JSON lines)
  *
@@ -56,6 +57,7 @@ import * as Varint from "./internal/codec/framings/varint.ts"
 import { checkMsgpack, maxDepth } from "./internal/codec/msgpack.ts"
 import type { Content, Payload } from "./internal/codec/payload.ts"
 import * as Payloads from "./internal/codec/payload.ts"
+import type { Scale } from "./internal/codec/room.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // models
@@ -79,7 +81,9 @@ export type {
   /** @since 0.1.0 */
   LengthPrefixOptions,
   /** @since 0.1.0 */
-  Payload
+  Payload,
+  /** @since 0.1.0 */
+  Scale
 }
 
 /**
@@ -379,7 +383,8 @@ export const text = (self: Codec<Uint8Array>): Codec<string> =>
 /**
  * Reads the text or the UTF-8 bytes of a frame as JSON. What is no JSON, and what has none (a `bigint`, a cycle,
  * `undefined`, a `toJSON` that throws), is `InvalidMessage`, and so are
- * arrays and objects that lie in each other more than 100 deep, in both directions.
+ * arrays and objects that lie in each other more than 100 deep, in both directions. So is a text whose values would take more
+ * memory than `Policy.maxDecoded` (4 MiB where there is no policy); it is not parsed.
  *
  * **Gotchas**
  *
@@ -395,8 +400,9 @@ export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> =>
 /**
  * Reads the bytes of a frame as one MessagePack value, at most 100 levels deep.
  *
- * A frame of `n` bytes never makes more than `n` values: sizes a peer only announces allocate nothing. What is no
- * MessagePack, has bytes left over, or holds a string that is not UTF-8, is `InvalidMessage`, and so is a message that
+ * A frame of `n` bytes never makes more than `n` values: sizes a peer only announces allocate nothing. A message whose values
+ * would take more memory than `Policy.maxDecoded` (4 MiB where there is no policy) is not decoded. Such a message, what is
+ * no MessagePack, has bytes left over, or holds a string that is not UTF-8, is `InvalidMessage`, and so is a message that
  * has no such form (a `bigint`, a function, a cycle). A `Date` travels as a timestamp.
  *
  * **Gotchas**
@@ -409,19 +415,22 @@ export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> =>
  */
 export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
   withPayload(self, (payload) =>
-    mapped<Uint8Array, Uint8Array, unknown, unknown>(payload as Payload<Uint8Array>, {
-      format: "MessagePack",
-      decode(value) {
-        const problem = checkMsgpack(value)
-        return problem === undefined ? Result.succeed(msgpackDecode(value)) : Result.fail(problem)
-      },
-      encode(message) {
-        const value = msgpackEncode(message, { maxDepth })
-        // what could not be read is not written
-        const problem = checkMsgpack(value)
-        return problem === undefined ? Result.succeed(value) : Result.fail(problem)
-      }
-    }))
+    Payloads.over<Uint8Array, Uint8Array, unknown, unknown>(
+      payload as Payload<Uint8Array>,
+      "value",
+      (value, scale) =>
+        Payloads.guarded("decode", "MessagePack", () => {
+          const problem = checkMsgpack(value, scale)
+          return problem === undefined ? Result.succeed(msgpackDecode(value)) : Result.fail(problem)
+        }),
+      (message) =>
+        Payloads.guarded("encode", "MessagePack", () => {
+          const value = msgpackEncode(message, { maxDepth })
+          // what could not be read is not written
+          const problem = checkMsgpack(value)
+          return problem === undefined ? Result.succeed(value) : Result.fail(problem)
+        })
+    ))
 
 /**
  * Reads and writes messages with a schema, or reads with one and writes with another. On a codec of bytes or text (fresh
@@ -531,6 +540,11 @@ export const flip: {
 export interface Options {
   /** The limit for the payload of a frame, in bytes. Default 1 MiB. The lower of this and the codec's own holds. */
   readonly maxFrame?: number | undefined
+  /**
+   * The most memory that one message may take when it is decoded, in bytes, as `json` and `msgpack` count it. Default 4 MiB, or
+   * four times `maxFrame` where that is more.
+   */
+  readonly maxDecoded?: number | undefined
   /** `"messages"` when the transport keeps messages apart: framing is left out. Default `"stream"`. */
   readonly transport?: "stream" | "messages" | undefined
 }
@@ -541,7 +555,8 @@ export interface Options {
  * **Gotchas**
  *
  * Where the transport keeps messages apart, `tooLong: "skip"` passes over an over-long message, and a text message
- * given to a codec of bytes counts as its UTF-8 bytes.
+ * given to a codec of bytes counts as its UTF-8 bytes. A connection over a WebSocket that reads the frames itself reports it when
+ * all of it has passed, whatever `report` says: nothing announces the size of a message in fragments.
  *
  * @category running
  * @since 0.1.0
@@ -612,5 +627,5 @@ export const encode = <In, Out>(
  */
 export const payload = <In, Out>(
   codec: Codec<In, Out>,
-  options: { readonly maxFrame?: number | undefined } = {}
+  options: Pick<Options, "maxDecoded" | "maxFrame"> = {}
 ): Payload<In, Out> => Halves.payloadOf(codec, options)

@@ -13,11 +13,12 @@ import { checkCode, isWorthRetrying, unexpected } from "./internal/reasons/close
 import { mayPass } from "./internal/reasons/http.ts"
 import { reason, withoutStack } from "./internal/reasons/reason.ts"
 import * as Sentences from "./internal/reasons/sentences.ts"
-import { causeCode, causeText, oneLine, seconds } from "./internal/reasons/text.ts"
+import { causeText, isReset, oneLine, seconds } from "./internal/reasons/text.ts"
 
 const Count = Schema.Number
 const Millis = Schema.Number
 const Bytes = Schema.Number
+const Rate = Schema.Literals(Sentences.rates)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // opening
@@ -53,7 +54,7 @@ export class OpenTimeout extends reason<OpenTimeout>()("OpenTimeout", { limit: M
  */
 export class HandshakeTimeout extends reason<HandshakeTimeout>()("HandshakeTimeout", { limit: Millis }, {
   text: ({ limit }) => `the peer did not finish its handshake within ${seconds(limit)}`,
-  codes: { retry: true, webSocket: 1008, native: "HANDSHAKE_FAILED" }
+  codes: { retry: true, webSocket: 1013, native: "HANDSHAKE_FAILED" }
 }) {}
 
 /**
@@ -115,7 +116,8 @@ export class UpgradeRefused extends reason<UpgradeRefused>()("UpgradeRefused", {
   headers: Schema.Record(Schema.String, Schema.String)
 }, {
   text: ({ status, statusText = "" }) => `the peer refused the upgrade with ${oneLine(`${status} ${statusText}`)}`,
-  codes: { retry: mayPass }
+  codes: { retry: mayPass },
+  told: () => undefined
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ export class Closed extends reason<Closed>()("Closed", {
 }) {
   constructor(facts: Parameters<typeof Closed.make>[0], options?: Schema.MakeOptions) {
     if (facts.by === "local") checkCode(facts.code)
-    super(facts, options)
+    super(facts.by === "peer" && facts.note !== undefined ? { ...facts, note: oneLine(facts.note) } : facts, options)
   }
 }
 
@@ -233,7 +235,7 @@ export class WriteStalled extends reason<WriteStalled>()("WriteStalled", { limit
  */
 export class FrameTimeout extends reason<FrameTimeout>()("FrameTimeout", { limit: Millis, received: Bytes }, {
   text: ({ limit, received }) => `a frame of which ${received} bytes came was not complete after ${seconds(limit)}`,
-  codes: { retry: true, webSocket: 1008, native: "TIMEOUT" }
+  codes: { retry: true, webSocket: 1013, native: "TIMEOUT" }
 }) {}
 
 /**
@@ -266,7 +268,7 @@ export class MaxAge extends reason<MaxAge>()("MaxAge", { limit: Millis }, {
  */
 export class SlowConsumer extends reason<SlowConsumer>()("SlowConsumer", { messages: Count, bytes: Bytes }, {
   text: ({ bytes, messages }) => `the peer reads too slowly: ${messages} messages (${bytes} bytes) were waiting for it`,
-  codes: { retry: true, webSocket: 1008, native: "SLOW_CONSUMER" }
+  codes: { retry: true, webSocket: 1013, native: "SLOW_CONSUMER" }
 }) {}
 
 /**
@@ -279,6 +281,18 @@ export class TooManyPings extends reason<TooManyPings>()("TooManyPings", { minim
   text: ({ minimum }) => `too many pings: the minimum interval is ${seconds(minimum)}`,
   codes: { retry: false, webSocket: 1008, native: "TOO_MANY_PINGS" },
   heard: (_, { minPingEvery }) => ({ minimum: minPingEvery })
+}) {}
+
+/**
+ * The peer sent faster than `Policy.messageRate` or `Policy.byteRate` allows, and `Policy.overRate` is `"close"`. It may come back later, as after the
+ * status 429 of HTTP.
+ *
+ * @category ending
+ * @since 0.1.0
+ */
+export class RateExceeded extends reason<RateExceeded>()("RateExceeded", { limit: Rate, allowed: Count }, {
+  text: Sentences.rateExceeded,
+  codes: { retry: true, webSocket: 1013 }
 }) {}
 
 /**
@@ -295,10 +309,7 @@ export class UnsupportedVersion extends reason<UnsupportedVersion>()("Unsupporte
   text: Sentences.unsupportedVersion,
   codes: { retry: false, webSocket: 1008, native: "UNSUPPORTED_VERSION" },
   note: ({ ours }) => ours,
-  heard: (note, { ours }) => {
-    const [, lowest, highest] = /^(\d{1,3})-(\d{1,3})$/.exec(note) ?? []
-    return lowest === undefined ? undefined : { lowest: Number(lowest), highest: Number(highest), ours }
-  }
+  heard: Sentences.versionsHeard
 }) {}
 
 /**
@@ -324,7 +335,7 @@ export class Superseded extends reason<Superseded>()("Superseded", { key: Schema
   text: ({ key }) => `superseded by a newer connection for ${JSON.stringify(oneLine(key))}`,
   codes: { retry: false, webSocket: 1008, native: "SUPERSEDED" },
   note: ({ key }) => key,
-  heard: (note) => ({ key: note })
+  heard: (note) => ({ key: oneLine(note) })
 }) {}
 
 /**
@@ -337,7 +348,7 @@ export class DuplicateKey extends reason<DuplicateKey>()("DuplicateKey", { key: 
   text: ({ key }) => `there is a connection for ${JSON.stringify(oneLine(key))} already`,
   codes: { retry: false, webSocket: 1008, native: "DUPLICATE" },
   note: ({ key }) => key,
-  heard: (note) => ({ key: note })
+  heard: (note) => ({ key: oneLine(note) })
 }) {}
 
 /**
@@ -381,8 +392,7 @@ export class Defect extends reason<Defect>()("Defect", {
   cause: Schema.Cause(Schema.Unknown, Schema.Defect())
 }, {
   text: ({ by, cause }) => `a defect in the ${oneLine(by)} ended it: ${causeText(Cause.squash(cause))}`,
-  codes: { retry: false, webSocket: unexpected, native: "FAILED" },
-  told: () => undefined
+  codes: { retry: false, webSocket: unexpected, native: "FAILED" }
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -499,12 +509,15 @@ export class MessageTooLarge extends reason<MessageTooLarge>()("MessageTooLarge"
  * A client has no connection, and may keep no more messages waiting for one (`Policy.whenOffline`, `offlineMessages`,
  * `offlineBytes`). The message was not sent.
  *
+ * `within` is there where the client was used by its own `onConnect` (or `open`), which it waits for. That is a mistake in the
+ * program, and not retryable: use the connection that `onConnect` is given.
+ *
  * @category sending
  * @since 0.1.0
  */
-export class Offline extends reason<Offline>()("Offline", { messages: Count, bytes: Bytes }, {
-  text: ({ bytes, messages }) => `there is no connection, and ${messages} messages (${bytes} bytes) wait for one`,
-  codes: { retry: true }
+export class Offline extends reason<Offline>()("Offline", { messages: Count, bytes: Bytes, within: Sentences.Within }, {
+  text: Sentences.offline,
+  codes: { retry: ({ within }) => within === undefined }
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -528,7 +541,8 @@ export class AcquireTimeout extends reason<AcquireTimeout>()("AcquireTimeout", {
   holders: Schema.Array(Schema.Struct({ by: Schema.String, heldFor: Millis }))
 }, {
   text: Sentences.acquireTimeout,
-  codes: { retry: true }
+  codes: { retry: true },
+  told: ({ limit }) => `no connection within ${seconds(limit)}`
 }) {}
 
 /**
@@ -575,6 +589,14 @@ export class OutcomeUnknown extends reason<OutcomeUnknown>()("OutcomeUnknown", {
 // the error
 // ---------------------------------------------------------------------------------------------------------------------
 
+const opening = [OpenFailed, OpenTimeout, HandshakeTimeout, HandshakeFailed, Refused, UpgradeRefused] as const
+const transport = [Closed, Reset, TransportFailed] as const
+const deadlines = [SilenceTimeout, PongTimeout, WriteStalled, FrameTimeout, IdleTimeout, MaxAge] as const
+const bounds = [SlowConsumer, TooManyPings, RateExceeded] as const
+const decisions = [UnsupportedVersion, ProtocolViolation, Superseded, DuplicateKey, Swept, GoingAway, Defect] as const
+const sending = [OutboxFull, MessageTooLarge, Offline] as const
+const lending = [AcquireTimeout, PoolFull, RequestTimeout, OutcomeUnknown] as const
+
 /**
  * Every reason there is. Match on `_tag`; the union is closed.
  *
@@ -582,38 +604,14 @@ export class OutcomeUnknown extends reason<OutcomeUnknown>()("OutcomeUnknown", {
  * @since 0.1.0
  */
 export const Reason = Schema.Union([
-  OpenFailed,
-  OpenTimeout,
-  HandshakeTimeout,
-  HandshakeFailed,
-  Refused,
-  UpgradeRefused,
-  Closed,
-  Reset,
-  TransportFailed,
-  SilenceTimeout,
-  PongTimeout,
-  WriteStalled,
-  FrameTimeout,
-  IdleTimeout,
-  MaxAge,
-  SlowConsumer,
-  TooManyPings,
-  UnsupportedVersion,
-  ProtocolViolation,
-  Superseded,
-  DuplicateKey,
-  Swept,
-  GoingAway,
-  Defect,
+  ...opening,
+  ...transport,
+  ...deadlines,
+  ...bounds,
+  ...decisions,
   ...CodecReason.members,
-  OutboxFull,
-  MessageTooLarge,
-  Offline,
-  AcquireTimeout,
-  PoolFull,
-  RequestTimeout,
-  OutcomeUnknown
+  ...sending,
+  ...lending
 ])
 
 /**
@@ -673,10 +671,8 @@ export class ConnectionError extends Schema.TaggedError<ConnectionError>()("Conn
 export const make = (reason: Reason, advice?: Advice): ConnectionError =>
   new ConnectionError(advice === undefined ? { reason } : { reason, advice })
 
-const resetCodes = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"])
-
 const broken = (operation: "read" | "write", cause: unknown): Reason =>
-  resetCodes.has(causeCode(cause) ?? "") ? new Reset({ cause }) : new TransportFailed({ operation, cause })
+  isReset(cause) ? new Reset({ cause }) : new TransportFailed({ operation, cause })
 
 /**
  * Translates the vocabulary of `effect/socket` into ours.
@@ -708,9 +704,7 @@ const translate = ({ reason }: Socket.SocketError): ConnectionError => {
     case "SocketOpenError":
     case "SocketUpgradeError":
       return make(new OpenFailed({ cause: reason.cause ?? reason.message }))
-    case "SocketReadError":
-      return make(broken("read", reason.cause))
-    case "SocketWriteError":
-      return make(broken("write", reason.cause))
+    default:
+      return make(broken(reason._tag === "SocketReadError" ? "read" : "write", reason.cause))
   }
 }

@@ -67,7 +67,8 @@
  * | 10 | SLOW_CONSUMER | too much was waiting for the receiver | how much | yes |
  * | 11 | FAILED | the sender could not go on | why | yes |
  *
- * Where flag and table differ, the flag decides. A code that is not listed is taken as 0. A stream that ends without CLOSE,
+ * Where flag and table differ, the flag decides. Codes 4 to 8 are a server's: from a client they mean only that it closes, and so
+ * does a code that is not listed. A stream that ends without CLOSE,
  * or is reset, says nothing: come back by the last advice.
  *
  * ## An example
@@ -90,11 +91,11 @@ import type * as Socket from "effect/socket/Socket"
 import type * as Codec from "./Codec.ts"
 import * as Connection from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
-import { closeOf, noteOf } from "./internal/protocol/closes.ts"
+import { closeOf, noteOf, type Role } from "./internal/protocol/closes.ts"
 import * as Frames from "./internal/protocol/frames.ts"
 import { ControlFrame } from "./internal/protocol/frames.ts"
 import { greetAsClient, greetAsServer } from "./internal/protocol/greeting.ts"
-import { type Read, reader, type Role, type Written } from "./internal/protocol/reading.ts"
+import { type Read, reader, type Written } from "./internal/protocol/reading.ts"
 import * as Policy from "./Policy.ts"
 
 export {

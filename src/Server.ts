@@ -74,11 +74,15 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   readonly refusal?: NoInfer<(reason: ConnectionError.Reason) => Out> | undefined
   /**
    * Called for every event, and not interruptible: each accepted connection gives one `Refused`, or one `Opened` and then
-   * one `Closed`. Without it, failures of handlers and of accepting are logged, and of refusals one line a second at most,
-   * with how many there were. Defects are logged in any case, and so is
-   * a failure of `onEvent` itself.
+   * one `Closed`. It adds to what the server logs, and takes nothing away: see `logs`.
    */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
+  /**
+   * Whether the server logs failures of handlers (as errors) and of accepting (as warnings), how many connections were refused
+   * (one warning a second at most), and, as information, ends and refusals of which the peer is not told the text: a handshake
+   * that failed, a message that is none. Default true; false is for an `onEvent` that writes all of that itself. Defects are logged in any case, and so is a failure of `onEvent` itself.
+   */
+  readonly logs?: boolean | undefined
   /**
    * Called every second while a stop goes on: how many connections are left, in which state. It holds nothing up. Default:
    * an info log line.

@@ -683,7 +683,7 @@ describe("a WebSocket", () => {
     ["a frame too long", 1009, (_, peer) => peer.send("x".repeat(2000))],
     ["silence", 1001, () => TestClock.adjust("60 seconds")],
     ["too many pings", 1008, (_, peer) => peer.send("1", "1", "1", "1")],
-    ["a slow consumer", 1008, (c, peer) => Effect.andThen(peer.window(0), Effect.ignore(c.sendAll(numbers(1, 10))))]
+    ["a slow consumer", 1013, (c, peer) => Effect.andThen(peer.window(0), Effect.ignore(c.sendAll(numbers(1, 10))))]
   ]
   for (const [name, code, end] of ends) {
     it.effect(`tells the peer with its close code: ${name} is ${code}`, () =>

@@ -5,6 +5,8 @@ import { ConnectionError } from "../src/index.ts"
 import { closeEvent } from "../src/internal/endings/closeEvent.ts"
 import { codesOf, isRetryableBy, reasonTags } from "../src/internal/endings/retry.ts"
 import { closeOf, reasonOf } from "../src/internal/protocol/closes.ts"
+import { plainly } from "../src/internal/reasons/logs.ts"
+import { isPlain } from "../src/internal/reasons/text.ts"
 
 const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:7"), { code: "ECONNREFUSED" })
 
@@ -41,7 +43,11 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
     ] as const
   ),
   [new ConnectionError.Closed({ by: "peer" }), true, "closed by the peer"],
-  [new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }), true, "closed by the peer (code 4000, bye)"],
+  [
+    new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }),
+    true,
+    "closed by the peer (code 4000, the peer says: bye)"
+  ],
   [new ConnectionError.Closed({ by: "local" }), false, "closed by us"],
   [new ConnectionError.Closed({ by: "peer", retryable: false }), false, "closed by the peer"],
   [new ConnectionError.Reset({ cause: "gone" }), true, "reset by the peer: gone"],
@@ -66,6 +72,16 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
     "the peer reads too slowly: 3 messages (9 bytes) were waiting for it"
   ],
   [new ConnectionError.TooManyPings({ minimum: 5000 }), false, "too many pings: the minimum interval is 5 s"],
+  [
+    new ConnectionError.RateExceeded({ limit: "messageRate", allowed: 100 }),
+    true,
+    "the peer sent more than 100 messages a second (messageRate)"
+  ],
+  [
+    new ConnectionError.RateExceeded({ limit: "byteRate", allowed: 1000 }),
+    true,
+    "the peer sent more than 1000 bytes a second (byteRate)"
+  ],
   [
     new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1" }),
     false,
@@ -296,7 +312,7 @@ const told: ReadonlyArray<
     reason: ConnectionError.Reason,
     isRetryable: boolean,
     message: string,
-    webSocket: readonly [code: number, text?: Text],
+    webSocket: readonly [code: number, text?: Text | undefined],
     native: readonly [code: number, text: Text, comesBack: boolean],
     heard?: Text
   ]
@@ -305,8 +321,9 @@ const told: ReadonlyArray<
     new ConnectionError.OpenFailed({ cause }),
     true,
     "could not open the connection: connect ECONNREFUSED 127.0.0.1:7",
-    [1008, said],
-    [11, said, true]
+    [1008, undefined],
+    [11, "", true],
+    "closed by the peer (code 11)"
   ],
   [
     new ConnectionError.OpenTimeout({ limit: 10_000 }),
@@ -319,7 +336,7 @@ const told: ReadonlyArray<
     new ConnectionError.HandshakeTimeout({ limit: 1500 }),
     true,
     "the peer did not finish its handshake within 1500 ms",
-    [1008, said],
+    [1013, said],
     [8, said, true]
   ],
   [
@@ -350,15 +367,17 @@ const told: ReadonlyArray<
     new ConnectionError.UpgradeRefused({ status: 401, statusText: "Un\nauthorized", headers: { a: "b" } }),
     false,
     "the peer refused the upgrade with 401 Un authorized",
-    [1008, said],
-    [11, said, true]
+    [1008, undefined],
+    [11, "", true],
+    "closed by the peer (code 11)"
   ],
   [
     new ConnectionError.UpgradeRefused({ status: 503, headers: {} }),
     true,
     "the peer refused the upgrade with 503",
-    [1008, said],
-    [11, said, true]
+    [1008, undefined],
+    [11, "", true],
+    "closed by the peer (code 11)"
   ],
   [
     new ConnectionError.Closed({ by: "peer" }),
@@ -371,7 +390,7 @@ const told: ReadonlyArray<
   [
     new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }),
     true,
-    "closed by the peer (code 4000, bye)",
+    "closed by the peer (code 4000, the peer says: bye)",
     [1000],
     [0, "", true],
     "closed by the peer"
@@ -406,21 +425,23 @@ const told: ReadonlyArray<
     "closed by us (enough now)",
     [1000],
     [0, "enough\nnow", false],
-    "closed by the peer (enough now)"
+    "closed by the peer (the peer says: enough now)"
   ],
   [
     new ConnectionError.Reset({ cause: "gone" }),
     true,
     "reset by the peer: gone",
-    [1008, said],
-    [11, said, true]
+    [1008, undefined],
+    [11, "", true],
+    "closed by the peer (code 11)"
   ],
   [
     new ConnectionError.TransportFailed({ operation: "read", cause: "io" }),
     true,
     "the transport failed to read: io",
-    [1008, said],
-    [11, said, true]
+    [1008, undefined],
+    [11, "", true],
+    "closed by the peer (code 11)"
   ],
   [
     new ConnectionError.SilenceTimeout({ limit: 60_000 }),
@@ -447,7 +468,7 @@ const told: ReadonlyArray<
     new ConnectionError.FrameTimeout({ limit: 60_000, received: 7 }),
     true,
     "a frame of which 7 bytes came was not complete after 60 s",
-    [1008, said],
+    [1013, said],
     [9, said, true]
   ],
   [
@@ -468,7 +489,7 @@ const told: ReadonlyArray<
     new ConnectionError.SlowConsumer({ messages: 3, bytes: 9 }),
     true,
     "the peer reads too slowly: 3 messages (9 bytes) were waiting for it",
-    [1008, said],
+    [1013, said],
     [10, said, true]
   ],
   [
@@ -478,6 +499,14 @@ const told: ReadonlyArray<
     [1008, said],
     [4, said, false],
     said
+  ],
+  [
+    new ConnectionError.RateExceeded({ limit: "messageRate", allowed: 100 }),
+    true,
+    "the peer sent more than 100 messages a second (messageRate)",
+    [1013, said],
+    [11, said, true],
+    `closed by the peer (code 11, the peer says: the peer sent more than 100 messages a second (messageRate))`
   ],
   [
     new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1-1" }),
@@ -637,8 +666,8 @@ const told: ReadonlyArray<
     }),
     true,
     "no connection for fiber #9 within 5 s: 1 waiting, 1 being opened, 1 in use by fiber #1 for 4 s",
-    [1008, said],
-    [11, said, true]
+    [1008, "no connection within 5 s"],
+    [11, "no connection within 5 s", true]
   ],
   [
     new ConnectionError.PoolFull({ waiting: 3, limit: 3 }),
@@ -658,8 +687,9 @@ const told: ReadonlyArray<
     new ConnectionError.OutcomeUnknown({ cause: "reset by the peer" }),
     false,
     "it is unknown whether the request was carried out: reset by the peer",
-    [1008, said],
-    [11, said, true]
+    [1008, undefined],
+    [11, "", true],
+    "closed by the peer (code 11)"
   ]
 ]
 
@@ -686,18 +716,83 @@ describe("what is said of a reason", () => {
       const received = reasonOf(close, "1-1", 5000)
       assert.instanceOf(received, Error)
       assert.strictEqual(received.isRetryable, retry)
-      assert.strictEqual(received.message, text(heard ?? `closed by the peer (code ${code}, ${close.note})`))
+      assert.strictEqual(
+        received.message,
+        text(heard ?? `closed by the peer (code ${code}, the peer says: ${close.note})`)
+      )
     })
   }
 })
 
 describe("a text of a peer", () => {
   it("B133 has no control character, line break, line separator or bidi override", () => {
-    const bidi = [0x202A, 0x202B, 0x202C, 0x202D, 0x202E, 0x2066, 0x2067, 0x2068, 0x2069]
-    for (const code of [0, 7, 9, 10, 13, 27, 0x7F, 0x9B, 0x2028, 0x2029, ...bidi]) {
+    const bidi = [0x202A, 0x202B, 0x202C, 0x202D, 0x202E, 0x2066, 0x2067, 0x2068, 0x2069, 0x61C, 0x200E]
+    const unseen = [0xAD, 0x200B, 0x200D, 0x2060, 0xFEFF, 0xFFF9, 0xE0041, 0xD800]
+    for (const code of [0, 7, 9, 10, 13, 27, 0x7F, 0x80, 0x9B, 0x2028, 0x2029, ...bidi, ...unseen]) {
       const key = `a${String.fromCodePoint(code)}b`
       assert.strictEqual(new ConnectionError.DuplicateKey({ key }).message, "there is a connection for \"a b\" already")
     }
+  })
+})
+
+describe("B133 what a peer says, in what a reason carries", () => {
+  const evil = "a\x1b[31m\r\n\x9b2J\u202eb"
+  const said = "a [31m 2J b"
+
+  it("is kept without commands: notes, statuses, headers, details, paths", () => {
+    const close = new Socket.SocketCloseError({ code: 4000, closeReason: evil })
+    const closed = ConnectionError.fromSocketError(new Socket.SocketError({ reason: close })).reason
+    const { headers, statusText } = new ConnectionError.UpgradeRefused({
+      status: 400,
+      statusText: evil,
+      headers: { server: evil, [evil]: "" }
+    })
+    const invalid = new ConnectionError.InvalidMessage({
+      direction: "decode",
+      format: "JSON",
+      detail: evil,
+      path: [evil]
+    })
+    const native = reasonOf({ _tag: "Close", code: 0, retry: true, advice: { after: 0, spread: 0 }, note: evil }, "", 0)
+    assert.deepStrictEqual(
+      [
+        closed._tag === "Closed" && closed.note,
+        statusText,
+        headers,
+        invalid.detail,
+        invalid.path,
+        new ConnectionError.ProtocolViolation({ detail: evil }).detail,
+        new ConnectionError.InvalidLength({ direction: "decode", detail: evil }).detail,
+        native._tag === "Closed" && native.note
+      ],
+      [said, said, { server: said, [said]: "" }, said, [said], said, said, said]
+    )
+    assert.strictEqual(new ConnectionError.Closed({ by: "local", code: 4000, note: evil }).note, evil)
+  })
+
+  it("is logged without commands, however deep it is", () => {
+    const forged = new Error(`${evil}\n    at forged (file.ts:1:1)`)
+    const { reason } = ConnectionError.make(new ConnectionError.OpenFailed({ cause: forged }))
+    const failed = Cause.combine(
+      Cause.fail(new Error(evil, { cause: { deep: [evil] } })),
+      Cause.combine(Cause.die(ConnectionError.make(reason)), Cause.fail(evil))
+    )
+    const cause = plainly(failed)
+    const lines = Cause.pretty(cause).split("\n")
+    for (const line of lines) assert.isTrue(isPlain(line), JSON.stringify(line))
+    assert.isFalse(
+      lines.some((line) => line.includes("forged") && line.trimStart().startsWith("at ")),
+      lines.join("\n")
+    )
+    assert.isAbove(lines.filter((line) => line.includes(said)).length, 3)
+    assert.isTrue(
+      cause.reasons[1]?._tag === "Die" && cause.reasons[1].defect instanceof ConnectionError.ConnectionError
+    )
+  })
+
+  it("nothing else of a log is changed", () => {
+    const cause = Cause.fail(new Error("plain", { cause: new Error("as well") }))
+    assert.strictEqual(plainly(cause), cause)
   })
 })
 

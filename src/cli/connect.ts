@@ -14,6 +14,7 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
+import { oneLine, visible } from "../internal/reasons/text.ts"
 import { joined } from "../internal/scheduling/supervised.ts"
 import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
@@ -80,6 +81,19 @@ const seconds = (delay: Duration.Duration): string => `${(Duration.toMillis(dela
 const unsent = (lost: number): string =>
   lost === 0 ? "" : `; ${lost} sent ${lost === 1 ? "line" : "lines"} did not leave`
 
+/** Lines of the input that no connection took, or that died with one. */
+class Unsent {
+  /** Refused, too long, or lost with a connection that had accepted them. */
+  lost = 0
+  /** Read from the input, and not accepted by a connection yet. */
+  waiting = 0
+
+  /** How many, as the end of a sentence; empty where there are none. */
+  toString(count = this.lost + this.waiting): string {
+    return count === 0 ? "" : `${count} ${count === 1 ? "line of the input was" : "lines of the input were"} not sent`
+  }
+}
+
 /** Bytes of the input as lines; an over-long one is passed over. The last one needs no end. */
 const inputLines = (maxFrame: number) => {
   const codec = Codec.delimiter("\n", { tooLong: "skip", report: "body" })
@@ -93,13 +107,6 @@ const inputLines = (maxFrame: number) => {
     }
   }
 }
-
-/** A peer must not command the terminal. */
-const printable = (text: string): string =>
-  text.replace(
-    /[\p{Cc}\u2028\u2029]/gu,
-    (char) => char === "\t" || char === "\n" ? char : `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`
-  )
 
 /** Writes to the standard output and waits until it is taken; false when its reader has gone. */
 const write = (text: string): Effect.Effect<boolean> =>
@@ -130,14 +137,18 @@ export const connect = Command.make(
       ...(tries === "never" ? { isRetryable: () => false } : {})
     })
 
+    const unsentLines = new Unsent()
     let everConnected = false
     let connected = false
     const report = Effect.fnUntraced(function*(state: Client.State<string>) {
+      if ("lost" in state) unsentLines.lost += state.lost
       switch (state._tag) {
         case "Connected": {
           everConnected = connected = true
           const { local, remote } = yield* state.connection.snapshot
-          return yield* Console.error(`connected ${name} (${local ?? "unknown"} → ${remote ?? "unknown"})`)
+          return yield* Console.error(
+            `connected ${name} (${oneLine(local ?? "unknown")} → ${oneLine(remote ?? "unknown")})`
+          )
         }
         case "Waiting": {
           const what = connected ? "lost" : "no connection"
@@ -165,17 +176,21 @@ export const connect = Command.make(
       while (true) {
         const messages = yield* client.receiveAll
         printing = true
-        const text = `${messages.join("\n")}\n`
-        const taken = yield* write(onTerminal ? printable(text) : text)
+        // a peer must not command the terminal, nor make one message look like two
+        const shown = onTerminal ? messages.map(visible) : messages
+        const taken = yield* write(`${shown.join("\n")}\n`)
         printing = false
         heardAt = performance.now()
-        if (!taken) return
+        if (!taken) return "read no more" as const
       }
     })
 
     // ---- lines go -----------------------------------------------------------------------------------------------------
 
-    const refused = (error: Failure): Effect.Effect<void> => Console.error(`not sent: ${error.message}`)
+    const refused = (error: Failure): Effect.Effect<void> => {
+      unsentLines.lost++
+      return Console.error(`not sent: ${error.message}`)
+    }
 
     /** Sends a line, when and as the policy says; never fails while the client lives. */
     const send = (line: string): Effect.Effect<void, Failure> =>
@@ -191,13 +206,18 @@ export const connect = Command.make(
     const read = inputLines(policy.maxFrame)
     const sendInput = Effect.fnUntraced(function*(chunk: Uint8Array | undefined) {
       const { lines, tooLong } = read(chunk)
+      unsentLines.lost += tooLong.length
+      unsentLines.waiting += lines.length
       for (const { size } of tooLong) {
         yield* Console.error(
           `not sent: a line of ${size} bytes is over the limit of ${policy.maxFrame} bytes (--max-frame)`
         )
       }
       // in turn: each waits for room, and the input is not read on meanwhile
-      for (const line of lines) yield* send(line)
+      for (const line of lines) {
+        yield* send(line)
+        unsentLines.waiting--
+      }
     })
 
     /** All of it is with the transport of a connection; what died with an earlier one was told as lost. */
@@ -231,26 +251,39 @@ export const connect = Command.make(
     const ended = yield* Effect.raceFirst(print, Effect.catch(input, () => Effect.never)).pipe(
       Effect.result,
       // also when we are interrupted: in an orderly way, and told
-      Effect.ensuring(Effect.andThen(client.close, Fiber.await(reporter)))
+      Effect.ensuring(Effect.andThen(client.close, Fiber.await(reporter))),
+      Effect.onInterrupt(() => {
+        const text = String(unsentLines)
+        if (text === "") return Effect.void
+        process.exitCode = 1
+        return Console.error(`holdfast: ${text}`)
+      })
     )
-    if (Result.isSuccess(ended) || (everConnected && isGoodbye(ended.failure, tries))) return
+    // what the reader of the output leaves behind is not waited for
+    const left = ended._tag === "Success" && ended.success === "read no more"
+      ? unsentLines.toString(unsentLines.lost)
+      : String(unsentLines)
+    if (Result.isSuccess(ended) || (everConnected && isGoodbye(ended.failure, tries))) {
+      return left === "" ? undefined : yield* new CommandFailed({ message: left })
+    }
+    const why = everConnected ? `${name} is lost` : `cannot connect to ${name}`
     return yield* new CommandFailed({
-      message: everConnected
-        ? `${name} is lost: ${because(ended.failure)}`
-        : `cannot connect to ${name}: ${because(ended.failure)}`
+      message: `${why}: ${because(ended.failure)}${left === "" ? "" : `; ${left}`}`
     })
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
     "Connects, sends each line of the input as a message, and prints each message that comes on a line of its own. A " +
       "lost connection is dialled again. What happens to the connection is told on the error stream; the standard " +
-      "output has messages and nothing else, as they came (on a terminal without control characters). Pings are " +
-      "answered, and not printed.\n\n" +
+      "output has messages and nothing else. Pings are answered, and not printed.\n\n" +
+      "  In a pipe or a file messages are the bytes that came. On a terminal, which would obey them, control and invisible " +
+      "characters are shown as \\x1b or \\u202e; so is a line break inside a message.\n\n" +
       "  At the end of the input (Ctrl-D) everything is sent and answers are waited for, see --wait; SIGINT closes in " +
       "order, a second one exits at once.\n\n" +
       "  Exit code: 0 when the input ended, the reader of the output has gone, SIGINT came, or the peer said good-bye for " +
       "good after we were connected (with --retry never: closed in order); 1 when there was no connection to be had, we " +
-      "gave up, or the reason of the end allows no other try, or for a mistake in a flag.\n\n" +
+      "gave up, or the reason of the end allows no other try, when a line of the input was not sent (the last line says how " +
+      "many), or for a mistake in a flag.\n\n" +
       "  To talk to a peer that knows no pings: --ping-every 0 --silence 0."
   ),
   Command.withShortDescription("Send lines and print messages, over a connection that comes back"),

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { readFileSync } from "node:fs"
+import { plainly } from "../internal/reasons/logs.ts"
 import { oneLine } from "../internal/reasons/text.ts"
 import * as Shutdown from "../node/Shutdown.ts"
 import { CommandFailed } from "./CommandFailed.ts"
@@ -51,10 +52,13 @@ for (const output of [process.stdout, process.stderr]) output.on("error", () => 
 NodeRuntime.runMain(Shutdown.endAtSecondSignal(main), {
   disableErrorReporting: true,
   teardown: (exit, onExit) => {
-    if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return onExit(0)
+    if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) {
+      // a command that was interrupted may have left something undone
+      return onExit(Number(process.exitCode ?? 0))
+    }
     for (const reason of exit.cause.reasons) {
       // a defect is our mistake: all of it, so that it can be reported
-      if (reason._tag === "Die") console.error(Cause.pretty(exit.cause))
+      if (reason._tag === "Die") console.error(Cause.pretty(plainly(exit.cause)))
     }
     onExit(1)
   }

@@ -11,7 +11,7 @@ import * as Stdio from "effect/Stdio"
 import * as Connection from "../Connection.ts"
 import * as ConnectionError from "../ConnectionError.ts"
 import { AnswersPings } from "../internal/connection/webSocket.ts"
-import { oneLine } from "../internal/reasons/text.ts"
+import { oneLine, plainJson } from "../internal/reasons/text.ts"
 import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
 import { CommandFailed } from "./CommandFailed.ts"
@@ -105,7 +105,7 @@ const measure = <In, Out>(
           for (const message of messages) {
             const heard = speech.hear(message)
             if (heard._tag === "Ping") yield* connection.send(heard.answer)
-            else if (heard._tag === "Close") goodbye = heard.text
+            else if (heard._tag === "Close") goodbye = oneLine(heard.text)
             else if (heard._tag === "Welcome") {
               report.advertised = heard.advertised
               Deferred.doneUnsafe(welcome, Exit.void)
@@ -183,7 +183,7 @@ const measure = <In, Out>(
         while (true) {
           for (const message of yield* connection.receiveAll) {
             const heard = speech.hear(message)
-            if (heard._tag === "Close") goodbye = heard.text
+            if (heard._tag === "Close") goodbye = oneLine(heard.text)
             else if (heard._tag === "Other" && heard.text.trim() !== "") {
               last = { text: heard.text, at: performance.now() }
             }
@@ -272,7 +272,7 @@ export const probe = Command.make(
           ? ""
           : `silent for ${((performance.now() - progress.silentSince) / 1000).toFixed(0)} s of ${silenceLimit / 1000} s`
       ].filter((part) => part !== "").join(", ")
-    const print = Effect.suspend(() => Console.log(json ? JSON.stringify(report) : table(report)))
+    const print = Effect.suspend(() => Console.log(json ? plainJson(report) : table(report)))
     let reached = false
     const work = Effect.gen(function*() {
       yield* dialling

@@ -16,6 +16,8 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
+import { plain, plainly } from "../internal/reasons/logs.ts"
+import { plainJson } from "../internal/reasons/text.ts"
 import * as Listener from "../node/Listener.ts"
 import * as Protocol from "../Protocol.ts"
 import * as Registry from "../Registry.ts"
@@ -48,7 +50,10 @@ const flags = {
     Flag.withDefault("lines" as const)
   ),
   mode: Flag.Literals("mode", ["echo", "hub"]).pipe(
-    Flag.withDescription("echo: answer each message with itself; hub: send it to all others (default echo)"),
+    Flag.withDescription(
+      "echo: answer each message with itself; hub: send it to all others, and tell the sender when it is no message on the " +
+        "transport of some (default echo)"
+    ),
     Flag.withDefault("echo" as const)
   ),
   log: Flag.Literals("log", ["pretty", "json"]).pipe(
@@ -149,26 +154,40 @@ const logDraining =
 // of more refusals in a second only their number is logged
 const mostRefusals = 20
 
-/** Whether a refusal is logged by itself, and how many before it were not. */
+/** How many refusals before this one were not logged by themselves; undefined: this one is not either. */
 const refusalBound = () => {
   let since = -Infinity
   let count = 0
-  return (): { readonly isTold: boolean; readonly untold: number } => {
+  return (): number | undefined => {
     const now = performance.now()
-    if (now - since < 1000) return { isTold: ++count <= mostRefusals, untold: 0 }
+    if (now - since < 1000) return ++count <= mostRefusals ? 0 : undefined
     const untold = Math.max(0, count - mostRefusals)
     since = now
     count = 1
-    return { isTold: true, untold }
+    return untold
   }
 }
+
+/** A message that came over one transport may be none on another: two lines are one message of a WebSocket. */
+const notHeard = (count: number): string =>
+  `holdfast: ${count} ${
+    count === 1 ? "member" : "members"
+  } did not get your last message: on their transport it is not one ` +
+  "message (a line break in lines)"
 
 /** One flat object a line. */
 const jsonLogger = Logger.map(
   Logger.formatStructured,
-  ({ annotations, cause, level, message, timestamp }) =>
-    JSON.stringify({ timestamp, level, message, ...annotations, cause })
+  ({ annotations, cause, level, message, timestamp }) => plainJson({ timestamp, level, message, ...annotations, cause })
 )
+
+/** What a peer says, and an address that it chose, is text, and commands nothing. */
+const prettyLogger = (): Logger.Logger<unknown, void> => {
+  const pretty = Logger.consolePretty()
+  return Logger.make(({ cause, message, ...rest }) =>
+    pretty.log({ ...rest, message: plain(message), cause: plainly(cause) })
+  )
+}
 
 export const serve = Command.make(
   "serve",
@@ -208,25 +227,25 @@ export const serve = Command.make(
       open: (
         socket: Socket.Socket
       ) => Effect.Effect<Connection.Connection<A>, ConnectionError.ConnectionError, Scope.Scope>,
-      registry: Registry.Registry<A>
+      registry: Registry.Registry<A>,
+      /** What we say ourselves, as a message. */
+      say: (text: string) => A
     ) =>
       Server.run({
         open,
         registry,
         policy,
+        // each event is a line already
+        logs: false,
         onEvent: (event) => {
           count(event)
           if (event._tag !== "Refused") return logEvent(log)(event)
-          const { isTold, untold } = bound()
-          if (!isTold) return Effect.void
+          const untold = bound()
+          if (untold === undefined) return Effect.void
           const line = logEvent(log)(event)
-          return untold === 0 ? line : Effect.andThen(
-            Effect.annotateLogs(Effect.logWarning(`refused ${untold} more connections`), {
-              event: "refused-more",
-              untold
-            }),
-            line
-          )
+          if (untold === 0) return line
+          const more = Effect.logWarning(`refused ${untold} more connections`)
+          return Effect.andThen(Effect.annotateLogs(more, { event: "refused-more", untold }), line)
         },
         onDrain: logDraining(log),
         handle: (connection) =>
@@ -237,7 +256,10 @@ export const serve = Command.make(
                 yield* connection.sendAll(messages)
                 continue
               }
-              for (const message of messages) yield* registry.broadcast(message, { except: connection.id })
+              for (const message of messages) {
+                const { failed } = yield* registry.broadcast(message, { except: connection.id })
+                if (failed > 0) yield* connection.send(say(notHeard(failed)))
+              }
             }
           })
       })
@@ -256,12 +278,18 @@ export const serve = Command.make(
             heartbeat: Heartbeat.preferFrames(Heartbeat.text("ping", "pong")),
             policy
           }),
-        registry
+        registry,
+        (text) => text
       ))
     const server = protocol === "frames"
       ? Effect.flatMap(
         Registry.make<Uint8Array>(),
-        (registry) => run(Connection.make({ codec: Codec.lengthPrefix(), policy }), registry)
+        (registry) =>
+          run(
+            Connection.make({ codec: Codec.lengthPrefix(), policy }),
+            registry,
+            (text) => new TextEncoder().encode(text)
+          )
       )
       : text
 
@@ -269,7 +297,7 @@ export const serve = Command.make(
     yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
       Effect.provide(
         Layer.merge(
-          Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : Logger.consolePretty()]),
+          Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : prettyLogger()]),
           Layer.succeed(Logger.LogToStderr, true)
         )
       )

@@ -7,17 +7,22 @@
  * @since 0.1.0
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
-import Undici, { type errors } from "@effect/platform-node/Undici"
+import Undici from "@effect/platform-node/Undici"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as EffectHttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Tls from "node:tls"
+import * as Supervised from "../internal/scheduling/supervised.ts"
 import * as Policy from "../Policy.ts"
 import * as Dialer from "./Dialer.ts"
+import * as Agent from "./internal/httpClient/agent.ts"
+import * as Unread from "./internal/httpClient/unread.ts"
 import { limitOf, warnOf } from "./internal/options.ts"
 import { setTcp, tcpOf } from "./internal/stream/tcp.ts"
 import { tlsOptions } from "./internal/tls/material.ts"
@@ -34,7 +39,10 @@ export interface Options {
    *
    * - `open`: dialling, TLS included.
    * - `silence`: from the request until the head of the answer, and between two parts of its body; noticed up to a
-   *   second late. Raise it, or turn it off, for answers that take long.
+   *   second late. Raise it, or turn it off, for answers that take long. Interim answers (1xx) and a head that comes
+   *   byte by byte do not extend it. A body whose reading has not begun after `silence`, or at the latest after twice
+   *   `silence`, and that fills its buffer (64 KiB) ends with its connection; that is logged. Once reading has begun,
+   *   the application may take as long as it likes.
    * - `idle`: how long an unused connection is kept. Off, it is what the server says (`Keep-Alive: timeout`)
    *   less a second, or 4 seconds where it says nothing: less than the 5 seconds after which common servers close.
    *   `idle` bounds what the server says, too.
@@ -83,9 +91,11 @@ const longestIdle = 600_000
  *
  * - A connection is used for one request at a time, and then kept for the next one to the same origin.
  * - A server may close a kept connection in the moment in which a request is sent on it. Then it is unknown whether the
- *   server saw the request. An idempotent one whose body can be sent again (none, bytes, or a form) is sent once more;
- *   any other fails with an `HttpClientError` (`TransportError`), and so does one that fails on a fresh connection,
- *   or for the second time.
+ *   server saw the request. An idempotent one whose body can be sent again (none, bytes, or a form) is sent once more,
+ *   where the connection had carried a complete answer before and not one byte of this answer came. Any other fails
+ *   with an `HttpClientError` (`TransportError`), and reaches the server once: on a fresh connection, after the first
+ *   byte (half a head, an interim answer), at a limit, at a fault of HTTP, or for the second time.
+ * - A `100 Continue` that was not asked for is skipped. Other interim answers are skipped, too.
  *
  * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs. Certificates and keys that cannot
  * be used fail with a `DialFailed` (`BadTls`).
@@ -101,14 +111,11 @@ export const make = (
   const tcp = tcpOf(policy)
   const idle = limitOf(policy.idle)
   const silence = limitOf(policy.silence)
-  // errors of connections that had carried an answer before
-  const onKept = new WeakSet<object>()
+  const raced = new WeakSet<object>()
 
-  const isReuseRace = ({ reason }: HttpClientError): boolean => {
-    if (reason._tag !== "TransportError" || typeof reason.cause !== "object" || reason.cause === null) return false
-    const cause = reason.cause as Partial<errors.SocketError>
-    return onKept.has(cause) || (cause.code === "UND_ERR_SOCKET" && (cause.socket?.bytesRead ?? 0) > 0)
-  }
+  const isReuseRace = ({ reason }: HttpClientError): boolean =>
+    reason._tag === "TransportError" && typeof reason.cause === "object" && reason.cause !== null &&
+    raced.has(reason.cause)
 
   return Effect.gen(function*() {
     yield* warnOf(policy)
@@ -128,22 +135,25 @@ export const make = (
         if (conn) {
           // undici sets no more than when the first probe is sent
           setTcp(conn, tcp)
-          conn.on("error", (error) => {
-            if (conn.bytesRead > 0) onKept.add(error)
-          })
         }
         done(...result)
       })
-    const agent = yield* NodeHttpClient.makeDispatcherOptions({
-      connect,
-      pipelining: 1,
-      connections: policy.maxConnectionsPerAddress || null,
-      keepAliveTimeout: idle || unsaidIdle,
-      keepAliveMaxTimeout: idle || longestIdle,
-      keepAliveTimeoutThreshold: margin,
-      maxRequestsPerClient: policy.maxRequests,
-      maxHeaderSize: policy.maxHeader
-    })
+    const context = yield* Effect.context<never>()
+    const agent = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        Agent.make({
+          pipelining: 1,
+          connections: policy.maxConnectionsPerAddress || null,
+          keepAliveTimeout: idle || unsaidIdle,
+          keepAliveMaxTimeout: idle || longestIdle,
+          keepAliveTimeoutThreshold: margin,
+          maxRequestsPerClient: policy.maxRequests,
+          maxHeaderSize: policy.maxHeader
+        }, { dial: connect, silence, raced, maxHeader: policy.maxHeader })
+      ),
+      (agent) => Effect.promise(() => agent.destroy())
+    )
+    Unread.follow(agent, silence, (message) => Supervised.log(context, message, Cause.empty))
     // Effect's client sets both for each request
     const dispatcher = agent.compose((dispatch) => (request, handler) =>
       dispatch({ ...request, headersTimeout: silence, bodyTimeout: silence }, handler)
@@ -180,3 +190,50 @@ export const make = (
  */
 export const layer = (options: Options = {}): Layer.Layer<EffectHttpClient.HttpClient, Dialer.DialFailed> =>
   Layer.effect(EffectHttpClient.HttpClient, make(options))
+
+/**
+ * What says where the body of an answer ends.
+ *
+ * - `"None"`: there is no body (an answer to HEAD, 204, 304).
+ * - `"Length"`: `Content-Length`. A shorter body fails.
+ * - `"Chunks"`: `Transfer-Encoding: chunked`. A body without its last chunk fails.
+ * - `"Connection"`: only the end of the connection (FIN). A body that was cut there looks complete.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type BodyEnd = "None" | "Length" | "Chunks" | "Connection"
+
+/**
+ * Says what ends the body of an answer: use it where a body that was cut must not be taken for a complete one.
+ *
+ * **Gotchas**
+ *
+ * With `"Connection"` nothing tells a complete body from a cut one: a server or a proxy that dies ends its connection in
+ * the same way. Check what the body itself says (a closing bracket, a checksum), or refuse it. A connection that is
+ * reset fails such a body with a `DecodeError`, as any other.
+ *
+ * **Example** (Refusing a body that may be cut)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import * as Http from "effect/http/HttpClient"
+ * import { HttpClient } from "holdfast/node"
+ *
+ * export const program = Effect.gen(function*() {
+ *   const response = yield* Http.get("http://127.0.0.1:8080/export")
+ *   if (HttpClient.bodyEnd(response) === "Connection") return yield* Effect.fail("the export may be cut")
+ *   return yield* response.text
+ * })
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const bodyEnd = ({ headers, request, status }: HttpClientResponse): BodyEnd => {
+  if (request.method === "HEAD" || status === 204 || status === 304) return "None"
+  // RFC 9112, 6.3: a transfer coding goes before a length, and one that is not chunked ends with the connection
+  const coding = headers["transfer-encoding"]
+  if (coding !== undefined) return /(?:^|,)\s*chunked\s*$/i.test(coding) ? "Chunks" : "Connection"
+  return headers["content-length"] === undefined ? "Connection" : "Length"
+}

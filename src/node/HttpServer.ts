@@ -190,9 +190,9 @@ export const make = <In = never, Out = unknown, R = never>(
       server,
       upgrading,
       acceptor.announce,
-      (announced, conn, accepted) => {
+      (announced, conn, accepted, source) => {
         connections.upgraded(conn)
-        acceptor.adopt(announced, accepted)
+        acceptor.adopt(announced, accepted, source)
       },
       (request, response, dispatch) => {
         const connection = connections.open.get(request.socket)

@@ -169,7 +169,8 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * **Details**
  *
  * - `run(handler)` hands every connection to `handler`, in a fiber of its own, with `NodeSocket.NetSocket` in its
- *   context (`NodeSocketServer.IncomingMessage` for WebSocket). It never returns.
+ *   context, and for a WebSocket `NodeSocketServer.IncomingMessage`, which a `Server` does not keep: there,
+ *   `Upgrade.request` is what was asked for. It never returns.
  * - A WebSocket is RFC 6455 on such a byte stream. A `Connection` hears every byte of it, also of messages that are not
  *   whole yet; for other programs the socket gives whole messages, and answers pings.
  * - Nothing is read from a connection before its socket's `reader` is acquired, so a client that is not served yet

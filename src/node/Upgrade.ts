@@ -1,7 +1,7 @@
 /**
  * Requests to upgrade to a WebSocket, which the application sees, and may refuse, before they are answered.
  *
- * `make` takes a hook: it gets the `Request`, and returns the first facts of a session, or fails with a `Refused`, which the
+ * `make` takes a hook: it gets what is `Asking`, and returns the first facts of a session, or fails with a `Refused`, which the
  * peer gets as an HTTP answer. The same value gives the session to the handlers of a `Server`, and to the routes of HTTP.
  *
  * @since 0.1.0
@@ -22,11 +22,11 @@ import * as Defects from "../internal/endings/defects.ts"
 import { OnPath } from "../internal/transport/accepted.ts"
 import { Accepted } from "./internal/upgrade/accepted.ts"
 import type { Origins } from "./internal/upgrade/origins.ts"
-import { Asked, type Request } from "./internal/upgrade/request.ts"
+import { Asked, type Asking, type Request } from "./internal/upgrade/request.ts"
 
 export type { Certificate } from "./internal/upgrade/certificate.ts"
 export type { Origins } from "./internal/upgrade/origins.ts"
-export type { Request } from "./internal/upgrade/request.ts"
+export type { Asking, Request } from "./internal/upgrade/request.ts"
 
 /**
  * Refuses a request with an answer of HTTP.
@@ -84,7 +84,7 @@ export interface Rules {
  */
 export interface Upgrade<out Session, out R = never> extends Rules {
   /** What `make` was given. */
-  readonly hook: (request: Request) => Effect.Effect<Session, Refused, R>
+  readonly hook: (request: Asking) => Effect.Effect<Session, Refused, R>
   /**
    * What the hook returned for the connection, or the route, that runs this: in `open`, `handshake`, `names` and `handle` of a
    * `Server`, in the handler of a `SocketServer`, and in a `route`.
@@ -177,10 +177,10 @@ const noSession =
  * @since 0.1.0
  */
 export const make = <Session, R = never>(
-  hook: (request: Request) => Effect.Effect<Session, Refused, R>,
+  hook: (request: Asking) => Effect.Effect<Session, Refused, R>,
   rules: Rules = {}
 ): Upgrade<Session, Exclude<R, Scope.Scope>> => {
-  const decide = (request: Request) => Effect.scoped(Effect.suspend(() => hook(request)))
+  const decide = (request: Asking) => Effect.scoped(Effect.suspend(() => hook(request)))
   const self: Upgrade<Session, Exclude<R, Scope.Scope>> = {
     ...rules,
     hook: decide,
@@ -206,7 +206,7 @@ export const make = <Session, R = never>(
 }
 
 /** What a hook gets of a route: headers and address are those that a middleware before it may have put right. */
-const requestOf = (asked: HttpServerRequest.HttpServerRequest): Request => {
+const requestOf = (asked: HttpServerRequest.HttpServerRequest): Asked => {
   if (!(asked.source instanceof Http.IncomingMessage)) throw new TypeError("`route` is for the HTTP server of Node")
   return new Asked(asked.source, { remote: Option.getOrUndefined(asked.remoteAddress) }, asked.headers)
 }

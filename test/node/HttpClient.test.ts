@@ -10,6 +10,8 @@ import * as Net from "node:net"
 import * as Tls from "node:tls"
 import { Registry } from "../../src/index.ts"
 import { HttpClient, HttpServer } from "../../src/node/index.ts"
+import { InterimAnswers } from "../../src/node/internal/httpClient/interim.ts"
+import { withLogs } from "../support/logs.ts"
 import { certificate, until } from "./fixtures/kit.ts"
 
 const ok = (text: string, ...headers: ReadonlyArray<string>) =>
@@ -257,6 +259,248 @@ describe("HttpClient", () => {
         const client = yield* HttpClient.make({ policy: one, isIdempotent: ({ method }) => method === "POST" })
         yield* text(client.get(server.url))
         assert.strictEqual((yield* client.post(server.url)).status, 200)
+      }))
+  })
+
+  describe("B145 a request reaches the server once, unless a used connection ended before the first byte", () => {
+    const interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    const failures: { readonly [what: string]: (conn: Net.Socket) => void } = {
+      "nothing, FIN": (conn) => conn.end(),
+      "nothing, RST": reset,
+      "one byte, FIN": (conn) => conn.end("H"),
+      "a line end, FIN": (conn) => conn.end("\r\n"),
+      "half a head, FIN": (conn) => conn.end("HTTP/1.1 200 OK\r\nContent-Le"),
+      "half a head, RST": (conn) =>
+        conn.write("HTTP/1.1 200 OK\r\nContent-Le", () => setTimeout(() => reset(conn), 20)),
+      "an interim answer, FIN": (conn) => conn.end(interim),
+      "a 100 that was not asked for, FIN": (conn) => conn.end("HTTP/1.1 100 Continue\r\n\r\n"),
+      "half a 100, FIN": (conn) => conn.end("HTTP/1.1 100 Cont"),
+      "no HTTP": (conn) => conn.write("SSH-2.0-OpenSSH_9.6\r\n"),
+      "a switch of protocols": (conn) =>
+        conn.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
+      "a head that is too long": (conn) => conn.write(ok("a", `X: ${"x".repeat(5000)}`)),
+      "an interim head that is too long": (conn) => conn.write(`HTTP/1.1 100 Continue\r\nX: ${"x".repeat(5000)}`),
+      "a body that is cut": (conn) => conn.end(ok("a").replace("Length: 1", "Length: 100")),
+      "silence": () => {}
+    }
+    for (const failing of [1, 2]) {
+      it.live(
+        failing === 1 ? "on a fresh connection" : "on a used connection",
+        () =>
+          Effect.forEach(
+            Object.entries(failures),
+            ([what, fail]) =>
+              Effect.forEach(["GET", "POST"] as const, (method) =>
+                Effect.scoped(Effect.gen(function*() {
+                  const server = yield* scripted((conn, connection, request) =>
+                    connection === 1 && request === failing ? fail(conn) : conn.write(ok("a"))
+                  )
+                  const client = yield* HttpClient.make({ policy: { ...one, silence: 400, maxHeader: 4096 } })
+                  if (failing === 2) {
+                    yield* text(client.get(server.url))
+                  }
+                  const sent = yield* Effect.exit(
+                    text(client.execute(HttpClientRequest.make(method)(`${server.url}/x`)))
+                  )
+                  const isAgain = what.startsWith("nothing") && failing === 2 && method === "GET"
+                  const seen = server.requests.filter((request) => request.endsWith("/x")).length
+                  assert.deepStrictEqual(
+                    { seen, sent: sent._tag },
+                    isAgain ? { seen: 2, sent: "Success" } : { seen: 1, sent: "Failure" },
+                    `${method}: ${what}`
+                  )
+                })), { concurrency: "unbounded" }),
+            { concurrency: "unbounded" }
+          )
+      )
+    }
+  })
+
+  describe("B144 interim answers", () => {
+    const interim =
+      "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100\r\nX: y\r\n\r\n"
+    const body = "HTTP/1.1 100 Continue\r\n\r\n"
+
+    it.live("a 100 that was not asked for is skipped, and the connection is kept", () =>
+      Effect.gen(function*() {
+        const server = yield* scripted((conn) => conn.write(interim + ok(body)))
+        const client = yield* HttpClient.make({ policy: one })
+        for (let i = 0; i < 3; i++) assert.strictEqual(yield* text(client.get(server.url)), body)
+        assert.strictEqual(yield* text(client.post(server.url)), body)
+        assert.strictEqual(server.conns.length, 1)
+      }))
+
+    it.live("and so it is when it comes byte by byte", () =>
+      Effect.gen(function*() {
+        const server = yield* scripted(async (conn) => {
+          for (const byte of interim + ok(body)) {
+            conn.write(byte)
+            await new Promise(setImmediate)
+          }
+        })
+        const client = yield* HttpClient.make({ policy: one })
+        for (let i = 0; i < 2; i++) assert.strictEqual(yield* text(client.get(server.url)), body)
+      }))
+
+    it("any split of the bytes is the same", () => {
+      const answer = interim + ok(body)
+      const expected = `HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${ok(body)}`
+      for (let i = 0; i < answer.length; i++) {
+        for (let j = i; j < answer.length; j += 11) {
+          const answers = new InterimAnswers(100)
+          answers.expect()
+          const parts = [answer.slice(0, i), answer.slice(i, j), answer.slice(j)]
+          const passed = parts.map((part) => String(answers.pass(Buffer.from(part)) ?? "")).join("")
+          assert.strictEqual(passed, expected)
+        }
+      }
+    })
+
+    it("nothing but the status line of an interim answer is held back", () => {
+      const passed = (...parts: ReadonlyArray<string>) => {
+        const answers = new InterimAnswers(100)
+        answers.expect()
+        return parts.map((part) => String(answers.pass(Buffer.from(part)) ?? ""))
+      }
+      assert.deepStrictEqual(passed("SSH"), ["SSH"])
+      assert.deepStrictEqual(passed("HTT", "X"), ["", "HTTX"])
+      assert.deepStrictEqual(passed("HTTP/1.1 ", "2", "00"), ["", "HTTP/1.1 2", "00"])
+      assert.deepStrictEqual(passed("\r\nHTTP/1.0 10", "0\n\nHTTP/1.1 200"), ["", "HTTP/1.1 200"])
+      const answers = new InterimAnswers(100)
+      answers.expect()
+      answers.pass(Buffer.from(`HTTP/1.1 100 ${"x".repeat(80)}`))
+      assert.isFalse(answers.isTooLong)
+      answers.pass(Buffer.from("x".repeat(8)))
+      assert.isTrue(answers.isTooLong)
+      // what follows is another protocol
+      assert.deepStrictEqual(passed("HTTP/1.1 101 X\r\n\r\n", body), ["HTTP/1.1 101 X\r\n\r\n", body])
+    })
+
+    const endless: { readonly [what: string]: string } = {
+      "hints (103)": "HTTP/1.1 103 Early Hints\r\n\r\n",
+      "100s": "HTTP/1.1 100 Continue\r\n\r\n",
+      "bytes of a head": "x",
+      "bytes of the head of a 100": "y"
+    }
+    it.live("`silence` bounds the wait for an answer that is interim, or the bytes of a head, for ever", () =>
+      Effect.forEach(
+        Object.entries(endless),
+        ([what, part]) =>
+          Effect.forEach(["GET", "POST"] as const, (method) =>
+            Effect.scoped(Effect.gen(function*() {
+              const server = yield* scripted((conn) => {
+                if (part === "x") conn.write("HTTP/1.1 200 OK\r\nX: ")
+                if (part === "y") conn.write("HTTP/1.1 100 Continue\r\nX: ")
+                const timer = setInterval(() => conn.write(part), 20)
+                conn.on("close", () => clearInterval(timer))
+              })
+              const client = yield* HttpClient.make({ policy: { silence: 500 } })
+              const since = performance.now()
+              const error = yield* Effect.flip(client.execute(HttpClientRequest.make(method)(server.url)))
+              assert.strictEqual(error.reason._tag, "TransportError")
+              assert.isAtLeast(performance.now() - since, 480, what)
+              assert.isAtMost(performance.now() - since, 3000, what)
+              yield* until(what, () => server.conns[0]!.destroyed || server.conns[0]!.readableEnded)
+              assert.strictEqual(server.requests.length, 1)
+            })), { concurrency: "unbounded" }),
+        { concurrency: "unbounded" }
+      ))
+
+    it.live("an application that sends its body slowly has the time that it takes", () =>
+      Effect.gen(function*() {
+        const server = yield* scripted((conn, _, __, text) =>
+          conn.write(text.endsWith("0\r\n\r\n") ? ok("a") : "HTTP/1.1 103 Early Hints\r\n\r\n")
+        )
+        const client = yield* HttpClient.make({ policy: { silence: 150 } })
+        const parts = Stream.fromIterable(["a", "b"]).pipe(
+          Stream.mapEffect((part) => Effect.as(Effect.sleep(200), new TextEncoder().encode(part)))
+        )
+        const request = HttpClientRequest.bodyStream(HttpClientRequest.post(server.url), parts)
+        assert.strictEqual(yield* text(client.execute(request)), "a")
+      }))
+  })
+
+  describe("B150 what cannot be known is said", () => {
+    const unsaid = "HTTP/1.1 200 OK\r\n\r\n"
+
+    it.live("what ends the body of an answer", () =>
+      Effect.gen(function*() {
+        const answers: { readonly [path: string]: string } = {
+          length: ok("ab"),
+          chunks: "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+          connection: `${unsaid}ab`,
+          old: "HTTP/1.0 200 OK\r\n\r\nab",
+          coded: "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nab",
+          none: "HTTP/1.1 204 No Content\r\n\r\n"
+        }
+        const server = yield* scripted((conn, _, __, text) => conn.end(answers[text.split(/[ /]/)[2]!]))
+        const client = yield* HttpClient.make()
+        const seen: { [path: string]: [HttpClient.BodyEnd, string] } = {}
+        for (const path of Object.keys(answers)) {
+          const response = yield* client.get(`${server.url}/${path}`)
+          seen[path] = [HttpClient.bodyEnd(response), yield* response.text]
+        }
+        assert.deepStrictEqual(seen, {
+          length: ["Length", "ab"],
+          chunks: ["Chunks", "ab"],
+          connection: ["Connection", "ab"],
+          old: ["Connection", "ab"],
+          coded: ["Connection", "ab"],
+          none: ["None", ""]
+        })
+        assert.strictEqual(HttpClient.bodyEnd(yield* client.head(`${server.url}/connection`)), "None")
+      }))
+
+    for (const secure of [false, true]) {
+      it.live(`a body without a length that ends with a reset fails (${secure ? "TLS" : "TCP"})`, () =>
+        Effect.gen(function*() {
+          const server = yield* scripted((conn) => {
+            conn.write(`${unsaid}ab`, () =>
+              setTimeout(() => {
+                // a TLS socket has no `resetAndDestroy` of its own
+                const below = conn as Net.Socket & { readonly _parent?: Net.Socket }
+                ;(below._parent ?? conn).resetAndDestroy()
+              }, 50))
+          }, secure)
+          const client = yield* HttpClient.make(secure ? { ca: certificate().cert } : {})
+          const error = yield* Effect.flip(text(client.get(server.url)))
+          assert.strictEqual(error.reason._tag, "DecodeError")
+          assert.strictEqual(server.requests.length, 1)
+        }))
+    }
+
+    const large = "x".repeat(4_000_000)
+
+    it.live("an answer whose body is never read ends after `silence`, is logged, and says so to a late reader", () =>
+      withLogs((lines) =>
+        Effect.gen(function*() {
+          const server = yield* scripted((conn, connection) => conn.write(ok(connection === 1 ? large : "b")))
+          const client = yield* HttpClient.make({ policy: { ...one, silence: 300 } })
+          const response = yield* client.get(`${server.url}/a?token=hunter2`)
+          assert.strictEqual(yield* text(client.get(server.url)), "b")
+          const error = yield* Effect.flip(response.text)
+          assert.strictEqual(error.reason._tag, "DecodeError")
+          assert.match(String(error.reason.cause), /the body of the answer to GET .*\/a was not read for 300 ms/)
+          assert.strictEqual(lines.length, 1)
+          assert.match(
+            lines[0]!,
+            /the body of the answer to GET .*\/a was not read for 300 ms: its connection is closed/
+          )
+        })
+      ))
+
+    it.live("a body that is read slowly has the time that it takes", () =>
+      Effect.gen(function*() {
+        const server = yield* scripted((conn) => conn.write(ok(large)))
+        const client = yield* HttpClient.make({ policy: { ...one, silence: 100 } })
+        const response = yield* client.get(server.url)
+        let size = 0
+        yield* Stream.runForEach(response.stream, (part) => {
+          const pause = size === 0 ? Effect.sleep(300) : Effect.void
+          size += part.length
+          return pause
+        })
+        assert.strictEqual(size, large.length)
       }))
   })
 

@@ -1,6 +1,7 @@
 /** The limits of a server over real listeners: from the accept on, before TLS and upgrades. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { TestClock } from "effect/testing"
 import * as ChildProcess from "node:child_process"
 import * as Net from "node:net"
 import { Codec, Connection, type ConnectionError, type Policy, type Server } from "../../src/index.ts"
@@ -95,6 +96,24 @@ describe("limits of a server", () => {
         const [garbage] = yield* peers(port, 1, "GARBAGE\r\n\r\n")
         yield* until("it is refused", () => refusals(served).length === 3 && garbage!.ended)
         assert.deepStrictEqual(tagsOf(refusals(served)), ["HandshakeTimeout", "HandshakeFailed", "HandshakeFailed"])
+      }))
+
+    it.effect(`B118 ${scheme}: a handshake is cut when its time is over on the clock, to the millisecond`, () =>
+      Effect.gen(function*() {
+        const { listener, served } = yield* start(scheme, { handshake: "3 seconds" })
+        const [silent] = yield* peers(portOf(listener), 1)
+        yield* until("it is connected", () => silent!.connected)
+        // comes after the silent one, which is accepted by then
+        const connection = yield* open(listener.url)
+        yield* isServed(connection)
+        yield* TestClock.adjust(2999)
+        yield* isServed(connection)
+        assert.isFalse(silent!.ended)
+        assert.deepStrictEqual(refusals(served), [])
+        yield* TestClock.adjust(1)
+        yield* until("it is cut", () => silent!.ended && refusals(served).length === 1)
+        assert.deepStrictEqual(tagsOf(refusals(served)), ["HandshakeTimeout"])
+        yield* isServed(connection)
       }))
 
     it.live(`B118 ${scheme}: one over maxConnections waits before its handshake, and is served in its turn`, () =>

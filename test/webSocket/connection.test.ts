@@ -23,6 +23,13 @@ const from = {
     frameOf(Opcode.close, Uint8Array.from([code >> 8, code & 255, ...utf8(reason)]), maskKey)
 }
 
+/** A frame with this first byte, as a client sends it. */
+const rawFrame = (first: number, payload: Uint8Array): Uint8Array => {
+  const frame = frameOf(Opcode.binary, payload, maskKey)
+  frame[0] = first
+  return frame
+}
+
 /** What a server sent, in words: frames of one length byte. */
 const read = (chunks: ReadonlyArray<Uint8Array | string>): Array<string> => {
   const bytes = Buffer.concat(chunks.map((chunk) => typeof chunk === "string" ? utf8(chunk) : chunk))
@@ -74,6 +81,37 @@ describe("messages", () => {
       yield* c.send("good\nday")
       yield* settle
       assert.deepStrictEqual(yield* sent, ["text good\nday"])
+    }))
+
+  it.effect("B127 that are too long are skipped by a codec that skips, whole, in fragments and byte by byte", () =>
+    Effect.gen(function*() {
+      const { c, peer, reason } = yield* open({ maxFrame: 8, silence: "10 seconds", frame: "3 seconds" }, {
+        codec: Codec.lines({ tooLong: "skip" })
+      })
+      const long = from.text("too long for it")
+      const fragments = [
+        rawFrame(0x01, utf8("five ")),
+        from.ping("in between"),
+        rawFrame(0x00, utf8("more")),
+        // not UTF-8, and of no interest
+        rawFrame(0x80, Uint8Array.of(0xff))
+      ]
+      yield* peer.send(from.text("a"), long, from.text("b"), ...fragments, from.text("c"))
+      assert.deepStrictEqual(yield* c.receiveAll, ["a", "b", "c"])
+      for (const byte of long) yield* peer.send(Uint8Array.of(byte))
+      yield* peer.send(from.text("12345678"))
+      assert.deepStrictEqual(yield* c.receiveAll, ["12345678"])
+      assert.strictEqual((yield* c.snapshot).skipped, 3)
+      // what is skipped has to come in time, too
+      yield* peer.send(long.subarray(0, 10))
+      for (let i = 0; i < 2; i++) {
+        yield* TestClock.adjust(1000)
+        yield* peer.send(long.subarray(10 + i, 11 + i))
+      }
+      yield* TestClock.adjust(999)
+      assert.strictEqual(yield* reason, undefined)
+      yield* TestClock.adjust(1)
+      assert.strictEqual((yield* reason)?._tag, "FrameTimeout")
     }))
 
   it.effect("B123 bytes of an unfinished message prove life, and count against `frame`", () =>

@@ -36,6 +36,21 @@ export interface FrameDecoder {
 }
 
 /**
+ * What the decoders of this library's framings have beyond that: they stop once they have found as many frames as they were
+ * asked for, so that what waits behind a full inbox waits as bytes.
+ */
+export interface Stopping extends FrameDecoder {
+  /** The most frames that the array of a call holds when it returns. */
+  mostFrames: number
+  /** Where in the chunk the last call stopped: its end, where all of it was read. Not set by a call that failed. */
+  stoppedAt: number
+  /** Whether small frames in a large chunk are copied, so that they do not keep it alive. */
+  copies: boolean
+}
+
+export const isStopping = (decoder: FrameDecoder): decoder is Stopping => "stoppedAt" in decoder
+
+/**
  * Says where a frame ends in a byte stream, and writes the payload of a frame so that it can be found again.
  *
  * @category framing

@@ -1,5 +1,6 @@
 /** Whether bytes are a MessagePack value that is safe to decode. */
 import { textOf } from "../bytes/utf8.ts"
+import { type Scale, tooHeavy } from "./room.ts"
 
 /** The depth at which `@msgpack/msgpack` stops to encode by default; decoding gets the same bound. */
 export const maxDepth = 100
@@ -9,6 +10,19 @@ const widths = [0, 0, 0, 0, 1, 2, 4, 1, 2, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 /** Bytes after them that no number counts: a float, an integer, an extension of fixed size, the type of another. */
 const fixed = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17]
+
+/** Bytes of memory for a map, an array, a string, bytes, an extension, a number of its own, and for the place of any of them. */
+const weights = { map: 56, array: 32, string: 24, bytes: 104, extension: 144, number: 16, place: 8 } as const
+
+/** What a value weighs besides its place, by its head from 0xc0 on: bin, ext, float, integers, fixext, str, array, map. */
+const weightOf = Array.from({ length: 0x20 }, (_, i) => {
+  const head = 0xc0 + i
+  if (head < 0xc4) return 0
+  if (head < 0xc7) return weights.bytes
+  if (head < 0xca || (head >= 0xd4 && head < 0xd9)) return weights.extension
+  if (head < 0xd4) return weights.number
+  return head < 0xdc ? weights.string : head < 0xde ? weights.array : weights.map
+})
 
 /** Short text is mostly ASCII, and a `TextDecoder` call costs more than to see that. */
 const short = 64
@@ -22,26 +36,35 @@ const isUtf8 = (bytes: Uint8Array, from: number, to: number): boolean => {
 /**
  * Why the bytes are no MessagePack value that is safe to decode, or undefined. The decoder allocates an array by its
  * announced length, so what is announced is first compared with what is there: each value needs at least a byte. It
- * makes some text of any bytes, so strings have to be UTF-8.
+ * makes some text of any bytes, so strings have to be UTF-8. And a value of one byte is an object of 64: they are weighed.
  */
-export const checkMsgpack = (bytes: Uint8Array): string | undefined => {
+export const checkMsgpack = (bytes: Uint8Array, scale?: Scale): string | undefined => {
   const end = bytes.length
   // per level, how many values are still to come
   const levels = [1]
   let waiting = 1
   let pos = 0
+  let weight = 0
   while (waiting > 0) {
     if (pos >= end) return "it ends inside a value"
     const head = bytes[pos++]
     waiting--
+    weight += weights.place
     levels[levels.length - 1]--
     let children = 0
     let text = 0
     if (head >= 0x80 && head < 0xe0) {
-      if (head < 0x90) children = 2 * (head & 0x0f)
-      else if (head < 0xa0) children = head & 0x0f
-      else if (head < 0xc0) text = head & 0x1f
-      else {
+      if (head < 0x90) {
+        children = 2 * (head & 0x0f)
+        weight += weights.map
+      } else if (head < 0xa0) {
+        children = head & 0x0f
+        weight += weights.array
+      } else if (head < 0xc0) {
+        text = head & 0x1f
+        weight += weights.string
+      } else {
+        weight += weightOf[head - 0xc0]!
         let size = 0
         for (let i = widths[head - 0xc0]; i > 0; i--) size = size * 256 + (bytes[pos++] ?? 0)
         if (head >= 0xde) children = 2 * size
@@ -61,5 +84,9 @@ export const checkMsgpack = (bytes: Uint8Array): string | undefined => {
     }
     while (levels.length > 1 && levels[levels.length - 1] === 0) levels.pop()
   }
-  return pos > end ? "it ends inside a value" : undefined
+  if (pos > end) return "it ends inside a value"
+  if (scale === undefined) return undefined
+  if (weight > scale.most) return tooHeavy(weight, scale.most)
+  scale.weight += weight
+  return undefined
 }

@@ -7,8 +7,9 @@ import type { CodecReason } from "../../ConnectionError.ts"
 import { InvalidMessage } from "../../ConnectionError.ts"
 import { textOf, utf8 } from "../bytes/utf8.ts"
 import { notText } from "./framing.ts"
-import { isTooDeep } from "./jsonDepth.ts"
+import { isTooDeep, weigh } from "./jsonDepth.ts"
 import { maxDepth } from "./msgpack.ts"
+import { defaultMaxDecoded, type Scale, tooHeavy } from "./room.ts"
 
 /**
  * What the messages of a codec are, as far as combinators care: raw bytes, plain text, JSON values, or something else.
@@ -29,8 +30,11 @@ export interface Payload<out In, in Out = In> {
   readonly form: "bytes" | "text"
   /** What the messages are; `json` and `schema` look at it. */
   readonly content: Content
-  /** Reads a frame. Takes both kinds, whatever `form` is: text stands for its UTF-8 bytes. */
-  readonly decode: (frame: Uint8Array | string) => Result.Result<In, CodecReason>
+  /**
+   * Reads a frame. Takes both kinds, whatever `form` is: text stands for its UTF-8 bytes. A payload on top of another one hands
+   * on the `scale`, with which the values of a message are weighed.
+   */
+  readonly decode: (frame: Uint8Array | string, scale?: Scale) => Result.Result<In, CodecReason>
   /** Writes a message as the payload of a frame, as text when `form` is `"text"`. */
   readonly encode: (message: Out) => Result.Result<Uint8Array | string, CodecReason>
 }
@@ -101,14 +105,14 @@ export const text: Payload<string> = {
 export const over = <In, Out, In2, Out2>(
   inner: Payload<In, Out>,
   content: Content,
-  decode: (value: In) => Result.Result<In2, CodecReason>,
+  decode: (value: In, scale?: Scale) => Result.Result<In2, CodecReason>,
   encode: (message: Out2) => Result.Result<Out, CodecReason>
 ): Payload<In2, Out2> => ({
   form: inner.form,
   content,
-  decode(frame) {
-    const value = inner.decode(frame)
-    return Result.isFailure(value) ? Result.fail(value.failure) : decode(value.success)
+  decode(frame, scale) {
+    const value = inner.decode(frame, scale)
+    return Result.isFailure(value) ? Result.fail(value.failure) : decode(value.success, scale)
   },
   encode(message) {
     const value = encode(message)
@@ -119,7 +123,7 @@ export const over = <In, Out, In2, Out2>(
 export const asText = (inner: Payload<Uint8Array>): Payload<string> =>
   inner === bytes
     ? text
-    : over(inner, "text", text.decode, (message: string) => Result.map(wellFormed(message), utf8))
+    : over(inner, "text", (frame) => text.decode(frame), (message: string) => Result.map(wellFormed(message), utf8))
 
 const tooDeep = () => Result.fail(`it is more than ${maxDepth} levels deep`)
 
@@ -130,8 +134,15 @@ export const asJson = (inner: Payload<string> | Payload<Uint8Array>): Payload<un
   return over(
     inner.content === "bytes" ? asText(inner as Payload<Uint8Array>) : inner as Payload<string>,
     "json",
-    (value) =>
-      guarded("decode", "JSON", () => isTooDeep(value) ? tooDeep() : Result.succeed<unknown>(JSON.parse(value))),
+    (value, scale) =>
+      guarded("decode", "JSON", () => {
+        if (isTooDeep(value)) return tooDeep()
+        const most = scale === undefined ? defaultMaxDecoded : scale.most
+        const weight = weigh(value, most)
+        if (weight > most) return Result.fail(tooHeavy(weight, most))
+        if (scale !== undefined) scale.weight += weight
+        return Result.succeed<unknown>(JSON.parse(value))
+      }),
     (message: unknown) =>
       guarded("encode", "JSON", () => {
         const json = JSON.stringify(message) as string | undefined

@@ -20,11 +20,11 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { closedByUs } from "../endings/fromCause.ts"
 import { unexpected } from "../reasons/closeCodes.ts"
 import * as Supervised from "../scheduling/supervised.ts"
-import { close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
+import { callAll, close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
 import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlines, lookAgain } from "./deadlines.ts"
-import { askHeartbeat, beat, heartbeat } from "./heartbeat.ts"
+import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
 import { acceptArrived, handleArrived, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
@@ -126,7 +126,7 @@ const release = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
 const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   // a handler that still has something to receive finishes with it, but not for ever
   const { drain } = c.inForce.limits
-  const waits = c.inbox.messages > 0 && drain > 0
+  const waits = (c.inbox.messages > 0 || c.inbox.hasMore) && drain > 0
   // before anything is told, which may call it off
   if (waits) c.goneTimer = c.timers.at(c.timers.now() + drain, () => tellGone(c))
   const { endWatchers } = c
@@ -135,16 +135,6 @@ const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   Deferred.doneUnsafe(c.whenClosed, Exit.fail(error))
   if (!waits) tellGone(c)
 }
-
-type Watchers = (() => void) | Array<() => void> | undefined
-
-const callAll = (watchers: Watchers): void => {
-  if (typeof watchers === "function") watchers()
-  else for (const watcher of watchers ?? []) watcher()
-}
-
-export const withWatcher = (watchers: Watchers, watcher: () => void): Watchers =>
-  watchers === undefined ? watcher : typeof watchers === "function" ? [watchers, watcher] : [...watchers, watcher]
 
 const tellGone = <In, Out>(c: Conversation<In, Out>): void => {
   c.isGone = true
@@ -188,6 +178,7 @@ export const acts: Acts = {
   stop,
   childEnded,
   died,
+  pongOf,
   pingNow: (c) => askHeartbeat(c, "ping"),
   beat,
   lookAgain

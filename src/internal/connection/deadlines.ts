@@ -94,8 +94,11 @@ export const rules: ReadonlyArray<Rule> = [
   ),
   reading(
     "pong",
-    ({ facts, pings }) =>
-      pings.oldestAt === undefined ? undefined : Math.max(pings.oldestAt, facts.provenAt, facts.readingSince!),
+    ({ facts, inbox, pings }) =>
+      // the pong may be among the bytes that we have not decoded
+      pings.oldestAt === undefined || inbox.hasMore
+        ? undefined
+        : Math.max(pings.oldestAt, facts.provenAt, facts.readingSince!),
     pongLimit,
     ({ pings, inForce: { limits } }) =>
       new ConnectionError.PongTimeout({ limit: limits.pong, unanswered: pings.count }),

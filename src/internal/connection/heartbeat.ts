@@ -6,9 +6,12 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { type Beat, steady } from "../../Heartbeat.ts"
+import type { Frame } from "../codec/encoder.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
-import { offerControl } from "./core/outbox.ts"
-import { type Conversation, pingedLate } from "./core/state.ts"
+import { Opcode } from "../webSocket/frames.ts"
+import { pingedLate } from "./core/facts.ts"
+import { offerControl, type PeerPing } from "./core/outbox.ts"
+import type { Conversation } from "./core/state.ts"
 import { pongLimit } from "./deadlines.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -16,11 +19,12 @@ type Failure = ConnectionError.ConnectionError
 // a ping may come early by one part in so many of its interval, together with those of others
 const pingSlack = 50
 
-/** Sends a message ahead of all data, without waiting; or says why it cannot be encoded. */
-export const sendControl = <In, Out>(c: Conversation<In, Out>, message: Out): ConnectionError.Reason | undefined => {
-  const encoded = c.way.wire.encode(message)
-  if (Result.isFailure(encoded)) return encoded.failure
-  offerControl(c.outbox, encoded.success)
+/** Encodes the answer to a ping of the peer, which leaves ahead of all data; one that cannot be encoded ends the connection. */
+export const pongOf = <In, Out>(c: Conversation<In, Out>, ping: PeerPing<Out>): Frame | undefined => {
+  if ("payload" in ping) return c.way.control!(Opcode.pong, ping.payload)
+  const encoded = c.way.wire.encode(ping.answer)
+  if (Result.isSuccess(encoded)) return encoded.success
+  c.broken ??= encoded.failure
   return undefined
 }
 

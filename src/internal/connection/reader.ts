@@ -5,14 +5,22 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
-import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
-import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
-import { sendControl } from "./heartbeat.ts"
+import { Room } from "../codec/room.ts"
+import { afterTurns } from "../scheduling/turns.ts"
+import { readsAgain, stoppedReading } from "./core/facts.ts"
+import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { answer } from "./core/outbox.ts"
+import type { Conversation } from "./core/state.ts"
+import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { isHeld, untilFree } from "./fairness/holds.ts"
+import { exceeded, spend } from "./fairness/rates.ts"
 import { heard, resumed } from "./stopping.ts"
 import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Chunk = Uint8Array | string
+
+const noControls: ReadonlyArray<never> = []
 
 // ---------------------------------------------------------------------------------------------------------------------
 // what a read brings
@@ -37,9 +45,8 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   switch (signal._tag) {
     case "Ping": {
       const minimum = c.inForce.limits.minPingEvery
-      c.broken = pings.peerPinged(at, minimum)
-        ? new ConnectionError.TooManyPings({ minimum })
-        : sendControl(c, signal.answer)
+      if (pings.peerPinged(at, minimum)) c.broken = new ConnectionError.TooManyPings({ minimum })
+      else answer(c.outbox, signal)
       return false
     }
     case "Leave":
@@ -57,14 +64,20 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   }
 }
 
-/** Decodes a read; its messages, and a defect or a bad frame behind them, are separate. */
+// what the inbox of a connection has room for: measured before, and used up by, each decoding
+const room = new Room()
+
+/**
+ * Decodes a read, or what there was no room for before; its messages, and a defect or a bad frame behind them, are separate.
+ */
 const decode = <In, Out>(
   c: Conversation<In, Out>,
-  chunk: Chunk,
+  chunk: Chunk | undefined,
   messages: Array<In>
 ): ConnectionError.Reason | undefined => {
+  c.inbox.measure(room)
   try {
-    return c.decoder.append(chunk, messages)
+    return chunk === undefined ? c.decoder.more(messages, room) : c.decoder.append(chunk, messages, room)
   } catch (thrown) {
     return defect(c, "codec", Cause.die(thrown))
   }
@@ -73,10 +86,7 @@ const decode = <In, Out>(
 /** What of these messages is for the application: mostly all of them. */
 const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at: number): ReadonlyArray<In> => {
   const read = c.heed
-  if (read === undefined) {
-    c.facts.provenAt = at
-    return messages
-  }
+  if (read === undefined) return messages
   let kept: Array<In> | undefined
   let seen = 0
   try {
@@ -92,21 +102,36 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
     kept ??= messages.slice(0, seen)
     c.broken = defect(c, "heartbeat", Cause.die(thrown))
   }
-  const data = kept ?? messages
-  if (data.length > 0 || messages.length === 0) c.facts.provenAt = at
-  return data
+  return kept ?? messages
+}
+
+/** The first bytes came: those who wait for them are told in a task of their own. */
+const tellHeard = <In, Out>(c: Conversation<In, Out>): void => {
+  const { heardWatchers } = c
+  c.heardWatchers = undefined
+  c.turns.scheduleTask(() => callAll(heardWatchers))
 }
 
 /**
  * Takes one read: what it completes goes to the inbox at once, with one wake-up, whatever is wrong with the rest of it. What
- * the stream cannot go on after is in `broken` then.
+ * the stream cannot go on after is in `broken` then. What the inbox has no room for stays bytes.
  */
 export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: number): void => {
-  const { decoder, facts } = c
+  const size = sizeOf(chunk)
+  c.bytesIn += size
+  if (c.heardWatchers !== undefined) tellHeard(c)
+  digest(c, chunk, size, at)
+}
+
+/** As `accept`; without a chunk it goes on with what there was no room for. */
+const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, size: number, at: number): void => {
+  const { decoder, facts, inbox } = c
   const messages: Array<In> = []
   const { completed } = decoder
-  const { provenAt } = facts
+  // what an earlier read left unfinished, or undecoded, belongs to the messages that it is part of
+  const { pending, undecoded } = c
   const error = decode(c, chunk, messages)
+  const { charged } = room
   const data = heed(c, messages, at)
   // what a message said came before what cannot be read
   c.broken ??= error
@@ -115,26 +140,35 @@ export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: numb
     c.skipped += skipped
     decoder.skipped = []
   }
-  const size = sizeOf(chunk)
-  // what an earlier read left unfinished belongs to the messages that it is part of
-  const bytes = c.pending + size
-  c.pending = error === undefined ? decoder.pending : 0
-  if (c.pending === 0) facts.frameSince = undefined
+  // nothing is looked at behind what is wrong
+  const isWhole = c.broken === undefined
+  const hasMore = isWhole && decoder.hasMore
+  c.undecoded = hasMore ? decoder.undecoded : 0
+  c.pending = isWhole ? decoder.pending : 0
+  if (c.pending === 0 || c.lifecycle._tag !== "Open") facts.frameSince = undefined
   else if (facts.frameSince === undefined || messages.length + skipped > 0 || decoder.completed !== completed) {
     facts.frameSince = at
     c.wakeUp.secondBy(at + c.inForce.limits.frame)
   }
-  c.bytesIn += size
-  if (decoder.takeControls !== undefined) {
-    const controls = decoder.takeControls()
-    // control frames alone prove what they say themselves: a pong that answers nothing may have been under way for long
-    if (controls.length > 0 && messages.length === 0 && c.pending <= bytes - size) facts.provenAt = provenAt
-    heedControls(c, controls, at)
+  const controls = decoder.takeControls?.() ?? noControls
+  // control messages alone prove what they say themselves: a pong that answers nothing may have been under way for long
+  if (data.length > 0 || (messages.length === 0 && (controls.length === 0 || c.pending > pending))) facts.provenAt = at
+  if (controls.length > 0) heedControls(c, controls, at)
+  const count = messages.length + skipped + controls.length
+  spendShare(c, count, size)
+  spend(c, count, size, at)
+  c.broken ??= exceeded(c, at)
+  if (data.length > 0) {
+    c.messagesIn += data.length
+    facts.messageAt = at
+    const bytes = pending + undecoded + size - c.pending - c.undecoded
+    inbox.offer(data, bytes, bytes + charged)
   }
-  if (data.length === 0) return
-  c.messagesIn += data.length
-  facts.messageAt = at
-  c.inbox.offer(data, bytes - c.pending)
+  // a pong may have been behind it: what was not watched is watched from now on
+  if (inbox.hasMore && !hasMore) c.wakeUp.secondBy(at)
+  inbox.left(hasMore)
+  // all that came was for us, and no receiver makes room
+  if (hasMore && inbox.messages === 0) c.hasRoom()
 }
 
 /**
@@ -166,8 +200,29 @@ export const acceptArrived = <In, Out>(c: Conversation<In, Out>): void => {
   accept(c, arrived, hear(c))
 }
 
-/** Handles a read that the short cut took, as the reader does one that it pulled. */
+/** Decodes what there was no room for, also when nothing more is read: it had come before the end. */
+const decodeMore = <In, Out>(c: Conversation<In, Out>): void => {
+  if (!hasShare(c)) return decodeNextTurn(c)
+  digest(c, undefined, 0, c.timers.now())
+  if (c.lifecycle._tag !== "Open") return
+  const failure = broken(c)
+  if (failure !== undefined) end(c, failure)
+}
+
+/** Others have their turn first. */
+const decodeNextTurn = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.isPutOff) return
+  c.isPutOff = true
+  c.turns.after(1, () => {
+    c.isPutOff = false
+    renewShare(c)
+    c.hasRoom()
+  })
+}
+
+/** Handles a read that the short cut took, as the reader does one that it pulled, and what there was no room for before. */
 export const handleArrived = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.inbox.wantsMore) decodeMore(c)
   if (c.arrived === undefined) return
   if (c.lifecycle._tag !== "Open") {
     c.arrived = undefined
@@ -204,7 +259,7 @@ const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): bo
     hear(c)
     return true
   }
-  if (c.inbox.isFull) {
+  if (isHeld(c) || !hasShare(c)) {
     c.isPulling = false
     return false
   }
@@ -235,7 +290,7 @@ export const reader = <In, Out>(
       const at = hear(c)
       if (c.lifecycle._tag !== "Open") return reading
       // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
-      return c.inbox.isFull ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
+      return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
     },
     onFailure: (cause) => {
       handleArrived(c)
@@ -251,19 +306,36 @@ const acceptAll = <In, Out>(
   at: number,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
-  for (let i = 0; i < chunks.length && c.broken === undefined; i++) accept(c, chunks[i]!, at)
+  let i = 0
+  for (; i < chunks.length && c.broken === undefined && (i === 0 || !c.inbox.isFull); i++) {
+    if (!hasShare(c)) return acceptNextTurn(c, chunks.slice(i), reading)
+    accept(c, chunks[i]!, at)
+  }
   const failure = broken(c)
-  return failure === undefined ? reading : Effect.fail(failure)
+  if (failure !== undefined) return Effect.fail(failure)
+  return i < chunks.length && c.lifecycle._tag === "Open" ? acceptLater(c, chunks.slice(i), reading) : reading
 }
 
-/** Reads nothing while nothing is received. */
+/** Others have their turn first. */
+const acceptNextTurn = <In, Out>(
+  c: Conversation<In, Out>,
+  chunks: ReadonlyArray<Chunk>,
+  reading: Effect.Effect<never, Failure>
+): Effect.Effect<never, Failure> =>
+  Effect.flatMap(afterTurns(c.turns, 1), () => {
+    renewShare(c)
+    if (c.lifecycle._tag !== "Open") return reading
+    return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, c.timers.now(), reading)
+  })
+
+/** Reads nothing while nothing is received, or the peer has to wait. */
 const acceptLater = <In, Out>(
   c: Conversation<In, Out>,
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
   stoppedReading(c.facts)
-  return Effect.flatMap(c.inbox.awaitRoom(), () => {
+  return Effect.flatMap(untilFree(c), () => {
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
     readsAgain(c.facts, at)
@@ -272,12 +344,22 @@ const acceptLater = <In, Out>(
   })
 }
 
+/** Waits until the receiver has made room for all that had come; a peer that is gone is not waited for any longer than this. */
+const untilDecoded = <In, Out>({ inForce: { limits }, inbox }: Conversation<In, Out>): Effect.Effect<unknown> =>
+  limits.halfClose === Infinity ? inbox.awaitDecoded : Effect.timeoutOption(inbox.awaitDecoded, limits.halfClose)
+
 const streamEnded = <In, Out>(
   c: Conversation<In, Out>,
-  cause: Socket.SocketError
+  cause: Socket.SocketError,
+  mayWait = true
 ): Effect.Effect<never, Failure> => {
   const error = ConnectionError.fromSocketError(cause)
   if (error.reason._tag !== "Closed") return Effect.fail(error)
+  // behind what there was no room for: that may say more about the end, or be half a message
+  if (c.inbox.hasMore && c.lifecycle._tag === "Open" && mayWait) {
+    stoppedReading(c.facts)
+    return Effect.flatMap(untilDecoded(c), () => streamEnded(c, cause, false))
+  }
   // a close frame: its code means something, also where it is the usual one
   if (c.messages) return Effect.fail(error.reason.code === undefined ? closedBy(normalClose) : error)
   // a WebSocket that has only one half is none (RFC 6455, 7.1.7)

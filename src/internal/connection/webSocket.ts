@@ -7,7 +7,7 @@ import { closeEvent } from "../endings/closeEvent.ts"
 import { type Close, noCode, noFrame, writeClose } from "../webSocket/closing.ts"
 import type { Control } from "../webSocket/decoder.ts"
 import { Opcode } from "../webSocket/frames.ts"
-import { offerControl } from "./core/outbox.ts"
+import { answer } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
 
 // a token of ours: 32 bits
@@ -23,37 +23,20 @@ export const tokenPayload = (token: number): Uint8Array => {
 const tokenOf = (payload: Uint8Array): number =>
   payload.length === tokenSize ? new DataView(payload.buffer, payload.byteOffset).getUint32(0) : 0
 
-// of more pings than these, while no pong has left, only the newest is answered: RFC 6455, 5.5.3, allows as much
-const pongsOneByOne = 32
-
 /**
  * Whether pings of the peer are answered. Off only to find out how long a peer bears a client that says nothing: pongs keep a
  * connection alive.
  */
 export const AnswersPings = Context.Reference<boolean>("holdfast/connection/AnswersPings", { defaultValue: () => true })
 
-const answer = <In, Out>(c: Conversation<In, Out>, payload: Uint8Array): void => {
-  const { outbox } = c
-  const pong = c.way.control!(Opcode.pong, payload)
-  const last = outbox.control.length - 1
-  if (last >= pongsOneByOne && outbox.control[last] === c.newestPong) outbox.control[last] = pong
-  else offerControl(outbox, pong)
-  c.newestPong = pong
-}
-
 /** Answers pings, measures round trips, and keeps what a close frame said. */
 export const heedControls = <In, Out>(c: Conversation<In, Out>, controls: ReadonlyArray<Control>, at: number): void => {
   const { facts, pings } = c
-  // of so many in one read, those between the first ones and the last would be replaced anyway
-  let answered = 0
-  let newest: Uint8Array | undefined
   for (const control of controls) {
     switch (control._tag) {
       case "Ping":
         facts.provenAt = at
-        if (!Context.get(c.context, AnswersPings)) break
-        if (answered++ < pongsOneByOne) answer(c, control.payload)
-        else newest = control.payload
+        if (Context.get(c.context, AnswersPings)) answer(c.outbox, control)
         break
       case "Pong":
         if (pings.answered(tokenOf(control.payload), at)) facts.provenAt = at
@@ -64,7 +47,6 @@ export const heedControls = <In, Out>(c: Conversation<In, Out>, controls: Readon
         break
     }
   }
-  if (newest !== undefined) answer(c, newest)
 }
 
 /** The close frame of a conversation that is over. */
@@ -81,7 +63,8 @@ export const closedBy = ({ code, reason }: Close): ConnectionError.ConnectionErr
  * answers, so that what it sent last says nothing.
  */
 export const owesNothing = <In, Out>({ facts, inbox, messagesIn, way }: Conversation<In, Out>): boolean =>
-  inbox.messages === 0 && (messagesIn === 0 || (way.isClient === true && facts.messageAt <= facts.sentAt))
+  inbox.messages === 0 && !inbox.hasMore &&
+  (messagesIn === 0 || (way.isClient === true && facts.messageAt <= facts.sentAt))
 
 /** Why the connection ends: its stream did, and no close frame came. What `fromSocketError` makes of 1006 (RFC 6455, 7.1.5). */
 export const lostError = ConnectionError.fromSocketError(

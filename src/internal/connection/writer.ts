@@ -16,11 +16,11 @@ import {
   type Element,
   gone,
   largestBuffer,
-  noFrames,
   type Outbox,
   relax,
   settle,
   smallestBuffer,
+  takeControl,
   takeElement,
   wake
 } from "./core/outbox.ts"
@@ -66,11 +66,10 @@ const next = (o: Outbox): Writing | undefined => {
     if (o.rest !== undefined) return begin(o, batch, size)
   }
   if (o.control.length > 0) {
-    for (const frame of o.control) {
+    for (const frame of takeControl(o)) {
       batch.push(frame)
       size += sizeOf(frame)
     }
-    o.control = noFrames
   }
   let buffered = 0
   while (size < writeBytes) {
@@ -135,9 +134,8 @@ const wrote = <In, Out>(c: Conversation<In, Out>, at: number): void => {
   endWrite(c, at, o.writesData)
   o.isWriting = false
   o.inWrite = o.rest === undefined ? 0 : 1
-  if (o.flushers.size === 0) return
-  for (const flusher of o.flushers) {
-    if (flusher.target > gone(o)) continue
+  for (let flusher = o.flushers.first; flusher !== undefined; flusher = o.flushers.first) {
+    if (flusher.target > gone(o)) return
     o.flushers.delete(flusher)
     settle(o, flusher, Effect.void)
   }

@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { logError } from "../reasons/logs.ts"
 import { unqueued } from "../scheduling/fifo.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Job, TaskQueue } from "./queue.ts"
@@ -28,7 +29,7 @@ const isNested = (queue: TaskQueue<unknown>, working: Working | undefined): bool
 }
 
 const logged = Effect.tapCause((cause) =>
-  Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("a task submitted to a dispatcher failed", cause)
+  Cause.hasInterruptsOnly(cause) ? Effect.void : logError("a task submitted to a dispatcher failed", cause)
 )
 
 /** A task as a job: `settle` is told how it ended, after its worker is free. */

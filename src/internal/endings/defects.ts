@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
+import { logError } from "../reasons/logs.ts"
 import { spawn } from "../scheduling/supervised.ts"
 import { fromCause } from "./fromCause.ts"
 
@@ -27,7 +28,7 @@ export const logged = (by: string, cause: Cause.Cause<unknown>, place: Place = {
   if (!isNew(cause)) return Effect.void
   const connection = place.id === undefined ? "" : ` of connection ${place.id}`
   const write = (remote: string | undefined) =>
-    Effect.logError(`a defect in ${by}${connection}${remote === undefined ? "" : ` (${remote})`}`, cause)
+    logError(`a defect in ${by}${connection}${remote === undefined ? "" : ` (${remote})`}`, cause)
   return place.snapshot === undefined
     ? write(place.remote)
     : Effect.matchCauseEffect(place.snapshot, {

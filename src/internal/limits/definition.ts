@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
+import { seconds } from "../reasons/text.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // how people write durations and sizes
@@ -179,11 +180,11 @@ export const duration = (name: string, options: Common & { readonly default: str
     { name, kind: "duration", ...options, default: Option.getOrThrow(parseDuration(options.default)) }
   )
 
-/** A number of bytes, in data also as text (`"64 KiB"`). At least 1. */
-export const bytes = (name: string, options: Common & { readonly default: string }) =>
+/** A number of bytes, in data also as text (`"64 KiB"`). At least 1, unless 0 turns it off. */
+export const bytes = (name: string, options: Common & { readonly default: string; readonly minimum?: number }) =>
   define(
     Text.pipe(Schema.decodeTo(
-      Schema.Number.check(whole(name, 1)),
+      Schema.Number.check(whole(name, options.minimum ?? 1)),
       readable(`${name} as bytes such as 65536, "64 KiB" or "1 MiB"`, parseBytes, (n) => n, (n) => n)
     )),
     { name, kind: "bytes", minimum: 1, ...options, default: Option.getOrThrow(parseBytes(options.default)) }
@@ -266,8 +267,10 @@ export const wrongCount = ({ minimum = 0, name }: Definition, value: number): st
 /** A value of a limit as a person writes it. */
 export const written = ({ kind }: Definition, value: unknown): string => {
   switch (kind) {
-    case "duration":
-      return String(printDuration(value as Duration.Duration))
+    case "duration": {
+      const printed = printDuration(value as Duration.Duration)
+      return typeof printed === "string" ? printed : seconds(printed)
+    }
     case "bytes":
       return printBytes(value as number)
     case "list":

@@ -65,7 +65,9 @@ const isBelow = ({ high, low }: Pair, values: Values, times: number): boolean =>
 }
 
 const multiplied = (value: unknown, factor: number): unknown =>
-  Duration.isDuration(value) ? Duration.millis(Duration.toMillis(value) * factor) : value as number * factor
+  Duration.isDuration(value)
+    ? Duration.millis(Duration.toMillis(value) * factor)
+    : Math.min(value as number * factor, Number.MAX_SAFE_INTEGER)
 
 const inBoth = ({ apartFrom, name }: Definition, values: Values): string | undefined => {
   const others = values[apartFrom!] as ReadonlyArray<unknown>

@@ -190,10 +190,10 @@ export const codec = <In, Out>(
     payload: {
       form: "bytes",
       content: "value",
-      decode: (frame) => {
+      decode: (frame, scale) => {
         if (typeof frame === "string") return Result.succeed(new BadFrame("a text message"))
         if (frame[0] !== types.Data) return Result.succeed(decodeControl(frame))
-        return frame.byteLength > limit ? tooLong("decode", frame.byteLength) : payload.decode(frame.subarray(1))
+        return frame.byteLength > limit ? tooLong("decode", frame.byteLength) : payload.decode(frame.subarray(1), scale)
       },
       encode: (message) => {
         if (message instanceof ControlFrame) return Result.succeed(encodeControl(message.control))

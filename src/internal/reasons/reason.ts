@@ -2,6 +2,7 @@
 import type * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import { type CloseCode, closeCodes, violation } from "./closeCodes.ts"
+import { plain } from "./logs.ts"
 
 /** What an end of the native protocol knows when it reads a CLOSE. */
 export interface Receiver {
@@ -31,8 +32,8 @@ interface Row<Facts> {
     readonly native?: ByFacts<Facts, CloseCode>
   }
   /**
-   * What the peer is told, where that is not the message; undefined is no word. A message that may hold a text of the application
-   * (a cause, a detail of its codec) is for the log alone.
+   * What the peer is told, where that is not the message; undefined is no word, and so it is by default for a reason with a
+   * `cause`. A message that may hold a text of the application (a cause, a detail of its codec) is for the log alone.
    */
   readonly told?: (facts: Facts) => string | undefined
   /** The text of a native CLOSE, where its code says already what the message says. */
@@ -65,8 +66,24 @@ export const nativeCode = (reason: Tagged): number =>
 /** What the peer is told of a reason. */
 export const toldOf = (reason: Tagged & { readonly message: string }): string | undefined => {
   const { told } = rowOf(reason)
-  return told === undefined ? reason.message : told(reason)
+  if (told !== undefined) return told(reason)
+  return "cause" in reason ? undefined : reason.message
 }
+
+// facts that quote a peer, or its bytes: they are kept without what a terminal or a log obeys
+const quotes = ["detail", "path", "statusText", "headers"]
+
+type Constructor = new(facts: Readonly<Record<string, unknown>>, options?: Schema.MakeOptions) => object
+
+const withPlain = (Base: Constructor): Constructor =>
+  class extends Base {
+    constructor(facts: Readonly<Record<string, unknown>>, options?: Schema.MakeOptions) {
+      const changed = Object.fromEntries(
+        quotes.filter((name) => name in facts).map((name) => [name, plain(facts[name])])
+      )
+      super({ ...facts, ...changed }, options)
+    }
+  }
 
 /** The base class of a reason: a tagged error with these facts, its message, and whether opening again can help. */
 export const reason = <Self>() =>
@@ -75,7 +92,8 @@ export const reason = <Self>() =>
   fields: Fields,
   row: Row<Schema.Struct.Type<Fields>>
 ): Schema.Class<Self, Schema.TaggedStruct<Tag, Fields>, Cause.YieldableError & { readonly isRetryable: boolean }> => {
-  const base = Schema.TaggedError<Error>()(tag, fields)
+  const tagged = Schema.TaggedError<Error>()(tag, fields)
+  const base = quotes.some((name) => name in fields) ? withPlain(tagged as never) : tagged
   rows.set(tag, row as never)
   Object.defineProperties(base.prototype, {
     message: {

@@ -1,4 +1,5 @@
 /** The messages of reasons that have many facts. */
+import * as Schema from "effect/Schema"
 import { list, oneLine, seconds } from "./text.ts"
 
 export const closed = ({ by, code, note }: {
@@ -6,7 +7,11 @@ export const closed = ({ by, code, note }: {
   readonly code?: number
   readonly note?: string
 }): string => {
-  const detail = [code === undefined ? "" : `code ${code}`, oneLine(note ?? "")].filter((s) => s !== "")
+  const said = oneLine(note ?? "")
+  const detail = [
+    code === undefined ? "" : `code ${code}`,
+    said === "" || by === "local" ? said : `the peer says: ${said}`
+  ].filter((s) => s !== "")
   return `closed by ${by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
 }
 
@@ -32,6 +37,14 @@ export const acquireTimeout = ({ by, dialing, holders, limit, waiting }: {
     `${dialing} being opened${held === "" ? "" : `, ${holders.length} in use by ${held}`}`
 }
 
+/** The rates of a peer. */
+export const rates = ["messageRate", "byteRate"] as const
+
+export const rateExceeded = ({ allowed, limit }: {
+  readonly limit: typeof rates[number]
+  readonly allowed: number
+}): string => `the peer sent more than ${allowed} ${limit === "byteRate" ? "bytes" : "messages"} a second (${limit})`
+
 /** The limits of a server that refuse a connection, and its end. */
 export const refusals = [
   "maxConnections",
@@ -56,6 +69,11 @@ export const unsupportedVersion = ({ highest, lowest, ours }: {
   readonly highest: number
 }): string => `the peer speaks version ${lowest} to ${highest} of the protocol, and we ${ours}`
 
+export const versionsHeard = (note: string, { ours }: { readonly ours: string }) => {
+  const [, lowest, highest] = /^(\d{1,3})-(\d{1,3})$/.exec(note) ?? []
+  return lowest === undefined ? undefined : { lowest: Number(lowest), highest: Number(highest), ours }
+}
+
 // the codecs of the library name what they read; that of an application is its own word
 const formats = new Set(["JSON", "UTF-8", "MessagePack"])
 
@@ -71,3 +89,15 @@ export const invalidMessageTold = ({ direction, format }: {
 export const handshakeHeard = (note: string): { readonly cause: string } => ({
   cause: note === "" ? "the peer gives no reason" : `the peer says: ${note}`
 })
+
+/** What a client was used by, where that had to wait for it. */
+export const Within = Schema.optionalKey(Schema.Literal("onConnect"))
+
+export const offline = ({ bytes, messages, within }: {
+  readonly messages: number
+  readonly bytes: number
+  readonly within?: string
+}): string =>
+  within === undefined
+    ? `there is no connection, and ${messages} messages (${bytes} bytes) wait for one`
+    : "a client has no connection before its onConnect is done: send and receive there with the connection it is given"

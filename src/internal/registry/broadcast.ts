@@ -7,6 +7,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import type { Frame } from "../codec/encoder.ts"
 import type { Wire } from "../connection/core/setup.ts"
 import { TypeId } from "../connection/handle/internals.ts"
+import { logError } from "../reasons/logs.ts"
 import { type Entry, isLiving, type Member } from "./state.ts"
 import * as Trie from "./trie.ts"
 
@@ -92,7 +93,7 @@ export const broadcast = <Out>(
       thrown ??= { id, cause }
     }
     if (thrown !== undefined) {
-      yield* Effect.logError(
+      yield* logError(
         `a broadcast failed for ${throwing} connections, the first of them connection ${thrown.id}`,
         thrown.cause
       )

@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
 import { TypeId } from "../connection/handle/internals.ts"
+import { logError } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { forget, type Home } from "./membership.ts"
@@ -129,7 +130,7 @@ const enforce = <C extends State.Member, S>(
     }
     const isRuleBroken = broken !== undefined
     if (broken !== undefined && !before.isRuleBroken) {
-      yield* Effect.logError("the rule `expired` of a registry throws: those connections are not swept", broken)
+      yield* logError("the rule `expired` of a registry throws: those connections are not swept", broken)
     }
     if (isRuleBroken !== before.isRuleBroken) yield* Ref.update(home.ref, (state) => ({ ...state, isRuleBroken }))
     return closed

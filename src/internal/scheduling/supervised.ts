@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import { logError } from "../reasons/logs.ts"
 
 /** Told of an exit, once; at once where the fiber ended before it waited for anything. Must not throw. */
 export type OnExit<A, E> = (exit: Exit.Exit<A, E>) => void
@@ -52,7 +53,7 @@ const watched = <A, E>(name: string, fiber: Fiber.Fiber<A, E>, ended?: OnExit<A,
 
 /** Logs from where there is no fiber: with the loggers of `context`. */
 export const log = (context: Context.Context<never>, message: string, cause: Cause.Cause<unknown>): void => {
-  Effect.runForkWith(context)(Effect.logError(message, cause))
+  Effect.runForkWith(context)(logError(message, cause))
 }
 
 /** Runs what waits for nothing. A third of what `Effect.runSync` costs, which makes a scheduler for each run. */
@@ -128,7 +129,7 @@ export const background = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<void, never, R> =>
   Effect.asVoid(
-    joinedBy(scope, name, Effect.ignoreCause(effect, { log: "Error", message: `${name} failed` }))
+    joinedBy(scope, name, Effect.catchCause(effect, (cause) => logError(`${name} failed`, cause)))
   )
 
 const joinedBy = <A, R>(

@@ -44,6 +44,8 @@ export const perform = (task: Task | (() => void)): void => {
  */
 export class Turns {
   readonly dispatcher: Scheduler.SchedulerDispatcher
+  /** How many turns there were: what comes before the next one shares it. */
+  count = 0
   private tasks: Array<Task | (() => void)> = []
   private scheduled = false
   private running = false
@@ -81,10 +83,15 @@ export class Turns {
       for (let i = 0; i < tasks.length; i++) perform(tasks[i]!)
     }
     this.running = false
+    this.count++
     this.scheduled = this.tasks.length > 0
     if (this.scheduled) this.dispatcher.scheduleTask(this.run, 0)
   }
 }
+
+/** Goes on after so many turns of the event loop, in which it delivers what waits. */
+export const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
+  Effect.callback((resume) => turns.after(count, () => resume(Effect.void)))
 
 const all = new WeakMap<Scheduler.Scheduler, Turns>()
 
@@ -96,7 +103,3 @@ export const turnsOf = (scheduler: Scheduler.Scheduler): Turns => {
   all.set(scheduler, turns)
   return turns
 }
-
-/** Goes on after so many turns of the event loop, in which it delivers what waits. */
-export const afterTurns = (turns: Turns, count: number): Effect.Effect<void> =>
-  Effect.callback((resume) => turns.after(count, () => resume(Effect.void)))

@@ -11,6 +11,7 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
 import { Refusing } from "../endings/refusing.ts"
+import { logError } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { schedulingOf } from "../scheduling/timers.ts"
@@ -18,18 +19,10 @@ import { type Accepting, Direct, LastAccept, type Reception } from "../transport
 import { Admission } from "./admission.ts"
 import { begin } from "./draining.ts"
 import { receive } from "./guest.ts"
-import { Arrival } from "./reception.ts"
-import { Refusals } from "./refusals.ts"
+import { logged } from "./logs.ts"
+import { Arrival, Refusals } from "./reception.ts"
 import { type Application, type Draining, type Event, type Served, type ServerState, stopping } from "./state.ts"
 import { stop } from "./stopping.ts"
-
-/** Defects are logged where they are found. */
-const logTroubles = (event: Event): Effect.Effect<void> =>
-  event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
-    ? Effect.logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
-    : event._tag === "AcceptFailed"
-    ? Effect.logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
-    : Effect.void
 
 const logDrain = ({ left, limit, after, states }: Draining): Effect.Effect<void> => {
   const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
@@ -39,7 +32,7 @@ const logDrain = ({ left, limit, after, states }: Draining): Effect.Effect<void>
 
 /** What watches the server does not decide over it. */
 const watching = (name: string, watch: () => Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.ignoreCause(Effect.suspend(watch), { log: "Error", message: `${name} of a server failed` })
+  Effect.catchCause(Effect.suspend(watch), (cause) => logError(`${name} of a server failed`, cause))
 
 const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
@@ -48,19 +41,21 @@ const make = <C extends Served<Out>, Out, Session, R>(
 ): ServerState<C, Out, Session, R> => {
   const { timers, turns } = schedulingOf(context)
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
-  const onEvent = application.onEvent ?? logTroubles
+  const { logs = true, onEvent } = application
   const aside = (name: string, effect: Effect.Effect<void>): void =>
     Supervised.spawnAmong(reports, context, name, effect, () => {})
-  const refusals = new Refusals(
-    timers,
-    application.onEvent === undefined ? (text) => aside("log of a server", Effect.logWarning(text)) : undefined
-  )
-  const tell = (event: Event): Effect.Effect<void> =>
-    watching("onEvent", () => {
-      if (event._tag === "Refused") refusals.add(event.reason)
-      return onEvent(event)
+  const refusals = new Refusals(timers, logs ? (text) => aside("log of a server", Effect.logWarning(text)) : undefined)
+  const notify = (event: Event): Effect.Effect<void> => {
+    const heard = onEvent === undefined ? Effect.void : watching("onEvent", () => onEvent(event))
+    if (event._tag !== "Refused") return heard
+    return Effect.suspend(() => {
+      refusals.add(event.reason)
+      return heard
     })
-  const onDrain = application.onDrain ?? logDrain
+  }
+  const tell = (event: Event): Effect.Effect<void> =>
+    logs ? Effect.andThen(logged(event), notify(event)) : notify(event)
+  const onDrain = application.onDrain ?? (logs ? logDrain : () => Effect.void)
   return {
     application,
     policy,
@@ -75,7 +70,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
     refusals,
     opened: { count: 0 },
     progress: (draining) => aside("drain of a server", watching("onDrain", () => onDrain(draining))),
-    report: (event) => aside("refusal of a server", tell(event))
+    report: (event) => aside("refusal of a server", notify(event))
   }
 }
 

@@ -7,6 +7,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
 import { withinHandshake } from "../endings/timeLimit.ts"
+import { isLogged } from "./logs.ts"
 import { type Guest, placeOf, type Served, type ServerState, stopping } from "./state.ts"
 
 /** What failed by itself, and was not only interrupted. */
@@ -134,7 +135,8 @@ const told = <C extends Served<Out>, Out, Session, R>(
   if (connection === undefined) {
     return refused(failure === undefined ? stopping : new ConnectionError.OpenFailed({ cause: error }))
   }
-  if (isOpened && failure === undefined && application.onEvent === undefined) return Effect.void
+  const hasNews = failure !== undefined || application.onEvent !== undefined || isLogged(connection[TypeId].reason)
+  if (isOpened && !hasNews) return Effect.void
   return Effect.flatMap(connection.snapshot, (snapshot) =>
     isOpened
       ? tell({ _tag: "Closed", snapshot, failure })

@@ -15,8 +15,7 @@ import type { Timers } from "../scheduling/timers.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import { transportOf } from "../transport/transport.ts"
 import type { Admission, Applicant } from "./admission.ts"
-import type { Arrival } from "./reception.ts"
-import type { Refusals } from "./refusals.ts"
+import type { Arrival, Refusals } from "./reception.ts"
 
 /**
  * What happens in a server: the material for logs and metrics.
@@ -138,6 +137,7 @@ export interface Application<C, Out, Session, R> {
   readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
   readonly onDrain?: ((progress: Draining) => Effect.Effect<void>) | undefined
+  readonly logs?: boolean | undefined
 }
 
 /** A server that runs: what its guests share. */

@@ -4,57 +4,96 @@ import type { FrameTooLong, Reason } from "../../ConnectionError.ts"
 import { Truncated } from "../../ConnectionError.ts"
 import { utf8 } from "../bytes/utf8.ts"
 import { type Halves, type HalvesOptions, payloadLimit } from "../codec/assembly.ts"
+import { tooLong } from "../codec/framing.ts"
 import * as Payloads from "../codec/payload.ts"
+import { Room } from "../codec/room.ts"
 import type { Close } from "./closing.ts"
 import type { Role } from "./header.ts"
 import { type Events, Reader } from "./reader.ts"
 
 /** A control frame that the peer sent. */
 export type Control =
-  | { readonly _tag: "Ping" | "Pong"; readonly payload: Uint8Array }
+  | { readonly _tag: "Ping"; readonly payload: Uint8Array }
+  | { readonly _tag: "Pong"; readonly payload: Uint8Array }
   | { readonly _tag: "Close"; readonly close: Close }
 
 const noControls: ReadonlyArray<Control> = []
 const nowhere: Array<unknown> = []
+const anywhere = new Room()
 
 /** The decoder of one connection: as `Appender`, and with the control frames beside the messages. */
 export class WebSocketDecoder<In> implements Events {
   private readonly reader: Reader
+  private readonly limit: number
   private readonly payload: Payloads.Payload<In, never>
   // bytes, or text, are the messages themselves
   private readonly form: "bytes" | "text" | undefined
   private messages = nowhere
+  private room = anywhere
   private controls: Array<Control> | undefined
   private wrong: Reason | undefined
   private dead: Reason | undefined
   skipped: Array<FrameTooLong> = []
 
-  constructor({ payload }: Halves<In, never>, role: Role, limit: number) {
+  constructor({ framing, payload }: Halves<In, never>, role: Role, limit: number) {
     const known: unknown = payload
-    this.reader = new Reader({ role, maxFrame: limit }, this)
+    this.reader = new Reader({ role, maxFrame: limit, skips: framing.skips }, this)
     this.payload = payload
+    this.limit = limit
     this.form = known === Payloads.bytes ? "bytes" : known === Payloads.text ? "text" : undefined
   }
 
   /** Adds the messages that a chunk completes, and says what the stream cannot go on after. */
-  append(chunk: Uint8Array | string, messages: Array<In>): Reason | undefined {
-    if (this.dead !== undefined) return this.dead
+  append(chunk: Uint8Array | string, messages: Array<In>, room: Room): Reason | undefined {
+    return this.dead ?? this.read(typeof chunk === "string" ? utf8(chunk) : chunk, messages, room)
+  }
+
+  /** Goes on with what has come, and adds messages as long as there is room. */
+  more(messages: Array<In>, room: Room): Reason | undefined {
+    const { dead, reader: { rest } } = this
+    return dead ?? (rest === undefined ? undefined : this.read(rest, messages, room))
+  }
+
+  private read(chunk: Uint8Array, messages: Array<In>, room: Room): Reason | undefined {
+    const { reader } = this
     this.messages = messages
-    const failure = this.reader.write(typeof chunk === "string" ? utf8(chunk) : chunk)
+    this.room = room
+    reader.isPaused = false
+    reader.rest = undefined
+    const failure = reader.write(chunk)
     this.messages = nowhere
+    this.room = anywhere
     return this.dead = this.wrong ?? failure?.reason
+  }
+
+  /** Whether something has come that is not decoded. */
+  get hasMore(): boolean {
+    return this.undecoded > 0
+  }
+
+  /** Bytes that have come and are not decoded, besides those of the unfinished message. */
+  get undecoded(): number {
+    const { dead, reader: { rest } } = this
+    return dead !== undefined || rest === undefined ? 0 : rest.length
   }
 
   message(payload: Uint8Array | string): void {
     // what comes behind a message that means nothing is not looked at
     if (this.wrong !== undefined) return
+    const { room } = this
     if (typeof payload === "string" ? this.form === "text" : this.form === "bytes") {
       this.messages.push(payload)
-      return
+    } else {
+      const decoded = this.payload.decode(payload, room)
+      if (Result.isSuccess(decoded)) this.messages.push(decoded.success)
+      else this.wrong = decoded.failure
     }
-    const decoded = this.payload.decode(payload)
-    if (Result.isSuccess(decoded)) this.messages.push(decoded.success)
-    else this.wrong = decoded.failure
+    room.take(1)
+    if (room.isFull) this.reader.isPaused = true
+  }
+
+  skip(size: number): void {
+    this.skipped.push(tooLong(size, this.limit))
   }
 
   ping(payload: Uint8Array): void {

@@ -11,6 +11,8 @@ import { Utf8Check } from "./utf8Check.ts"
 export interface Events {
   /** A whole message: bytes for a binary one, a string for text. */
   readonly message: (payload: Uint8Array | string) => void
+  /** A message that was too long has passed, where those are skipped. */
+  readonly skip?: (size: number) => void
   readonly ping: (payload: Uint8Array) => void
   readonly pong: (payload: Uint8Array) => void
   /** The peer's close frame, the last event. The code is 1005 where the frame has none. */
@@ -29,6 +31,8 @@ export interface ReaderOptions {
   readonly role: Role
   /** The most bytes of a message, all of its fragments together. */
   readonly maxFrame: number
+  /** Passes over messages that are longer, and goes on. Default: an error. */
+  readonly skips?: boolean | undefined
   readonly extension?: Extension | undefined
 }
 
@@ -36,6 +40,18 @@ const empty = new Uint8Array(0)
 
 // a chunk of so many bytes may be kept for a message in it
 const smallChunk = 4096
+
+/** A payload of its own, unmasked: a view of the chunk where most of that is the payload. */
+const own = (chunk: Uint8Array, from: number, to: number, key: number): Uint8Array => {
+  const held = chunk.buffer.byteLength
+  if (held > smallChunk && (to - from) * 4 < held) {
+    const copy = new Uint8Array(to - from)
+    maskInto(chunk, from, to, copy, 0, key)
+    return copy
+  }
+  mask(chunk, from, to, key)
+  return chunk.subarray(from, to)
+}
 
 /**
  * Reads one connection. Holds state: make one per connection.
@@ -72,6 +88,9 @@ export class Reader implements Begun {
    * anew. A control frame inside a message does not count, or it would keep a trickled message alive.
    */
   completed = 0
+  /** Set by a message: the `rest` of the chunk is to be written again. */
+  isPaused = false
+  rest: Uint8Array | undefined
   private isOver = false
   private failure: Failure | undefined
 
@@ -81,7 +100,8 @@ export class Reader implements Begun {
     this.maskSize = isMasked ? 4 : 0
     this.limit = options.maxFrame
     this.extension = options.extension
-    this.header = new Header(options.role, options.maxFrame, options.extension?.reserved ?? 0)
+    const longest = options.skips === true ? Infinity : options.maxFrame
+    this.header = new Header(options.role, longest, options.extension?.reserved ?? 0)
     this.events = events
   }
 
@@ -103,7 +123,7 @@ export class Reader implements Begun {
     const { header, limit, maskBit, maskSize } = this
     const end = chunk.length
     let pos = 0
-    while (pos < end && !this.isOver) {
+    while (pos < end && !this.isOver && !this.isPaused) {
       if (this.inside) {
         pos = this.advance(chunk, pos, end)
         continue
@@ -123,6 +143,7 @@ export class Reader implements Begun {
       }
       pos = this.begin(chunk, pos, end)
     }
+    if (pos < end && !this.isOver) this.rest = chunk.subarray(pos)
     return this.failure
   }
 
@@ -141,21 +162,9 @@ export class Reader implements Begun {
     this.come = this.controlCome = 0
   }
 
-  /** A payload of its own, unmasked: a view of the chunk where most of that is the payload. */
-  private own(chunk: Uint8Array, from: number, to: number, key: number): Uint8Array {
-    const held = chunk.buffer.byteLength
-    if (held > smallChunk && (to - from) * 4 < held) {
-      const copy = new Uint8Array(to - from)
-      maskInto(chunk, from, to, copy, 0, key)
-      return copy
-    }
-    mask(chunk, from, to, key)
-    return chunk.subarray(from, to)
-  }
-
   /** A message that came in one piece. */
   private deliver(chunk: Uint8Array, from: number, to: number, key: number, isText: boolean): void {
-    if (!isText) return this.events.message(this.own(chunk, from, to, key))
+    if (!isText) return this.events.message(own(chunk, from, to, key))
     mask(chunk, from, to, key)
     const text = textOf(chunk.subarray(from, to))
     if (text === undefined) this.fail(notText())
@@ -183,6 +192,7 @@ export class Reader implements Begun {
         this.kind = first & 0x0f
         this.reserved = first & reservedBits
       }
+      if (this.size > this.limit) this.queue = this.check = undefined
     }
     // what has no payload is complete, even where the chunk ends
     return length === 0 ? this.advance(chunk, next, end) : next
@@ -201,15 +211,22 @@ export class Reader implements Begun {
   }
 
   private advanceMessage(chunk: Uint8Array, from: number, to: number, key: number): void {
-    const { kind, queue, reserved } = this
+    const { kind, queue, reserved, size } = this
     const isEnd = !this.inside && (this.first & FIN) !== 0
+    if (size > this.limit) {
+      this.come += to - from
+      if (!isEnd) return
+      this.forget()
+      this.events.skip!(size)
+      return
+    }
     const isText = kind === Opcode.text
     const held = queue === undefined ? 0 : queue.size
     // all of it is here
-    if (isEnd && held === 0 && to - from === this.size) {
+    if (isEnd && held === 0 && to - from === size) {
       this.forget()
       if (reserved === 0) this.deliver(chunk, from, to, key, isText)
-      else this.extended(this.own(chunk, from, to, key), isText)
+      else this.extended(own(chunk, from, to, key), isText)
       return
     }
     mask(chunk, from, to, key)
@@ -248,7 +265,7 @@ export class Reader implements Begun {
   private advanceControl(chunk: Uint8Array, from: number, to: number, key: number): void {
     const filled = this.controlFilled
     let payload: Uint8Array
-    if (filled === 0 && !this.inside) payload = from === to ? empty : this.own(chunk, from, to, key)
+    if (filled === 0 && !this.inside) payload = from === to ? empty : own(chunk, from, to, key)
     else {
       if (this.control.length === 0) this.control = new Uint8Array(longestControl)
       maskInto(chunk, from, to, this.control, filled, key)

@@ -13,7 +13,8 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { utf8 } from "../bytes/utf8.ts"
 import { isSendable, unexpected } from "../reasons/closeCodes.ts"
 import { spawnIn } from "../scheduling/supervised.ts"
-import { describe, transportOf, type WebSocketLink } from "../transport/transport.ts"
+import { Pongs } from "../transport/pongs.ts"
+import { type Transport, transportOf, TypeId, type WebSocketLink } from "../transport/transport.ts"
 import { type Close, noCode, noFrame, writeClose } from "./closing.ts"
 import { frameOf } from "./encoding.ts"
 import type { Failure } from "./failure.ts"
@@ -46,8 +47,8 @@ export const closeCode = (code: number): number =>
 const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
   Exit.isSuccess(exit) ? 1000 : Cause.hasInterruptsOnly(exit.cause) ? 1001 : unexpected
 
-// so many pings are answered one by one while the peer takes no pongs; of more only the newest is
-const mostPongs = 32
+// nothing more is read of a peer that sent so many pings since it last took a pong
+const mostOwed = 1024
 
 // the closing handshake reads for an application that does not, up to so many bytes
 const mostUnread = 65_536
@@ -65,8 +66,12 @@ class Life {
   private readonly turn = Semaphore.makeUnsafe(1)
   private messages: Array<Frame> = []
   private unread = 0
+  private readonly asked = new Pongs<Uint8Array>()
+  // those to be answered one by one
   private pongs: Array<Uint8Array> = []
   private isPonging = false
+  /** Closed while the peer takes none of too many pongs. */
+  private readonly mayRead = Latch.makeUnsafe(true)
   private peerClose: Close | undefined
   private failure: Failure | undefined
   private hasSaidClose = false
@@ -92,8 +97,8 @@ class Life {
         this.unread += sizeOf(payload)
       },
       ping: (payload) => {
-        if (this.pongs.length === mostPongs) this.pongs.pop()
-        this.pongs.push(payload)
+        if (this.asked.answers(payload)) this.pongs.push(payload)
+        else if (this.asked.owed >= mostOwed) this.mayRead.closeUnsafe()
       },
       pong: () => {},
       close: (code, reason) => {
@@ -123,21 +128,28 @@ class Life {
     const writing = Effect.whileLoop({
       while: () => this.pongs.length > 0 && !this.hasSaidClose,
       body: () => {
-        const frames = this.pongs.map((payload) => this.frame(Opcode.pong, payload))
+        const { pongs } = this
         this.pongs = []
-        return this.out.writeAll(frames as unknown as NonEmptyReadonlyArray<Uint8Array>)
+        const newest = this.asked.leave()
+        if (newest !== undefined) pongs.push(newest)
+        const frames = pongs.map((payload) => this.frame(Opcode.pong, payload))
+        return Effect.andThen(
+          this.mayRead.open,
+          this.out.writeAll(frames as unknown as NonEmptyReadonlyArray<Uint8Array>)
+        )
       },
       step: () => {}
     })
     // what cannot be written is told to the reader, and to writers
     return spawnIn(this.scope, "pongs", Effect.ignore(writing), () => {
       this.isPonging = false
+      this.mayRead.openUnsafe()
     }, { startImmediately: true })
   })
 
   /** Reads once from the stream. */
   private readonly fill: Effect.Effect<void> = Effect.uninterruptibleMask((restore) =>
-    Effect.matchEffect(restore(this.stream.pull), {
+    Effect.matchEffect(restore(this.mayRead.isOpen() ? this.stream.pull : this.mayRead.whenOpen(this.stream.pull)), {
       // a stream that ends without a close frame has ended abnormally, in whichever way it did
       onFailure: () => Effect.sync(() => this.end(closed(noFrame))),
       onSuccess: (chunks) => this.take(chunks)
@@ -241,6 +253,74 @@ class Life {
   }
 }
 
+/** A listener may have ten thousand whose connections do the frames themselves: what those need not is made when it is used. */
+class MessageSocket implements Socket.Socket, Transport {
+  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
+  readonly [TypeId] = this
+  readonly messages = true
+  readonly webSocket: WebSocketLink
+  private readonly options: SocketOptions
+  private connected: Latch.Latch | undefined
+  private life: Life | undefined
+
+  constructor(link: WebSocketLink, options: SocketOptions) {
+    this.webSocket = link
+    this.options = options
+  }
+
+  get local(): string | undefined {
+    return transportOf(this.webSocket.stream).local
+  }
+
+  get remote(): string | undefined {
+    return transportOf(this.webSocket.stream).remote
+  }
+
+  get unsent(): Transport["unsent"] {
+    const below = transportOf(this.webSocket.stream)
+    return below.unsent === undefined ? undefined : () => below.unsent!()
+  }
+
+  get reader(): Socket.Socket["reader"] {
+    return Effect.gen({ self: this }, function*() {
+      const { options, webSocket } = this
+      const scope = yield* Effect.scope
+      const below = yield* Scope.fork(scope)
+      const source = yield* Scope.provide(webSocket.stream.reader, below)
+      const out = yield* Scope.provide(webSocket.stream.writer, below)
+      const life = new Life(webSocket, source, out, below, options)
+      yield* Scope.addFinalizerExit(scope, (exit) => {
+        this.life = undefined
+        this.connected?.closeUnsafe()
+        return life.release(exit)
+      })
+      this.life = life
+      this.connected?.openUnsafe()
+      return { pull: life.pull, upgrade: Socket.SocketUpgradeError.unsupported }
+    })
+  }
+
+  /** A WebSocket has no half-close: releasing the writer leaves the connection alone. */
+  get writer(): Socket.Socket["writer"] {
+    return Effect.succeed({
+      write: (chunk) =>
+        this.withLife((life) => Socket.isCloseEvent(chunk) ? life.close(chunk) : life.writeAll([chunk])),
+      writeAll: (chunks) => this.withLife((life) => life.writeAll(chunks))
+    })
+  }
+
+  /** With the connection, or with the next one. */
+  private withLife(
+    use: (life: Life) => Effect.Effect<void, Socket.SocketError>
+  ): Effect.Effect<void, Socket.SocketError> {
+    return Effect.suspend(() => {
+      if (this.life !== undefined) return use(this.life)
+      this.connected ??= Latch.makeUnsafe(false)
+      return this.connected.whenOpen(this.withLife(use))
+    })
+  }
+}
+
 /**
  * Makes the socket of a link, whose upgrade is done when the reader of its stream is acquired.
  *
@@ -254,49 +334,5 @@ class Life {
  *   its code.
  * - Releasing the reader sends 1000, 1001 after an interruption, 1011 after a failure, unless a close frame was sent.
  */
-export const overStream = (link: WebSocketLink, options: SocketOptions): Socket.Socket => {
-  const { stream } = link
-  const connected = Latch.makeUnsafe(false)
-  let live: Life | undefined
-  const reader: Socket.Socket["reader"] = Effect.gen(function*() {
-    const scope = yield* Effect.scope
-    const below = yield* Scope.fork(scope)
-    const source = yield* Scope.provide(stream.reader, below)
-    const life = new Life(link, source, yield* Scope.provide(stream.writer, below), below, options)
-    yield* Scope.addFinalizerExit(scope, (exit) => {
-      live = undefined
-      connected.closeUnsafe()
-      return life.release(exit)
-    })
-    live = life
-    connected.openUnsafe()
-    return { pull: life.pull, upgrade: Socket.SocketUpgradeError.unsupported }
-  })
-  /** With the connection, or with the next one. */
-  const withLife = (
-    use: (life: Life) => Effect.Effect<void, Socket.SocketError>
-  ): Effect.Effect<void, Socket.SocketError> =>
-    Effect.suspend(() => live === undefined ? connected.whenOpen(withLife(use)) : use(live))
-  const below = transportOf(stream)
-  return describe(
-    Socket.make({
-      reader,
-      // a WebSocket has no half-close: releasing the writer leaves the connection alone
-      writer: Effect.succeed({
-        write: (chunk) => withLife((life) => Socket.isCloseEvent(chunk) ? life.close(chunk) : life.writeAll([chunk])),
-        writeAll: (chunks) => withLife((life) => life.writeAll(chunks))
-      })
-    }),
-    {
-      messages: true,
-      get local() {
-        return below.local
-      },
-      get remote() {
-        return below.remote
-      },
-      unsent: below.unsent === undefined ? undefined : () => below.unsent!(),
-      webSocket: link
-    }
-  )
-}
+export const overStream = (link: WebSocketLink, options: SocketOptions): Socket.Socket =>
+  new MessageSocket(link, options)

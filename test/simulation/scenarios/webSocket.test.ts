@@ -37,8 +37,8 @@ scenario("pings of the protocol keep a connection alive that says nothing", {
   broken: {
     "pings are not answered": {
       file,
-      find: "if (answered++ < pongsOneByOne) answer(c, control.payload)",
-      replace: "if (answered++ >= 0) break\n        if (answered < 0) answer(c, control.payload)",
+      find: "if (Context.get(c.context, AnswersPings)) answer(c.outbox, control)",
+      replace: "if (at < 0) answer(c.outbox, control)",
       caughtBy: "the peer that answers"
     },
     "pongs are those of other pings": {

@@ -1,7 +1,8 @@
 /** Frames that end with a mark: `delimiter`, `lines`. */
 import type { CodecReason, FrameTooLong } from "../../../ConnectionError.ts"
+import { Blocks } from "../../bytes/blocks.ts"
 import { ByteQueue } from "../../bytes/byteQueue.ts"
-import type { FrameDecoder, TooLong } from "../framing.ts"
+import type { Stopping, TooLong } from "../framing.ts"
 import { tooLong } from "../framing.ts"
 
 export const LF = 10
@@ -31,7 +32,7 @@ export const withMark = (payload: Uint8Array, mark: Uint8Array): Uint8Array => {
   return frame
 }
 
-export interface MarkDecoder extends FrameDecoder {
+export interface MarkDecoder extends Stopping {
   /** `write` for a part of a chunk that had `whole` bytes. */
   readonly scan: (
     part: Uint8Array,
@@ -51,6 +52,7 @@ export const marked = (mark: Uint8Array, lines: boolean, limit: number, policy: 
   const most = mark.length - 1
   const seam = new Uint8Array(2 * most)
   let tail = 0
+  let blocks: Blocks | undefined
 
   /** Where a mark that began in the tail ends in `part`, or 0. */
   const straddled = (part: Uint8Array): number => {
@@ -92,7 +94,13 @@ export const marked = (mark: Uint8Array, lines: boolean, limit: number, policy: 
 
   const scan: MarkDecoder["scan"] = (part, whole, frames, skipped) => {
     let pos = 0
+    if (self.copies) (blocks ??= new Blocks()).begin(part)
+    self.stoppedAt = part.length
     while (pos < part.length) {
+      if (frames.length >= self.mostFrames) {
+        self.stoppedAt = pos
+        break
+      }
       let end = come > 0 ? straddled(part) : 0
       let ending = mark.length
       if (end === 0) {
@@ -104,7 +112,12 @@ export const marked = (mark: Uint8Array, lines: boolean, limit: number, policy: 
       if (size <= limit && !skipping) {
         // of the mark, too, a part may be held
         const held = Math.min(size, queue.size)
-        frames.push(queue.take(held, part.subarray(pos, pos + size - held)))
+        const to = pos + size - held
+        frames.push(
+          blocks !== undefined && queue.size === 0
+            ? blocks.take(part, pos, to)
+            : queue.take(held, part.subarray(pos, to))
+        )
       } else if (!policy.skips) {
         return tooLong(size, limit)
       } else if (!skipping || !policy.atHeader) {
@@ -116,14 +129,19 @@ export const marked = (mark: Uint8Array, lines: boolean, limit: number, policy: 
       tail = 0
       skipping = false
     }
+    blocks?.end()
     return undefined
   }
 
-  return {
+  const self: MarkDecoder = {
+    mostFrames: Infinity,
+    stoppedAt: 0,
+    copies: false,
     get pending() {
       return come
     },
     scan,
     write: (chunk, frames, skipped) => scan(chunk, chunk.length, frames, skipped)
   }
+  return self
 }

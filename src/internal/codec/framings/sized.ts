@@ -2,8 +2,9 @@
 import * as Result from "effect/Result"
 import type { CodecReason, FrameTooLong } from "../../../ConnectionError.ts"
 import { InvalidLength } from "../../../ConnectionError.ts"
+import { Blocks } from "../../bytes/blocks.ts"
 import { ByteQueue } from "../../bytes/byteQueue.ts"
-import type { FrameDecoder, TooLong } from "../framing.ts"
+import type { Stopping, TooLong } from "../framing.ts"
 import { tooLong } from "../framing.ts"
 
 /** Reads the header of a frame. The fields are the result of the last `read`: no allocation per frame. */
@@ -27,7 +28,7 @@ export const refuse = (detail: string) => Result.fail(new InvalidLength({ direct
 const empty = new Uint8Array(0)
 
 /** A class with its accessor on the prototype: there is one for each connection, and it is asked for each read. */
-class Sized implements FrameDecoder {
+class Sized implements Stopping {
   private readonly header: Header
   private readonly limit: number
   private readonly policy: TooLong
@@ -38,11 +39,22 @@ class Sized implements FrameDecoder {
   // bytes that have come of the unfinished frame, and whether its header is complete
   private come = 0
   private inside = false
+  private blocks: Blocks | undefined
+  mostFrames = Infinity
+  stoppedAt = 0
 
   constructor(header: Header, limit: number, policy: TooLong) {
     this.header = header
     this.limit = limit
     this.policy = policy
+  }
+
+  get copies(): boolean {
+    return this.blocks !== undefined
+  }
+
+  set copies(copies: boolean) {
+    this.blocks = copies ? new Blocks() : undefined
   }
 
   get pending(): number {
@@ -80,19 +92,30 @@ class Sized implements FrameDecoder {
     } else {
       const piece = chunk.subarray(Math.min(end, pos + Math.max(0, header.strip - come)), end)
       if (inside) queue!.push(piece, chunk.length)
-      else frames.push(queue!.take(queue!.size, piece))
+      else frames.push(queue!.size === 0 ? this.whole(chunk, end - piece.length, end) : queue!.take(queue!.size, piece))
     }
     this.come = inside ? come + end - pos : 0
     return end
   }
 
+  /** A frame of which no byte came before this chunk. */
+  private whole(chunk: Uint8Array, from: number, to: number): Uint8Array {
+    return this.blocks === undefined ? chunk.subarray(from, to) : this.blocks.take(chunk, from, to)
+  }
+
+  private stop(at: number): undefined {
+    this.stoppedAt = at
+    this.blocks?.end()
+  }
+
   write(chunk: Uint8Array, frames: Array<Uint8Array>, skipped: Array<FrameTooLong>): CodecReason | undefined {
-    const { header, limit } = this
+    const { blocks, header, limit, mostFrames } = this
     const end = chunk.length
     let pos = 0
+    blocks?.begin(chunk)
     for (;;) {
       if (this.inside) pos = this.advance(chunk, pos, frames, skipped)
-      if (this.inside || pos === end) return undefined
+      if (this.inside || pos === end || frames.length >= mostFrames) return this.stop(pos)
       // a header that was split goes on in `head`
       const { come } = this
       const split = come > 0
@@ -109,12 +132,12 @@ class Sized implements FrameDecoder {
           this.head.set(chunk.subarray(pos))
         }
         this.come = to - start
-        return undefined
+        return this.stop(end)
       }
       if (header.invalid !== undefined) return new InvalidLength({ direction: "decode", detail: header.invalid })
       const total = header.size + header.body
       if (!split && total <= end - pos && total - header.strip <= limit) {
-        frames.push(chunk.subarray(pos + header.strip, pos + total))
+        frames.push(this.whole(chunk, pos + header.strip, pos + total))
         pos += total
       } else {
         pos += header.size - come
@@ -125,4 +148,4 @@ class Sized implements FrameDecoder {
   }
 }
 
-export const sized = (header: Header, limit: number, policy: TooLong): FrameDecoder => new Sized(header, limit, policy)
+export const sized = (header: Header, limit: number, policy: TooLong): Stopping => new Sized(header, limit, policy)

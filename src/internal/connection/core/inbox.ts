@@ -3,6 +3,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../../../ConnectionError.ts"
+import type { Room } from "../../codec/room.ts"
 import { Gate } from "../../scheduling/gate.ts"
 import type { Turns } from "../../scheduling/turns.ts"
 import type { InForce } from "./limits.ts"
@@ -10,6 +11,7 @@ import type { InForce } from "./limits.ts"
 interface ReadBatch<In> {
   readonly messages: ReadonlyArray<In>
   readonly bytes: number
+  readonly weight: number
 }
 
 const nothing: ReadonlyArray<never> = []
@@ -17,6 +19,8 @@ const nothing: ReadonlyArray<never> = []
 /** The connection, as far as its inbox sees it: its policy as it is now. */
 interface Bounded {
   readonly inForce: InForce
+  /** Everything was taken, and more is to be decoded. */
+  readonly hasRoom: () => void
 }
 
 type Resume<A> = (effect: Effect.Effect<A, ConnectionError>) => void
@@ -91,8 +95,9 @@ class ReceivingAll<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
 }
 
 /**
- * Owned by one connection. Bounds are checked by the reader (`isFull`), which stops after one more read: the batch that
- * crosses a bound is kept whole, so what is held is at most the bound plus two reads of the transport.
+ * Owned by one connection. The reader stops to decode where a bound is reached: what has been read beyond that stays bytes, and is
+ * decoded when everything before it has been received. So what is held is at most the bound, one message, and two reads of the
+ * transport. A message weighs its bytes on the wire, and what it and its values take in memory.
  *
  * A receiver that waits is woken in a task of its own, and given what came: the first receiver and the first receiver of batches
  * have a place here, any others share a gate.
@@ -100,6 +105,7 @@ class ReceivingAll<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
 export class Inbox<In> {
   private first: ReadonlyArray<In> = nothing
   private firstBytes = 0
+  private firstWeight = 0
   // index of the next message in `first`
   private offset = 0
   private more: Array<ReadBatch<In>> | undefined
@@ -116,6 +122,10 @@ export class Inbox<In> {
   private waitForAll: Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> | undefined
   messages = 0
   bytes = 0
+  weight = 0
+  /** Something has come that is not decoded yet, for want of room. */
+  hasMore = false
+  private whenDecoded: (() => void) | undefined
   private readonly owner: Bounded
   /** Called when a receiver has got everything and is told the end. */
   onTold: (() => void) | undefined
@@ -136,24 +146,54 @@ export class Inbox<In> {
 
   get isFull(): boolean {
     const { inboxBytes, inboxMessages } = this.owner.inForce.limits
-    return this.messages >= inboxMessages || this.bytes >= inboxBytes
+    return this.hasMore || this.messages >= inboxMessages || this.weight >= inboxBytes
+  }
+
+  /** Whether there is room for what has come and is not decoded. */
+  get wantsMore(): boolean {
+    const { inboxBytes, inboxMessages } = this.owner.inForce.limits
+    return this.hasMore && this.messages < inboxMessages && this.weight < inboxBytes
   }
 
   private get isReady(): boolean {
-    return this.messages > 0 || this.error !== undefined
+    return this.messages > 0 || (this.error !== undefined && !this.hasMore)
   }
 
-  offer(messages: ReadonlyArray<In>, bytes: number): void {
-    // after the end no receiver waits for more
-    if (messages.length === 0 || this.error !== undefined) return
+  /** What there is room for. */
+  measure(room: Room): void {
+    const { inboxBytes, inboxMessages, maxDecoded } = this.owner.inForce.limits
+    room.messages = inboxMessages - this.messages
+    room.left = inboxBytes - this.weight
+    room.most = maxDecoded
+    room.weight = room.charged = 0
+  }
+
+  /** Whether more is to be decoded, as the reader sees it after each read. */
+  left(hasMore: boolean): void {
+    if (this.hasMore === hasMore) return
+    this.hasMore = hasMore
+    if (hasMore) this.room?.close()
+    else {
+      // what was waited for may have been no message
+      if (!this.isFull) this.room?.open()
+      this.wake()
+      if (this.whenDecoded !== undefined) this.turns.scheduleTask(this.whenDecoded)
+    }
+  }
+
+  offer(messages: ReadonlyArray<In>, bytes: number, weight: number): void {
+    // after the end no receiver waits for more than what had come
+    if (messages.length === 0 || (this.error !== undefined && !this.hasMore)) return
     if (this.messages === 0) {
       this.first = messages
       this.firstBytes = bytes
+      this.firstWeight = weight
       this.offset = 0
-    } else if (this.more === undefined) this.more = [{ messages, bytes }]
-    else this.more.push({ messages, bytes })
+    } else if (this.more === undefined) this.more = [{ messages, bytes, weight }]
+    else this.more.push({ messages, bytes, weight })
     this.messages += messages.length
     this.bytes += bytes
+    this.weight += weight
     if (this.room !== undefined && this.isFull) this.room.close()
     this.wake()
   }
@@ -208,26 +248,42 @@ export class Inbox<In> {
     })
   }
 
+  /** Waits until all that has come is decoded. For the reader. */
+  get awaitDecoded(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      if (!this.hasMore) return resume(Effect.void)
+      this.whenDecoded = () => {
+        this.whenDecoded = undefined
+        resume(Effect.void)
+      }
+    })
+  }
+
   /** The bounds are other ones. */
   patched(): void {
+    if (this.wantsMore) this.owner.hasRoom()
     if (this.isFull && this.error === undefined) this.room?.close()
     else this.room?.open()
   }
 
-  private took(messages: number, bytes: number): void {
+  private took(messages: number, bytes: number, weight: number): void {
     this.messages -= messages
     this.bytes -= bytes
+    this.weight -= weight
+    if (this.hasMore && this.messages === 0) this.owner.hasRoom()
     if (this.room !== undefined && !this.isFull) this.room.open()
   }
 
   /** What `receiveAll` does. */
   takeAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
-    if (this.messages === 0) return this.error !== undefined ? this.told(this.error) : this.awaitAll
+    if (this.messages === 0) {
+      return this.error !== undefined && !this.hasMore ? this.told(this.error) : this.awaitAll
+    }
     let all = this.offset === 0 ? this.first : this.first.slice(this.offset)
     for (const { messages } of this.more ?? nothing) all = all.concat(messages)
     this.first = nothing
     this.more = undefined
-    this.took(this.messages, this.bytes)
+    this.took(this.messages, this.bytes, this.weight)
     return Effect.succeed(all as unknown as NonEmptyReadonlyArray<In>)
   }
 
@@ -256,7 +312,7 @@ export class Inbox<In> {
    */
   takeOne(): Effect.Effect<In, ConnectionError> {
     if (this.messages > 0) return Effect.succeed(this.take())
-    return this.error !== undefined ? this.told(this.error) : this.waitForOne
+    return this.error !== undefined && !this.hasMore ? this.told(this.error) : this.waitForOne
   }
 
   private told(error: ConnectionError): Effect.Effect<never, ConnectionError> {
@@ -267,14 +323,15 @@ export class Inbox<In> {
   /** The next message, when there is one. */
   take(): In {
     const message = this.first[this.offset++]!
-    if (this.offset < this.first.length) this.took(1, 0)
+    if (this.offset < this.first.length) this.took(1, 0, 0)
     else {
-      const bytes = this.firstBytes
+      const { firstBytes: bytes, firstWeight: weight } = this
       const next = this.more?.shift()
       this.first = next === undefined ? nothing : next.messages
       this.firstBytes = next === undefined ? 0 : next.bytes
+      this.firstWeight = next === undefined ? 0 : next.weight
       this.offset = 0
-      this.took(1, bytes)
+      this.took(1, bytes, weight)
     }
     return message
   }

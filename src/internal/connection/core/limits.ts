@@ -28,9 +28,13 @@ const limitsOf = (policy: Policy) => ({
   maxAgeGrace: limitOf(policy, "maxAgeGrace"),
   halfClose: limitOf(policy, "halfClose"),
   drain: limitOf(policy, "drain"),
+  messageRate: limitOf(policy, "messageRate"),
+  byteRate: limitOf(policy, "byteRate"),
+  rateBurst: limitOf(policy, "rateBurst"),
   stopGrace: limitOf(policy, "stopGrace"),
   inboxMessages: policy.inboxMessages,
   inboxBytes: policy.inboxBytes,
+  maxDecoded: policy.maxDecoded,
   outboxMessages: policy.outboxMessages,
   outboxBytes: policy.outboxBytes
 })

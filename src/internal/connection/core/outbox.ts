@@ -17,10 +17,11 @@ import {
 } from "../../../ConnectionError.ts"
 import { sizeOf } from "../../bytes/sizes.ts"
 import { type Frame, FrameBuffer, type Framed } from "../../codec/encoder.ts"
-import { Fifo, type Queued } from "../../scheduling/fifo.ts"
+import { Fifo, type Queued, unqueued } from "../../scheduling/fifo.ts"
 import { Gate } from "../../scheduling/gate.ts"
 import { runNow } from "../../scheduling/supervised.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
+import { Pongs } from "../../transport/pongs.ts"
 import type { InForce } from "./limits.ts"
 
 /** In the queue of a writer that waits for it: there is something to do beside the queue. */
@@ -39,7 +40,12 @@ export interface Waiter extends Queued<Waiter> {
   readonly resume: Resume
 }
 
-interface Flusher {
+/** A ping of the peer, and what answers it: a message, or the payload of a frame. */
+export type PeerPing<Out> =
+  | { readonly _tag: "Ping"; readonly answer: Out }
+  | { readonly _tag: "Ping"; readonly payload: Uint8Array }
+
+interface Flusher extends Queued<Flusher> {
   readonly target: number
   readonly resume: Resume
 }
@@ -51,6 +57,10 @@ interface OutboxConnection {
   /** The policy is to end the connection: the peer is too slow. */
   readonly tooSlow: (error: Failure) => void
   readonly writeFailed: (defect: unknown) => void
+  /** Encodes an answer; undefined where that cannot be, which ends the connection. */
+  readonly pongOf: (ping: PeerPing<unknown>) => Frame | undefined
+  /** Pongs leave: the peer may send more. */
+  readonly pongsLeft: () => void
 }
 
 // made in a fiber of its own, a queue keeps no dispatcher of the fiber that sends alive: it has that of all connections
@@ -65,7 +75,7 @@ const maxControl = 64
 
 // most connections never have a sender that waits, nor a flush
 export const noWaiters = new Fifo<Waiter>()
-export const none: Set<never> = new Set()
+const noFlushers = new Fifo<Flusher>()
 export const noFrames: Array<Frame> = []
 
 /**
@@ -83,6 +93,8 @@ export class Outbox implements Task {
   /** Taken from the queue, and not written yet. */
   head: Element | undefined
   control = noFrames
+  /** The pings of the peer that wait for their pongs, once it has pinged. */
+  pongs: Pongs<PeerPing<unknown>> | undefined
   /** How large the buffer of the next turn is. */
   bufferSize = smallestBuffer
   /** The rest of a frame too large for one write. */
@@ -96,7 +108,8 @@ export class Outbox implements Task {
   writesData = false
   isNotified = false
   waiters: Fifo<Waiter> = noWaiters
-  flushers: Set<Flusher> = none
+  /** By `target`. */
+  flushers: Fifo<Flusher> = noFlushers
   isDeterring = false
   writable: Gate | undefined
   closedWith: Failure | undefined
@@ -277,6 +290,26 @@ export const offerControl = (o: Outbox, frame: Frame): void => {
   o.notify()
 }
 
+/** Answers a ping of the peer, or keeps it for when pongs leave. */
+export const answer = (o: Outbox, ping: PeerPing<unknown>): void => {
+  const pongs = o.pongs ??= new Pongs()
+  if (!pongs.answers(ping)) return
+  const frame = o.owner.pongOf(ping)
+  if (frame !== undefined) offerControl(o, frame)
+}
+
+/** Takes all control frames, and the answer to the newest ping that has none. */
+export const takeControl = (o: Outbox): ReadonlyArray<Frame> => {
+  const { control, pongs } = o
+  o.control = noFrames
+  if (pongs === undefined || pongs.owed === 0) return control
+  const newest = pongs.leave()
+  const frame = newest === undefined ? undefined : o.owner.pongOf(newest)
+  if (frame !== undefined) control.push(frame)
+  o.owner.pongsLeft()
+  return control
+}
+
 /** How many accepted messages are no longer here: handed to the transport, or dropped. */
 export const gone = (o: Outbox): number => o.accepted - o.messages - o.inWrite
 
@@ -285,8 +318,8 @@ export const flush = (o: Outbox): Effect.Effect<void, Failure> =>
   Effect.callback((resume) => {
     if (o.isEnded) return resume(Effect.fail(o.closedWith!))
     if (gone(o) === o.accepted) return resume(Effect.void)
-    const flusher = { target: o.accepted, resume }
-    if (o.flushers === none) o.flushers = new Set()
+    const flusher: Flusher = { ...unqueued, target: o.accepted, resume }
+    if (o.flushers === noFlushers) o.flushers = new Fifo()
     o.flushers.add(flusher)
     return Effect.sync(() => {
       o.flushers.delete(flusher)
@@ -311,9 +344,7 @@ export const discard = (o: Outbox, error: Failure): number => {
   close(o, error)
   if (o.isEnded) return 0
   o.isEnded = true
-  const flushers = [...o.flushers]
-  o.flushers.clear()
-  for (const flusher of flushers) settle(o, flusher, Effect.fail(o.closedWith!))
+  for (const flusher of o.flushers.takeAll()) settle(o, flusher, Effect.fail(o.closedWith!))
   o.untouched = o.messages
   const lost = o.messages + o.inWrite
   while (takeOldest(o) !== undefined);

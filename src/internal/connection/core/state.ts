@@ -12,6 +12,8 @@ import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { FrameTooLong } from "../../../ConnectionError.ts"
 import type { Beat, Signal } from "../../../Heartbeat.ts"
 import type { Frame } from "../../codec/encoder.ts"
+import type { Room } from "../../codec/room.ts"
+import type { Gate } from "../../scheduling/gate.ts"
 import type { Cadence } from "../../scheduling/scheduleSteps.ts"
 import { Children, type Parent } from "../../scheduling/supervised.ts"
 import type { Timer, Timers } from "../../scheduling/timers.ts"
@@ -21,9 +23,10 @@ import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
 import type { Close } from "../../webSocket/closing.ts"
 import type { Control } from "../../webSocket/decoder.ts"
+import { Facts, type Stopping } from "./facts.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
-import { Outbox } from "./outbox.ts"
+import { Outbox, type PeerPing } from "./outbox.ts"
 import type { Setup, WireFormat } from "./setup.ts"
 import { Pings } from "./unansweredPings.ts"
 
@@ -55,77 +58,6 @@ export const reasonOf = (lifecycle: Lifecycle): Failure | undefined =>
 export const isOver = (lifecycle: Lifecycle): boolean =>
   lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)
 
-// before any clock began, whatever is added to it; unlike -Infinity it needs no box of its own in every connection
-const longAgo = -1_000_000_000
-
-/**
- * What is waited for, and since when: milliseconds of the monotonic clock. Changed synchronously, by the event that each
- * field names.
- */
-export class Facts {
-  readonly openedAt: number
-  /** Drawn once: how much of `maxAge` this connection lives. */
-  readonly ageFactor: number
-  /** The last byte came; stamped before decoding. */
-  heardAt: number
-  /** Something came that only a living peer sends: anything but a pong that answers nothing. */
-  provenAt: number
-  /** The last data was handed to the transport. */
-  sentAt: number
-  /** The last message came, or left. */
-  messageAt: number
-  /** We are ready to read; undefined while our own inbox is full, and once the peer has finished. */
-  readingSince: number | undefined
-  /** Reading went on after a pause. */
-  resumedAt = longAgo
-  /** A frame is incomplete. */
-  frameSince: number | undefined
-  /** The peer owes us taking some bytes. */
-  stalledSince: number | undefined
-  isWriting = false
-  /** What the peer's side had taken at the last look. */
-  taken = 0
-  /** A write began since the last look; and whether the next look comes soon enough to see its progress. */
-  hasWritten = false
-  isWatching = false
-  /** The interval between pings as it is now. */
-  pingEvery: number
-  /** The connection was asked to leave because of its age. */
-  isAsked = false
-  /** We came back from a stall of our own: the peer gets half of each limit from here, whatever was nearly over. */
-  forgivenAt = longAgo
-  /** For how long we were not there to ask since the peer was last heard, and when we came back. */
-  away = 0
-  backAt = longAgo
-
-  constructor(at: number, ageFactor: number, pingEvery: number) {
-    this.openedAt = at
-    this.ageFactor = ageFactor
-    this.heardAt = at
-    this.provenAt = at
-    this.sentAt = at
-    this.messageAt = at
-    this.readingSince = at
-    this.pingEvery = pingEvery
-  }
-}
-
-/** A server stops: how long a connection is still read. */
-export interface Stopping {
-  readonly reason: Failure
-  /** The end of the drain. */
-  readonly by: number
-  /** The end of the grace that the policy gives. */
-  readonly grace: number
-  /** When to begin the last read, or to give it up. */
-  until: number | undefined
-  /** Of the ping behind the goodbye: its pong says that the peer has heard both. */
-  token: number | undefined
-  /** How many bytes had come when the last read began. */
-  from: number | undefined
-  isLooking: boolean
-}
-
 /** A connection, as far as its deadlines see it. */
 export interface Watched {
   readonly stopping: Stopping | undefined
@@ -135,31 +67,12 @@ export interface Watched {
   readonly pings: Pings
   /** Bytes of the unfinished frame. */
   readonly pending: number
+  readonly inbox: { readonly hasMore: boolean }
   readonly outbox: { readonly written: number }
   readonly transport: { readonly unsent?: (() => number) | undefined }
 }
 
 export const unsentOf = ({ transport }: Pick<Watched, "transport">): number => transport.unsent?.() ?? 0
-
-// ---------------------------------------------------------------------------------------------------------------------
-// what the deadlines count from
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** Our own inbox is full: nothing the peer does or does not do is seen. */
-export const stoppedReading = (facts: Facts): void => {
-  facts.readingSince = undefined
-}
-
-export const readsAgain = (facts: Facts, at: number): void => {
-  facts.readingSince = at
-  facts.resumedAt = at
-}
-
-/** A ping left `late`. */
-export const pingedLate = (facts: Facts, late: number, at: number): void => {
-  facts.away = (facts.heardAt >= facts.backAt ? 0 : facts.away) + late
-  facts.backAt = at
-}
 
 /** A write begins. Returns by when it has to be looked at. */
 export const beginWrite = ({ facts, inForce: { limits }, transport }: Watched, at: number): number => {
@@ -194,7 +107,7 @@ export type FiberName = typeof fiberNames[number]
 
 /** What the fields of a connection call for: the functions over it, the same for all connections. */
 export interface Acts {
-  /** Handles a read that the short cut took in an event. */
+  /** Handles a read that the short cut took in an event, and what there was no room for. */
   readonly handleArrived: <In, Out>(c: Conversation<In, Out>) => void
   /** Its own fiber is to end it. */
   readonly stop: <In, Out>(c: Conversation<In, Out>) => void
@@ -203,6 +116,8 @@ export interface Acts {
   readonly end: <In, Out>(c: Conversation<In, Out>, error: Failure) => void
   /** A short cut of this fiber threw. */
   readonly died: <In, Out>(c: Conversation<In, Out>, name: FiberName, defect: unknown) => void
+  /** Encodes the answer to a ping of the peer. */
+  readonly pongOf: <In, Out>(c: Conversation<In, Out>, ping: PeerPing<Out>) => Frame | undefined
   readonly pingNow: <In, Out>(c: Conversation<In, Out>) => void
   /** What the heartbeat and the deadlines go on with when they have slept. */
   readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
@@ -212,8 +127,16 @@ export interface Acts {
 
 /** Reads the messages of one connection: a codec's, or those in the frames of a WebSocket. */
 export interface StreamDecoder<in out In> {
-  /** Adds the messages that a chunk completes, and says what the stream cannot go on after. */
-  readonly append: (chunk: Uint8Array | string, messages: Array<In>) => ConnectionError.Reason | undefined
+  /**
+   * Adds the messages that a chunk completes, as long as there is room, and says what the stream cannot go on after. Not called
+   * while it has more.
+   */
+  readonly append: (chunk: Uint8Array | string, messages: Array<In>, room: Room) => ConnectionError.Reason | undefined
+  /** Goes on with what has come. */
+  readonly more: (messages: Array<In>, room: Room) => ConnectionError.Reason | undefined
+  /** Whether something has come that there was no room for; and its bytes. */
+  readonly hasMore: boolean
+  readonly undecoded: number
   /** Bytes that have come of the unfinished message. */
   readonly pending: number
   /** Over-long messages that were passed over. */
@@ -317,7 +240,13 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   arrived: Uint8Array | string | undefined
   /** Bytes of the unfinished frame. */
   pending = 0
+  /** Bytes behind a full inbox, which are not decoded. */
+  undecoded = 0
+  /** They are decoded in the next turn. */
+  isPutOff = false
   bytesIn = 0
+  /** Told of the first bytes. */
+  heardWatchers: (() => void) | Array<() => void> | undefined
   messagesIn = 0
   skipped = 0
   readonly heed: ((message: In) => Signal<Out> | undefined) | undefined
@@ -326,8 +255,14 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   hasPeerEnded = false
   /** What the close frame of a WebSocket said. */
   closeFrame: Close | undefined
-  /** The last of more pongs than are queued one by one. */
-  newestPong: Frame | undefined
+  /** What was read in a turn of the event loop, and which turn that was. */
+  turn = 0
+  turnMessages = 0
+  turnBytes = 0
+  /** Where the policy has rates: by when all that came would have come at each. */
+  rates: { messages: number; bytes: number } | undefined
+  /** The reader waits here for what keeps it from reading, beside the inbox. */
+  hold: Gate | undefined
 
   // ---- writing ------------------------------------------------------------------------------------------------------
 
@@ -393,12 +328,24 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.acts.died(this, "reader", defect)
   }
 
+  hasRoom(): void {
+    this.turns.scheduleTask(this)
+  }
+
   childEnded(index: number, exit: Exit.Exit<never, Failure>): void {
     this.acts.childEnded(this, index, exit)
   }
 
   turnEnded(): void {
     this.acts.turnEnded(this)
+  }
+
+  pongOf(ping: PeerPing<unknown>): Frame | undefined {
+    return this.acts.pongOf(this, ping as PeerPing<Out>)
+  }
+
+  pongsLeft(): void {
+    this.hold?.open()
   }
 
   writeFailed(defect: unknown): void {

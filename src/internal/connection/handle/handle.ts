@@ -7,14 +7,14 @@ import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Policy from "../../../Policy.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import { closedByUs } from "../../endings/fromCause.ts"
-import { withWatcher } from "../conversation.ts"
-import { askAndDrain, close, guarded } from "../core/lifecycle.ts"
+import { askAndDrain, close, guarded, withWatcher } from "../core/lifecycle.ts"
 import { type InForce, inForce } from "../core/limits.ts"
 import * as Outbox from "../core/outbox.ts"
 import { type Wire } from "../core/setup.ts"
 import { type Snapshot } from "../core/snapshot.ts"
 import { type Conversation, reasonOf } from "../core/state.ts"
 import { overdue } from "../deadlines.ts"
+import { patchedRates } from "../fairness/holds.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
 import { stop } from "../stopping.ts"
@@ -140,6 +140,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
           patched(c.outbox)
           c.inbox.patched()
         }
+        patchedRates(c)
         if (c.inForce.limits.pingEvery !== before.limits.pingEvery) askHeartbeat(c, "plan")
         c.wakeUp.secondBy(c.timers.now())
       })
@@ -163,9 +164,26 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     return states[this.c.lifecycle._tag]
   }
 
+  get reason(): ConnectionError.Reason | undefined {
+    return reasonOf(this.c.lifecycle)?.reason
+  }
+
   get isResting(): boolean {
     const { inbox, lifecycle, pending, arrived } = this.c
-    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined
+    return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined && !inbox.hasMore
+  }
+
+  get hasUndecoded(): boolean {
+    return this.c.inbox.hasMore
+  }
+
+  get untilHeard(): ((watcher: () => void) => void) | undefined {
+    const { c } = this
+    if (c.bytesIn > 0 || c.messages || c.way.control !== undefined) return undefined
+    return (watcher) => {
+      c.heardWatchers = withWatcher(c.heardWatchers, watcher)
+      askHeartbeat(c, "ping")
+    }
   }
 
   get untouched(): number {
@@ -188,7 +206,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
       bytesOut: outbox.written,
       messagesIn: c.messagesIn,
       messagesOut: outbox.accepted,
-      inbox: { messages: inbox.messages, bytes: inbox.bytes },
+      inbox: { messages: inbox.messages, bytes: inbox.bytes + c.undecoded },
       outbox: { messages: outbox.messages, bytes: outbox.bytes },
       dropped: outbox.dropped,
       skipped: c.skipped,

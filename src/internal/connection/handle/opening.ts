@@ -21,6 +21,11 @@ import { takeId } from "./internals.ts"
 
 type Failure = ConnectionError.ConnectionError
 
+/** Called when a transport is open, and what is left is a conversation: of what dials, for its limits. */
+export const WhenOpen = Context.Reference<() => void>("holdfast/connection/WhenOpen", {
+  defaultValue: () => () => {}
+})
+
 const hasMessages = (
   transport: Transport,
   named: "stream" | "messages" | undefined,
@@ -36,13 +41,13 @@ const wayOf = <In, Out>(
   messages: boolean,
   link: WebSocketLink | undefined
 ): Pick<Prepared<In, Out>, "decoder" | "way"> => {
-  const { maxFrame } = setup.inForce.policy
+  const { maxDecoded, maxFrame } = setup.inForce.policy
   if (link !== undefined) {
     return { way: setup.webSocket(link), decoder: webSocketDecoderOf(setup.codec, link.role, { maxFrame }) }
   }
   return {
     way: messages ? setup.messages : setup.stream,
-    decoder: decoderOf(setup.codec, { maxFrame, transport: messages ? "messages" : "stream" })
+    decoder: decoderOf(setup.codec, { maxFrame, maxDecoded, transport: messages ? "messages" : "stream" }, true)
   }
 }
 
@@ -64,6 +69,7 @@ const converse = <In, Out>(
   pull: Socket.Reader["pull"]
 ): Conversation<In, Out> => {
   const { clock, timers, turns } = schedulingOf(context)
+  Context.get(context, WhenOpen)()
   const c = new Conversation({
     setup,
     transport,

@@ -272,6 +272,10 @@ export class HttpConnection implements Internals {
     return states[this.lifecycle._tag]
   }
 
+  get reason(): ConnectionError.Reason | undefined {
+    return reasonOf(this.lifecycle)?.reason
+  }
+
   readonly look = (): Snapshot => {
     const { conn, lifecycle } = this
     const at = lifecycle._tag === "Ended" ? lifecycle.at : performance.now()

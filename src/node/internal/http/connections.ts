@@ -9,7 +9,7 @@ import type * as Net from "node:net"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Defects from "../../../internal/endings/defects.ts"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
-import { timersOf } from "../../../internal/scheduling/timers.ts"
+import { type Timer, timersOf } from "../../../internal/scheduling/timers.ts"
 import { Admission, type Applicant } from "../../../internal/server/admission.ts"
 import { cutShort } from "../../../internal/server/draining.ts"
 import type { Registry } from "../../../Registry.ts"
@@ -112,11 +112,11 @@ export class Connections<in out In, in out Out> {
     const { conn } = connection
     const scope = Scope.makeUnsafe()
     this.registrations.set(connection, scope)
-    let timer: NodeJS.Timeout | undefined = undefined
+    let timer: Timer | undefined = undefined
     const added = Effect.suspend(() => registry.add(asConnection(connection), { tags: ["http"] }, undefined))
     const name = "registration of an HTTP connection"
     const fiber = Supervised.spawn(context, name, Scope.provide(added, scope), (exit) => {
-      clearTimeout(timer)
+      timer?.cancel()
       if (Exit.isSuccess(exit) || conn.destroyed) return
       connection.refuse(Defects.errorNow(context, "registry", exit.cause, { remote: Address.remoteOf(conn) }).reason)
     })
@@ -124,12 +124,13 @@ export class Connections<in out In, in out Out> {
     if (fiber.pollUnsafe() !== undefined) return
     conn.once("close", () => fiber.interruptUnsafe())
     if (handshake === 0) return
-    timer = setTimeout(() => {
+    const timers = timersOf(context)
+    timer = timers.at(timers.now() + handshake, () => {
       if (conn.destroyed) return
       const late = Effect.logWarning(`a registry took longer than ${handshake} ms to take an HTTP connection`)
       Supervised.spawn(context, "log", Effect.annotateLogs(late, { remote: Address.remoteOf(conn) }), noop)
       connection.refuse(new ConnectionError.HandshakeTimeout({ limit: handshake }))
-    }, handshake)
+    })
   }
 
   /** It became a WebSocket. */

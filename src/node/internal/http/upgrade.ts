@@ -19,7 +19,7 @@ export const intercept = <R, A extends Below>(
   options: Upgrading<R>,
   /** Of a connection that asks for an upgrade on one of the paths. */
   announce: (conn: Net.Socket, path: string) => A,
-  onOpen: (announced: A, conn: Net.Socket, accepted: Accepted) => void,
+  onOpen: (announced: A, conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage) => void,
   /** Gets each request of the application's, and calls `dispatch` when its turn has come. */
   onRequest: (request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void) => void
 ): void => {
@@ -35,7 +35,7 @@ export const intercept = <R, A extends Below>(
     if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) return false
     conn.on("error", noop)
     const announced = announce(conn, pathOf(request))
-    upgrade(request, conn, head, announced, (_, accepted) => onOpen(announced, conn, accepted))
+    upgrade(request, conn, head, announced, (_, accepted) => onOpen(announced, conn, accepted, request))
     return true
   }
   Object.assign(server, {

@@ -1,7 +1,7 @@
 /** The socket of an accepted WebSocket. */
 import * as NodeSocket from "@effect/platform-node/NodeSocket"
-import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
 import * as Context from "effect/Context"
+import type * as Http from "node:http"
 import type * as Net from "node:net"
 import { overStream, type SocketOptions } from "../../../internal/webSocket/socket.ts"
 import { Accepted } from "../upgrade/accepted.ts"
@@ -12,15 +12,18 @@ export const openWebSocket = (
   arrival: Arrival,
   conn: Net.Socket,
   accepted: Accepted,
+  request: Http.IncomingMessage,
   options: SocketOptions
 ): Opened => {
-  const services = Context.make(NodeSocketServer.IncomingMessage, accepted.request.source).pipe(
-    Context.add(Accepted, accepted),
-    Context.add(NodeSocket.NetSocket, conn)
-  )
   const stream = new AcceptedStream(arrival, conn)
   return {
+    request,
     socket: overStream({ role: "server", stream, maskKey: undefined }, options),
-    provide: Context.merge(services)
+    // each adds to what all share: a merge would copy that for every connection
+    provide: (context) =>
+      context.pipe(
+        Context.add(Accepted, accepted),
+        Context.add(NodeSocket.NetSocket, conn)
+      )
   }
 }

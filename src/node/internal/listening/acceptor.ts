@@ -3,11 +3,13 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
+import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import { timersOf } from "../../../internal/scheduling/timers.ts"
 import type { Reception } from "../../../internal/transport/accepted.ts"
 import * as Address from "../addresses/address.ts"
-import type { OfPolicy } from "../options.ts"
+import { longestTimer, type OfPolicy } from "../options.ts"
 import { openError } from "../stream/duplex.ts"
 import { linger, noop, setTcp } from "../stream/tcp.ts"
 import { handshakes } from "../tls/handshakes.ts"
@@ -30,7 +32,7 @@ export interface Settings extends Pick<OfPolicy, "tcp" | "handshake" | "maxFrame
   readonly tls: TlsOptions | undefined
   /** With `ws` and `wss`. */
   readonly rules: Rules<never>
-  /** In which the hooks of `rules` run. */
+  /** In which the hooks of `rules` run, and with whose clock handshakes are timed. */
   readonly context: Context.Context<never>
 }
 
@@ -92,7 +94,7 @@ class Arrivals implements Owner {
     this.waiting.delete(arrival)
     this.refused.delete(arrival)
     this.unclaimed.delete(arrival)
-    clearTimeout(arrival.timer)
+    arrival.timer?.cancel()
   }
 
   /** Ends one that was not read: it gets our FIN, and not a reset. */
@@ -119,6 +121,7 @@ export const make = (settings: Settings) => {
   const { address } = settings
   const arrivals = new Arrivals(settings.linger)
   const { pending, refused, unclaimed, waiting } = arrivals
+  const timers = timersOf(settings.context)
   /** The last one gets the connections. */
   let consumers: ReadonlyArray<Consumer> = []
   /** Their servers stop. */
@@ -134,7 +137,8 @@ export const make = (settings: Settings) => {
   const secure = settings.tls === undefined ? undefined : handshakes({
     ...settings.tls,
     requestCert: settings.tls.ca !== undefined,
-    handshakeTimeout: settings.handshake,
+    // ours counts, from the accept on
+    handshakeTimeout: longestTimer,
     ...(address.scheme === "wss" ? { ALPNProtocols: ["http/1.1"] } : {})
   })
   const upgrade = address.scheme === "ws" || address.scheme === "wss"
@@ -213,9 +217,9 @@ export const make = (settings: Settings) => {
   }
 
   /** Takes it, upgraded. */
-  function adopt(arrival: Arrival, accepted: Accepted): void {
+  function adopt(arrival: Arrival, accepted: Accepted, source: Http.IncomingMessage): void {
     if (arrivals.isClosed) arrival.raw.destroy()
-    else if (hold(arrival)) upgraded(arrival, arrival.raw, accepted)
+    else if (hold(arrival)) upgraded(arrival, arrival.raw, accepted, source)
   }
 
   function begin(arrival: Arrival): void {
@@ -224,7 +228,7 @@ export const make = (settings: Settings) => {
 
   function shakeHands(arrival: Arrival, limit: number): void {
     const { raw } = arrival
-    arrival.timer = setTimeout(() => arrival.fail({ _tag: "Timeout", limit }), limit)
+    arrival.timer = timers.at(timers.now() + limit, () => arrival.fail({ _tag: "Timeout", limit }))
     if (secure === undefined) secured(arrival, raw)
     else secure(raw, (conn) => secured(arrival, conn), (cause) => arrival.fail({ _tag: "Failed", cause }))
     raw.resume()
@@ -235,16 +239,16 @@ export const make = (settings: Settings) => {
       conn.pause()
       return ready(arrival, () => new AcceptedStream(arrival, conn))
     }
-    upgrade(conn, arrival, (stream, accepted) => upgraded(arrival, stream as Net.Socket, accepted))
+    upgrade(conn, arrival, (stream, accepted, source) => upgraded(arrival, stream as Net.Socket, accepted, source))
   }
 
-  function upgraded(arrival: Arrival, conn: Net.Socket, accepted: Accepted): void {
+  function upgraded(arrival: Arrival, conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage): void {
     arrival.path = accepted.request.path
-    ready(arrival, () => openWebSocket(arrival, conn, accepted, settings))
+    ready(arrival, () => openWebSocket(arrival, conn, accepted, source, settings))
   }
 
   function ready(arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
-    clearTimeout(arrival.timer)
+    arrival.timer?.cancel()
     arrival.timer = undefined
     arrival.open = open
     const consumer = consumers.findLast((one) => takes(one, arrival))
@@ -267,7 +271,7 @@ export const make = (settings: Settings) => {
   function handled(arrival: Arrival, failed: boolean): void {
     if (!unclaimed.has(arrival)) return
     if (failed) arrival.raw.destroy()
-    else arrival.timer = setTimeout(() => arrival.raw.destroy(), settings.handshake).unref()
+    else arrival.timer = timers.at(timers.now() + settings.handshake, () => arrival.raw.destroy())
   }
 
   function join(consumer: Consumer): void {

@@ -1,8 +1,10 @@
 /** One accepted connection, from `accept` until nothing is left of it. */
 import type * as Context from "effect/Context"
 import type * as Socket from "effect/socket/Socket"
+import type * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import type { Timer } from "../../../internal/scheduling/timers.ts"
 import type { Arriving, Failure, Reception } from "../../../internal/transport/accepted.ts"
 
 // what came of a raw connection: the listeners are the same functions for all of them
@@ -22,7 +24,8 @@ export class Arrival {
   readonly remote: string | undefined
   /** Of the request to upgrade. */
   path: string | undefined
-  timer: NodeJS.Timeout | undefined
+  /** What it waits for is bounded by it. */
+  timer: Timer | undefined
   /** Set once the handshakes are done. */
   open: ((arrival: Arrival) => Opened) | undefined
   /** Which consumer it is for: that counts it, or got it. */
@@ -78,6 +81,8 @@ export interface Owner {
 export interface Opened {
   readonly socket: Socket.Socket
   readonly provide: <R>(context: Context.Context<R>) => Context.Context<R>
+  /** Of a WebSocket. A server of ours has no use for it, and does not keep it. */
+  readonly request?: Http.IncomingMessage | undefined
 }
 
 /** One call of `run`: what takes the connections. */

@@ -1,4 +1,5 @@
 /** Runs a handler over the connections of a listener. */
+import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -6,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
+import { plainly } from "../../../internal/reasons/logs.ts"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
 import { Direct, type Directly, OnPath } from "../../../internal/transport/accepted.ts"
 import type { Arrival, Consumer } from "./arrival.ts"
@@ -36,10 +38,15 @@ export const run = <R, E, A>(
             failed = true
           })
         ),
+        Effect.catchCause((cause) => Effect.failCause(plainly(cause))),
         Effect.ignoreCause({ log: "Unhandled", message: "Unhandled error in SocketServer" })
       )
       // whatever its exit is, a connection that it left behind is destroyed
-      track(spawn(opened.provide(context), "handler of a listener", life, (exit) => {
+      const provided = opened.provide(context)
+      const whole = opened.request === undefined
+        ? provided
+        : Context.add(provided, NodeSocketServer.IncomingMessage, opened.request)
+      track(spawn(whole, "handler of a listener", life, (exit) => {
         handled(arrival, failed || Exit.isFailure(exit))
       }))
     }

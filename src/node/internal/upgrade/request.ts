@@ -9,7 +9,7 @@ import * as Address from "../addresses/address.ts"
 import { type Certificate, certificateOf } from "./certificate.ts"
 
 /**
- * What a peer asks for, before it is answered.
+ * What a peer asked for.
  *
  * **Gotchas**
  *
@@ -43,6 +43,15 @@ export interface Request {
   readonly subprotocols: ReadonlyArray<string>
   /** The one of them that was agreed to: in a hook by `agree`, afterwards by `agree` or the option `subprotocols`. */
   readonly subprotocol: string | undefined
+}
+
+/**
+ * A request that is not answered yet.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Asking extends Request {
   /**
    * Agrees to one of the subprotocols that are offered. Without it, the first one of the option `subprotocols` that is
    * offered is taken, or none.
@@ -50,7 +59,7 @@ export interface Request {
    * One that is not offered is a mistake in the program: it dies with a `RangeError`, and the peer gets 500.
    */
   readonly agree: (subprotocol: string) => Effect.Effect<void>
-  /** The request of Node. */
+  /** The request of Node. It is not kept once the peer is answered. */
   readonly source: Http.IncomingMessage
 }
 
@@ -68,36 +77,49 @@ export interface Below {
 export const listed = (header: string | undefined): ReadonlyArray<string> =>
   (header ?? "").split(",").map((one) => one.trim()).filter((one) => one !== "")
 
-export const pathOf = ({ url = "" }: Http.IncomingMessage): string => url.split("?", 1)[0]
+export const pathOf = ({ url = "" }: Pick<Http.IncomingMessage, "url">): string => url.split("?", 1)[0]
+
+/** What is kept of the request of Node, which is four times as large. */
+type Head = Pick<Http.IncomingMessage, "method" | "url" | "headers" | "socket">
 
 /** Reads only what is asked for: most hooks look at one header. */
-export class Asked implements Request {
-  readonly source: Http.IncomingMessage
+export class Asked implements Asking {
   readonly remote: string | undefined
   readonly local: string | undefined
   subprotocol: string | undefined
+  private head: Head
   private headersRead: Headers.Headers | undefined
   private cookiesRead: Readonly<Record<string, string>> | undefined
   private queryRead: URLSearchParams | undefined
   private certificateRead: { readonly found: Certificate | undefined } | undefined
 
   constructor(source: Http.IncomingMessage, below: Partial<Below> = {}, headers?: Headers.Headers) {
-    this.source = source
+    this.head = source
     this.remote = below.remote ?? Address.remoteOf(source.socket)
     this.local = below.local ?? Address.localOf(source.socket)
     this.headersRead = headers
   }
 
+  get source(): Http.IncomingMessage {
+    return this.head as Http.IncomingMessage
+  }
+
+  /** It is answered. */
+  settle(): void {
+    const { headers, method, socket, url } = this.head
+    this.head = { method, url, headers, socket }
+  }
+
   get method(): string {
-    return this.source.method ?? ""
+    return this.head.method ?? ""
   }
 
   get url(): string {
-    return this.source.url ?? ""
+    return this.head.url ?? ""
   }
 
   get path(): string {
-    return pathOf(this.source)
+    return pathOf(this.head)
   }
 
   get query(): URLSearchParams {
@@ -105,7 +127,7 @@ export class Asked implements Request {
   }
 
   get headers(): Headers.Headers {
-    return this.headersRead ??= Headers.fromInput(this.source.headers)
+    return this.headersRead ??= Headers.fromInput(this.head.headers)
   }
 
   get cookies(): Readonly<Record<string, string>> {
@@ -113,11 +135,11 @@ export class Asked implements Request {
   }
 
   get isSecure(): boolean {
-    return "encrypted" in this.source.socket
+    return "encrypted" in this.head.socket
   }
 
   get certificate(): Certificate | undefined {
-    const socket = this.source.socket as Net.Socket | Tls.TLSSocket
+    const socket = this.head.socket as Net.Socket | Tls.TLSSocket
     this.certificateRead ??= {
       found: "getPeerX509Certificate" in socket ? certificateOf(socket.getPeerX509Certificate()) : undefined
     }
@@ -125,15 +147,19 @@ export class Asked implements Request {
   }
 
   get subprotocols(): ReadonlyArray<string> {
-    return listed(this.source.headers["sec-websocket-protocol"])
+    return listed(this.head.headers["sec-websocket-protocol"])
   }
 
-  readonly agree = (subprotocol: string): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (!this.subprotocols.includes(subprotocol)) {
-        return Effect.die(new RangeError(`the subprotocol ${JSON.stringify(subprotocol)} is not one that was offered`))
-      }
-      this.subprotocol = subprotocol
-      return Effect.void
-    })
+  get agree(): Asking["agree"] {
+    return (subprotocol) =>
+      Effect.suspend(() => {
+        if (!this.subprotocols.includes(subprotocol)) {
+          return Effect.die(
+            new RangeError(`the subprotocol ${JSON.stringify(subprotocol)} is not one that was offered`)
+          )
+        }
+        this.subprotocol = subprotocol
+        return Effect.void
+      })
+  }
 }

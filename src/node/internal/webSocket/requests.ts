@@ -3,19 +3,10 @@ import * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { write } from "../upgrade/answer.ts"
-import { type Answer, isWellFormed, upgradeRequired } from "../upgrade/form.ts"
-import { type Below, pathOf } from "../upgrade/request.ts"
+import { upgradeRequired } from "../upgrade/form.ts"
+import type { Below } from "../upgrade/request.ts"
+import { refusalBy } from "./rules.ts"
 import { type OnOpen, type Upgrading, upgrading } from "./upgrade.ts"
-
-/** The answer to a request that asks for no upgrade. */
-const plain = (request: Http.IncomingMessage, isKnown: boolean): Answer =>
-  !isWellFormed(request)
-    ? { status: 400 }
-    : !isKnown
-    ? { status: 404 }
-    : request.method === "GET"
-    ? upgradeRequired
-    : { status: 405, headers: { Allow: "GET" } }
 
 /**
  * Waits for a request to upgrade on one of the paths and refuses any other. What comes out is paused. It ends with a call, or
@@ -25,7 +16,7 @@ export const upgrades = <R>(options: Upgrading<R>): (conn: Net.Socket, below: Be
   const waiting = new WeakMap<Duplex, { readonly below: Below; readonly onOpen: OnOpen }>()
   const upgrade = upgrading(options)
   const server = Http.createServer({ requireHostHeader: false }, (request, response) => {
-    const answer = plain(request, options.rules.has(pathOf(request)))
+    const answer = refusalBy(options.rules, request) ?? upgradeRequired
     waiting.get(request.socket)?.below.answered?.(answer.status)
     write(response, answer)
   })

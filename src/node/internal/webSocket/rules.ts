@@ -1,8 +1,10 @@
 /** The options of a server about upgrades, checked: what holds on each of its paths. */
 import * as Result from "effect/Result"
+import type * as Http from "node:http"
 import type { Options, Upgrade } from "../../Upgrade.ts"
-import { isToken } from "../upgrade/form.ts"
+import { type Answer, isToken, isWellFormed, refusalOf } from "../upgrade/form.ts"
 import { type OriginRule, originRule, type Origins } from "../upgrade/origins.ts"
+import { pathOf } from "../upgrade/request.ts"
 
 /** What holds on one path. */
 export interface Rule<out R> {
@@ -14,6 +16,12 @@ export interface Rule<out R> {
 }
 
 export type Rules<R> = ReadonlyMap<string, Rule<R>>
+
+/** Why a request cannot become a WebSocket under these rules, before its origin and its hook are asked. */
+export const refusalBy = (rules: Rules<unknown>, request: Http.IncomingMessage): Answer | undefined => {
+  if (!isWellFormed(request)) return { status: 400 }
+  return rules.has(pathOf(request)) ? refusalOf(request) : { status: 404 }
+}
 
 /** Whether WebSockets can be on it. */
 export const isPath = (path: string): boolean => /^\/[^?#]*$/.test(path)

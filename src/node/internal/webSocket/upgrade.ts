@@ -14,13 +14,13 @@ import { longestTimer } from "../options.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { answering, refuse } from "../upgrade/answer.ts"
-import { type Answer, isWellFormed, refusalOf, unavailable } from "../upgrade/form.ts"
-import { Asked, type Below, pathOf, type Request } from "../upgrade/request.ts"
+import { type Answer, unavailable } from "../upgrade/form.ts"
+import { Asked, type Below } from "../upgrade/request.ts"
 import { acceptOf } from "./key.ts"
-import type { Rule, Rules } from "./rules.ts"
+import { refusalBy, type Rule, type Rules } from "./rules.ts"
 
 /** Gets the stream of a WebSocket, which nothing reads from. */
-export type OnOpen = (stream: Duplex, accepted: Accepted) => void
+export type OnOpen = (stream: Duplex, accepted: Accepted, source: Http.IncomingMessage) => void
 
 /** What holds for all upgrades of a server. */
 export interface Upgrading<R> {
@@ -33,13 +33,15 @@ export interface Upgrading<R> {
 }
 
 /** The last step: the answer, with the subprotocol agreed to. What comes next on the stream are frames. */
-const complete = (stream: Duplex, head: Buffer, { source, subprotocol }: Request): void => {
+const complete = (stream: Duplex, head: Buffer, { source, subprotocol }: Asked): void => {
   const protocol = subprotocol === undefined ? "" : `Sec-WebSocket-Protocol: ${subprotocol}\r\n`
   stream.write(
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
       `Sec-WebSocket-Accept: ${acceptOf(source.headers["sec-websocket-key"]!)}\r\n${protocol}\r\n`
-  ) // that of an HTTP server
-  ;(stream as Net.Socket).setTimeout(0)
+  )
+  const socket = stream as Net.Socket
+  // an HTTP server has set one
+  socket.setTimeout(0)
   if (head.length > 0) stream.unshift(head)
 }
 
@@ -121,20 +123,18 @@ export const upgrading = <R>(
       if (refusal !== undefined) answer(unavailable(refusal))
       return refusal !== undefined
     }
-    if (!isWellFormed(request)) return answer({ status: 400 })
-    const rule = options.rules.get(pathOf(request))
-    if (rule === undefined) return answer({ status: 404 })
-    const wrong = refusalOf(request)
+    const wrong = refusalBy(options.rules, request)
     if (wrong !== undefined) return answer(wrong)
     if (isRefused()) return
 
-    const { isAllowed, subprotocols, upgrade } = rule
+    const { isAllowed, subprotocols, upgrade } = options.rules.get(asked.path)!
     const letIn = (session: unknown): void => {
       // the server may have begun to stop while the hook ran
       if (upgrade !== undefined && isRefused()) return
       asked.subprotocol ??= subprotocols.find((one) => asked.subprotocols.includes(one))
       complete(stream, head, asked)
-      onOpen(stream, { request: asked, by: upgrade, session })
+      asked.settle()
+      onOpen(stream, { request: asked, by: upgrade, session }, request)
     }
     const refused = (refusal: Refused): void => {
       try {
