@@ -158,14 +158,14 @@ describe("a rolling restart on one port", () => {
         let attempts = 0
         let answered = 0
         const lost: Array<string> = []
-        let isOver = false
+        const phase = { isOver: false }
         const client = Effect.fnUntraced(function*(name: number) {
           const open = Protocol.client({ codec: Codec.lengthPrefix().pipe(Codec.text) })
           const self = yield* Client.make(Effect.flatMap(Effect.orDie(Dialer.make(`tcp://127.0.0.1:${port}`)), open))
           yield* Effect.forkScoped(
             Stream.runForEach(self.changes, ({ _tag }) => Effect.sync(() => void (_tag === "Connecting" && attempts++)))
           )
-          for (let i = 0; !isOver; i++) {
+          for (let i = 0; !phase.isOver; i++) {
             const request = `request ${i} of ${name}`
             const asked = yield* Effect.result(Effect.timeout(
               Effect.andThen(self.send(request), self.receive),
@@ -190,7 +190,7 @@ describe("a rolling restart on one port", () => {
           assert.strictEqual(old.exit, 0)
           yield* Effect.sleep(4000)
         }
-        isOver = true
+        phase.isOver = true
         yield* Fiber.awaitAll(clients)
         assert.deepStrictEqual(lost, [])
         assert.isAtMost(attempts / restarts / 200, 1.2)
