@@ -79,11 +79,12 @@ const look = <In, Out>(c: Conversation<In, Out>, stopping: Stopping, from: numbe
     c.acts.handleArrived(c)
     if (c.lifecycle._tag !== "Open") return
     if (c.bytesIn - from < mostHeld) {
-      if (!c.isPulling) {
+      if (c.facts.readingSince === undefined) {
         stopping.until = stopping.by
         return c.wakeUp.secondBy(stopping.by)
       }
-      if (c.bytesIn - before >= wholeRead) return look(c, stopping, from)
+      // others had their turn first, or more is waiting
+      if (!c.isPulling || c.bytesIn - before >= wholeRead) return look(c, stopping, from)
     }
     drain(c, stopping.reason, Math.max(0, stopping.by - c.timers.now()))
   })
