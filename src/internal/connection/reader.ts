@@ -1,5 +1,6 @@
 /** Reader: pull, hear, decode, offer to the inbox, wait for room. */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
@@ -8,6 +9,7 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
 import { afterTurns, perform } from "../scheduling/turns.ts"
 import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
 import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
 import { hasShare, renewShare, shareLeft, spendShare } from "./fairness/budget.ts"
@@ -39,7 +41,8 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal.advice !== undefined) c.advice = signal.advice
   switch (signal._tag) {
     case "Ping": {
-      const minimum = c.inForce.limits.minPingEvery
+      const { isMinPingGiven, minPingEvery } = c.inForce.limits
+      const minimum = isMinPingGiven || Context.get(c.context, AtServer) ? minPingEvery : 0
       if (pings.peerPinged(at, minimum)) c.broken = new ConnectionError.TooManyPings({ minimum })
       else answer(c.outbox, signal)
       return false
