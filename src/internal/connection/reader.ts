@@ -8,7 +8,7 @@ import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
 import { afterTurns, perform } from "../scheduling/turns.ts"
-import { readsAgain, stoppedReading } from "./core/facts.ts"
+import { stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
@@ -353,10 +353,7 @@ const acceptLater = <In, Out>(
   stoppedReading(c.facts)
   return Effect.flatMap(untilFree(c), () => {
     if (c.lifecycle._tag !== "Open") return reading
-    const at = c.timers.now()
-    readsAgain(c.facts, at)
-    if (c.stopping !== undefined) resumed(c)
-    return acceptAll(c, chunks, at, reading)
+    return acceptAll(c, chunks, resumed(c), reading)
   })
 }
 

@@ -1,7 +1,7 @@
 /** The stop of a server, at one connection: say goodbye, read on for a while, read what has come, receive nothing more. */
 import * as Result from "effect/Result"
 import * as ConnectionError from "../../ConnectionError.ts"
-import type { Stopping } from "./core/facts.ts"
+import { readsAgain, type Stopping } from "./core/facts.ts"
 import { drain, guarded, leave } from "./core/lifecycle.ts"
 import { offerControl } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
@@ -90,7 +90,10 @@ const look = <In, Out>(c: Conversation<In, Out>, stopping: Stopping, from: numbe
   })
 }
 
-/** There is room again, and a read was taken. */
-export const resumed = <In, Out>(c: Conversation<In, Out>): void => {
+/** There is room again, and a read is taken. Returns when. */
+export const resumed = <In, Out>(c: Conversation<In, Out>): number => {
+  const at = c.timers.now()
+  readsAgain(c.facts, at)
   if (c.stopping?.from !== undefined) lastRead(c)
+  return at
 }
