@@ -7,13 +7,13 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
-import { afterTurns, perform } from "../scheduling/turns.ts"
+import { afterTurns } from "../scheduling/turns.ts"
 import { stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
-import { hasShare, renewShare, shareLeft, spendShare } from "./fairness/budget.ts"
+import { hasRoom, hasShare, renewShare, shareLeft, spendShare } from "./fairness/budget.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
 import { heard, resumed } from "./stopping.ts"
@@ -173,18 +173,6 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   inbox.left(hasMore)
   // all that came was for us, and no receiver makes room; or there is room, and this turn has done its share
   if (hasMore && (inbox.messages === 0 || (inbox.wantsMore && !hasShare(c)))) hasRoom(c)
-}
-
-/** What has come is decoded further: in this turn, or in the next one where this one has done its share. */
-export const hasRoom = <In, Out>(c: Conversation<In, Out>): void => {
-  if (c.goesOn) return
-  if (hasShare(c)) return c.turns.scheduleTask(c)
-  c.goesOn = true
-  c.turns.after(1, () => {
-    c.goesOn = false
-    renewShare(c)
-    perform(c)
-  })
 }
 
 /**
