@@ -509,12 +509,15 @@ export class MessageTooLarge extends reason<MessageTooLarge>()("MessageTooLarge"
  * A client has no connection, and may keep no more messages waiting for one (`Policy.whenOffline`, `offlineMessages`,
  * `offlineBytes`). The message was not sent.
  *
+ * `within` is there where the client was used by its own `onConnect` (or `open`), which it waits for. That is a mistake in the
+ * program, and not retryable: use the connection that `onConnect` is given.
+ *
  * @category sending
  * @since 0.1.0
  */
-export class Offline extends reason<Offline>()("Offline", { messages: Count, bytes: Bytes }, {
-  text: ({ bytes, messages }) => `there is no connection, and ${messages} messages (${bytes} bytes) wait for one`,
-  codes: { retry: true }
+export class Offline extends reason<Offline>()("Offline", { messages: Count, bytes: Bytes, within: Sentences.Within }, {
+  text: Sentences.offline,
+  codes: { retry: ({ within }) => within === undefined }
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { guarded } from "../endings/defects.ts"
+import { greets } from "./greeting.ts"
 import { calling, type ClientCells, type ClientConnection } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -63,7 +64,9 @@ export class SendQueue<in Out> {
       if (messages.length === 0) return Effect.void
       // the only sender, with a connection, is weighed when that ends
       if (current !== undefined && this.messages === 0) return this.enter({ messages, bytes: 0 }, restore)
-      return Effect.flatMap(this.weigh(messages), (bytes) => this.enter({ messages, bytes }, restore))
+      const queued = Effect.flatMap(this.weigh(messages), (bytes) => this.enter({ messages, bytes }, restore))
+      // in its own `onConnect` it would wait for itself, in the queue already
+      return current === undefined ? Effect.andThen(greets(this.cells), queued) : queued
     })
   }
 

@@ -7,9 +7,10 @@ import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
-import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { readsAgain, stoppedReading } from "./core/facts.ts"
+import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { answer } from "./core/outbox.ts"
-import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
+import type { Conversation } from "./core/state.ts"
 import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
@@ -104,6 +105,13 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
   return kept ?? messages
 }
 
+/** The first bytes came: those who wait for them are told in a task of their own. */
+const tellHeard = <In, Out>(c: Conversation<In, Out>): void => {
+  const { heardWatchers } = c
+  c.heardWatchers = undefined
+  c.turns.scheduleTask(() => callAll(heardWatchers))
+}
+
 /**
  * Takes one read: what it completes goes to the inbox at once, with one wake-up, whatever is wrong with the rest of it. What
  * the stream cannot go on after is in `broken` then. What the inbox has no room for stays bytes.
@@ -111,6 +119,7 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
 export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: number): void => {
   const size = sizeOf(chunk)
   c.bytesIn += size
+  if (c.heardWatchers !== undefined) tellHeard(c)
   digest(c, chunk, size, at)
 }
 

@@ -1,9 +1,10 @@
 /** The stop of a server, at one connection: say goodbye, read on for a while, read what has come, receive nothing more. */
 import * as Result from "effect/Result"
 import * as ConnectionError from "../../ConnectionError.ts"
+import type { Stopping } from "./core/facts.ts"
 import { drain, guarded, leave } from "./core/lifecycle.ts"
 import { offerControl } from "./core/outbox.ts"
-import type { Conversation, Stopping } from "./core/state.ts"
+import type { Conversation } from "./core/state.ts"
 
 // milliseconds for a client of the native protocol to hear the goodbye: a round trip, also by satellite
 const mostHearing = 1000

@@ -7,8 +7,7 @@ import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Policy from "../../../Policy.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import { closedByUs } from "../../endings/fromCause.ts"
-import { withWatcher } from "../conversation.ts"
-import { askAndDrain, close, guarded } from "../core/lifecycle.ts"
+import { askAndDrain, close, guarded, withWatcher } from "../core/lifecycle.ts"
 import { type InForce, inForce } from "../core/limits.ts"
 import * as Outbox from "../core/outbox.ts"
 import { type Wire } from "../core/setup.ts"
@@ -174,6 +173,19 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined && !inbox.hasMore
   }
 
+  get hasUndecoded(): boolean {
+    return this.c.inbox.hasMore
+  }
+
+  get untilHeard(): ((watcher: () => void) => void) | undefined {
+    const { c } = this
+    if (c.bytesIn > 0 || c.messages || c.way.control !== undefined) return undefined
+    return (watcher) => {
+      c.heardWatchers = withWatcher(c.heardWatchers, watcher)
+      askHeartbeat(c, "ping")
+    }
+  }
+
   get untouched(): number {
     return this.c.outbox.untouched
   }
@@ -194,7 +206,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
       bytesOut: outbox.written,
       messagesIn: c.messagesIn,
       messagesOut: outbox.accepted,
-      inbox: { messages: inbox.messages, bytes: inbox.bytes },
+      inbox: { messages: inbox.messages, bytes: inbox.bytes + c.undecoded },
       outbox: { messages: outbox.messages, bytes: outbox.bytes },
       dropped: outbox.dropped,
       skipped: c.skipped,

@@ -47,6 +47,14 @@ export interface Internals {
    * begun to arrive. A pool asks before every use.
    */
   readonly isResting: boolean
+  /** Whether bytes of further messages wait to be decoded, until those before them are received: the inbox is full. */
+  readonly hasUndecoded?: boolean | undefined
+  /**
+   * There as long as nothing shows that the peer is: on a plain stream, where the kernel connects before the server knows, no
+   * byte came; a WebSocket has its 101. Pings, where there is something to ping with, and calls back in a task of its own once a
+   * byte has come.
+   */
+  readonly untilHeard?: ((watcher: () => void) => void) | undefined
   /**
    * After the end: how many of the messages accepted last no write had begun with, so that the peer cannot have seen any
    * of them. `Snapshot.lost` counts also those in the write that was under way.
