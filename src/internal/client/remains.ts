@@ -15,6 +15,7 @@ const internalsOf = (reason: ConnectionError.Reason, look: Internals["look"]): I
   onEnded: (watcher) => watcher(),
   onGone: (watcher) => watcher(),
   look,
+  stop: undefined,
   handledBy: () => {},
   fibers: []
 })
