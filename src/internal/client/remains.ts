@@ -16,7 +16,6 @@ const internalsOf = (reason: ConnectionError.Reason, look: Internals["look"]): I
   onEnded: (watcher) => watcher(),
   onGone: (watcher) => watcher(),
   look,
-  stop: undefined,
   handledBy: () => {},
   fibers: []
 })
