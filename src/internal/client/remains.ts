@@ -12,11 +12,11 @@ const internalsOf = (reason: ConnectionError.Reason, look: Internals["look"]): I
   untouched: 0,
   overdue: 0,
   offerNow: undefined,
+  stop: undefined,
   onEnded: (watcher) => watcher(),
   onGone: (watcher) => watcher(),
   look,
   handledBy: () => {},
-  stop: () => {},
   fibers: []
 })
 

@@ -35,7 +35,7 @@ export type AnyConnection = ClientConnection<unknown, never>
 
 /** The cells of one client, written by its reconnect loop and by synchronous code. */
 export class ClientCells<C> {
-  private readonly turns: Turns
+  readonly turns: Turns
   private readonly states: States<C>
   /** Opens with the next state, and is replaced: a fiber that has looked cannot miss it. */
   private changed: Gate

@@ -24,6 +24,7 @@ import { callAll, close, defect, died, end, guarded, startLeaving } from "./core
 import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlines, lookAgain } from "./deadlines.ts"
+import { hasRoom } from "./fairness/budget.ts"
 import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
 import { acceptArrived, handleArrived, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
@@ -173,6 +174,7 @@ export const releaseWith = <In, Out>(
 /** What the parts of a connection call for. */
 export const acts: Acts = {
   handleArrived,
+  hasRoom,
   turnEnded,
   end,
   stop,

@@ -1,5 +1,6 @@
 /** Reader: pull, hear, decode, offer to the inbox, wait for room. */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
@@ -7,11 +8,12 @@ import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
-import { askEvery, readsAgain, stoppedReading } from "./core/facts.ts"
+import { askEvery, stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
-import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { hasRoom, hasShare, renewShare, shareLeft, spendShare } from "./fairness/budget.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
 import { heard, resumed } from "./stopping.ts"
@@ -44,7 +46,8 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal.advice !== undefined) c.advice = signal.advice
   switch (signal._tag) {
     case "Ping": {
-      const minimum = c.inForce.limits.minPingEvery
+      const { isMinPingGiven, minPingEvery } = c.inForce.limits
+      const minimum = isMinPingGiven || Context.get(c.context, AtServer) ? minPingEvery : 0
       if (pings.peerPinged(at, minimum)) c.broken = new ConnectionError.TooManyPings({ minimum })
       else answer(c.outbox, signal)
       return false
@@ -76,6 +79,7 @@ const decode = <In, Out>(
   messages: Array<In>
 ): ConnectionError.Reason | undefined => {
   c.inbox.measure(room)
+  room.messages = Math.min(room.messages, shareLeft(c))
   try {
     return chunk === undefined ? c.decoder.more(messages, room) : c.decoder.append(chunk, messages, room)
   } catch (thrown) {
@@ -167,8 +171,8 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   // a pong may have been behind it: what was not watched is watched from now on
   if (inbox.hasMore && !hasMore) c.wakeUp.secondBy(at)
   inbox.left(hasMore)
-  // all that came was for us, and no receiver makes room
-  if (hasMore && inbox.messages === 0) c.hasRoom()
+  // all that came was for us, and no receiver makes room; or there is room, and this turn has done its share
+  if (hasMore && (inbox.messages === 0 || (inbox.wantsMore && !hasShare(c)))) hasRoom(c)
 }
 
 /**
@@ -339,10 +343,7 @@ const acceptLater = <In, Out>(
   if (c.transport.fault !== undefined) c.wakeUp.secondBy(c.timers.now() + askEvery)
   return Effect.flatMap(untilFree(c), () => {
     if (c.lifecycle._tag !== "Open") return reading
-    const at = c.timers.now()
-    readsAgain(c.facts, at)
-    if (c.stopping !== undefined) resumed(c)
-    return acceptAll(c, chunks, at, reading)
+    return acceptAll(c, chunks, resumed(c), reading)
   })
 }
 

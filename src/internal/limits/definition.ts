@@ -36,7 +36,8 @@ export const parseDuration = (text: string): Option.Option<Duration.Duration> =>
 export const lacksUnit = (text: string): boolean => bare.test(text.trim()) && Number(text) !== 0
 
 /** What such a text lacks. */
-export const needsUnit = (text: string): string => `a duration needs a unit, such as ${text.trim()}s`
+export const needsUnit = (text: string): string =>
+  `${text.trim()} what? a duration needs a unit, such as ${text.trim()}s`
 
 /** Reads a number of bytes as people write it: `1048576`, `1MiB`, `64 KiB`, `10 MB`. */
 export const parseBytes = (text: string): Option.Option<number> => {
@@ -86,8 +87,8 @@ export interface Common {
   readonly on?: ReadonlyArray<Command>
   /** The name of its flag, where that is not its own in kebab case. */
   readonly flag?: string
-  /** The limit of the same set that must not be more than this one. */
-  readonly atLeast?: AtLeast
+  /** The limits of the same set that must not be more than this one. */
+  readonly atLeast?: AtLeast | ReadonlyArray<AtLeast>
   /** The list of the same set that has no entry in common with this one. */
   readonly apartFrom?: string
 }
@@ -95,8 +96,11 @@ export interface Common {
 /** Two limits that can contradict each other, as the larger one says it. */
 export interface AtLeast {
   readonly limit: string
-  /** Which of the two follows the other where it is a default, and the other was given. */
-  readonly follows: "neither" | "this" | "both"
+  /**
+   * Which of the two follows the other where it is a default, and the other was given. Two of which only the `other` follows do not
+   * contradict each other: both may be given.
+   */
+  readonly follows: "neither" | "this" | "both" | "other"
   /** How many times the smaller one the larger one becomes when one follows. Default 1. */
   readonly times?: number
 }

@@ -75,6 +75,11 @@ export class Admission {
     this.acceptEvery = 1000 / limitOf(policy, "acceptRate")
   }
 
+  /** How many wait for their turn. */
+  get size(): number {
+    return this.waiting.size
+  }
+
   /** Counts a connection in, or names the limit that keeps it out. */
   enter(applicant: Applicant): "admitted" | "waiting" | Limit {
     const { perAddress, policy, waiting } = this
@@ -88,6 +93,7 @@ export class Admission {
     const delay = this.untilSlot(1, now)
     const standing = delay === 0 && this.admitted < this.maxConnections ? "admitted" : "waiting"
     if (standing === "waiting") {
+      if (this.isLeaving) return "stopping"
       if (policy.whenFull === "reject") return delay > 0 ? "acceptRate" : "maxConnections"
       if (waiting.size >= policy.maxWaiting) return "maxWaiting"
     }
@@ -126,15 +132,21 @@ export class Admission {
     if (this.waiting.size > 0) this.advance(this.time.now())
   }
 
-  /** Admits no more, and tells the connections that wait. */
-  stop(): void {
-    this.isStopping = true
+  /** Lets none wait any more, and tells those that do. */
+  leaving(): void {
+    this.isLeaving = true
     this.timer?.cancel()
     for (const { applicant } of this.waiting.takeAll()) {
       applicant.standing = "outside"
       applicant.place = undefined
       applicant.onTurn?.()
     }
+  }
+
+  /** Admits no more. */
+  stop(): void {
+    this.leaving()
+    this.isStopping = true
   }
 
   /** Admits waiting connections, in the order they came, as far as the limits allow now. */
