@@ -129,7 +129,7 @@ const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   const { drain } = c.inForce.limits
   const waits = (c.inbox.messages > 0 || c.inbox.hasMore) && drain > 0
   // before anything is told, which may call it off
-  if (waits) c.goneTimer = c.timers.at(c.timers.now() + drain, () => tellGone(c))
+  if (waits) c.goneTimer = c.timers.after(drain, () => tellGone(c))
   const { endWatchers } = c
   c.endWatchers = undefined
   callAll(endWatchers)

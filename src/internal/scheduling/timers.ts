@@ -113,6 +113,11 @@ export class Timers {
     return timer
   }
 
+  /** Does something in so many milliseconds. */
+  after(millis: number, run: Task | (() => void)): Timer {
+    return this.at(this.now() + millis, run)
+  }
+
   private readonly inFiber: Sleep = (millis, wake) => {
     let isWanted = true
     const sleep = this.clock.sleep(Duration.millis(millis))

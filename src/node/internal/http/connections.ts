@@ -124,8 +124,7 @@ export class Connections<in out In, in out Out> {
     if (fiber.pollUnsafe() !== undefined) return
     conn.once("close", () => fiber.interruptUnsafe())
     if (handshake === 0) return
-    const timers = timersOf(context)
-    timer = timers.at(timers.now() + handshake, () => {
+    timer = timersOf(context).after(handshake, () => {
       if (conn.destroyed) return
       const late = Effect.logWarning(`a registry took longer than ${handshake} ms to take an HTTP connection`)
       Supervised.spawn(context, "log", Effect.annotateLogs(late, { remote: Address.remoteOf(conn) }), noop)

@@ -228,7 +228,7 @@ export const make = (settings: Settings) => {
 
   function shakeHands(arrival: Arrival, limit: number): void {
     const { raw } = arrival
-    arrival.timer = timers.at(timers.now() + limit, () => arrival.fail({ _tag: "Timeout", limit }))
+    arrival.timer = timers.after(limit, () => arrival.fail({ _tag: "Timeout", limit }))
     if (secure === undefined) secured(arrival, raw)
     else secure(raw, (conn) => secured(arrival, conn), (cause) => arrival.fail({ _tag: "Failed", cause }))
     raw.resume()
@@ -271,7 +271,7 @@ export const make = (settings: Settings) => {
   function handled(arrival: Arrival, failed: boolean): void {
     if (!unclaimed.has(arrival)) return
     if (failed) arrival.raw.destroy()
-    else arrival.timer = timers.at(timers.now() + settings.handshake, () => arrival.raw.destroy())
+    else arrival.timer = timers.after(settings.handshake, () => arrival.raw.destroy())
   }
 
   function join(consumer: Consumer): void {
