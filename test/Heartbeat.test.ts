@@ -583,6 +583,30 @@ describe("Heartbeat", () => {
         assert.strictEqual(yield* c.receive, "a")
       }))
 
+    it.effect("also behind one message more than there is room for, by number and by weight, and no further", () =>
+      Effect.gen(function*() {
+        const ofWeight = { inboxMessages: 1000, inboxBytes: 1, maxFrame: 100 } as const
+        for (const bounds of [{ inboxMessages: 1 }, ofWeight]) {
+          const { c, peer } = yield* open(bounds)
+          yield* peer.send("a\nping\nping\nb\nping\n")
+          yield* settle
+          assert.strictEqual(yield* peer.text, "pong\npong\n")
+          assert.strictEqual((yield* c.snapshot).inbox.messages, 2)
+          assert.strictEqual(yield* c.receive, "a")
+          assert.strictEqual(yield* c.receive, "b")
+          yield* settle
+          assert.strictEqual(yield* peer.text, "pong\npong\npong\n")
+        }
+      }))
+
+    it.effect("what is for us takes no room: messages between many pings come", () =>
+      Effect.gen(function*() {
+        const { c, peer } = yield* open({ inboxMessages: 8, outboxMessages: 1000 })
+        yield* peer.send(`a\n${"pong\n".repeat(50)}b\n${"pong\n".repeat(50)}c\n`)
+        yield* settle
+        assert.deepStrictEqual(yield* c.receiveAll, ["a", "b", "c"])
+      }))
+
     it.effect("B24 the third ping that comes too early closes with too many pings", () =>
       Effect.gen(function*() {
         const { c, peer } = yield* open({ minPingEvery: "10 seconds" })

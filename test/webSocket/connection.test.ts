@@ -166,6 +166,18 @@ describe("messages", () => {
 })
 
 describe("pings", () => {
+  it.effect("are answered behind a full inbox, up to the message that there is no room for", () =>
+    Effect.gen(function*() {
+      const { c, peer, sent } = yield* open({ inboxMessages: 1, pingEvery: 0 })
+      yield* peer.send(Buffer.concat([from.text("a"), from.ping("1"), from.text("b"), from.ping("2")]))
+      yield* settle
+      assert.deepStrictEqual(yield* sent, ["pong 1"])
+      assert.strictEqual(yield* c.receive, "a")
+      assert.strictEqual(yield* c.receive, "b")
+      yield* settle
+      assert.deepStrictEqual(yield* sent, ["pong 1", "pong 2"])
+    }))
+
   it.effect("a heartbeat that prefers frames pings with them on a WebSocket, and answers the pings of its messages; on a stream it is as it was", () =>
     Effect.gen(function*() {
       const heartbeat = Heartbeat.preferFrames(Heartbeat.text("ping", "pong"))

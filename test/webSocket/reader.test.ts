@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { setShared } from "../../src/internal/bytes/memory.ts"
+import { setUnshared } from "../../src/internal/bytes/memory.ts"
 import { lengthPrefix } from "../../src/internal/codec/framings/lengthPrefix.ts"
 import { notText, violation } from "../../src/internal/webSocket/failure.ts"
 import { RSV1 } from "../../src/internal/webSocket/frames.ts"
@@ -116,7 +116,7 @@ describe("what is held of a message", () => {
     const bytes = framed(2, payload)
     const chunks = [0, 1, 2, 3].map((i) => bytes.slice(14 + (i - 1) * 65_536, 14 + i * 65_536))
     chunks[0] = bytes.slice(0, 14)
-    for (const chunk of chunks.slice(1)) setShared(chunk, false)
+    for (const chunk of chunks.slice(1)) setUnshared(chunk)
     assert.strictEqual(hex(read(chunks)), hex(payload))
     assert.deepStrictEqual(chunks.slice(1).map((chunk) => chunk.length), [0, 0, 0])
   })

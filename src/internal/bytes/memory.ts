@@ -25,10 +25,9 @@ const unshared = new WeakSet<ArrayBufferLike>()
 export const isWhole = (bytes: Uint8Array): boolean =>
   bytes.byteLength >= leastReleased && bytes.byteLength === bytes.buffer.byteLength
 
-/** Says whether code other than the receiver of this array may read its memory; at first other code may. */
-export const setShared = (bytes: Uint8Array, shared: boolean): void => {
-  if (shared) unshared.delete(bytes.buffer)
-  else unshared.add(bytes.buffer)
+/** Says that no code but the receiver of this array reads its memory; at first other code may. */
+export const setUnshared = (bytes: Uint8Array): void => {
+  unshared.add(bytes.buffer)
 }
 
 /**

@@ -171,8 +171,8 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   // a pong may have been behind it: what was not watched is watched from now on
   if (inbox.hasMore && !hasMore) c.wakeUp.secondBy(at)
   inbox.left(hasMore)
-  // all that came was for us, and no receiver makes room; or there is room, and this turn has done its share
-  if (hasMore && (inbox.messages === 0 || (inbox.wantsMore && !hasShare(c)))) hasRoom(c)
+  // much of what came was for us, or this turn has done its share
+  if (inbox.wantsMore) hasRoom(c)
 }
 
 /**

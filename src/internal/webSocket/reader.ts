@@ -123,7 +123,7 @@ export class Reader implements Begun {
     const { header, limit, maskBit, maskSize } = this
     const end = chunk.length
     let pos = 0
-    while (pos < end && !this.isOver && !this.isPaused) {
+    while (pos < end && !this.isOver && (!this.isPaused || this.isAtControl(chunk[pos]!))) {
       if (this.inside) {
         pos = this.advance(chunk, pos, end)
         continue
@@ -145,6 +145,11 @@ export class Reader implements Begun {
     }
     if (pos < end && !this.isOver) this.rest = chunk.subarray(pos)
     return this.failure
+  }
+
+  /** Whether what comes next, or has come in part, is a control frame: one is heard also where messages have to wait. */
+  private isAtControl(first: number): boolean {
+    return this.inside || this.header.come > 0 || (first & 0x08) !== 0
   }
 
   private fail(failure: Failure): void {

@@ -19,6 +19,8 @@ const nothing: ReadonlyArray<never> = []
 /** The connection, as far as its inbox sees it: its policy as it is now. */
 interface Bounded {
   readonly inForce: InForce
+  /** Some messages are pings and pongs: they are not for the inbox, and are to be found behind one that is full. */
+  readonly heed: unknown
   /** Everything was taken, and more is to be decoded. */
   readonly hasRoom: () => void
 }
@@ -96,8 +98,8 @@ class ReceivingAll<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> {
 
 /**
  * Owned by one connection. The reader stops to decode where a bound is reached: what has been read beyond that stays bytes, and is
- * decoded when everything before it has been received. So what is held is at most the bound, one message, and two reads of the
- * transport. A message weighs its bytes on the wire, and what it and its values take in memory.
+ * decoded when everything before it has been received. So what is held is at most the bound, one message (two where some are pings:
+ * they are answered behind an inbox that is full), and two reads of the transport. A message weighs its bytes on the wire, and what it and its values take in memory.
  *
  * A receiver that waits is woken in a task of its own, and given what came: the first receiver and the first receiver of batches
  * have a place here, any others share a gate.
@@ -125,6 +127,8 @@ export class Inbox<In> {
   weight = 0
   /** Something has come that is not decoded yet, for want of room. */
   hasMore = false
+  // the one message beyond the bound is here
+  private isAhead = false
   private whenDecoded: (() => void) | undefined
   private readonly owner: Bounded
   /** Called when a receiver has got everything and is told the end. */
@@ -145,14 +149,22 @@ export class Inbox<In> {
   }
 
   get isFull(): boolean {
+    return this.hasMore || this.isAtBound
+  }
+
+  private get isAtBound(): boolean {
     const { inboxBytes, inboxMessages } = this.owner.inForce.limits
-    return this.hasMore || this.messages >= inboxMessages || this.weight >= inboxBytes
+    return this.messages >= inboxMessages || this.weight >= inboxBytes
   }
 
   /** Whether there is room for what has come and is not decoded. */
   get wantsMore(): boolean {
-    const { inboxBytes, inboxMessages } = this.owner.inForce.limits
-    return this.hasMore && this.messages < inboxMessages && this.weight < inboxBytes
+    return this.hasMore && (!this.isAtBound || this.looksAhead)
+  }
+
+  /** What comes next may be a ping: one message is decoded to see, and kept if it is none. */
+  private get looksAhead(): boolean {
+    return this.owner.heed !== undefined && !this.isAhead
   }
 
   private get isReady(): boolean {
@@ -162,8 +174,9 @@ export class Inbox<In> {
   /** What there is room for. */
   measure(room: Room): void {
     const { inboxBytes, inboxMessages, maxDecoded } = this.owner.inForce.limits
-    room.messages = inboxMessages - this.messages
-    room.left = inboxBytes - this.weight
+    const isAhead = this.isAtBound && this.looksAhead
+    room.messages = isAhead ? 1 : inboxMessages - this.messages
+    room.left = isAhead ? 1 : inboxBytes - this.weight
     room.most = maxDecoded
     room.weight = room.charged = 0
   }
@@ -184,6 +197,7 @@ export class Inbox<In> {
   offer(messages: ReadonlyArray<In>, bytes: number, weight: number): void {
     // after the end no receiver waits for more than what had come
     if (messages.length === 0 || (this.error !== undefined && !this.hasMore)) return
+    if (this.isAtBound) this.isAhead = true
     if (this.messages === 0) {
       this.first = messages
       this.firstBytes = bytes
@@ -270,6 +284,7 @@ export class Inbox<In> {
     this.messages -= messages
     this.bytes -= bytes
     this.weight -= weight
+    if (this.isAhead && !this.isAtBound) this.isAhead = false
     if (this.hasMore && this.messages === 0) this.owner.hasRoom()
     if (this.room !== undefined && !this.isFull) this.room.open()
   }

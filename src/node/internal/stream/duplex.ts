@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
-import { isWhole, setShared } from "../../../internal/bytes/memory.ts"
+import { isWhole, setUnshared } from "../../../internal/bytes/memory.ts"
 
 export type Chunk = Uint8Array | string
 
@@ -119,13 +119,13 @@ export class Stream {
     if (this.ahead >= readAhead) this.conn!.pause()
   }
 
-  /** Offers a chunk to the connection, which may release the memory of a large one unless another listener shares it. */
+  /**
+   * Offers a chunk to the connection, which may release the memory of a large one unless another listener shares it: now, or when
+   * it pulls what it does not take.
+   */
   private offer(chunk: Chunk, take: (chunk: Chunk) => boolean): boolean {
-    if (typeof chunk === "string" || !isWhole(chunk) || this.conn!.listenerCount("data") > 1) return take(chunk)
-    setShared(chunk, false)
-    if (take(chunk)) return true
-    setShared(chunk, true)
-    return false
+    if (typeof chunk !== "string" && isWhole(chunk) && this.conn!.listenerCount("data") === 1) setUnshared(chunk)
+    return take(chunk)
   }
 
   /** @internal */
