@@ -23,8 +23,12 @@ const flags = {
   url,
   ...peerFlags,
   dials: whole("dials", 5, 1, "How many connections to open for the dial time, one after the other"),
-  count: whole("count", 20, 1, "How many pings to send"),
-  interval: duration("interval", "200ms", "From one ping to the next; more where the native protocol asks for more"),
+  count: whole("count", 10, 1, "How many pings to send"),
+  interval: duration(
+    "interval",
+    "5s",
+    "From one ping to the next: many servers end what pings more often, as serve does by default; more where the native protocol asks for more"
+  ),
   timeout: duration("timeout", "5s", "How long a dial or a pong may take"),
   silenceLimit: duration(
     "silence-limit",

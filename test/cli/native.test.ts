@@ -55,7 +55,7 @@ describe("serve --protocol native", () => {
   it("greets, echoes and answers pings", async () => {
     const { ports } = await serve("--protocol native --log json --listen tcp://127.0.0.1:0")
     const { next, send, welcome } = await greet(ports[0]!)
-    assert.deepStrictEqual(welcome, [1, 25_000, 0, 0, 0])
+    assert.deepStrictEqual(welcome, [1, 25_000, 5_000, 0, 0])
     send(5, Buffer.from("hello\nwörld"))
     assert.strictEqual((await next(5)).toString(), "hello\nwörld")
     send(3, Buffer.from(`00000007${"00".repeat(8)}`, "hex"))
@@ -143,7 +143,7 @@ async def main():
 asyncio.run(main())
 `
     const { stdout } = await run(python, ["-c", script, urls[0]!])
-    assert.strictEqual(stdout, `0201000061a8${"00".repeat(12)}\nb'\\x05hello'\n`)
+    assert.strictEqual(stdout, `0201000061a800001388${"00".repeat(8)}\nb'\\x05hello'\n`)
   })
 
   it("the largest message passes, on a stream and in a WebSocket", async () => {
@@ -190,7 +190,7 @@ describe("connect --protocol native: what the server's CLOSE means", () => {
 
   it("0, and not to come back: the end, and no failure", async () => {
     const { exit, stderr } = await close(0, 0, 1)
-    assert.match(stderr, /^connected [^\n]+\nclosed: by the peer \(so be it\)\n$/)
+    assert.match(stderr, /^connected [^\n]+\nclosed: by the peer \(the peer says: so be it\)\n$/)
     assert.strictEqual(exit, 0)
   })
 
@@ -205,7 +205,10 @@ describe("connect --protocol native: what the server's CLOSE means", () => {
   it("1 and 9, coming back can help: it does", async () => {
     for (const code of [1, 9]) {
       const { exit, stderr } = await close(code, 1, 3)
-      assert.match(stderr, /\nlost: by the peer \(code \d, so be it\); next try in 0\.0 s \(attempt 2\)\n/)
+      assert.match(
+        stderr,
+        /\nlost: by the peer \(code \d, the peer says: so be it\); next try in 0\.0 s \(attempt 2\)\n/
+      )
       assert.strictEqual(exit, 0)
     }
   })

@@ -56,7 +56,7 @@ describe("what is measured", () => {
       const dir = tempDir()
       const { cert, key } = makeCertificate(dir)
       const { urls } = await serve(
-        `--protocol ${protocol} --log json --cert ${cert} --key ${key} --listen tcp://127.0.0.1:0 ` +
+        `--protocol ${protocol} --min-ping-every 0 --log json --cert ${cert} --key ${key} --listen tcp://127.0.0.1:0 ` +
           `--listen tls://127.0.0.1:0 --listen unix://${dir}/s.sock --listen ws://127.0.0.1:0/live`
       )
       await Promise.all(urls.map(async (url) => {
@@ -227,7 +227,18 @@ describe("what cannot be measured", () => {
 
   it("a peer that ends the connection in the middle", async () => {
     const { urls } = await serve("--log json --min-ping-every 10s --listen tcp://127.0.0.1:0")
-    const { rtt } = await measured(urls[0]!, ...quick, "--silence-limit", "0")
+    // pings within 100 ms are one strike
+    const { rtt } = await measured(
+      urls[0]!,
+      "--count",
+      "6",
+      "--interval",
+      "120ms",
+      "--dials",
+      "1",
+      "--silence-limit",
+      "0"
+    )
     assert.isBelow(rtt.received, 6)
     assert.isAbove(rtt.received, 0)
     assert.strictEqual(rtt.lost, rtt.sent - rtt.received)

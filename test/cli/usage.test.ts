@@ -9,7 +9,8 @@ const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main
 
 const flags = words(
   "listen cert key ca protocol mode log origin subprotocol policy ping-every pong silence min-ping-every write-stall " +
-    "frame-deadline idle max-age handshake drain half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages overflow " +
+    "frame-deadline idle max-age handshake drain stop-grace half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages " +
+    "message-rate byte-rate rate-burst over-rate overflow " +
     "max-connections max-connections-per-address accept-rate when-full"
 )
 

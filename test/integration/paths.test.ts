@@ -1,6 +1,7 @@
 /**
  * The files that a received chunk, a sent message, a FIN and a changed limit pass on their way through a connection over
- * TCP: eight at most, beside the ground floor (`bytes`; `scheduling`, which is how anything here waits). Counted by the
+ * TCP: eight at most, beside the ground floor (`bytes`; `scheduling`, which is
+ * how anything here waits) and the shares and rates of `fairness`, which each way asks, and which are a few lines each. Counted by the
  * engine's coverage, so that the lists are what runs and not what a reader believes.
  */
 import { assert, describe, it } from "@effect/vitest"
@@ -15,6 +16,7 @@ const passed = {
     "node/internal/stream/duplex.ts", // the transport brings it
     "internal/connection/reader.ts", // heard, decoded, heeded
     "internal/codec/decoder.ts",
+    "internal/codec/room.ts", // as long as there is room
     "internal/codec/framings/sized.ts", // where a frame ends
     "internal/codec/framings/lengthPrefix.ts",
     "internal/connection/core/state.ts", // the connection as a task of the event loop's turn
@@ -52,7 +54,7 @@ const passed = {
   ]
 }
 
-const ground = /^internal\/(?:bytes|scheduling)\//
+const ground = /^internal\/(?:bytes|scheduling|connection\/fairness)\//
 
 describe("what happens to a connection passes few files", () => {
   it("as the engine counts them", { timeout: 60_000 }, async () => {

@@ -15,6 +15,7 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { parentPort, workerData } from "node:worker_threads"
 import { Backoff, Client, type Connection, ConnectionError, Protocol } from "../../src/index.ts"
+import { TypeId } from "../../src/internal/connection/handle/internals.ts"
 import { VirtualTime } from "../../src/testing/internal/simulation/virtualTime.ts"
 
 const downFor = 500
@@ -23,6 +24,8 @@ const patience = 10_000
 // made once: what an error costs to make (its stack, its schema) is no part of the model
 const refused = ConnectionError.make(new ConnectionError.OpenFailed({ cause: "ECONNREFUSED" }))
 const gaveUp = ConnectionError.make(new ConnectionError.OpenTimeout({ limit: patience }))
+
+const nothing = { state: "ended", lost: 0, dropped: 0, messagesOut: 0, inbox: { messages: 0, bytes: 0 } }
 
 export interface Outcome {
   /** Attempts per client. */
@@ -86,7 +89,8 @@ export const storm = ({ clients, how, perSecond, seed }: Options): Outcome => {
         ending,
         closed: ending,
         leaving: Effect.never,
-        snapshot: Effect.succeed({ state: "ended", lost: 0, inbox: { messages: 0, bytes: 0 } }),
+        snapshot: Effect.succeed(nothing),
+        [TypeId]: { look: () => nothing },
         close: Effect.void
       } as unknown as Connection.Connection<string>
     })

@@ -76,10 +76,10 @@ scenario("F13 a reconnect that is quicker than the recovery at either end", {
     },
     "others may send before the handshake is done": {
       file: "src/internal/client/session.ts",
-      find: "yield* greet(connection, options)",
+      find: "yield* greet(cells, connection, options)",
       replace: `cells.current = connection
         cells.publish({ _tag: "Connected", connection })
-        yield* greet(connection, options)`,
+        yield* greet(cells, connection, options)`,
       caughtBy: "what comes first on every connection"
     }
   }

@@ -169,9 +169,10 @@ scenario("F9 a server that accepts and never answers does not hang the client", 
       caughtBy: "the states of the client of a stopped process"
     },
     "opening has no deadline": {
-      file: "src/internal/connection/handle/opening.ts",
-      find: "within(ConnectionError.OpenTimeout, open)",
-      replace: "within(ConnectionError.OpenTimeout, Infinity)",
+      // of the client and of the connection
+      file: "src/internal/endings/timeLimit.ts",
+      find: "limit === Infinity ?",
+      replace: "limit === Infinity || Reason.name.includes(\"OpenTimeout\") ?",
       caughtBy: "the states of the client of an unreachable host"
     }
   }
