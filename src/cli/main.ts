@@ -54,7 +54,8 @@ NodeRuntime.runMain(Shutdown.endAtSecondSignal(main), {
   teardown: (exit, onExit) => {
     if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) {
       // a command that was interrupted may have left something undone
-      return onExit(Number(process.exitCode ?? 0))
+      const code = Number(process.exitCode ?? 0)
+      return code === 0 ? Shutdown.teardown(exit, onExit) : onExit(code)
     }
     for (const reason of exit.cause.reasons) {
       // a defect is our mistake: all of it, so that it can be reported

@@ -305,8 +305,8 @@ export const serve = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "Runs an echo or hub server. SIGINT and SIGTERM stop it: it accepts nothing more, answers what it has, and exits; " +
-      "a second signal exits at once."
+    "Runs an echo or hub server. SIGINT and SIGTERM stop it: it accepts nothing more, answers what it has, and exits with 0, or with 1 when " +
+      "that took longer than --drain; a second signal exits at once."
   ),
   Command.withShortDescription("Run an echo or hub server"),
   Command.withExamples([

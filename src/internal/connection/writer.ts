@@ -11,6 +11,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { detach, type Frame, FrameBuffer, Framed } from "../codec/encoder.ts"
 import { closeEvent } from "../endings/closeEvent.ts"
+import { afterTurns } from "../scheduling/turns.ts"
 import { guarded } from "./core/lifecycle.ts"
 import {
   type Element,
@@ -205,7 +206,12 @@ const writeAtOnce = <In, Out>(c: Conversation<In, Out>): NonEmptyReadonlyArray<F
 // the fiber
 // ---------------------------------------------------------------------------------------------------------------------
 
-const socketFailed = (cause: Socket.SocketError) => Effect.fail(ConnectionError.fromSocketError(cause))
+/** A reader whose turn is yet to come may know more: a reset, where a write only finds the socket closed. */
+const socketFailed =
+  <In, Out>(c: Conversation<In, Out>) => (cause: Socket.SocketError): Effect.Effect<never, Failure> => {
+    const failed = Effect.fail(ConnectionError.fromSocketError(cause))
+    return c.isPulling ? failed : Effect.andThen(afterTurns(c.turns, 2), failed)
+  }
 
 /**
  * Takes from the queue and writes. Where the queue may be served by the short cut it stands by for the rest: a taker parked
@@ -224,7 +230,7 @@ export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, 
     c.writes++
     began(c, c.timers.now())
     return Effect.matchEffect(c.writer.writeAll(Arr.map(batch, detach)), {
-      onFailure: socketFailed,
+      onFailure: socketFailed(c),
       onSuccess: () => {
         wrote(c, c.timers.now())
         return writer(c)
@@ -256,7 +262,9 @@ const finish = <In, Out>(c: Conversation<In, Out>, reason: Failure): Effect.Effe
   if (unsentOf(c) > 0) return Effect.flatMap(c.clock.sleep(takenPoll), () => finish(c, reason))
   const words = lastWords(c, reason.reason)
   const ended = Effect.fail(reason)
-  return words === Effect.void ? ended : Effect.matchEffect(words, { onFailure: socketFailed, onSuccess: () => ended })
+  return words === Effect.void
+    ? ended
+    : Effect.matchEffect(words, { onFailure: socketFailed(c), onSuccess: () => ended })
 }
 
 /** What the peer is told last: the farewell of its protocol, and the close frame of a WebSocket. Said once. */
