@@ -12,7 +12,7 @@ const realTime = [
 ]
 
 // those that measure time, processors, or what is left in this process: what runs beside them is measured too
-const measured = ["test/cli/probe.test.ts", "test/integration/{deadLink,kernel,leaks,limits,slowPeers,stall}.test.ts"]
+const measured = ["test/integration/{deadLink,kernel,leaks,limits,slowPeers,stall}.test.ts"]
 
 // those without a connection: `npm run test:fibers` would run them a second time
 const withoutConnections = [
@@ -26,7 +26,7 @@ const withoutConnections = [
 
 // those with tests that do more in `npm run test:long`
 const long = [
-  "test/{Dispatcher,Heartbeat,Server,leaks}.test.ts",
+  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Registry,Request,Server,leaks}.test.ts",
   "test/node/stopping.test.ts",
   "test/internal/queues.test.ts",
   "test/integration/{deadLink,fairness,package,reconnect,redis}.test.ts",

@@ -17,6 +17,7 @@ import { Backoff, Client, Codec, Connection, ConnectionError, Heartbeat, Policy 
 import type { RetryRules } from "../src/internal/endings/retry.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { withLogs } from "./support/logs.ts"
+import { long, often } from "./support/often.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Chat = Client.Client<string>
@@ -864,7 +865,7 @@ describe("states", () => {
     "whoever waits for a connection is woken, whatever instruction of his the transition falls into",
     () =>
       Effect.gen(function*() {
-        for (let ops = 3; ops <= 64; ops++) {
+        for (let ops = 3; ops <= 64; ops += often(3, 1)) {
           // all of them where the way is cut into the most pieces
           for (let turns = ops < 16 ? 0 : ops % 2; turns < 8; turns += ops < 16 ? 1 : 2) {
             const gate = yield* Deferred.make<void>()
@@ -895,7 +896,7 @@ describe("states", () => {
           }
         }
       }),
-    60_000
+    long(60_000)
   )
 })
 
@@ -1269,7 +1270,7 @@ describe("interrupted senders", () => {
     "head, middle and tail of the line, at every yield point: no turn is lost, no counter stays behind",
     () =>
       Effect.gen(function*() {
-        for (let ops = 3; ops <= 64; ops++) {
+        for (let ops = 3; ops <= 64; ops += often(3, 1)) {
           for (let victim = 0; victim < 3; victim++) {
             // all of them where the way is cut into the most pieces
             for (const turn of ops < 16 ? [0, 1, 2, 3, 4, 5, 6, 7, 8] : [0, 3, 6]) {
@@ -1278,14 +1279,14 @@ describe("interrupted senders", () => {
           }
         }
       }),
-    60_000
+    long(60_000)
   )
 
   it.effect(
     "while the connection takes them: a later send still works, and nothing goes out twice",
     () =>
       Effect.gen(function*() {
-        for (let ops = 3; ops <= 64; ops++) {
+        for (let ops = 3; ops <= 64; ops += often(3, 1)) {
           for (const turn of [0, 3, 6, 9]) {
             const turns = (turn + ops) % 12
             const gate = yield* Deferred.make<void>()
@@ -1321,7 +1322,7 @@ describe("interrupted senders", () => {
           }
         }
       }),
-    60_000
+    long(60_000)
   )
 
   it.effect("interrupted in a full outbox: the next one gets the room", () =>
@@ -1690,7 +1691,7 @@ describe("closing", () => {
 
   it.effect("close that is interrupted has begun: nothing is dialled again", () =>
     Effect.gen(function*() {
-      for (let ops = 3; ops <= 64; ops++) {
+      for (let ops = 3; ops <= 64; ops += often(3, 1)) {
         for (let turns = 0; turns < 6; turns++) {
           const { client, net } = yield* start({ drain: 1_000 }, { isRetryable: () => true })
           yield* net.last.window(0)
@@ -1711,7 +1712,7 @@ describe("closing", () => {
           assert.match(yield* stateOf(client), /^closed: Closed/)
         }
       }
-    }), 60_000)
+    }), long(60_000))
 
   it.effect("from within: a handler, a reader of changes, onConnect", () =>
     Effect.gen(function*() {

@@ -18,6 +18,7 @@ import { Turns } from "../src/internal/scheduling/turns.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { VirtualTime } from "../src/testing/internal/simulation/virtualTime.ts"
 import { withLogs } from "./support/logs.ts"
+import { long, often } from "./support/often.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Conn = Connection.Connection<string>
@@ -1429,7 +1430,7 @@ describe("one pool for each key", () => {
     () =>
       Effect.gen(function*() {
         let opened = 0
-        for (let ops = 3; ops <= 16; ops++) {
+        for (let ops = 3; ops <= 16; ops += often(3, 1)) {
           for (let turns = 0, done = false; !done; turns++) {
             const { net, pool, scope } = yield* startKeyed()
             yield* pool.use("a", () => Effect.void)
@@ -1446,7 +1447,7 @@ describe("one pool for each key", () => {
         }
         assert.isAtLeast(opened, 14)
       }),
-    60_000
+    long(60_000)
   )
 
   it.effect("B69 closing closes all keys", () =>
@@ -1498,7 +1499,7 @@ describe("interruption", () => {
       () =>
         Effect.gen(function*() {
           let interrupted = 0
-          for (let ops = 3; ops <= 64; ops++) {
+          for (let ops = 3; ops <= 64; ops += often(3, 1)) {
             let turns = 0
             while (true) {
               let done = false
@@ -1544,7 +1545,7 @@ describe("interruption", () => {
           }
           assert.isAtLeast(interrupted, 60)
         }),
-      60_000
+      long(60_000)
     )
   }
 })

@@ -28,6 +28,7 @@ import * as Membership from "../src/internal/registry/membership.ts"
 import * as Names from "../src/internal/registry/names.ts"
 import * as Trie from "../src/internal/registry/trie.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import { long, often } from "./support/often.ts"
 
 v8.setFlagsFromString("--expose-gc")
 const gc: () => void = vm.runInNewContext("gc")
@@ -1288,7 +1289,9 @@ describe("the maps below", () => {
   })
 
   it.live(
-    "with 100,000 entries, adding and removing one takes microseconds, and reading all of them milliseconds",
+    `with ${
+      often(20_000, 100_000)
+    } entries, adding and removing one takes microseconds, and reading all of them milliseconds`,
     () =>
       Effect.gen(function*() {
         const registry = yield* Registry.make<string>({ every: Schedule.spaced("1 day") })
@@ -1297,7 +1300,7 @@ describe("the maps below", () => {
             const { connection } = fake()
             return registry.add(connection, { key: `k${connection.id}`, tags: ["all", `room ${tag}`] })
           })
-        for (let i = 0; i < 100_000; i++) yield* add(i % 1000)
+        for (let i = 0; i < often(20_000, 100_000); i++) yield* add(i % 1000)
         const bestOf = Effect.fnUntraced(function*(run: Effect.Effect<unknown, unknown>) {
           let best = Infinity
           for (let i = 0; i < 5; i++) {
@@ -1311,9 +1314,9 @@ describe("the maps below", () => {
         // 12 and 9 ms on a quiet core: the bench measures, this only sees another order of growth
         const changes = yield* bestOf(Effect.repeat(Effect.scoped(add(7)), { times: 1999 }))
         assert.isBelow(changes / 2000, 150)
-        assert.isBelow(yield* bestOf(Effect.andThen(Effect.scoped(add(7)), registry.entries)), 200_000)
+        assert.isBelow(yield* bestOf(Effect.andThen(Effect.scoped(add(7)), registry.entries)), often(40_000, 200_000))
       }),
-    120_000
+    long(120_000)
   )
 })
 

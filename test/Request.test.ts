@@ -10,6 +10,7 @@ import { TestClock } from "effect/testing"
 import { Client, Codec, Connection, ConnectionError, ConnectionPool, type Policy, Request } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { withLogs } from "./support/logs.ts"
+import { long, often } from "./support/often.ts"
 
 type Failure = ConnectionError.ConnectionError
 type Conn = Connection.Connection<string>
@@ -452,7 +453,7 @@ describe("giving up", () => {
           const answer = (message: string) =>
             way === "id" ? (text: string) => text.endsWith(`:${message}`) : (text: string) => text === `re ${message}`
           let interrupted = 0
-          for (let ops = 3; ops <= 64; ops++) {
+          for (let ops = 3; ops <= 64; ops += often(3, 1)) {
             // every third point, and for the next budget another third: all of them take minutes
             let turns = ops % 3
             while (true) {
@@ -489,7 +490,7 @@ describe("giving up", () => {
           }
           assert.isAtLeast(interrupted, 62)
         }),
-      60_000
+      long(60_000)
     )
   }
 
