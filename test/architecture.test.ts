@@ -64,7 +64,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal"],
   // proxies: what they say of clients, and the way through them
   ["node/Proxy"],
-  ["node/internal/proxy"],
+  ["node/internal/proxy", "node/internal/tunnel"],
   // what a request to upgrade is, and what the application says to it
   ["node/internal/upgrade"],
   ["node/Upgrade"],
