@@ -34,10 +34,11 @@ const closed = (gate: Gate): Socket.SocketError =>
 
 /** What a status that is no 2xx means. */
 const refusalOf = ({ statusCode = 0, statusMessage = "" }: Http.IncomingMessage, gate: Gate): Socks.Refusal => {
-  if (statusCode === 407) {
+  // 407 by RFC 9110, and 401 by tinyproxy
+  if (statusCode === 407 || statusCode === 401) {
     const detail = gate.credentials === undefined
-      ? "it wants a user and a password (407)"
-      : "it does not take our user and password (407)"
+      ? `it wants a user and a password (${statusCode})`
+      : `it does not take our user and password (${statusCode})`
     return { reason: "AuthenticationRequired", detail }
   }
   const detail = oneLine(`it answers ${statusCode} ${statusMessage}`.trim())
