@@ -88,6 +88,8 @@ const ways: ReadonlyArray<Way> = [
   }
 ]
 
+const pause = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
+
 /** Fifty clients that ask every 20 ms: what 99 of 100 answers took at the most, in milliseconds. */
 const measure = async (port: number, way: Way, millis: number): Promise<number> => {
   const took: Array<number> = []
@@ -98,7 +100,7 @@ const measure = async (port: number, way: Way, millis: number): Promise<number> 
       conn.on("error", () => {})
     })))
   for (const conn of clients) conn.write(way.greeting)
-  await new Promise((resolve) => setTimeout(resolve, 200))
+  await pause(200)
   const asked = new Map<Net.Socket, number>()
   for (const conn of clients) {
     conn.on("data", (chunk: Buffer) => {
@@ -116,9 +118,9 @@ const measure = async (port: number, way: Way, millis: number): Promise<number> 
       asked.set(conn, performance.now())
       conn.write(message)
     }
-    if (n % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 1))
+    if (n % 3 === 0) await pause(1)
   }
-  await new Promise((resolve) => setTimeout(resolve, 300))
+  await pause(200)
   const now = performance.now()
   for (const at of asked.values()) took.push(now - at)
   for (const conn of clients) conn.destroy()
@@ -128,29 +130,28 @@ const measure = async (port: number, way: Way, millis: number): Promise<number> 
 
 describe("one peer that floods beside fifty that do not", () => {
   for (const way of ways) {
-    for (const [flood, bytes] of Object.entries(way.floods)) {
-      for (const reads of ["reads", "never reads"]) {
-        it.runIf(isLong)(
-          `B116 ${way.name}, ${flood}, ${reads}: they wait at most three times as long as in a calm`,
-          long(60_000),
-          async () => {
-            const port = await serveWith(way.flags)
+    for (const reads of ["reads", "never reads"]) {
+      it.runIf(isLong)(
+        `B116 ${way.name}, it ${reads}: they wait at most three times as long as in a calm`,
+        long(60_000),
+        async () => {
+          const port = await serveWith(way.flags)
+          await measure(port, way, 500)
+          for (const [flood, bytes] of Object.entries(way.floods)) {
             // what else runs on this machine is measured too: the quietest of three rounds counts
             let ratio = Infinity
             for (let round = 0; round < 3 && ratio > 3; round++) {
-              const calm = await measure(port, way, 1000)
+              const calm = await measure(port, way, 700)
               const child = spawn(process.execPath, [flooder, `${port}`, base64(bytes), base64(way.greeting), reads])
-              await new Promise((resolve) => setTimeout(resolve, 500))
+              await pause(300)
               const flooded = await measure(port, way, 1000).finally(() => child.kill("SIGKILL"))
               ratio = flooded / Math.max(calm, 1)
-              console.log(
-                `${way.name}, ${flood}, ${reads}: ${calm.toFixed(1)} ms calm, ${flooded.toFixed(1)} ms flooded`
-              )
+              console.log(`${way.name}, ${flood}, ${reads}: ${calm.toFixed(1)} ms, ${flooded.toFixed(1)} ms flooded`)
             }
-            assert.isAtMost(ratio, 3)
+            assert.isAtMost(ratio, 3, flood)
           }
-        )
-      }
+        }
+      )
     }
   }
 })
