@@ -62,6 +62,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/addresses", "node/internal/stream"],
   ["node/internal/tls"],
   ["node/internal"],
+  // proxies: what they say of clients, and the way through them
+  ["node/Proxy"],
+  ["node/internal/proxy"],
   // what a request to upgrade is, and what the application says to it
   ["node/internal/upgrade"],
   ["node/Upgrade"],

@@ -24,6 +24,7 @@ import * as Registry from "../Registry.ts"
 import * as Server from "../Server.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
+import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
 
 const file = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
@@ -75,6 +76,7 @@ const flags = {
     ),
     Flag.atLeast(0)
   ),
+  behind: behindFlags,
   ...policyFlags("serve")
 }
 
@@ -192,7 +194,7 @@ const prettyLogger = (): Logger.Logger<unknown, void> => {
 export const serve = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function*({ ca, cert, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
+  Effect.fnUntraced(function*({ behind, ca, cert, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
     const policy = yield* policyOf(limits)
     const tls = {
       cert: yield* readFile("--cert", cert),
@@ -205,15 +207,9 @@ export const serve = Command.make(
         ...(/^(tls|wss):/i.test(url) ? tls : {}),
         origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
         subprotocols: subprotocol,
+        ...behindOptions(behind),
         policy: protocol === "native" ? nativeBelow(policy) : policy
-      }).pipe(Effect.mapError((error) =>
-        new CommandFailed({
-          // its options are flags here
-          message: `--listen: ${
-            error.message.replace(/`(cert|key|ca)`/g, "--$1").replace(/`(origin|subprotocol)s`/g, "--$1")
-          }`
-        })
-      )))
+      }).pipe(Effect.mapError((error) => new CommandFailed({ message: `--listen: ${asFlags(error.message)}` }))))
 
     // how many clients would come back, were we to die now
     let live = 0
