@@ -61,7 +61,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // real sockets, and the command
   ["node/internal/addresses", "node/internal/stream"],
   ["node/internal/tls"],
-  ["node/internal"],
+  ["node/internal", "node/internal/deflate"],
   // what a request to upgrade is, and what the application says to it
   ["node/internal/upgrade"],
   ["node/Upgrade"],
