@@ -80,6 +80,8 @@ const inflate = (
   bits: number,
   limit: number
 ): Uint8Array | string | undefined => {
+  // no compressor writes that, and `ws` reads it
+  if (compressed.length === 0) return compressed
   const input = new Uint8Array(compressed.length + tail.length)
   input.set(compressed)
   input.set(tail, compressed.length)
