@@ -61,7 +61,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // real sockets, and the command
   ["node/internal/addresses", "node/internal/stream"],
   ["node/internal/tls"],
-  ["node/internal"],
+  ["node/internal", "node/internal/deflate"],
   // proxies: what they say of clients, and the way through them
   ["node/Proxy"],
   ["node/internal/proxy"],
