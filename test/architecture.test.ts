@@ -60,7 +60,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["testing/internal/simulation"],
   ["testing"],
   // real sockets, and the command
-  ["node/internal/addresses", "node/internal/stream"],
+  ["node/internal/addresses", "node/internal/stream", "node/internal/system"],
   ["node/internal/tls"],
   ["node/internal"],
   // what a request to upgrade is, and what the application says to it

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Metrics from "../../src/Metrics.ts"
+import * as SystemMetrics from "../../src/node/SystemMetrics.ts"
 
 type Definition = (typeof Metrics.definitions)[number]
 
@@ -32,22 +33,23 @@ const replaced = (text: string, header: string, rows: ReadonlyArray<string>): st
 
 /** Every file with a table, and what it should say. */
 export const files: ReadonlyArray<{ readonly path: string; readonly rewritten: (text: string) => string }> = [
-  {
-    path: "src/Metrics.ts",
-    rewritten: (text) =>
-      replaced(
-        text,
-        " * | metric | kind | unit | label |",
-        Metrics.definitions.map((definition) => ` * | ${columns(definition)} |`)
-      )
-  },
+  ...[
+    { path: "src/Metrics.ts", definitions: Metrics.definitions },
+    { path: "src/node/SystemMetrics.ts", definitions: SystemMetrics.definitions }
+  ].map(({ definitions, path }) => ({
+    path,
+    rewritten: (text: string) =>
+      replaced(text, " * | metric | kind | unit | label |", definitions.map((row) => ` * | ${columns(row)} |`))
+  })),
   {
     path: "README.md",
     rewritten: (text) =>
       replaced(
         text,
         "| metric | kind | unit | label | what it says |",
-        Metrics.definitions.map((definition) => `| ${columns(definition)} | ${definition.help} |`)
+        [...Metrics.definitions, ...SystemMetrics.definitions].map((definition) =>
+          `| ${columns(definition)} | ${definition.help} |`
+        )
       )
   }
 ]
