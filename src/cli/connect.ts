@@ -76,10 +76,17 @@ const opener = (protocol: Protocol, policy: Policy.Policy) => {
   }
 }
 
+const isLocal = ({ reason }: ConnectionError.ConnectionError): boolean =>
+  reason._tag === "Closed" && reason.by === "local"
+
 const seconds = (delay: Duration.Duration): string => `${(Duration.toMillis(delay) / 1000).toFixed(1)} s`
 
-const unsent = (lost: number): string =>
-  lost === 0 ? "" : `; ${lost} sent ${lost === 1 ? "line" : "lines"} did not leave`
+const lines = (count: number): string => `${count} sent ${count === 1 ? "line" : "lines"}`
+
+/** What became of lines that a connection had taken: left behind, or gone to a peer that never said anything. */
+const unsent = ({ lost, unknown }: { readonly lost: number; readonly unknown: number }): string =>
+  (lost === 0 ? "" : `; ${lines(lost)} did not leave`) +
+  (unknown === 0 ? "" : `; ${lines(unknown)} may not have arrived`)
 
 /** Lines of the input that no connection took, or that died with one. */
 class Unsent {
@@ -154,15 +161,17 @@ export const connect = Command.make(
           const what = connected ? "lost" : "no connection"
           connected = false
           return yield* Console.error(
-            `${what}: ${because(state.error)}${unsent(state.lost)}; ` +
+            `${what}: ${because(state.error)}${unsent(state)}; ` +
               `next try in ${seconds(state.delay)} (attempt ${state.attempt})`
           )
         }
         case "Closed":
           // a failure is told as the command's own
-          return isGoodbye(state.error, tries) && everConnected
-            ? yield* Console.error(`closed: ${because(state.error)}${unsent(state.lost)}`)
-            : undefined
+          if (!isGoodbye(state.error, tries) || !everConnected) return undefined
+          // what was flushed before a close of our own is with the peer's side, whether it ever speaks or not
+          return yield* Console.error(
+            `closed: ${because(state.error)}${unsent(isLocal(state.error) ? { ...state, unknown: 0 } : state)}`
+          )
       }
     })
     const reporter = yield* joined("reporter", Stream.runForEach(client.changes, report))

@@ -17,10 +17,12 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
+import type { Compression } from "../internal/transport/compression.ts"
 import { overStream } from "../internal/webSocket/socket.ts"
 import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { withoutZone } from "./internal/addresses/zone.ts"
+import { type Deflate, type Deflating, deflatingOf } from "./internal/deflate/options.ts"
 import { connect, type Connecting } from "./internal/dialling/connecting.ts"
 import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
@@ -34,6 +36,7 @@ import { upgrade } from "./internal/webSocket/dial.ts"
 import { maskKey } from "./internal/webSocket/maskKey.ts"
 import type * as Proxy from "./Proxy.ts"
 
+export type { Deflate } from "./internal/deflate/options.ts"
 export type { Fresh } from "./internal/webSocket/asking.ts"
 
 /**
@@ -103,6 +106,11 @@ export interface DialOptions {
   readonly cookies?: Fresh<Readonly<Record<string, string>>> | undefined
   /** The WebSocket subprotocols to offer, the one liked best first. A server that chooses another is not spoken with. */
   readonly protocols?: Fresh<string | ReadonlyArray<string>> | undefined
+  /**
+   * Offers to compress the messages of a WebSocket (permessage-deflate, RFC 7692); a server that takes no part in it is spoken with
+   * all the same. See `Deflate` for what it costs and how. Default false.
+   */
+  readonly deflate?: boolean | Deflate | undefined
   /**
    * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
    * once.
@@ -209,6 +217,7 @@ interface Settings extends Options.OfPolicy, Connecting {
   readonly address: Address.Address
   readonly linger: number
   readonly asking: Asking.Given
+  readonly deflate: Deflating | undefined
 }
 
 /** What is wrong with the choice of addresses. */
@@ -240,6 +249,7 @@ const prepare = (
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "dial"))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
     yield* as("BadOption")(Asking.check(options))
+    const deflate = yield* as("BadOption")(deflatingOf(options.deflate))
     const attemptDelay = yield* as("BadOption")(Options.read("attemptDelay", options.attemptDelay))
     const attemptTimeout = yield* as("BadOption")(Options.read("attemptTimeout", options.attemptTimeout))
     const gate = yield* as("BadOption")(gateFor(address, options.proxy, variables))
@@ -257,6 +267,7 @@ const prepare = (
       ...Options.ofPolicy(policy),
       linger,
       asking: options,
+      deflate,
       family: options.family,
       lookup: options.lookup,
       localAddress: options.localAddress,
@@ -310,14 +321,18 @@ const makeWebSocket = (
   const isUsual = port === (scheme === "ws" ? 80 : 443)
   const target = {
     host: isUsual ? Address.formatHost(host) : Address.formatInet(host, port),
-    path: tail.startsWith("/") ? tail : `/${tail}`
+    path: tail.startsWith("/") ? tail : `/${tail}`,
+    deflate: settings.deflate
   }
+  let compression: Compression | undefined
   const open = Effect.gen(function*() {
     const asking = yield* Asking.evaluate(settings.asking)
     const conn = yield* connecting(address, settings)
-    const { head } = yield* upgrade(conn, { ...target, ...asking })
-    if (head.length > 0) conn.unshift(head)
+    const upgraded = yield* upgrade(conn, { ...target, ...asking })
+    if (upgraded.head.length > 0) conn.unshift(upgraded.head)
+    compression = upgraded.compression
     return conn
   })
-  return overStream({ role: "client", stream: dialled(address, settings, open), maskKey }, settings)
+  const link = { role: "client", stream: dialled(address, settings, open), maskKey } as const
+  return overStream(settings.deflate === undefined ? link : { ...link, compression: () => compression }, settings)
 }

@@ -13,4 +13,5 @@ export {
    */
   teardown
 } from "./Shutdown.ts"
+export * as SystemMetrics from "./SystemMetrics.ts"
 export * as Upgrade from "./Upgrade.ts"

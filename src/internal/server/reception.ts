@@ -32,6 +32,7 @@ interface Counting {
   readonly policy: Policy
   readonly now: () => number
   readonly admission: Admission
+  readonly counts: { opening: number }
   readonly report: (refused: {
     readonly _tag: "Refused"
     readonly remote: string | undefined
@@ -51,6 +52,7 @@ export class Arrival implements Arriving {
 
   constructor(counting: Counting, remote: string | undefined, onTurn: () => void) {
     this.counting = counting
+    counting.counts.opening++
     const applicant: Applicant = {
       remote,
       host: undefined,
@@ -87,6 +89,7 @@ export class Arrival implements Arriving {
 
   end(failure?: Failure): void {
     this.counting.admission.leave(this.applicant)
+    this.counting.counts.opening--
     if (failure !== undefined && this.limit === undefined) this.tell(reasonOf(failure))
   }
 }

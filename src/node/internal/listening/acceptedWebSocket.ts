@@ -8,6 +8,8 @@ import { Accepted } from "../upgrade/accepted.ts"
 import { AcceptedStream, withHeader } from "./acceptedStream.ts"
 import type { Arrival, Opened } from "./arrival.ts"
 
+const compressionOf = ({ compression }: Accepted) => compression === undefined ? {} : { compression: () => compression }
+
 export const openWebSocket = (
   arrival: Arrival,
   conn: Net.Socket,
@@ -18,7 +20,7 @@ export const openWebSocket = (
   const stream = new AcceptedStream(arrival, conn)
   return {
     request,
-    socket: overStream({ role: "server", stream, maskKey: undefined }, options),
+    socket: overStream({ role: "server", stream, maskKey: undefined, ...compressionOf(accepted) }, options),
     // each adds to what all share: a merge would copy that for every connection
     provide: (context) =>
       withHeader(
