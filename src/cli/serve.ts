@@ -75,6 +75,14 @@ const flags = {
     ),
     Flag.atLeast(0)
   ),
+  deflate: Flag.Boolean("deflate").pipe(
+    Flag.withoutNegation,
+    Flag.withDescription(
+      "Compress WebSocket messages of 1 KiB and more, with clients that offer it (permessage-deflate); --max-frame bounds what a " +
+        "message inflates to"
+    ),
+    Flag.withDefault(false)
+  ),
   ...policyFlags("serve")
 }
 
@@ -192,7 +200,7 @@ const prettyLogger = (): Logger.Logger<unknown, void> => {
 export const serve = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function*({ ca, cert, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
+  Effect.fnUntraced(function*({ ca, cert, deflate, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
     const policy = yield* policyOf(limits)
     const tls = {
       cert: yield* readFile("--cert", cert),
@@ -203,6 +211,7 @@ export const serve = Command.make(
     const listeners = yield* Effect.forEach(urls, (url) =>
       Listener.make(url, {
         ...(/^(tls|wss):/i.test(url) ? tls : {}),
+        deflate,
         origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
         subprotocols: subprotocol,
         policy: protocol === "native" ? nativeBelow(policy) : policy
