@@ -53,6 +53,15 @@ export interface DialOptions {
   /** Whether a server whose certificate cannot be verified is refused. Default true. */
   readonly rejectUnauthorized?: boolean | undefined
   /**
+   * How long a server that asked for a certificate may say nothing, until its silence is taken for consent. Default
+   * 1 s. 0 does not wait.
+   *
+   * In TLS 1.3 a client is done before the server has looked at its certificate. The first byte of the server, or a session
+   * ticket, ends the wait; a server that ends the connection meanwhile is a failure to open it: `CertificateRefused` where it
+   * said so in an alert. Silence need not be consent: a server may refuse later.
+   */
+  readonly consent?: Duration.Input | undefined
+  /**
    * A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`.
    *
    * Give it the value that the `Connection` and the `Client` have. Of it a dialler takes:
@@ -220,6 +229,7 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
     yield* as("BadOption")(Asking.check(options))
     const attemptDelay = yield* as("BadOption")(Options.read("attemptDelay", options.attemptDelay))
     const attemptTimeout = yield* as("BadOption")(Options.read("attemptTimeout", options.attemptTimeout))
+    const consent = yield* as("BadOption")(Options.read("consent", options.consent))
     const wrong = wrongChoice(address, options)
     if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const secure = address.scheme === "tls" || address.scheme === "wss"
@@ -238,7 +248,8 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
       localAddress: options.localAddress,
       attemptDelay,
       attemptTimeout: attemptTimeout === Options.longestTimer ? Infinity : attemptTimeout,
-      tls
+      tls,
+      consent
     }
   })
 }

@@ -352,6 +352,13 @@ const prepare = <R>(
       ? address.tail || "/"
       : undefined
     const rules = yield* as("BadOption")(rulesOf(home, options))
+    const tls = needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
+    const securing = tls === undefined ? undefined : {
+      context: Material.serverContext(tls),
+      requestCert: tls.ca !== undefined,
+      contextOf: undefined,
+      alpn: isWeb ? ["http/1.1"] : undefined
+    }
     return {
       url,
       address,
@@ -361,7 +368,7 @@ const prepare = <R>(
       ...Options.ofPolicy(policy),
       maxPending,
       linger,
-      tls: needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
+      securing: securing === undefined ? undefined : () => securing
     }
   })
 }

@@ -7,8 +7,10 @@ import * as Net from "node:net"
 import * as Tls from "node:tls"
 import type { Address } from "../addresses/address.ts"
 import { familyOf, withoutZone } from "../addresses/zone.ts"
-import { openError } from "../stream/duplex.ts"
+import { errorOf, openError } from "../stream/duplex.ts"
 import { noop, setTcp, type Tcp } from "../stream/tcp.ts"
+import { consent } from "../tls/consent.ts"
+import { watchDialled } from "../tls/refusals.ts"
 import { attempts, type Pace, type Target } from "./attempts.ts"
 import { type Lookup, targetsOf } from "./targets.ts"
 
@@ -19,6 +21,8 @@ export interface Connecting extends Lookup, Pace {
   readonly localAddress: string | undefined
   /** With `tls` and `wss`. */
   readonly tls: Tls.ConnectionOptions
+  /** How long a server that asked for our certificate may be silent, in milliseconds. */
+  readonly consent: number
 }
 
 /** What is opened on the way to a connection. */
@@ -46,7 +50,7 @@ const opening = (
     }
     const onClose = (): void => {
       opened.delete(conn)
-      done(Effect.fail(openError(conn.errored ?? new Error("the connection closed while it opened"))))
+      done(Effect.fail(openError(errorOf(conn, conn.errored ?? new Error("the connection closed while it opened")))))
     }
     const onEvent = (): void => {
       onOpen(conn)
@@ -111,14 +115,15 @@ const secured = (
   opened: Opened,
   conn: Net.Socket,
   host: string,
-  tls: Tls.ConnectionOptions
+  { consent: limit, tls }: Connecting
 ): Effect.Effect<Net.Socket, Socket.SocketError> => {
   const servername = tls.servername ?? (Net.isIP(host) === 0 ? host : "")
-  return opening(
-    opened,
-    () => Tls.connect({ ...tls, socket: conn, host: withoutZone(host), servername }),
-    "secureConnect"
-  )
+  const open = (): Tls.TLSSocket => {
+    const secure = Tls.connect({ ...tls, socket: conn, host: withoutZone(host), servername })
+    watchDialled(secure)
+    return secure
+  }
+  return Effect.tap(opening(opened, open, "secureConnect"), (secure) => consent(secure as Tls.TLSSocket, limit))
 }
 
 /**
@@ -141,7 +146,7 @@ export const connect = (
       ? opening(opened, () => Net.createConnection({ path: to.path, allowHalfOpen }), "connect")
       : toHost(opened, to.host, to.port, how)
     const whole = to.scheme === "tls" || to.scheme === "wss"
-      ? Effect.flatMap(plain, (conn) => secured(opened, conn, to.host, how.tls))
+      ? Effect.flatMap(plain, (conn) => secured(opened, conn, to.host, how))
       : plain
     const owned = Effect.onExit(whole, (exit) =>
       Effect.sync(() => {

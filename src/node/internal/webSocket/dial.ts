@@ -6,7 +6,7 @@ import * as Crypto from "node:crypto"
 import * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { openError } from "../stream/duplex.ts"
+import { errorOf, openError } from "../stream/duplex.ts"
 import { listed } from "../upgrade/request.ts"
 import type { Asking } from "./asking.ts"
 import { acceptOf } from "./key.ts"
@@ -72,6 +72,8 @@ export const upgrade = (conn: Net.Socket, target: Target): Effect.Effect<Upgrade
         conn.destroy()
         resume(Effect.fail(error))
       }
+      // a request on it would hear of nothing
+      if (conn.destroyed) return fail(openError(errorOf(conn, conn.errored ?? new Error("the connection ended"))))
       try {
         const request = Http.request({
           method: "GET",
@@ -80,7 +82,7 @@ export const upgrade = (conn: Net.Socket, target: Target): Effect.Effect<Upgrade
           createConnection: () => conn
         })
         // also what goes wrong once the answer is known
-        request.on("error", (cause) => fail(openError(cause)))
+        request.on("error", (cause) => fail(openError(errorOf(conn, conn.errored ?? cause))))
         request.once("response", (response) => {
           fail(
             response.statusCode === 101
