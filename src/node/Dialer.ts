@@ -61,6 +61,15 @@ export interface DialOptions {
   /** Whether a server whose certificate cannot be verified is refused. Default true. */
   readonly rejectUnauthorized?: boolean | undefined
   /**
+   * How long a server that asked for a certificate may say nothing, until its silence is taken for consent. Default
+   * 1 s. 0 does not wait.
+   *
+   * In TLS 1.3 a client is done before the server has looked at its certificate. The first byte of the server, or a session
+   * ticket, ends the wait; a server that ends the connection meanwhile is a failure to open it: `CertificateRefused` where it
+   * said so in an alert. Silence need not be consent: a server may refuse later.
+   */
+  readonly consent?: Duration.Input | undefined
+  /**
    * A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`.
    *
    * Give it the value that the `Connection` and the `Client` have. Of it a dialler takes:
@@ -265,6 +274,7 @@ const prepare = (
     const deflate = yield* as("BadOption")(deflatingOf(options.deflate))
     const attemptDelay = yield* as("BadOption")(Options.read("attemptDelay", options.attemptDelay))
     const attemptTimeout = yield* as("BadOption")(Options.read("attemptTimeout", options.attemptTimeout))
+    const consent = yield* as("BadOption")(Options.read("consent", options.consent))
     const gate = yield* as("BadOption")(gateFor(address, options.proxy, variables))
     const direct = address.scheme === "unix" ? undefined : address.host
     const wrong = wrongChoice(gate?.host ?? direct, options)
@@ -284,6 +294,7 @@ const prepare = (
       attemptDelay,
       attemptTimeout: attemptTimeout === Options.longestTimer ? Infinity : attemptTimeout,
       tls,
+      consent,
       gate
     }
     const trust = followRedirects === 0 ? {} : yield* as("BadTls")(Material.tlsOptions({ ca: options.ca }))
