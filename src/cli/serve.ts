@@ -125,12 +125,26 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
         fields: { event: "accept-failed", detail, retryAfterMs: event.retryAfter }
       }
     }
+    case "MemoryTight":
+    case "MemoryFreed": {
+      const { held, limit } = event
+      const isTight = event._tag === "MemoryTight"
+      return {
+        text: isTight
+          ? `the connections hold ${held} of ${limit} bytes of memory: some are not read, and new ones wait`
+          : `the connections hold ${held} of ${limit} bytes of memory: all are read again`,
+        fields: { event: isTight ? "memory-tight" : "memory-freed", held, limit }
+      }
+    }
   }
 }
 
 const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Effect<void> => {
   const { fields, text } = describeEvent(event)
-  const level = event._tag === "Refused" || event._tag === "AcceptFailed" ? "Warn" : "Info"
+  const level = event._tag === "Refused" || event._tag === "AcceptFailed" ||
+      event._tag === "MemoryTight"
+    ? "Warn" :
+    "Info"
   // a defect is logged already
   const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
     ? Effect.logError(text, event.failure)

@@ -154,6 +154,7 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   // a pong may have been behind it: what was not watched is watched from now on
   if (inbox.hasMore && !hasMore) c.wakeUp.secondBy(at)
   inbox.left(hasMore)
+  c.holding?.count()
   // all that came was for us, and no receiver makes room
   if (hasMore && inbox.messages === 0) c.hasRoom()
 }
@@ -238,7 +239,10 @@ export const takeReads = <In, Out>(c: Conversation<In, Out>): void => {
  */
 const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): boolean => {
   // what came before, and was not taken, goes first
-  if (!c.isPulling) return false
+  if (!c.isPulling) {
+    c.holding?.keeps(chunk.length)
+    return false
+  }
   // only one is kept: no bound is passed by more than that
   handleArrived(c)
   // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
@@ -322,7 +326,9 @@ const acceptLater = <In, Out>(
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
   stoppedReading(c.facts)
+  c.holding?.readAhead(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
   return Effect.flatMap(untilFree(c), () => {
+    c.holding?.readAhead(0)
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
     readsAgain(c.facts, at)

@@ -1,6 +1,6 @@
 /** Accepts until it is interrupted, again after an error, and then drains the guests that are there. */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -11,6 +11,8 @@ import * as SocketServer from "effect/socket/SocketServer"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
+import { type Budget, budgetOf, CurrentBudget } from "../memory/budget.ts"
+import { processLimit } from "../memory/processLimit.ts"
 import { logError, logWarning } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
@@ -25,6 +27,10 @@ import type { Application, Event, Guest, Served, ServerState } from "./state.ts"
 const logTroubles = (event: Event): Effect.Effect<void> =>
   event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
     ? logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
+    : event._tag === "MemoryTight"
+    ? Effect.logWarning(
+      `the connections hold ${event.held} of ${event.limit} bytes: some are not read, and new ones wait`
+    )
     : event._tag === "AcceptFailed"
     ? logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
     : Effect.void
@@ -32,7 +38,8 @@ const logTroubles = (event: Event): Effect.Effect<void> =>
 const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
   policy: Policy,
-  context: Context.Context<never>
+  context: Context.Context<never>,
+  budget: Budget | undefined
 ): ServerState<C, Out, Session, R> => {
   const timers = timersOf(context)
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
@@ -46,12 +53,27 @@ const make = <C extends Served<Out>, Out, Session, R>(
     handshakeLimit: limitOf(policy, "handshake"),
     now: timers.now,
     at: (time, run) => timers.at(time, run),
-    admission: new Admission(policy, timers),
+    admission: new Admission(policy, timers, budget),
     guests: new Set(),
     tell,
     reports,
     report: (event) => Supervised.spawnAmong(reports, context, "refusal of a server", tell(event), () => {})
   }
+}
+
+/** Tells the application of what the memory of its connections comes to, and lets new ones in again. */
+const watch = <C extends Served<Out>, Out, Session, R>(
+  { admission, report }: ServerState<C, Out, Session, R>,
+  budget: Budget
+): () => void => {
+  const tell = (_tag: "MemoryTight" | "MemoryFreed") => report({ _tag, held: budget.held, limit: budget.limit })
+  return budget.watch({
+    tight: () => tell("MemoryTight"),
+    freed: () => {
+      tell("MemoryFreed")
+      admission.memoryFreed()
+    }
+  })
 }
 
 /** What a listener of ours asks, from the accept of a connection on. */
@@ -132,9 +154,23 @@ export const run = <C extends Served<Out>, Out, Session, R>(
 ): Effect.Effect<never, never, SocketServer.SocketServer | R> =>
   Effect.scoped(Effect.gen(function*() {
     const listener = yield* SocketServer.SocketServer
-    const server = make(application, policy, yield* Effect.context<never>())
+    const context = yield* Effect.context<never>()
+    const budget = Context.get(context, CurrentBudget) ??
+      budgetOf(limitOf(policy, "memory"), limitOf(policy, "writeStall"), timersOf(context), () => processLimit() / 2)
+    const server = make(application, policy, context, budget)
+    if (budget !== undefined) {
+      const unwatch = watch(server, budget)
+      yield* Effect.addFinalizer(() => Effect.sync(unwatch))
+    }
     const accepting = yield* Scope.make()
     yield* Effect.addFinalizer(() => drain(server, accepting))
     const retryAfter = yield* Cadence.make("accepting", acceptRetry ?? acceptRetryDefault, acceptRetryDefault)
-    return yield* supervised(accepting, acceptAgain(listener.run(acceptor(server)), retryAfter, server.tell))
+    return yield* supervised(
+      accepting,
+      acceptAgain(
+        Effect.provideService(listener.run(acceptor(server)), CurrentBudget, budget),
+        retryAfter,
+        server.tell
+      )
+    )
   }))

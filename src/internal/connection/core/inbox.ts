@@ -266,6 +266,20 @@ export class Inbox<In> {
     else this.room?.open()
   }
 
+  /** Lets go of what was not received. */
+  discard(): void {
+    this.first = nothing
+    this.more = undefined
+    this.offset =
+      this.messages =
+      this.bytes =
+      this.weight =
+      this.firstBytes =
+      this.firstWeight =
+        0
+    this.hasMore = false
+  }
+
   private took(messages: number, bytes: number, weight: number): void {
     this.messages -= messages
     this.bytes -= bytes

@@ -8,11 +8,13 @@ import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
-import type * as ConnectionError from "../../../ConnectionError.ts"
+import * as ConnectionError from "../../../ConnectionError.ts"
 import type { FrameTooLong } from "../../../ConnectionError.ts"
 import type { Beat, Signal } from "../../../Heartbeat.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import type { Room } from "../../codec/room.ts"
+import type { Budget } from "../../memory/budget.ts"
+import { Holding } from "../../memory/holding.ts"
 import type { Gate } from "../../scheduling/gate.ts"
 import type { Cadence } from "../../scheduling/scheduleSteps.ts"
 import { Children, type Parent } from "../../scheduling/supervised.ts"
@@ -240,6 +242,7 @@ export interface Parts<in out In, in out Out> {
   readonly clock: Clock.Clock
   readonly turns: Turns
   readonly timers: Timers
+  readonly budget: Budget | undefined
   /** How much of `maxAge` it lives. */
   readonly ageFactor: number
   readonly direct: boolean
@@ -334,6 +337,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   rates: { messages: number; bytes: number } | undefined
   /** The reader waits here for what keeps it from reading, beside the inbox. */
   hold: Gate | undefined
+  /** Where its memory is counted. */
+  readonly holding: Holding | undefined
 
   // ---- writing ------------------------------------------------------------------------------------------------------
 
@@ -385,6 +390,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.outbox = new Outbox(turns, !messages && transport.unsent === undefined, this)
     this.inbox = new Inbox<In>(turns, this)
     this.children = new Children(fiberNames, this)
+    this.holding = parts.budget === undefined ? undefined : new Holding(parts.budget, this)
     this.heed = setup.heartbeat?.reader()
   }
 
@@ -416,6 +422,16 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   pongsLeft(): void {
     this.hold?.open()
+  }
+
+  memoryFreed(): void {
+    this.hold?.open()
+  }
+
+  holdsTooMuch(allowed: number): void {
+    this.inbox.discard()
+    this.arrived = undefined
+    this.acts.end(this, ConnectionError.make(new ConnectionError.Refused({ limit: "memory", allowed })))
   }
 
   writeFailed(defect: unknown): void {

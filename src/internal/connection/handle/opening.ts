@@ -8,6 +8,7 @@ import * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import { decoderOf } from "../../codec/assembly.ts"
 import { within } from "../../endings/timeLimit.ts"
+import { CurrentBudget } from "../../memory/budget.ts"
 import { schedulingOf } from "../../scheduling/timers.ts"
 import { type Attachable, attachable } from "../../transport/accepted.ts"
 import { type Transport, transportOf, type WebSocketLink } from "../../transport/transport.ts"
@@ -78,6 +79,7 @@ const converse = <In, Out>(
     clock,
     turns,
     timers,
+    budget: Context.get(context, CurrentBudget),
     ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
     direct: Context.get(context, ShortCuts)
   })
