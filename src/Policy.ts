@@ -316,23 +316,22 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "So senders do not flutter"
   ),
   /**
-   * The most memory that all connections of a server hold together, in bytes: what was read and not received,
-   * unfinished frames, what is to be sent, and what their transports hold of both. From three quarters of it on,
-   * connections that hold more than their share are not read and new ones wait; at the limit only those are read that
-   * hold next to nothing; those that hold most are closed when that lasts for `writeStall`. Default 0 B. 0 is half of
-   * what the process may have, as far as its platform says so, for all its servers together.
+   * The most memory that all connections of a server hold together, in bytes. Near it those that hold most are not read
+   * and new ones wait; those that hold most are closed after `writeStall`. Default 0 B. 0 is half of what the process
+   * may have, for all its servers.
+   *
+   * What counts is what was read and not received, unfinished frames, what is to be sent, and what the transports hold of
+   * both; see `Memory`.
    */
   memory: bytes("memory", {
     default: "0",
     minimum: 0,
-    zero: "is half of what the process may have, as far as its platform says so, for all its servers together",
-    on: serve
-  }).says(
-    "The most memory that all connections of a server hold together, in bytes: what was read and not received, unfinished " +
-      "frames, what is to be sent, and what their transports hold of both",
-    "From three quarters of it on, connections that hold more than their share are not read and new ones wait; at the limit " +
-      "only those are read that hold next to nothing; those that hold most are closed when that lasts for `writeStall`"
-  ),
+    zero: "is half of what the process may have, for all its servers"
+  })
+    .says(
+      "The most memory that all connections of a server hold together, in bytes",
+      "Near it those that hold most are not read and new ones wait; those that hold most are closed after `writeStall`"
+    ),
   /**
    * The most connections of a server. Well under the 20,000 descriptors that a process commonly has. Default 10000. 0
    * is no limit.

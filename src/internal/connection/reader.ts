@@ -62,6 +62,13 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
 // what the inbox of a connection has room for: measured before, and used up by, each decoding
 const room = new Room()
 
+const measure = <In, Out>({ inForce: { limits }, inbox }: Conversation<In, Out>): void => {
+  room.messages = limits.inboxMessages - inbox.messages
+  room.left = limits.inboxBytes - inbox.weight
+  room.most = limits.maxDecoded
+  room.weight = room.charged = 0
+}
+
 /**
  * Decodes a read, or what there was no room for before; its messages, and a defect or a bad frame behind them, are separate.
  */
@@ -70,7 +77,7 @@ const decode = <In, Out>(
   chunk: Chunk | undefined,
   messages: Array<In>
 ): ConnectionError.Reason | undefined => {
-  c.inbox.measure(room)
+  measure(c)
   try {
     return chunk === undefined ? c.decoder.more(messages, room) : c.decoder.append(chunk, messages, room)
   } catch (thrown) {

@@ -3,7 +3,6 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import type { ConnectionError } from "../../../ConnectionError.ts"
-import type { Room } from "../../codec/room.ts"
 import { Gate } from "../../scheduling/gate.ts"
 import type { Turns } from "../../scheduling/turns.ts"
 import type { InForce } from "./limits.ts"
@@ -157,15 +156,6 @@ export class Inbox<In> {
 
   private get isReady(): boolean {
     return this.messages > 0 || (this.error !== undefined && !this.hasMore)
-  }
-
-  /** What there is room for. */
-  measure(room: Room): void {
-    const { inboxBytes, inboxMessages, maxDecoded } = this.owner.inForce.limits
-    room.messages = inboxMessages - this.messages
-    room.left = inboxBytes - this.weight
-    room.most = maxDecoded
-    room.weight = room.charged = 0
   }
 
   /** Whether more is to be decoded, as the reader sees it after each read. */

@@ -9,10 +9,8 @@ import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../../ConnectionError.ts"
-import type { FrameTooLong } from "../../../ConnectionError.ts"
 import type { Beat, Signal } from "../../../Heartbeat.ts"
 import type { Frame } from "../../codec/encoder.ts"
-import type { Room } from "../../codec/room.ts"
 import type { Budget } from "../../memory/budget.ts"
 import { Holding } from "../../memory/holding.ts"
 import type { Gate } from "../../scheduling/gate.ts"
@@ -24,11 +22,11 @@ import { WakeUp } from "../../scheduling/wakeUp.ts"
 import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
 import type { Close } from "../../webSocket/closing.ts"
-import type { Control } from "../../webSocket/decoder.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
 import { Outbox, type PeerPing } from "./outbox.ts"
 import type { Setup, WireFormat } from "./setup.ts"
+import type { StreamDecoder } from "./streamDecoder.ts"
 import { Pings } from "./unansweredPings.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -198,29 +196,6 @@ export interface Acts {
   readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
   readonly lookAgain: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
   readonly childEnded: <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>) => void
-}
-
-/** Reads the messages of one connection: a codec's, or those in the frames of a WebSocket. */
-export interface StreamDecoder<in out In> {
-  /**
-   * Adds the messages that a chunk completes, as long as there is room, and says what the stream cannot go on after. Not called
-   * while it has more.
-   */
-  readonly append: (chunk: Uint8Array | string, messages: Array<In>, room: Room) => ConnectionError.Reason | undefined
-  /** Goes on with what has come. */
-  readonly more: (messages: Array<In>, room: Room) => ConnectionError.Reason | undefined
-  /** Whether something has come that there was no room for; and its bytes. */
-  readonly hasMore: boolean
-  readonly undecoded: number
-  /** Bytes that have come of the unfinished message. */
-  readonly pending: number
-  /** Over-long messages that were passed over. */
-  skipped: Array<FrameTooLong>
-  readonly end: () => ConnectionError.Reason | undefined
-  /** How many messages were complete so far, and what else may be unfinished; where it is not the messages that say so. */
-  readonly completed?: number
-  /** Of a WebSocket: takes the control frames that have come. */
-  readonly takeControls?: () => ReadonlyArray<Control>
 }
 
 /** What releases the transport: the scope that it was opened in, or itself. */
