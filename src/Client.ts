@@ -19,6 +19,7 @@ import type { Connection } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import { receive } from "./internal/client/receiving.ts"
 import { reconnecting } from "./internal/client/reconnecting.ts"
+import { remainsOf } from "./internal/client/remains.ts"
 import { SendQueue, weightOf } from "./internal/client/sending.ts"
 import { makeCells } from "./internal/client/state.ts"
 import { limitOf } from "./internal/connection/core/limits.ts"
@@ -38,22 +39,30 @@ type Failure = ConnectionError.ConnectionError
  * - `Closed`: for good, with the reason `error`.
  *
  * `lost`, of `Waiting` and `Closed`, counts messages that a connection had accepted and not handed to the transport when
- * it ended. Each message is counted in one state.
+ * it ended. `unknown` counts those that were handed to the transport of a connection that ended before any byte of its peer
+ * came: a kernel accepts for a server that is full, stopping or not even running behind its proxy, so that on plain TCP, TLS
+ * and Unix sockets only a first byte shows that the server was there (`Options.confirm`). Each message is counted in one state.
+ *
+ * `missed` is there only in `changes`, after as many states that a reader was too slow for (`Options.changes`).
  *
  * @category models
  * @since 0.1.0
  */
 export type State<In, Out = In> =
-  | { readonly _tag: "Connecting"; readonly attempt: number }
-  | { readonly _tag: "Connected"; readonly connection: Connection<In, Out> }
-  | {
-    readonly _tag: "Waiting"
-    readonly attempt: number
-    readonly delay: Duration.Duration
-    readonly error: Failure
-    readonly lost: number
-  }
-  | { readonly _tag: "Closed"; readonly error: Failure; readonly lost: number }
+  & (
+    | { readonly _tag: "Connecting"; readonly attempt: number }
+    | { readonly _tag: "Connected"; readonly connection: Connection<In, Out> }
+    | {
+      readonly _tag: "Waiting"
+      readonly attempt: number
+      readonly delay: Duration.Duration
+      readonly error: Failure
+      readonly lost: number
+      readonly unknown: number
+    }
+    | { readonly _tag: "Closed"; readonly error: Failure; readonly lost: number; readonly unknown: number }
+  )
+  & { readonly missed?: number | undefined }
 
 /**
  * A connection that comes back. It has the operations of a connection, and outlives each of its connections.
@@ -66,7 +75,7 @@ export type State<In, Out = In> =
  * - `send` waits: no connection has accepted the message yet. When the connection ends first, the next one gets it.
  * - `send` succeeded: one connection accepted the message, and no other will get it. The message was delivered, or is
  *   lost because that connection ended first. `State.lost` counts it if it was not handed to the transport by then; if it
- *   was, only the peer knows.
+ *   was, only the peer knows, and `State.unknown` counts it where the peer had shown no sign of life at all.
  * - `send` was interrupted: either of the last two. `flush`, and an answer of the peer, tell more than `send` can.
  * - A batch of `sendAll` goes to one connection. When that ends before it took all of the batch, `sendAll` fails with the
  *   reason, and the connection may have accepted the first messages of it.
@@ -79,7 +88,11 @@ export type State<In, Out = In> =
 export interface Client<out In, in Out = In> {
   /** Where the client stands now. */
   readonly state: Effect.Effect<State<In, Out>>
-  /** The current state, then every transition, however slow the reader is; ends after `Closed`. */
+  /**
+   * The current state, then every transition; ends after `Closed`. A slow reader holds `Options.changes` states at the most:
+   * then it goes on with the newest one, and is told how many it has `missed`. In place of a connection that has ended since,
+   * it gets what is left of it: its id, its last snapshot, its reason.
+   */
   readonly changes: Stream.Stream<State<In, Out>>
   /**
    * Gives a message to the connection; success means that the connection accepted it. While there is none, senders wait,
@@ -98,10 +111,27 @@ export interface Client<out In, in Out = In> {
   readonly receive: Effect.Effect<In, Failure>
   /** As `receive`, for all messages that one connection has read by now, and at least one. */
   readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, Failure>
-  /** The connection, as soon as there is one; fails once the client has closed. */
+  /**
+   * The connection, as soon as there is one; fails once the client has closed.
+   *
+   * Its `close` and `closeWith` flush and close it as they do any connection, and their reason is judged like every other:
+   * `close` ends the client, too (`Closed` by us is not retryable); after `closeWith` of a reason that is retryable the client
+   * comes back, by its backoff. For another connection at once see `reconnect`.
+   */
   readonly connection: Effect.Effect<Connection<In, Out>, Failure>
   /** Ends the wait for the next try. Nothing happens in any other state. */
   readonly retryNow: Effect.Effect<void>
+  /**
+   * Dials now, for a connection that is fresh: after a change of network, for new credentials. Returns at once; `send` and
+   * `connection` wait for the new one.
+   *
+   * - `Connected`: the connection gets no more messages, flushes what it has accepted within `Policy.drain`, and ends; the next
+   *   try follows without a delay. `changes` tells a `Waiting` of no time between them.
+   * - `Connecting`: the try is given up, and begins anew.
+   * - `Waiting`: as `retryNow`.
+   * - `Closed`: nothing happens.
+   */
+  readonly reconnect: Effect.Effect<void>
   /** Closes for good: flushes a live connection within its `Policy.drain`, and ends any other state at once. */
   readonly close: Effect.Effect<void>
   /** Never succeeds: fails with the reason once the client has closed. Race against it. */
@@ -131,8 +161,32 @@ export interface Options<In, Out, E = never, R = never> {
   /**
    * Runs on every new connection before any other fiber may send: authenticate, subscribe again. It may take
    * `Policy.handshake`. Its failure ends that connection, with `HandshakeFailed` unless it is a `ConnectionError`.
+   *
+   * Use the connection that it is given. The client itself has none yet: what would wait for one here (`send`, `receive`,
+   * `connection`), also in a fiber that `onConnect` forked and while it runs, fails at once with `Offline`, and a sentence that
+   * says so.
    */
   readonly onConnect?: ((connection: Connection<In, Out>) => Effect.Effect<unknown, E, R>) | undefined
+  /**
+   * When a connection counts as `Connected`: once it is open and `onConnect` is done (`"open"`, the default), or, with
+   * `"first-byte"`, once the first byte of the server has come as well.
+   *
+   * **When to use**
+   *
+   * On TCP, TLS and Unix sockets, where the kernel accepts for a server that is full, stopping or hung. A WebSocket and the
+   * native protocol have a first word of the server, so that there it changes nothing.
+   *
+   * **Details**
+   *
+   * Until the byte has come, senders wait as they do for any connection, and what comes is received later. Should the connection
+   * end first, nothing was sent but the greeting of `onConnect`, and the next address is tried. It all has to happen within
+   * `Policy.handshake`. A server that speaks only when it is spoken to needs a first word of ours: whatever `onConnect`
+   * sends, or the ping that a connection with a heartbeat sends here at once. Without either, the client would wait for a
+   * server that waits for it, and fails with `HandshakeTimeout`.
+   */
+  readonly confirm?: "open" | "first-byte" | undefined
+  /** How many states a reader of `changes` that does not keep up may hold. Default 64. */
+  readonly changes?: number | undefined
   /**
    * Size of a message in bytes, for `Policy.offlineBytes`. Default: that of a text or of bytes, else that of the message as
    * JSON. When it throws, that `send` fails with `Defect`.
@@ -168,6 +222,8 @@ const backoffOf = (policy: Policy.Policy) => {
  *   `reconnect` or `isRetryable` closes it with `Defect`. A connection closed on our side (`connection.close`) is `Closed`
  *   by us: not retryable.
  * - The backoff starts over after a connection that lived for `Policy.retryResetAfter`, never because one opened.
+ * - `Policy.open` of the client counts from the beginning of a try until the transport is open, whatever `open` does before it
+ *   dials (fetch a token, look up a name); what `open` does afterwards, such as a greeting, has `Policy.handshake`.
  * - The first sign of an end counts: a FIN, a reset, a missed pong. Two signs of one death are one reconnect, because one
  *   fiber dials, and follows one connection after the other.
  * - A scope that closes with success flushes like `close`; with a failure or an interruption the connection ends at once.
@@ -233,9 +289,10 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   options?: Options<In, Out, E, RC>
 ): Effect.fn.Return<Client<In, Out>, never, Exclude<R | RC, Scope.Scope> | Scope.Scope> {
   const policy = Policy.make(options?.policy)
-  const cells = yield* makeCells<Connection<In, Out>>()
+  const cells = yield* makeCells<Connection<In, Out>>(options?.changes ?? 64, remainsOf)
   const { close, closed } = yield* reconnecting(cells, {
     policy,
+    confirms: options?.confirm === "first-byte",
     opens: (Effect.isEffect(open) ? [open] : open) as ReadonlyArray<
       Effect.Effect<Connection<In, Out>, Failure, R | RC>
     >,
@@ -257,6 +314,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
     receiveAll: receive(cells, (connection) => connection.receiveAll),
     connection: cells.awaiting(() => cells.current),
     retryNow: Effect.sync(() => cells.retry?.()),
+    reconnect: Effect.suspend(() => cells.end === undefined ? cells.renew : Effect.void),
     close,
     closed
   }

@@ -330,13 +330,18 @@ export const wrap = <In, Out>(self: Connection<In, Out>, overrides: Overrides<In
     wire: self.wire,
     offerFrame: self.offerFrame,
     ...overrides,
-    [TypeId]: offerFrame === undefined ? internals : withoutOfferNow(internals)
+    [TypeId]: without(internals, [
+      ...(offerFrame === undefined ? [] : ["offerNow"] as const),
+      ...(overrides.drainWith === undefined ? [] : ["stop"] as const)
+    ])
   }
 }
 
 /** Prototypes, not copies: the getters look at the connection when they are asked. */
-const withoutOfferNow = (internals: Internals): Internals =>
-  Object.create(internals, { offerNow: { value: undefined } }) as Internals
+const without = (internals: Internals, names: ReadonlyArray<"offerNow" | "stop">): Internals =>
+  names.length === 0
+    ? internals
+    : Object.create(internals, Object.fromEntries(names.map((name) => [name, { value: undefined }]))) as Internals
 
 /**
  * Every message until the connection ends, then its failure.

@@ -335,7 +335,7 @@ export class Superseded extends reason<Superseded>()("Superseded", { key: Schema
   text: ({ key }) => `superseded by a newer connection for ${JSON.stringify(oneLine(key))}`,
   codes: { retry: false, webSocket: 1008, native: "SUPERSEDED" },
   note: ({ key }) => key,
-  heard: (note) => ({ key: note })
+  heard: (note) => ({ key: oneLine(note) })
 }) {}
 
 /**
@@ -348,7 +348,7 @@ export class DuplicateKey extends reason<DuplicateKey>()("DuplicateKey", { key: 
   text: ({ key }) => `there is a connection for ${JSON.stringify(oneLine(key))} already`,
   codes: { retry: false, webSocket: 1008, native: "DUPLICATE" },
   note: ({ key }) => key,
-  heard: (note) => ({ key: note })
+  heard: (note) => ({ key: oneLine(note) })
 }) {}
 
 /**
@@ -509,12 +509,15 @@ export class MessageTooLarge extends reason<MessageTooLarge>()("MessageTooLarge"
  * A client has no connection, and may keep no more messages waiting for one (`Policy.whenOffline`, `offlineMessages`,
  * `offlineBytes`). The message was not sent.
  *
+ * `within` is there where the client was used by its own `onConnect` (or `open`), which it waits for. That is a mistake in the
+ * program, and not retryable: use the connection that `onConnect` is given.
+ *
  * @category sending
  * @since 0.1.0
  */
-export class Offline extends reason<Offline>()("Offline", { messages: Count, bytes: Bytes }, {
-  text: ({ bytes, messages }) => `there is no connection, and ${messages} messages (${bytes} bytes) wait for one`,
-  codes: { retry: true }
+export class Offline extends reason<Offline>()("Offline", { messages: Count, bytes: Bytes, within: Sentences.Within }, {
+  text: Sentences.offline,
+  codes: { retry: ({ within }) => within === undefined }
 }) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -586,6 +589,14 @@ export class OutcomeUnknown extends reason<OutcomeUnknown>()("OutcomeUnknown", {
 // the error
 // ---------------------------------------------------------------------------------------------------------------------
 
+const opening = [OpenFailed, OpenTimeout, HandshakeTimeout, HandshakeFailed, Refused, UpgradeRefused] as const
+const transport = [Closed, Reset, TransportFailed] as const
+const deadlines = [SilenceTimeout, PongTimeout, WriteStalled, FrameTimeout, IdleTimeout, MaxAge] as const
+const bounds = [SlowConsumer, TooManyPings, RateExceeded] as const
+const decisions = [UnsupportedVersion, ProtocolViolation, Superseded, DuplicateKey, Swept, GoingAway, Defect] as const
+const sending = [OutboxFull, MessageTooLarge, Offline] as const
+const lending = [AcquireTimeout, PoolFull, RequestTimeout, OutcomeUnknown] as const
+
 /**
  * Every reason there is. Match on `_tag`; the union is closed.
  *
@@ -593,39 +604,14 @@ export class OutcomeUnknown extends reason<OutcomeUnknown>()("OutcomeUnknown", {
  * @since 0.1.0
  */
 export const Reason = Schema.Union([
-  OpenFailed,
-  OpenTimeout,
-  HandshakeTimeout,
-  HandshakeFailed,
-  Refused,
-  UpgradeRefused,
-  Closed,
-  Reset,
-  TransportFailed,
-  SilenceTimeout,
-  PongTimeout,
-  WriteStalled,
-  FrameTimeout,
-  IdleTimeout,
-  MaxAge,
-  SlowConsumer,
-  TooManyPings,
-  RateExceeded,
-  UnsupportedVersion,
-  ProtocolViolation,
-  Superseded,
-  DuplicateKey,
-  Swept,
-  GoingAway,
-  Defect,
+  ...opening,
+  ...transport,
+  ...deadlines,
+  ...bounds,
+  ...decisions,
   ...CodecReason.members,
-  OutboxFull,
-  MessageTooLarge,
-  Offline,
-  AcquireTimeout,
-  PoolFull,
-  RequestTimeout,
-  OutcomeUnknown
+  ...sending,
+  ...lending
 ])
 
 /**

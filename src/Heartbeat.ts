@@ -65,6 +65,12 @@ export interface Heartbeat<in In, out Out, in Control = never> {
   readonly reader: () => (message: In) => Signal<Out> | undefined
   /** Whether a connection over a WebSocket pings with frames of it in place of `ping`: see `preferFrames`. Default false. */
   readonly frames?: boolean | undefined
+  /**
+   * A peer that has heard our goodbye sends nothing new, and answers a ping that came behind it. A `Server` that stops then
+   * reads until that pong is there, for a second at most, so that nothing crosses its goodbye and is lost. The native protocol
+   * is such a one. Default false.
+   */
+  readonly hearsGoodbye?: boolean | undefined
   /** Only for the type, never set. For every message of this type `reader` gives a signal other than `Data`. */
   readonly "~control"?: ((control: Control) => void) | undefined
 }

@@ -62,6 +62,77 @@ const serve = ["serve"] as const
 const connect = ["connect"] as const
 const both = ["serve", "connect"] as const
 
+/** How a client comes back. */
+const reconnecting = {
+  /** A client's first delay before it dials again, before jitter; at least 1 ms. Default 200 ms, at most `retryCap`. */
+  retryBase: duration("retryBase", { default: "200ms", on: connect }).says(
+    "A client's first delay before it dials again, before jitter; at least 1 ms"
+  ),
+  /** By how much each delay is longer than the one before, at least 1. Default 2. */
+  retryFactor: factor("retryFactor", { default: 2 }).says(
+    "By how much each delay is longer than the one before, at least 1"
+  ),
+  /** The longest delay before a client dials again. Default 30 s, at least `retryBase`. 0 is no limit. */
+  retryCap: duration("retryCap", {
+    default: "30s",
+    zero: "no limit",
+    on: connect,
+    atLeast: { limit: "retryBase", follows: "both" }
+  }).says("The longest delay before a client dials again"),
+  /**
+   * How delays are spread; see `Backoff.Jitter`. The default, anywhere from 0 to the delay, is the least load on a
+   * server that comes back. Default `full`.
+   */
+  retryJitter: choice("retryJitter", ["full", "equal", "decorrelated", "none"], { default: "full" }).says(
+    "How delays are spread; see `Backoff.Jitter`",
+    "The default, anywhere from 0 to the delay, is the least load on a server that comes back"
+  ),
+  /** How many tries in a row may fail after the first. Default no limit (0). */
+  retryAttempts: count("retryAttempts", { default: 0, minimum: 0, zero: "no limit" }).says(
+    "How many tries in a row may fail after the first"
+  ),
+  /** For how long tries in a row may go on. Default no limit (0). */
+  retryElapsed: duration("retryElapsed", { default: "0", zero: "no limit", on: connect }).says(
+    "For how long tries in a row may go on"
+  ),
+  /**
+   * A connection that lived this long starts the backoff over. That it opened does not. Default 1 m. 0 starts it over
+   * at every connection that opened.
+   */
+  retryResetAfter: duration("retryResetAfter", {
+    default: "1m",
+    zero: "starts it over at every connection that opened",
+    on: connect
+  }).says("A connection that lived this long starts the backoff over", "That it opened does not"),
+  /** The most that a server's advice may make a client wait. Default 5 m. 0 ignores advice. */
+  retryMaxAdvice: duration("retryMaxAdvice", { default: "5m", zero: "ignores advice", on: connect }).says(
+    "The most that a server's advice may make a client wait"
+  ),
+  /** Reasons and close codes after which a client dials again, whatever they say themselves. Default none. */
+  retryOn: retryRules("retryOn", { on: connect }).says(
+    "Reasons and close codes after which a client dials again, whatever they say themselves"
+  ),
+  /**
+   * Reasons and close codes after which a client gives up, whatever they say themselves. Default none. Has no entry in
+   * common with `retryOn`.
+   */
+  giveUpOn: retryRules("giveUpOn", { on: connect, apartFrom: "retryOn" }).says(
+    "Reasons and close codes after which a client gives up, whatever they say themselves"
+  ),
+  /** What `Client.send` does while there is no connection: waits for one, or fails at once. Default `wait`. */
+  whenOffline: choice("whenOffline", ["wait", "fail"], { default: "wait", on: connect, flag: "offline" }).says(
+    "What `Client.send` does while there is no connection: waits for one, or fails at once"
+  ),
+  /** The most messages that wait for a connection; one more fails. Default 1024. */
+  offlineMessages: count("offlineMessages", { default: 1024, minimum: 0 }).says(
+    "The most messages that wait for a connection; one more fails"
+  ),
+  /** The most bytes of messages that wait for a connection. Default 1 MiB. */
+  offlineBytes: bytes("offlineBytes", { default: "1 MiB" }).says(
+    "The most bytes of messages that wait for a connection"
+  )
+}
+
 /**
  * The limits and cadences of a connection and of a server.
  *
@@ -186,6 +257,17 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   drain: duration("drain", { default: "5s", zero: "does not wait", on: both }).says(
     "How long closing may take: flushing, and handlers that finish",
     "A stop has to end within the 10 s (Docker) to 30 s (Kubernetes) before SIGKILL"
+  ),
+  /**
+   * How long a peer is read after a server that stops has said goodbye; it counts in `drain`. Set it where peers finish
+   * what they have begun once they hear it. Default 0. 0 reads what had come by then.
+   *
+   * What had reached us when the stop began is read and answered in any case. In the native protocol reading ends when the
+   * client has heard the goodbye, after a second at the latest, or after this where it is longer.
+   */
+  stopGrace: duration("stopGrace", { default: "0", zero: "reads what had come by then", on: serve }).says(
+    "How long a peer is read after a server that stops has said goodbye; it counts in `drain`",
+    "Set it where peers finish what they have begun once they hear it"
   ),
   /** How long we may still answer a peer that has finished sending (FIN). Default 5 s. 0 ends at once. */
   halfClose: duration("halfClose", { default: "5s", zero: "ends at once", on: serve }).says(
@@ -393,73 +475,7 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "HTTP: the longest head of a request (its line and its headers), in bytes",
     "The default is Node's; a larger one is answered with 431"
   ),
-  /** A client's first delay before it dials again, before jitter; at least 1 ms. Default 200 ms, at most `retryCap`. */
-  retryBase: duration("retryBase", { default: "200ms", on: connect }).says(
-    "A client's first delay before it dials again, before jitter; at least 1 ms"
-  ),
-  /** By how much each delay is longer than the one before, at least 1. Default 2. */
-  retryFactor: factor("retryFactor", { default: 2 }).says(
-    "By how much each delay is longer than the one before, at least 1"
-  ),
-  /** The longest delay before a client dials again. Default 30 s, at least `retryBase`. 0 is no limit. */
-  retryCap: duration("retryCap", {
-    default: "30s",
-    zero: "no limit",
-    on: connect,
-    atLeast: { limit: "retryBase", follows: "both" }
-  }).says("The longest delay before a client dials again"),
-  /**
-   * How delays are spread; see `Backoff.Jitter`. The default, anywhere from 0 to the delay, is the least load on a
-   * server that comes back. Default `full`.
-   */
-  retryJitter: choice("retryJitter", ["full", "equal", "decorrelated", "none"], { default: "full" }).says(
-    "How delays are spread; see `Backoff.Jitter`",
-    "The default, anywhere from 0 to the delay, is the least load on a server that comes back"
-  ),
-  /** How many tries in a row may fail after the first. Default no limit (0). */
-  retryAttempts: count("retryAttempts", { default: 0, minimum: 0, zero: "no limit" }).says(
-    "How many tries in a row may fail after the first"
-  ),
-  /** For how long tries in a row may go on. Default no limit (0). */
-  retryElapsed: duration("retryElapsed", { default: "0", zero: "no limit", on: connect }).says(
-    "For how long tries in a row may go on"
-  ),
-  /**
-   * A connection that lived this long starts the backoff over. That it opened does not. Default 1 m. 0 starts it over
-   * at every connection that opened.
-   */
-  retryResetAfter: duration("retryResetAfter", {
-    default: "1m",
-    zero: "starts it over at every connection that opened",
-    on: connect
-  }).says("A connection that lived this long starts the backoff over", "That it opened does not"),
-  /** The most that a server's advice may make a client wait. Default 5 m. 0 ignores advice. */
-  retryMaxAdvice: duration("retryMaxAdvice", { default: "5m", zero: "ignores advice", on: connect }).says(
-    "The most that a server's advice may make a client wait"
-  ),
-  /** Reasons and close codes after which a client dials again, whatever they say themselves. Default none. */
-  retryOn: retryRules("retryOn", { on: connect }).says(
-    "Reasons and close codes after which a client dials again, whatever they say themselves"
-  ),
-  /**
-   * Reasons and close codes after which a client gives up, whatever they say themselves. Default none. Has no entry in
-   * common with `retryOn`.
-   */
-  giveUpOn: retryRules("giveUpOn", { on: connect, apartFrom: "retryOn" }).says(
-    "Reasons and close codes after which a client gives up, whatever they say themselves"
-  ),
-  /** What `Client.send` does while there is no connection: waits for one, or fails at once. Default `wait`. */
-  whenOffline: choice("whenOffline", ["wait", "fail"], { default: "wait", on: connect, flag: "offline" }).says(
-    "What `Client.send` does while there is no connection: waits for one, or fails at once"
-  ),
-  /** The most messages that wait for a connection; one more fails. Default 1024. */
-  offlineMessages: count("offlineMessages", { default: 1024, minimum: 0 }).says(
-    "The most messages that wait for a connection; one more fails"
-  ),
-  /** The most bytes of messages that wait for a connection. Default 1 MiB. */
-  offlineBytes: bytes("offlineBytes", { default: "1 MiB" }).says(
-    "The most bytes of messages that wait for a connection"
-  )
+  ...reconnecting
 }) {}
 
 type Fields = typeof Policy.fields

@@ -29,8 +29,9 @@
  * 1. The client sends HELLO, and waits for the answer. Until it has that, it sends nothing else but CLOSE.
  * 2. The server answers WELCOME with the highest version that both speak, or CLOSE.
  * 3. Then either may send PING, PONG and DATA in any order. A PING is answered with a PONG at once, ahead of DATA.
- * 4. A server that goes away sends GOING_AWAY. It takes no more DATA, finishes with what it has, and sends CLOSE. Only a
- *    server sends it.
+ * 4. A server that goes away sends GOING_AWAY, and a PING behind it. It takes DATA until the PONG to that, or for a second, then
+ *    no more; it finishes with what it has, and sends CLOSE. A client that has heard it sends no new DATA. Only a server
+ *    sends it.
  * 5. Either end may send CLOSE at any time, as its last frame, and then ends its side of the stream (over WebSocket:
  *    sends a close frame). The other sends no CLOSE in return, and ends too.
  *
@@ -66,7 +67,8 @@
  * | 10 | SLOW_CONSUMER | too much was waiting for the receiver | how much | yes |
  * | 11 | FAILED | the sender could not go on | why | yes |
  *
- * Where flag and table differ, the flag decides. A code that is not listed is taken as 0. A stream that ends without CLOSE,
+ * Where flag and table differ, the flag decides. Codes 4 to 8 are a server's: from a client they mean only that it closes, and so
+ * does a code that is not listed. A stream that ends without CLOSE,
  * or is reset, says nothing: come back by the last advice.
  *
  * ## An example
@@ -89,11 +91,11 @@ import type * as Socket from "effect/socket/Socket"
 import type * as Codec from "./Codec.ts"
 import * as Connection from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
-import { closeOf, noteOf } from "./internal/protocol/closes.ts"
+import { closeOf, noteOf, type Role } from "./internal/protocol/closes.ts"
 import * as Frames from "./internal/protocol/frames.ts"
 import { ControlFrame } from "./internal/protocol/frames.ts"
 import { greetAsClient, greetAsServer } from "./internal/protocol/greeting.ts"
-import { type Read, reader, type Role, type Written } from "./internal/protocol/reading.ts"
+import { type Read, reader, type Written } from "./internal/protocol/reading.ts"
 import * as Policy from "./Policy.ts"
 
 export {
@@ -145,7 +147,8 @@ const start = <In, Out>(role: Role, options: Options<In, Out>, policy: Policy.Po
     codec,
     heartbeat: {
       ping: (token) => new ControlFrame({ _tag: "Ping", token, advice: advise() }),
-      reader: reader(role)
+      reader: reader(role),
+      hearsGoodbye: role === "server"
     },
     policy: Policy.make({
       maxFrame: codec.maxFrame,

@@ -66,14 +66,22 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   readonly names?: ((connection: Connection.Connection<In, Out>, session: Session) => Names) | undefined
   /** The server's limits: `handshake`, `drain`, `maxConnections` and those after it. */
   readonly policy?: Policy.Patch | undefined
-  /** Makes the last message to a refused peer. A WebSocket is closed with 1013 and the reason in any case. */
+  /**
+   * Makes the last message to a refused peer. Where a protocol has a first word of the server, the refusal takes its place, and
+   * there is no such message: 503 with `Retry-After` over a WebSocket of ours, CLOSE in the native protocol.
+   */
   readonly refusal?: NoInfer<(reason: ConnectionError.Reason) => Out> | undefined
   /**
    * Called for every event, and not interruptible: each accepted connection gives one `Refused`, or one `Opened` and then
-   * one `Closed`. Without it, failures of handlers and of accepting are logged. Defects are logged in any case, and so is
-   * a failure of `onEvent` itself.
+   * one `Closed`. It adds to what the server logs, and takes nothing away: see `logs`.
    */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
+  /**
+   * Whether the server logs failures of handlers (as errors) and of accepting (as warnings), and, as information, ends and
+   * refusals of which the peer is not told the text: a handshake that failed, a message that is none. Default true; false is for an
+   * `onEvent` that writes all of that itself. Defects are logged in any case, and so is a failure of `onEvent` itself.
+   */
+  readonly logs?: boolean | undefined
   /**
    * When to accept again after the operating system did not give us a connection. Default: after 5 ms, then twice as
    * long each time up to 1 s (as Go's `net/http`), and from the start after a second without an error. The default takes
@@ -92,9 +100,11 @@ const acceptRetryDefault = Backoff.exponential({ base: 5, cap: 1000, jitter: "no
  * - Limits come first: a connection beyond `maxConnections` waits unread, which the peer sees as back-pressure, or is
  *   refused; one beyond `maxConnectionsPerAddress` is refused. A permit is held until its connection is gone.
  * - Accept errors back off as `acceptRetry` says, and never end the server.
- * - Interrupted, it asks every connection to leave (`Connection.drainWith`), and waits for handlers and flushes up to
- *   `Policy.drain`; connections that are still there are then ended. Connections that wait for a permit, or arrive
- *   meanwhile, are refused.
+ * - Interrupted, it stops in this order. It takes the connections that the kernel has accepted, and a listener of ours whose
+ *   servers all stop listens no more: a successor may. Connections that wait for a permit, or arrive from then on, are
+ *   refused. It says goodbye to every connection (`Connection.Options.goodbye`), and reads on for `Policy.stopGrace`.
+ *   What had reached us is read a last time, handlers answer it, and everything is flushed. Connections that are still
+ *   there `Policy.drain` after the goodbye are ended.
  *
  * **Gotchas**
  *

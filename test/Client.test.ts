@@ -1930,11 +1930,17 @@ describe("supervision", () => {
     Effect.gen(function*() {
       for (const state of ["connecting 1", "connected", "waiting 200 for 2: OpenFailed"]) {
         let loop: Fiber.Fiber<unknown, unknown> | undefined
-        const answer = Effect.withFiber((fiber) => {
+        const answer = state === "connecting 1"
+          ? Effect.never
+          : state === "connected"
+          ? Effect.void
+          : Effect.fail(refused)
+        // the client's fiber takes the schedule; it dials in another one, as dialling has a limit
+        const reconnect = Schedule.fromStep(Effect.withFiber((fiber) => {
           loop = fiber
-          return state === "connecting 1" ? Effect.never : state === "connected" ? Effect.void : Effect.fail(refused)
-        })
-        const { client, net } = yield* start(undefined, { answer })
+          return Schedule.toStep(Backoff.exponential({ base: 200, jitter: "none" }))
+        }))
+        const { client, net } = yield* start(undefined, { answer, reconnect })
         yield* settle
         assert.strictEqual(yield* stateOf(client), state)
         const waiting = yield* Effect.forEach(

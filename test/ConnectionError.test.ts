@@ -43,7 +43,11 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
     ] as const
   ),
   [new ConnectionError.Closed({ by: "peer" }), true, "closed by the peer"],
-  [new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }), true, "closed by the peer (code 4000, bye)"],
+  [
+    new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }),
+    true,
+    "closed by the peer (code 4000, the peer says: bye)"
+  ],
   [new ConnectionError.Closed({ by: "local" }), false, "closed by us"],
   [new ConnectionError.Closed({ by: "peer", retryable: false }), false, "closed by the peer"],
   [new ConnectionError.Reset({ cause: "gone" }), true, "reset by the peer: gone"],
@@ -386,7 +390,7 @@ const told: ReadonlyArray<
   [
     new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }),
     true,
-    "closed by the peer (code 4000, bye)",
+    "closed by the peer (code 4000, the peer says: bye)",
     [1000],
     [0, "", true],
     "closed by the peer"
@@ -421,7 +425,7 @@ const told: ReadonlyArray<
     "closed by us (enough now)",
     [1000],
     [0, "enough\nnow", false],
-    "closed by the peer (enough now)"
+    "closed by the peer (the peer says: enough now)"
   ],
   [
     new ConnectionError.Reset({ cause: "gone" }),
@@ -502,7 +506,7 @@ const told: ReadonlyArray<
     "the peer sent more than 100 messages a second (messageRate)",
     [1013, said],
     [11, said, true],
-    `closed by the peer (code 11, the peer sent more than 100 messages a second (messageRate))`
+    `closed by the peer (code 11, the peer says: the peer sent more than 100 messages a second (messageRate))`
   ],
   [
     new ConnectionError.UnsupportedVersion({ lowest: 2, highest: 3, ours: "1-1" }),
@@ -712,7 +716,10 @@ describe("what is said of a reason", () => {
       const received = reasonOf(close, "1-1", 5000)
       assert.instanceOf(received, Error)
       assert.strictEqual(received.isRetryable, retry)
-      assert.strictEqual(received.message, text(heard ?? `closed by the peer (code ${code}, ${close.note})`))
+      assert.strictEqual(
+        received.message,
+        text(heard ?? `closed by the peer (code ${code}, the peer says: ${close.note})`)
+      )
     })
   }
 })

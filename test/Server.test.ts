@@ -1819,6 +1819,7 @@ describe("supervision", () => {
         yield* settle
         assert.strictEqual(servers.length, 1)
         servers[0].interruptUnsafe()
+        yield* settle
         yield* TestClock.adjust(999)
         assert.strictEqual(servers.length, 1)
         yield* TestClock.adjust(1)
@@ -1831,12 +1832,38 @@ describe("supervision", () => {
       })
     ))
 
+  it.effect("B134 onEvent takes no log away, and `logs: false` does", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const secret = Effect.fail(new Error("db password"))
+        for (const logs of [undefined, true, false]) {
+          for (const onEvent of [undefined, () => Effect.void]) {
+            const failing = yield* start({ handle: () => secret, logs, onEvent })
+            yield* failing.connect
+            yield* failing.listener.failAccept("out of files")
+            yield* settle
+            const refusing = yield* start({ handshake: () => secret, logs, onEvent })
+            yield* refusing.connect
+            const lines = logged.splice(0).map((line) => line.replace(/connection \d+/, "connection"))
+            assert.deepStrictEqual(
+              lines,
+              logs === false ? [] : [
+                "Error the handler of connection failed: db password",
+                "Warn accepting failed, next try in 5 ms: SocketServerError: Unknown",
+                "Info a connection was refused: the handshake failed: db password: db password"
+              ]
+            )
+          }
+        }
+      })
+    ))
+
   it.effect("B102 accepting again as one's own schedule says; one that ends, or dies, is replaced, and logs once", () =>
     withLogs((logged) =>
       Effect.gen(function*() {
         const delays = (acceptRetry: Options["acceptRetry"]) =>
           Effect.gen(function*() {
-            const server = yield* start({ acceptRetry })
+            const server = yield* start({ acceptRetry, logs: false })
             for (let i = 0; i < 4; i++) {
               yield* server.listener.failAccept("out of files")
               yield* settle

@@ -81,6 +81,19 @@ const seconds = (delay: Duration.Duration): string => `${(Duration.toMillis(dela
 const unsent = (lost: number): string =>
   lost === 0 ? "" : `; ${lost} sent ${lost === 1 ? "line" : "lines"} did not leave`
 
+/** Lines of the input that no connection took, or that died with one. */
+class Unsent {
+  /** Refused, too long, or lost with a connection that had accepted them. */
+  lost = 0
+  /** Read from the input, and not accepted by a connection yet. */
+  waiting = 0
+
+  /** How many, as the end of a sentence; empty where there are none. */
+  toString(count = this.lost + this.waiting): string {
+    return count === 0 ? "" : `${count} ${count === 1 ? "line of the input was" : "lines of the input were"} not sent`
+  }
+}
+
 /** Bytes of the input as lines; an over-long one is passed over. The last one needs no end. */
 const inputLines = (maxFrame: number) => {
   const codec = Codec.delimiter("\n", { tooLong: "skip", report: "body" })
@@ -124,9 +137,11 @@ export const connect = Command.make(
       ...(tries === "never" ? { isRetryable: () => false } : {})
     })
 
+    const unsentLines = new Unsent()
     let everConnected = false
     let connected = false
     const report = Effect.fnUntraced(function*(state: Client.State<string>) {
+      if ("lost" in state) unsentLines.lost += state.lost
       switch (state._tag) {
         case "Connected": {
           everConnected = connected = true
@@ -166,13 +181,16 @@ export const connect = Command.make(
         const taken = yield* write(`${shown.join("\n")}\n`)
         printing = false
         heardAt = performance.now()
-        if (!taken) return
+        if (!taken) return "read no more" as const
       }
     })
 
     // ---- lines go -----------------------------------------------------------------------------------------------------
 
-    const refused = (error: Failure): Effect.Effect<void> => Console.error(`not sent: ${error.message}`)
+    const refused = (error: Failure): Effect.Effect<void> => {
+      unsentLines.lost++
+      return Console.error(`not sent: ${error.message}`)
+    }
 
     /** Sends a line, when and as the policy says; never fails while the client lives. */
     const send = (line: string): Effect.Effect<void, Failure> =>
@@ -188,13 +206,18 @@ export const connect = Command.make(
     const read = inputLines(policy.maxFrame)
     const sendInput = Effect.fnUntraced(function*(chunk: Uint8Array | undefined) {
       const { lines, tooLong } = read(chunk)
+      unsentLines.lost += tooLong.length
+      unsentLines.waiting += lines.length
       for (const { size } of tooLong) {
         yield* Console.error(
           `not sent: a line of ${size} bytes is over the limit of ${policy.maxFrame} bytes (--max-frame)`
         )
       }
       // in turn: each waits for room, and the input is not read on meanwhile
-      for (const line of lines) yield* send(line)
+      for (const line of lines) {
+        yield* send(line)
+        unsentLines.waiting--
+      }
     })
 
     /** All of it is with the transport of a connection; what died with an earlier one was told as lost. */
@@ -228,13 +251,24 @@ export const connect = Command.make(
     const ended = yield* Effect.raceFirst(print, Effect.catch(input, () => Effect.never)).pipe(
       Effect.result,
       // also when we are interrupted: in an orderly way, and told
-      Effect.ensuring(Effect.andThen(client.close, Fiber.await(reporter)))
+      Effect.ensuring(Effect.andThen(client.close, Fiber.await(reporter))),
+      Effect.onInterrupt(() => {
+        const text = String(unsentLines)
+        if (text === "") return Effect.void
+        process.exitCode = 1
+        return Console.error(`holdfast: ${text}`)
+      })
     )
-    if (Result.isSuccess(ended) || (everConnected && isGoodbye(ended.failure, tries))) return
+    // what the reader of the output leaves behind is not waited for
+    const left = ended._tag === "Success" && ended.success === "read no more"
+      ? unsentLines.toString(unsentLines.lost)
+      : String(unsentLines)
+    if (Result.isSuccess(ended) || (everConnected && isGoodbye(ended.failure, tries))) {
+      return left === "" ? undefined : yield* new CommandFailed({ message: left })
+    }
+    const why = everConnected ? `${name} is lost` : `cannot connect to ${name}`
     return yield* new CommandFailed({
-      message: everConnected
-        ? `${name} is lost: ${because(ended.failure)}`
-        : `cannot connect to ${name}: ${because(ended.failure)}`
+      message: `${why}: ${because(ended.failure)}${left === "" ? "" : `; ${left}`}`
     })
   }, Effect.scoped)
 ).pipe(
@@ -248,7 +282,8 @@ export const connect = Command.make(
       "order, a second one exits at once.\n\n" +
       "  Exit code: 0 when the input ended, the reader of the output has gone, SIGINT came, or the peer said good-bye for " +
       "good after we were connected (with --retry never: closed in order); 1 when there was no connection to be had, we " +
-      "gave up, or the reason of the end allows no other try, or for a mistake in a flag.\n\n" +
+      "gave up, or the reason of the end allows no other try, when a line of the input was not sent (the last line says how " +
+      "many), or for a mistake in a flag.\n\n" +
       "  To talk to a peer that knows no pings: --ping-every 0 --silence 0."
   ),
   Command.withShortDescription("Send lines and print messages, over a connection that comes back"),

@@ -59,7 +59,10 @@ for (const output of [process.stdout, process.stderr]) output.on("error", () => 
 NodeRuntime.runMain(main, {
   disableErrorReporting: true,
   teardown: (exit, onExit) => {
-    if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return onExit(0)
+    if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) {
+      // a command that was interrupted may have left something undone
+      return onExit(Number(process.exitCode ?? 0))
+    }
     for (const reason of exit.cause.reasons) {
       // a defect is our mistake: all of it, so that it can be reported
       if (reason._tag === "Die") console.error(Cause.pretty(plainly(exit.cause)))

@@ -8,6 +8,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as ConnectionError from "../ConnectionError.ts"
 import { lacksUnit, needsUnit } from "../internal/limits/definition.ts"
+import { causeCode, causeText } from "../internal/reasons/text.ts"
 import * as Dialer from "../node/Dialer.ts"
 import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
@@ -130,6 +131,59 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
   return Effect.orDie(dial)
 })
 
-/** Why, as the end of a sentence. */
-export const because = (error: ConnectionError.ConnectionError): string =>
-  error.message.replace(/^could not open the connection: /, "").replace(/^closed by /, "by ")
+/** What Node and OpenSSL say, as a sentence that says what to do. The first that matches the code or the text is told. */
+const advice: ReadonlyArray<readonly [pattern: RegExp, sentence: string]> = [
+  [
+    /SELF_SIGNED_CERT/,
+    "its certificate is self-signed, which proves nothing: name it with --ca, or take any certificate with --insecure"
+  ],
+  [
+    /UNABLE_TO_(VERIFY_LEAF|GET_ISSUER)/,
+    "its certificate is signed by an authority that is not trusted here: name that one with --ca"
+  ],
+  [/CERT_HAS_EXPIRED/, "its certificate has expired: the server needs a new one"],
+  [/CERT_NOT_YET_VALID/, "its certificate is not valid yet: is the clock of this machine right?"],
+  [
+    /ERR_TLS_CERT_ALTNAME_INVALID/,
+    "its certificate is for another name: use that one in the URL, or name it with --servername"
+  ],
+  [
+    /CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE.*certificate/i,
+    "the server asks for a certificate of ours: give one with --cert and --key"
+  ],
+  [
+    /ALERT.*(CERTIFICATE|UNKNOWN_CA)|alert (bad |unsupported |unknown )?(certificate|ca)/i,
+    "the server does not accept our certificate: is --cert signed by an authority that it trusts?"
+  ],
+  [
+    /wrong.version.number|packet.length.too.long|http.request|unexpected.message|record.layer/i,
+    "the peer does not answer in TLS: is it a port for tcp or ws, and not for tls or wss?"
+  ],
+  [
+    /before secure TLS connection was established/,
+    "the peer ended the connection before there was TLS: is it a port for tcp or ws, and not for tls or wss?"
+  ],
+  [/unsupported.protocol|alert.protocol.version/i, "the peer and we have no version of TLS in common"],
+  [/handshake.failure|no.shared.cipher/i, "the peer and we could not agree on how to speak TLS"],
+  [/HPE_|Parse Error/, "the peer does not speak HTTP, with which a WebSocket begins: is it a port for ws?"],
+  [/SSL routines|ERR_SSL_/, "TLS failed"],
+  [/ETIMEDOUT/, "nothing answered in time: is it the right address, and may we reach it?"],
+  [/ENOTFOUND|EAI_AGAIN/, "the name has no address: is it written as it should be?"],
+  [/ENOENT/, "there is no such socket: does the server run?"],
+  [/EACCES/, "we may not use it"]
+]
+
+/** Bytes of a peer that are no frames or messages of the protocol. */
+const isForeign = (reason: ConnectionError.Reason): boolean =>
+  (reason._tag === "InvalidMessage" || reason._tag === "InvalidLength" || reason._tag === "FrameTooLong") &&
+  reason.direction === "decode"
+
+/** Why, as the end of a sentence: what to do about it, and what Node or OpenSSL says of it behind that. */
+export const because = ({ message, reason }: ConnectionError.ConnectionError): string => {
+  const text = message.replace(/^could not open the connection: /, "").replace(/^closed by /, "by ")
+  if (isForeign(reason)) return `the peer speaks another protocol than --protocol says (${text})`
+  if (!("cause" in reason) || reason._tag === "HandshakeFailed") return text
+  const known = `${causeCode(reason.cause) ?? ""} ${causeText(reason.cause)}`
+  const sentence = advice.find(([pattern]) => pattern.test(known))?.[1]
+  return sentence === undefined ? text : `${sentence} (${text})`
+}

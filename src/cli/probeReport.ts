@@ -87,6 +87,10 @@ const millis = (value: number | null): string =>
 
 export const seconds = (value: number): string => `${(value / 1000).toFixed(value < 10_000 ? 2 : 1)} s`
 
+/** How a silence ended. */
+const endOf = (reason: string | null): string =>
+  reason === null || reason.startsWith("by ") ? `closed ${reason ?? ""}`.trimEnd() : `the connection ended: ${reason}`
+
 const row = (name: string, cells: ReadonlyArray<string>, note: string): string =>
   `${name.padEnd(14)}${cells.map((cell) => cell.padStart(11)).join("")}   ${note}`.trimEnd()
 
@@ -115,7 +119,7 @@ export const table = ({ advertised, dial, protocol, rtt, silence, url }: Report)
         [],
         silence.limit === null
           ? silence.reason ?? `none within ${seconds(silence.waited)}`
-          : `${seconds(silence.limit)}, then closed ${silence.reason ?? ""}`
+          : `${seconds(silence.limit)}, then ${endOf(silence.reason)}`
       )
     )
     if (silence.said !== null) lines.push(row("", [], `its last words: ${silence.said}`))

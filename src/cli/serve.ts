@@ -50,7 +50,10 @@ const flags = {
     Flag.withDefault("lines" as const)
   ),
   mode: Flag.Literals("mode", ["echo", "hub"]).pipe(
-    Flag.withDescription("echo: answer each message with itself; hub: send it to all others (default echo)"),
+    Flag.withDescription(
+      "echo: answer each message with itself; hub: send it to all others, and tell the sender when it is no message on the " +
+        "transport of some (default echo)"
+    ),
     Flag.withDefault("echo" as const)
   ),
   log: Flag.Literals("log", ["pretty", "json"]).pipe(
@@ -152,6 +155,13 @@ const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Ef
   return format === "json" ? Effect.annotateLogs(line, fields) : line
 }
 
+/** A message that came over one transport may be none on another: two lines are one message of a WebSocket. */
+const notHeard = (count: number): string =>
+  `holdfast: ${count} ${
+    count === 1 ? "member" : "members"
+  } did not get your last message: on their transport it is not one ` +
+  "message (a line break in lines)"
+
 /** One flat object a line. */
 const jsonLogger = Logger.map(
   Logger.formatStructured,
@@ -203,12 +213,16 @@ export const serve = Command.make(
       open: (
         socket: Socket.Socket
       ) => Effect.Effect<Connection.Connection<A>, ConnectionError.ConnectionError, Scope.Scope>,
-      registry: Registry.Registry<A>
+      registry: Registry.Registry<A>,
+      /** What we say ourselves, as a message. */
+      say: (text: string) => A
     ) =>
       Server.run({
         open,
         registry,
         policy,
+        // each event is a line already
+        logs: false,
         onEvent: (event) => {
           count(event)
           return logEvent(log)(event)
@@ -221,7 +235,10 @@ export const serve = Command.make(
                 yield* connection.sendAll(messages)
                 continue
               }
-              for (const message of messages) yield* registry.broadcast(message, { except: connection.id })
+              for (const message of messages) {
+                const { failed } = yield* registry.broadcast(message, { except: connection.id })
+                if (failed > 0) yield* connection.send(say(notHeard(failed)))
+              }
             }
           })
       })
@@ -240,12 +257,18 @@ export const serve = Command.make(
             heartbeat: Heartbeat.preferFrames(Heartbeat.text("ping", "pong")),
             policy
           }),
-        registry
+        registry,
+        (text) => text
       ))
     const server = protocol === "frames"
       ? Effect.flatMap(
         Registry.make<Uint8Array>(),
-        (registry) => run(Connection.make({ codec: Codec.lengthPrefix(), policy }), registry)
+        (registry) =>
+          run(
+            Connection.make({ codec: Codec.lengthPrefix(), policy }),
+            registry,
+            (text) => new TextEncoder().encode(text)
+          )
       )
       : text
 

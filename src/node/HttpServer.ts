@@ -27,6 +27,7 @@ import { serverOf } from "./internal/http/nodeServer.ts"
 import { prepare } from "./internal/http/settings.ts"
 import { intercept } from "./internal/http/upgrade.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
+import { lastReads } from "./internal/listening/lastAccept.ts"
 import * as NodeOptions from "./internal/options.ts"
 import { noop } from "./internal/stream/tcp.ts"
 import * as Listener from "./Listener.ts"
@@ -188,10 +189,10 @@ export const make = <In = never, Out = unknown, R = never>(
     intercept(
       server,
       upgrading,
-      address.scheme === "unix" ? `unix:${address.path}` : undefined,
-      (conn, accepted, source) => {
+      acceptor.announce,
+      (announced, conn, accepted, source) => {
         connections.upgraded(conn)
-        acceptor.adopt(conn, accepted, source)
+        acceptor.adopt(announced, accepted, source)
       },
       (request, response, dispatch) => {
         const connection = connections.open.get(request.socket)
@@ -238,7 +239,10 @@ export const make = <In = never, Out = unknown, R = never>(
     const boundUrl = Address.formatUrl(address, typeof bound === "string" ? undefined : bound.port)
       .replace(/^tcp:/, "http:").replace(/^tls:/, "https:")
     // before Effect's own finalizer, which takes the handlers away
-    const drain = Effect.andThen(Effect.sync(stop), connections.drained)
+    const drain = Effect.andThen(
+      lastReads(server, () => connections.count),
+      Effect.andThen(Effect.sync(stop), connections.drained)
+    )
     return {
       url: boundUrl,
       http: EffectHttpServer.make({

@@ -17,6 +17,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
 import type * as Net from "node:net"
+import { type Accepting, LastAccept } from "../internal/transport/accepted.ts"
 import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { type Binding, listen } from "./internal/addresses/listen.ts"
@@ -176,7 +177,7 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  *   feels the kernel's back-pressure. (A TLS or WebSocket connection has been read for its handshake, and Node holds
  *   up to 64 KiB of what followed.)
  * - Limits of a `Server` count connections from their accept on, before TLS and upgrade, over all listeners of it. One over
- *   a limit is closed at once (a WebSocket client may upgrade within a second, to be told why), or waits unread. A
+ *   a limit is closed at once (a WebSocket client that asks within a second gets 503 with `Retry-After`), or waits unread. A
  *   handshake that fails or takes too long is a `Refused` event too. Without a `Server` there is `maxPending` alone.
  * - A connection lives as long as the scope in which its `reader` was acquired: a handler may pass the socket on and
  *   return. A handler that fails or is interrupted without having acquired it loses the connection at once, and one
@@ -187,6 +188,9 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - A peer that ends its side first still gets its answers (sockets are half-open).
  * - Interrupting `run` stops handing out; connections then wait, up to `maxPending`, for the next `run`. Handlers that
  *   are still running are interrupted; connections whose reader is acquired live on. So it is when `run` fails.
+ * - When every `Server` that runs on it stops, it takes what the kernel has accepted, and gives the address back while they
+ *   drain: clients that come are refused by the kernel, or find a successor. A `run` after that listens again; on an
+ *   inherited descriptor it fails.
  * - Closing the listener's scope accepts what the kernel has accepted already, and frees the address. Connections whose
  *   reader is not acquired are closed: they get a FIN, and no reset. Then it waits for the lingering ones. Connections in use are left to their owners.
  *
@@ -219,7 +223,7 @@ export const make = <R = never>(
       Effect.sync(() => Acceptor.make(settings)),
       (acceptor) => acceptor.close
     )
-    const release = yield* Effect.mapError(
+    let release = yield* Effect.mapError(
       listen(acceptor.server, address, settings.binding),
       (refusal) => new ListenFailed({ url: settings.url, ...refusal })
     )
@@ -236,11 +240,33 @@ export const make = <R = never>(
         Effect.fromResult(inetAddressOf(bound.address, bound.port)),
         (cause) => new ListenFailed({ url: settings.url, reason: "Unknown", detail: cause.message, cause })
       )
-    return {
+    const boundTo = address.scheme === "unix" ? address : { ...address, port: (bound as Net.AddressInfo).port }
+    // a server that stopped has ended the listening: for another one it begins again
+    const listening = Effect.suspend(() => {
+      if (acceptor.server.listening) return Effect.void
+      const again = options.fd === undefined
+        ? listen(acceptor.server, boundTo, settings.binding)
+        : Effect.fail({
+          cause: new Error(`the descriptor ${options.fd} was given back when the server before stopped`)
+        })
+      return Effect.matchEffect(again, {
+        onFailure: ({ cause }) =>
+          Effect.fail(
+            new SocketServer.SocketServerError({ reason: new SocketServer.SocketServerOpenError({ cause }) })
+          ),
+        onSuccess: (next) =>
+          Effect.sync(() => {
+            release = next
+          })
+      })
+    })
+    const listener: Listener & Accepting = {
       url: Address.formatUrl(address, typeof bound === "string" ? undefined : bound.port),
       address: socketAddress,
-      run: acceptor.run
+      run: (handler) => Effect.andThen(listening, acceptor.run(handler)),
+      [LastAccept]: acceptor.lastAccept
     }
+    return listener
   })
 }
 
@@ -255,11 +281,20 @@ export const make = <R = never>(
  * @category combinators
  * @since 0.1.0
  */
-export const merge = (listeners: NonEmptyReadonlyArray<Listener>): Listener => ({
-  url: listeners[0].url,
-  address: listeners[0].address,
-  run: (handler) => Effect.raceAllFirst(listeners.map((listener) => listener.run(handler)))
-})
+export const merge = (listeners: NonEmptyReadonlyArray<Listener>): Listener => {
+  const merged: Listener & Accepting = {
+    url: listeners[0].url,
+    address: listeners[0].address,
+    run: (handler) => Effect.raceAllFirst(listeners.map((listener) => listener.run(handler))),
+    [LastAccept]: (reception) =>
+      Effect.forEach(
+        listeners as NonEmptyReadonlyArray<Accepting>,
+        (listener) => listener[LastAccept]?.(reception) ?? Effect.void,
+        { concurrency: "unbounded", discard: true }
+      )
+  }
+  return merged
+}
 
 /**
  * Provides a `SocketServer` that listens on a URL; see `make`.

@@ -192,6 +192,33 @@ describe("the connection is lost", () => {
     assert.strictEqual(client.stdout, "")
   })
 
+  it("B113 a line that was not sent makes it fail, and it says how many", async () => {
+    // refused, while there is no connection
+    const offline = connect(`tcp://127.0.0.1:${await freePort()}`, "--offline", "fail", "--retry-base", "20ms")
+    await tells(offline, "no connection: ")
+    offline.write("a\nb\nc\n")
+    await tells(offline, "not sent: ", 3)
+    process.kill(offline.pid, "SIGINT")
+    assert.strictEqual(await offline.ended(), 1)
+    assert.match(offline.stderr, /\nholdfast: 3 lines of the input were not sent\n$/)
+    // waits for a connection that never comes
+    const waiting = connect(`tcp://127.0.0.1:${await freePort()}`, "--retry-base", "20ms")
+    waiting.write("a\nb\n")
+    await tells(waiting, "no connection: ", 2)
+    process.kill(waiting.pid, "SIGINT")
+    assert.strictEqual(await waiting.ended(), 1)
+    assert.match(waiting.stderr, /\nholdfast: 2 lines of the input were not sent\n$/)
+    // accepted by a connection that takes nothing, and then says good-bye
+    const { conns, url } = await peer((conn) => void conn.pause())
+    const lost = connect(url, "--retry", "never", "--write-stall", "0")
+    await tells(lost, "connected")
+    const given = feed(lost, 32)
+    await standsStill("input", () => given.taken)
+    conns[0]!.resetAndDestroy()
+    assert.strictEqual(await lost.ended(), 1)
+    assert.match(lost.stderr, /; \d+ lines of the input were not sent\n$/)
+  })
+
   it("--retry never: the peer's good-bye is the end, and no failure", async () => {
     const { conns, url } = await peer((conn) => {
       conn.end("bye\n")
@@ -222,7 +249,11 @@ describe("the connection is lost", () => {
     assert.match(counted.stderr, /\nholdfast: tcp:\S+ is lost: by the peer\n$/)
     const nobody = `tcp://127.0.0.1:${await freePort()}`
     const timed = await pipe("x\n", nobody, "--retry-elapsed", "100ms", ...fast)
-    assert.match(timed.stderr, /\nholdfast: cannot connect to tcp:\S+: connect ECONNREFUSED \S+\n$/)
+    const unsent = "; 1 line of the input was not sent"
+    assert.match(
+      timed.stderr,
+      new RegExp(`\nholdfast: cannot connect to tcp:\\S+: connect ECONNREFUSED [\\d.:]+${unsent}\n$`)
+    )
     assert.strictEqual(timed.code, 1)
     const file = Path.join(tempDir(), "policy.json")
     Fs.writeFileSync(file, JSON.stringify({ retryAttempts: 1, retryBase: 10, retryCap: 10 }))
@@ -334,7 +365,9 @@ describe("in a pipe", () => {
     assert.strictEqual(stdout, `before\n${"y".repeat(1000)}\nafter\n`)
     assert.match(stderr, /^not sent: a line of 2000 bytes is over the limit of 1000 bytes \(--max-frame\)$/m)
     assert.match(stderr, /^not sent: [^\n]*1001 bytes[^\n]*1000 bytes$/m)
-    assert.strictEqual(code, 0)
+    // B113
+    assert.match(stderr, /\nholdfast: 2 lines of the input were not sent\n$/)
+    assert.strictEqual(code, 1)
   })
 })
 
@@ -408,8 +441,9 @@ describe("signals", () => {
     process.kill(client.pid, "SIGINT")
     await standsStill("the client", () => client.stderr.length)
     conns[0]!.resume().on("end", () => conns[0]!.end())
-    assert.strictEqual(await client.ended(), 0)
-    assert.match(client.stderr, /\nclosed: by us\n$/)
+    // B113 of what was read some lines waited for room
+    assert.strictEqual(await client.ended(), 1)
+    assert.match(client.stderr, /\nclosed: by us\nholdfast: \d+ lines of the input were not sent\n$/)
   })
 
   it("SIGINT while it cannot connect", async () => {

@@ -82,6 +82,10 @@ describe("hub", () => {
     // a WebSocket has no trouble with it; who speaks lines is spared
     await other.receives("one\nping", "two")
     await client.receives("two\n")
+    // and the sender is told, once
+    await browser.receives(
+      "holdfast: 1 member did not get your last message: on their transport it is not one message (a line break in lines)"
+    )
     assert.isFalse(server.logs().some((line) => line.event === "close"))
   })
 

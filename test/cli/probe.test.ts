@@ -169,6 +169,46 @@ describe("what cannot be measured", () => {
     }
   })
 
+  it("what Node and OpenSSL say is a sentence that says what to do, with their words behind", async (context) => {
+    needs(context, "openssl")
+    const { cert, key } = makeCertificate(tempDir())
+    const listen = "--listen tls://127.0.0.1:0 --listen tcp://127.0.0.1:0"
+    const server = await serve(`--log json --cert ${cert} --key ${key} ${listen}`)
+    const [tls, tcp] = server.ports as [number, number]
+    const foreign = await peer((conn) => {
+      conn.write("220 hello\r\n")
+    })
+    const silent = await peer((conn) => {
+      pinged(conn, () => conn.write(Buffer.from([0xff, 10])))
+      conn.write(Buffer.from([0xff, 10]))
+    })
+    const cases = [
+      [/its certificate is self-signed.*--ca.*--insecure \(self-signed certificate.*\)$/, `tls://127.0.0.1:${tls}`],
+      [
+        /is for another name.*--servername \(.*altnames.*\)$/,
+        `tls://127.0.0.1:${tls}`,
+        "--ca",
+        cert,
+        "--servername",
+        "x"
+      ],
+      [/ended the connection before there was TLS.*tcp.*\(Client network.*\)$/, `tls://127.0.0.1:${tcp}`],
+      [/does not answer in TLS: is it a port for tcp.*\(.*wrong version number.*\)$/, foreign.replace("tcp", "tls")],
+      [/does not speak HTTP.*\(Parse Error.*\)$/, foreign.replace("tcp", "ws")]
+    ] as const
+    await Promise.all(cases.map(async ([expected, ...args]) => {
+      const { code, stderr, stdout } = await probe(...args)
+      assert.match(stderr.trimEnd(), expected, stderr)
+      assert.match(stderr, /^holdfast: cannot reach [^\n]+\n$/)
+      assert.deepStrictEqual([code, stdout], [1, ""])
+    }))
+    const { stdout } = await probe(silent, ...quick, "--silence-limit", "2s")
+    const sentence = "the connection ended: the peer speaks another protocol than --protocol says " +
+      "(a frame is not valid UTF-8: the bytes are not UTF-8)"
+    assert.strictEqual(stdout.split(sentence).length, 3, stdout)
+    assert.match(stdout, /\nsilence limit +\d\.\d\d s, then the connection ended: /)
+  })
+
   it("a peer that answers nothing gives a partial result", async () => {
     const url = await peer((conn) => void conn.resume())
     const quiet = ["--timeout", "100ms", "--silence-limit", "0", "--interval", "0"]

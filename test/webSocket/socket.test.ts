@@ -161,7 +161,27 @@ describe("a WebSocket over a byte stream", () => {
       assert.deepStrictEqual(yield* Fiber.join(pulling), ["a"])
       yield* peer.window(Infinity)
       yield* TestClock.adjust(0)
-      assert.deepStrictEqual(yield* said, pongs(...numbers(42), 199))
+      assert.deepStrictEqual(yield* said, pongs(...numbers(43), 199))
+    }))
+
+  it.effect("B116 a peer that pings and takes no pongs is not read on, and is read again once it takes them", () =>
+    Effect.gen(function*() {
+      const { peer, pull, pulls, said, send } = yield* server
+      const pulling = yield* Effect.forkChild(pull)
+      yield* peer.window(0)
+      for (let i = 0; i < 3000; i++) {
+        yield* send({ opcode: 9, payload: [i >> 8, i & 255] })
+        yield* TestClock.adjust(0)
+      }
+      // the first was on its way out when it stopped
+      assert.isAtMost(pulls.begun, 1027)
+      yield* send({ opcode: 1, payload: "a" })
+      yield* peer.window(Infinity)
+      assert.deepStrictEqual(yield* Fiber.join(pulling), ["a"])
+      yield* TestClock.adjust(0)
+      const pongs = yield* said
+      assert.strictEqual(pongs.at(-1), "pong 0bb7")
+      assert.isAtMost(pongs.length, 200)
     }))
 
   it.effect("B128 a close event waits for the peer's close frame, and no longer than it may linger", () =>

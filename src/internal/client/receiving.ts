@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { ConnectionError } from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
+import { TypeId } from "../connection/handle/internals.ts"
 import { type AnyConnection, calling, type ClientCells } from "./state.ts"
 
 /** Takes from the oldest connection that has something to receive, or waits for one. */
@@ -25,8 +26,9 @@ export const kept = Effect.fnUntraced(function*<C extends AnyConnection>(sources
   let bytes = 0
   for (const connection of sources.toReversed()) {
     const { inbox } = yield* connection.snapshot
-    if (inbox.messages === 0) continue
-    messages += inbox.messages
+    if (inbox.messages === 0 && inbox.bytes === 0) continue
+    // there was no room for what is not decoded
+    messages += inbox.messages + (connection[TypeId].hasUndecoded === true ? policy.inboxMessages : 0)
     bytes += inbox.bytes
     if (kept.length > 0 && (messages > policy.inboxMessages || bytes > policy.inboxBytes)) break
     kept.unshift(connection)

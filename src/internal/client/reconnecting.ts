@@ -11,7 +11,7 @@ import { errorNow } from "../endings/defects.ts"
 import { spawnIn } from "../scheduling/supervised.ts"
 import { monotonic } from "../scheduling/timers.ts"
 import { kept } from "./receiving.ts"
-import { session, type SessionOptions } from "./session.ts"
+import { renewed, session, type SessionOptions } from "./session.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -35,7 +35,8 @@ const waiting = <C>(
   Effect.suspend(() => {
     const asked = Deferred.makeUnsafe<void>()
     cells.retry = () => Deferred.doneUnsafe(asked, Exit.void)
-    cells.publish({ _tag: "Waiting", attempt, delay, error, lost: cells.takeLost() })
+    cells.renew = Effect.sync(cells.retry)
+    cells.publish({ _tag: "Waiting", attempt, delay, error, ...cells.takeLost() })
     // whole milliseconds: a rest too short for the clock to tell would come at once
     return Effect.raceFirst(Effect.sleep(Math.ceil(Duration.toMillis(delay))), Deferred.await(asked))
   })
@@ -58,10 +59,19 @@ const loop = Effect.fnUntraced(function*<C extends AnyConnection, R>(
     const { error, livedFor } = yield* session(cells, opens[index]!, options, now)
     cells.sources = yield* kept(cells.sources, policy)
     cells.running = "isRetryable"
-    if (cells.isClosing || error.reason._tag === "Defect" || !isRetryable(error)) return error
+    if (cells.isClosing || error.reason._tag === "Defect") return error
+    if (error.reason !== renewed.reason && !isRetryable(error)) return error
     const isStable = livedFor !== undefined && livedFor >= stable
     index = isStable ? 0 : (index + 1) % opens.length
     left--
+    if (cells.isRenewing) {
+      // what was lost is counted in a state of its own, which takes no time
+      cells.publish({ _tag: "Waiting", attempt: 1, delay: Duration.zero, error, ...cells.takeLost() })
+      attempt = 1
+      left = opens.length
+      cells.publish({ _tag: "Connecting", attempt })
+      continue
+    }
     if (livedFor === undefined && left > 0) continue
     cells.running = "reconnect"
     const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), error))
@@ -89,7 +99,7 @@ export const reconnecting = Effect.fnUntraced(function*<C extends AnyConnection,
     cells.finish(cells.isClosing || Exit.hasInterrupts(exit) ? localClose() : error)
   }, { startImmediately: true })
 
-  const closed = cells.awaiting<never>(() => undefined)
+  const { closed } = cells
   const abort = Effect.suspend(() => {
     cells.isClosing = true
     fiber.interruptUnsafe()

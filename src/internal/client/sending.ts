@@ -1,10 +1,11 @@
 /** Sending: fibers queue for the connection, and while there is none they wait within the bounds of the policy. */
 import * as Effect from "effect/Effect"
-import * as Semaphore from "effect/Semaphore"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { guarded } from "../endings/defects.ts"
+import { Mutex } from "../scheduling/mutex.ts"
+import { greets } from "./greeting.ts"
 import { calling, type ClientCells, type ClientConnection } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -12,7 +13,7 @@ type Failure = ConnectionError.ConnectionError
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** The cells that senders look at. */
-type Cells<Out> = Pick<ClientCells<ClientConnection<unknown, Out>>, "awaiting" | "current" | "end" | "leave">
+type Cells<Out> = Pick<ClientCells<ClientConnection<unknown, Out>>, "awaiting" | "current" | "end" | "leave" | "turns">
 
 /** Messages of one `send` or `sendAll`. */
 interface Batch<out Out> {
@@ -40,12 +41,13 @@ export class SendQueue<in Out> {
   /** Succeeds with the connection to send to. */
   private readonly online: Effect.Effect<ClientConnection<unknown, Out>, Failure>
   // one sender at a time gives its messages to a connection
-  private readonly mutex = Semaphore.makeUnsafe(1)
+  private readonly mutex: Mutex
   private messages = 0
   private bytes = 0
 
   constructor(cells: Cells<Out>, policy: Policy, weightOf: (message: Out) => number) {
     this.cells = cells
+    this.mutex = new Mutex(cells.turns)
     this.policy = policy
     this.weightOf = weightOf
     this.online = policy.whenOffline === "wait"
@@ -63,7 +65,9 @@ export class SendQueue<in Out> {
       if (messages.length === 0) return Effect.void
       // the only sender, with a connection, is weighed when that ends
       if (current !== undefined && this.messages === 0) return this.enter({ messages, bytes: 0 }, restore)
-      return Effect.flatMap(this.weigh(messages), (bytes) => this.enter({ messages, bytes }, restore))
+      const queued = Effect.flatMap(this.weigh(messages), (bytes) => this.enter({ messages, bytes }, restore))
+      // in its own `onConnect` it would wait for itself, in the queue already
+      return current === undefined ? Effect.andThen(greets(this.cells), queued) : queued
     })
   }
 

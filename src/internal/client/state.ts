@@ -1,15 +1,16 @@
 /** What a client knows: one object that owns its cells, and the waits for a change of them. */
 import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as PubSub from "effect/PubSub"
 import * as Scheduler from "effect/Scheduler"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import type { ConnectionError, Reason } from "../../ConnectionError.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
+import type { Internals, TypeId } from "../connection/handle/internals.ts"
 import { errorOf } from "../endings/defects.ts"
 import { Gate } from "../scheduling/gate.ts"
 import { type Turns, turnsOf } from "../scheduling/turns.ts"
+import { type State, States } from "./changes.ts"
+import { greets } from "./greeting.ts"
 
 type Failure = ConnectionError
 
@@ -19,37 +20,25 @@ export interface ClientConnection<out In, in Out> {
   readonly receive: Effect.Effect<In, Failure>
   readonly send: (message: Out) => Effect.Effect<void, Failure>
   readonly sendAll: (messages: Iterable<Out>) => Effect.Effect<void, Failure>
+  readonly flush: Effect.Effect<void, Failure>
   readonly close: Effect.Effect<void>
   readonly closeWith: (reason: Reason) => Effect.Effect<void>
   readonly leaving: Effect.Effect<void>
   readonly ending: Effect.Effect<never, Failure>
   readonly closed: Effect.Effect<never, Failure>
   readonly snapshot: Effect.Effect<Snapshot>
+  readonly [TypeId]: Internals
 }
 
 /** Any connection, for code that neither sends nor receives. */
 export type AnyConnection = ClientConnection<unknown, never>
 
-/** Where a client with connections of type `C` stands; see `Client.State`. */
-export type State<C> =
-  | { readonly _tag: "Connecting"; readonly attempt: number }
-  | { readonly _tag: "Connected"; readonly connection: C }
-  | {
-    readonly _tag: "Waiting"
-    readonly attempt: number
-    readonly delay: Duration.Duration
-    readonly error: Failure
-    readonly lost: number
-  }
-  | { readonly _tag: "Closed"; readonly error: Failure; readonly lost: number }
-
 /** The cells of one client, written by its reconnect loop and by synchronous code. */
 export class ClientCells<C> {
-  private readonly turns: Turns
-  private readonly states: PubSub.PubSub<State<C>>
+  readonly turns: Turns
+  private readonly states: States<C>
   /** Opens with the next state, and is replaced: a fiber that has looked cannot miss it. */
   private changed: Gate
-  state: State<C> = { _tag: "Connecting", attempt: 1 }
   /** The connection in use, until its end. */
   connected: C | undefined
   /** The same, until the first sign of its end: it takes messages. */
@@ -58,40 +47,47 @@ export class ClientCells<C> {
   sources: ReadonlyArray<C> = []
   /** Accepted messages that were lost, and that no state has counted yet. */
   lost = 0
+  /** Messages handed to the transport of a connection that ended before its peer showed that it is there. */
+  unknown = 0
   isClosing = false
   /** The reason, once the client has closed. */
   end: Failure | undefined
   /** While the client is `Waiting`: dials now. */
   retry: (() => void) | undefined
+  /** Ends what there is, a try or a connection: the next dial follows at once. */
+  renew: Effect.Effect<void> = Effect.void
+  isRenewing = false
   /** What the reconnect loop runs: the culprit, should it die now. */
   running = "reconnect"
 
-  constructor(turns: Turns, states: PubSub.PubSub<State<C>>) {
+  constructor(turns: Turns, states: States<C>) {
     this.turns = turns
     this.states = states
     this.changed = new Gate(turns, false)
-    PubSub.publishUnsafe(states, this.state)
+  }
+
+  get state(): State<C> {
+    return this.states.current
   }
 
   /** The last thing that synchronous code does: readers of `changes` run in the middle of it. */
   publish(next: State<C>): void {
-    this.state = next
     const woken = this.changed
     this.changed = new Gate(this.turns, false)
     woken.open()
-    PubSub.publishUnsafe(this.states, next)
+    this.states.publish(next)
   }
 
   finish(error: Failure): void {
     this.end = error
-    this.publish({ _tag: "Closed", error, lost: this.takeLost() })
+    this.publish({ _tag: "Closed", error, ...this.takeLost() })
   }
 
-  /** Each lost message is counted in one state. */
-  takeLost(): number {
-    const { lost } = this
-    this.lost = 0
-    return lost
+  /** Each of these messages is counted in one state. */
+  takeLost(): { readonly lost: number; readonly unknown: number } {
+    const { lost, unknown } = this
+    this.lost = this.unknown = 0
+    return { lost, unknown }
   }
 
   /** A connection that shows the first sign of its end gets no more messages. */
@@ -99,25 +95,32 @@ export class ClientCells<C> {
     if (this.current === connection) this.current = undefined
   }
 
-  /** Waits until `look` finds a value; fails once the client has closed. */
+  /** Waits until `look` finds a value; fails once the client has closed, and where the wait itself would keep it from coming. */
   awaiting<A>(look: () => A | undefined): Effect.Effect<A, Failure> {
     return Effect.suspend(() => {
       const found = look()
       if (found !== undefined) return Effect.succeed(found)
-      return this.end !== undefined ? Effect.fail(this.end) : Effect.andThen(this.changed.await, this.awaiting(look))
+      if (this.end !== undefined) return Effect.fail(this.end)
+      return Effect.andThen(Effect.andThen(greets(this), this.changed.await), this.awaiting(look))
     })
   }
 
+  /** Fails once the client has closed. */
+  readonly closed: Effect.Effect<never, Failure> = Effect.suspend(() =>
+    this.end !== undefined ? Effect.fail(this.end) : Effect.andThen(this.changed.await, this.closed)
+  )
+
   /** The current state and every transition, up to `Closed`. */
   get changes(): Stream.Stream<State<C>> {
-    return Stream.takeUntil(Stream.fromPubSub(this.states), (state) => state._tag === "Closed")
+    return this.states.changes
   }
 }
 
-export const makeCells = <C>(): Effect.Effect<ClientCells<C>> =>
-  Effect.gen(function*() {
-    const turns = turnsOf(yield* Scheduler.Scheduler)
-    return new ClientCells(turns, yield* PubSub.unbounded<State<C>>({ replay: 1 }))
+/** A reader of its states holds `limit` of them at the most, and `remainsOf` in place of a connection that has ended. */
+export const makeCells = <C>(limit: number, remainsOf: (connection: C) => C): Effect.Effect<ClientCells<C>> =>
+  Effect.map(Scheduler.Scheduler, (scheduler) => {
+    const turns = turnsOf(scheduler)
+    return new ClientCells(turns, new States(limit, remainsOf))
   })
 
 /** Calls an operation of a connection. What a wrapped one throws is an error of its caller; a failure goes to `onFailure`. */

@@ -20,7 +20,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { closedByUs } from "../endings/fromCause.ts"
 import { unexpected } from "../reasons/closeCodes.ts"
 import * as Supervised from "../scheduling/supervised.ts"
-import { close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
+import { callAll, close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
 import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlines, lookAgain } from "./deadlines.ts"
@@ -137,16 +137,6 @@ const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   Deferred.doneUnsafe(c.whenClosed, Exit.fail(error))
   if (!waits) tellGone(c)
 }
-
-type Watchers = (() => void) | Array<() => void> | undefined
-
-const callAll = (watchers: Watchers): void => {
-  if (typeof watchers === "function") watchers()
-  else for (const watcher of watchers ?? []) watcher()
-}
-
-export const withWatcher = (watchers: Watchers, watcher: () => void): Watchers =>
-  watchers === undefined ? watcher : typeof watchers === "function" ? [watchers, watcher] : [...watchers, watcher]
 
 const tellGone = <In, Out>(c: Conversation<In, Out>): void => {
   c.isGone = true

@@ -8,6 +8,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import { askAndDrain, leave } from "./core/lifecycle.ts"
 import { type Conversation, type Lifecycle, reasonOf, unsentOf, type Watched } from "./core/state.ts"
+import { lastRead } from "./stopping.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -16,13 +17,14 @@ type Failure = ConnectionError.ConnectionError
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * What the deadlines call for: end the connection, ask it to leave or drain it because of its age, look once more after
- * pending input was processed, send a probe, or wait.
+ * What the deadlines call for: end the connection, ask it to leave or drain it because of its age, begin its last
+ * read because its server stops, look once more after pending input was processed, send a probe, or wait.
  */
 export type Verdict =
   | { readonly _tag: "End"; readonly error: Failure }
   | { readonly _tag: "Leave" }
   | { readonly _tag: "Drain"; readonly reason: ConnectionError.Reason }
+  | { readonly _tag: "LastRead" }
   | { readonly _tag: "Confirm" }
   | { readonly _tag: "Probe" }
   | { readonly _tag: "Wait"; readonly millis: number }
@@ -134,6 +136,12 @@ export const rules: ReadonlyArray<Rule> = [
       c.facts.isAsked = true
       return c.inForce.limits.maxAgeGrace > 0 ? { _tag: "Leave" } : { _tag: "Drain", reason: aged(c) }
     }
+  },
+  {
+    name: "stop",
+    since: ({ lifecycle, stopping }) => lifecycle._tag === "Open" ? stopping?.until : undefined,
+    limit: () => 0,
+    broken: () => ({ _tag: "LastRead" })
   },
   {
     name: "grace",
@@ -252,6 +260,9 @@ const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.E
         continue
       case "Drain":
         askAndDrain(c, verdict.reason)
+        continue
+      case "LastRead":
+        lastRead(c)
         continue
       case "Probe":
         wakeUp.secondAt = at

@@ -9,8 +9,9 @@ import { type Beat, steady } from "../../Heartbeat.ts"
 import type { Frame } from "../codec/encoder.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import { Opcode } from "../webSocket/frames.ts"
+import { pingedLate } from "./core/facts.ts"
 import { offerControl, type PeerPing } from "./core/outbox.ts"
-import { type Conversation, pingedLate } from "./core/state.ts"
+import type { Conversation } from "./core/state.ts"
 import { pongLimit } from "./deadlines.ts"
 
 type Failure = ConnectionError.ConnectionError

@@ -7,12 +7,14 @@ import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
-import { defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { readsAgain, stoppedReading } from "./core/facts.ts"
+import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { answer } from "./core/outbox.ts"
-import { type Conversation, readsAgain, stoppedReading } from "./core/state.ts"
+import type { Conversation } from "./core/state.ts"
 import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
+import { heard, resumed } from "./stopping.ts"
 import { closedBy, heedControls, lostError, normalClose, owesNothing } from "./webSocket.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -32,7 +34,10 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal === undefined) return true
   const { facts, pings } = c
   if (signal._tag === "Pong") {
-    if (pings.answered(signal.token, at)) facts.provenAt = at
+    if (pings.answered(signal.token, at)) {
+      facts.provenAt = at
+      if (c.stopping !== undefined) heard(c)
+    }
     return false
   }
   facts.provenAt = at
@@ -107,6 +112,13 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
   return kept ?? messages
 }
 
+/** The first bytes came: those who wait for them are told in a task of their own. */
+const tellHeard = <In, Out>(c: Conversation<In, Out>): void => {
+  const { heardWatchers } = c
+  c.heardWatchers = undefined
+  c.turns.scheduleTask(() => callAll(heardWatchers))
+}
+
 /**
  * Takes one read: what it completes goes to the inbox at once, with one wake-up, whatever is wrong with the rest of it. What
  * the stream cannot go on after is in `broken` then. What the inbox has no room for stays bytes.
@@ -114,6 +126,7 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
 export const accept = <In, Out>(c: Conversation<In, Out>, chunk: Chunk, at: number): void => {
   const size = sizeOf(chunk)
   c.bytesIn += size
+  if (c.heardWatchers !== undefined) tellHeard(c)
   digest(c, chunk, size, at)
 }
 
@@ -339,6 +352,7 @@ const acceptLater = <In, Out>(
     if (c.lifecycle._tag !== "Open") return reading
     const at = c.timers.now()
     readsAgain(c.facts, at)
+    if (c.stopping !== undefined) resumed(c)
     return acceptAll(c, chunks, at, reading)
   })
 }

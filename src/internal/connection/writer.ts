@@ -134,9 +134,8 @@ const wrote = <In, Out>(c: Conversation<In, Out>, at: number): void => {
   endWrite(c, at, o.writesData)
   o.isWriting = false
   o.inWrite = o.rest === undefined ? 0 : 1
-  if (o.flushers.size === 0) return
-  for (const flusher of o.flushers) {
-    if (flusher.target > gone(o)) continue
+  for (let flusher = o.flushers.first; flusher !== undefined; flusher = o.flushers.first) {
+    if (flusher.target > gone(o)) return
     o.flushers.delete(flusher)
     settle(o, flusher, Effect.void)
   }

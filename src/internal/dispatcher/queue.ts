@@ -47,6 +47,8 @@ export class TaskQueue<out Err> {
   private isStopped = false
   private isPumping = false
   private isScheduled = false
+  // since the last turn that was asked for: tasks that end in microtasks come back here within one turn
+  private started = 0
   private succeeded = 0
   private failed = 0
   private interrupted = 0
@@ -108,10 +110,9 @@ export class TaskQueue<out Err> {
   pump(): void {
     if (this.isPumping || this.isScheduled) return
     this.isPumping = true
-    let started = 0
     for (let job = this.ready.first; job !== undefined; job = this.ready.first) {
       if (this.running.size >= this.workers) break
-      if (started++ === startsPerTurn) {
+      if (this.started++ === startsPerTurn) {
         this.isScheduled = true
         this.scheduler.scheduleTask(this.pumpLater, 0)
         break
@@ -126,6 +127,7 @@ export class TaskQueue<out Err> {
 
   private readonly pumpLater = (): void => {
     this.isScheduled = false
+    this.started = 0
     this.pump()
   }
 

@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
+import { seconds } from "../reasons/text.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // how people write durations and sizes
@@ -266,8 +267,10 @@ export const wrongCount = ({ minimum = 0, name }: Definition, value: number): st
 /** A value of a limit as a person writes it. */
 export const written = ({ kind }: Definition, value: unknown): string => {
   switch (kind) {
-    case "duration":
-      return String(printDuration(value as Duration.Duration))
+    case "duration": {
+      const printed = printDuration(value as Duration.Duration)
+      return typeof printed === "string" ? printed : seconds(printed)
+    }
     case "bytes":
       return printBytes(value as number)
     case "list":

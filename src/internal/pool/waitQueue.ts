@@ -23,12 +23,18 @@ export interface PendingAcquire<A> extends Queued<PendingAcquire<A>> {
   resume: ((outcome: Effect.Effect<void, ConnectionError>) => void) | undefined
 }
 
+// the most borrowers woken in one turn: one that gives back at once, or in a microtask, wakes the next, and so on
+const wakesPerTurn = 64
+
 /** First in, first out; what is settled in one step wakes up together. */
 export class WaitQueue<A> extends Fifo<PendingAcquire<A>> {
   private readonly turns: Turns
   // those that have left the queue with an outcome, and are not awake yet
-  private settled: Array<PendingAcquire<A>> = []
+  private readonly settled = new Fifo<PendingAcquire<A>>()
   private flushing = false
+  private isScheduled = false
+  // since the last turn that was asked for
+  private woken = 0
   /** Set by a caller that ends its step with `flush`: no task is scheduled meanwhile. */
   isFlushComing = false
 
@@ -54,17 +60,32 @@ export class WaitQueue<A> extends Fifo<PendingAcquire<A>> {
   settle(waiter: PendingAcquire<A>, outcome: Effect.Effect<void, ConnectionError>): void {
     this.delete(waiter)
     waiter.outcome = outcome
-    if (this.settled.push(waiter) === 1 && !this.isFlushComing && !this.flushing) this.turns.scheduleTask(this.flush)
+    this.settled.add(waiter)
+    if (!this.isFlushComing && !this.flushing) this.schedule()
+  }
+
+  private schedule(): void {
+    if (this.isScheduled) return
+    this.isScheduled = true
+    this.turns.scheduleTask(this.flushLater)
+  }
+
+  private readonly flushLater = (): void => {
+    this.isScheduled = false
+    this.woken = 0
+    this.flush()
   }
 
   /** Wakes all that have an outcome. One that gives back at once, and so wakes the next, comes back here and does not nest. */
   readonly flush = (): void => {
-    if (this.flushing) return
+    if (this.flushing || this.isScheduled) return
     this.flushing = true
-    while (this.settled.length > 0) {
-      const { settled } = this
-      this.settled = []
-      for (const waiter of settled) waiter.resume?.(waiter.outcome!)
+    while (this.settled.size > 0 && !this.isScheduled) {
+      if (this.woken++ === wakesPerTurn) this.schedule()
+      else {
+        const waiter = this.settled.shift()!
+        waiter.resume?.(waiter.outcome!)
+      }
     }
     this.flushing = false
   }

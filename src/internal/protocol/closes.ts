@@ -4,6 +4,7 @@ import { closeCodes } from "../reasons/closeCodes.ts"
 import { nativeCode, type Receiver, rowOf, toldOf } from "../reasons/reason.ts"
 import type { Control } from "./frames.ts"
 
+export type Role = "client" | "server"
 type Reason = ConnectionError.Reason
 type Close = Extract<Control, { readonly _tag: "Close" }>
 
@@ -34,9 +35,23 @@ const typed = new Map(
   })
 )
 
-/** What a peer's CLOSE means here. Its flag decides: a reason that contradicts it is told as `Closed` with the code. */
-export const reasonOf = (close: Close, ours: string, minPingEvery: number): Reason => {
-  const reason = typed.get(close.code)?.(close.note, { ours, minPingEvery })
+/** Limits, keys and credentials are the server's to judge: a client that names such a code has only said so. */
+const serverCodes: ReadonlySet<number> = new Set([
+  closeCodes.TOO_MANY_PINGS,
+  closeCodes.SUPERSEDED,
+  closeCodes.DUPLICATE,
+  closeCodes.REFUSED,
+  closeCodes.HANDSHAKE_FAILED
+])
+
+/**
+ * What a peer's CLOSE means to an end with this role. Its flag decides: a reason that contradicts it is told as `Closed` with the
+ * code, and so is one that the role of the peer does not give.
+ */
+export const reasonOf = (close: Close, ours: string, minPingEvery: number, role: Role = "client"): Reason => {
+  const reason = role === "server" && serverCodes.has(close.code)
+    ? undefined
+    : typed.get(close.code)?.(close.note, { ours, minPingEvery })
   if (reason !== undefined && reason.isRetryable === close.retry) return reason
   return new ConnectionError.Closed({
     by: "peer",

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type * as Policy from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
+import { Refusing } from "../endings/refusing.ts"
 import { within } from "../endings/timeLimit.ts"
 import { type Control, ControlFrame, spoken, versions } from "./frames.ts"
 
@@ -77,7 +78,7 @@ export const greetAsClient = (policy: Policy.Policy): (connection: Ungreeted) =>
     )
 }
 
-/** The server's half. `onAgreed` is called once there is a version in common. */
+/** The server's half: a client that is refused hears CLOSE in place of WELCOME. `onAgreed` is called once there is a version in common. */
 export const greetAsServer = (
   policy: Policy.Policy,
   advise: () => ConnectionError.Advice
@@ -94,6 +95,8 @@ export const greetAsServer = (
         const hello = yield* first(connection, "Hello")
         const version = Math.min(hello.highest, versions.highest)
         if (version < Math.max(hello.lowest, versions.lowest)) return yield* unsupported(hello.lowest, hello.highest)
+        const refusal = (yield* Refusing)()
+        if (refusal !== undefined) return yield* ConnectionError.make(refusal)
         onAgreed()
         yield* connection.send(
           new ControlFrame({

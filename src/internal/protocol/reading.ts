@@ -1,10 +1,9 @@
 /** What a received frame means: which frames may come depends on which came before. */
 import { type Advice, ProtocolViolation } from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
-import { reasonOf } from "./closes.ts"
+import { reasonOf, type Role } from "./closes.ts"
 import { BadFrame, ControlFrame, names, spoken } from "./frames.ts"
 
-export type Role = "client" | "server"
 /** What a connection of the native protocol reads and writes beneath the application's messages. */
 export type Read<In> = In | ControlFrame | BadFrame
 export type Written<Out> = Out | ControlFrame
@@ -26,7 +25,7 @@ export const reader = <In, Out>(role: Role) => (): (message: Read<In>) => Signal
     }
     const { control } = message
     if (control._tag === "Close") {
-      return { _tag: "End", reason: reasonOf(control, spoken, minPingEvery), advice: given(control.advice) }
+      return { _tag: "End", reason: reasonOf(control, spoken, minPingEvery, role), advice: given(control.advice) }
     }
     const name = names[control._tag]
     if (!greeted) {

@@ -1,4 +1,5 @@
 /** The messages of reasons that have many facts. */
+import * as Schema from "effect/Schema"
 import { list, oneLine, seconds } from "./text.ts"
 
 export const closed = ({ by, code, note }: {
@@ -6,7 +7,11 @@ export const closed = ({ by, code, note }: {
   readonly code?: number
   readonly note?: string
 }): string => {
-  const detail = [code === undefined ? "" : `code ${code}`, oneLine(note ?? "")].filter((s) => s !== "")
+  const said = oneLine(note ?? "")
+  const detail = [
+    code === undefined ? "" : `code ${code}`,
+    said === "" || by === "local" ? said : `the peer says: ${said}`
+  ].filter((s) => s !== "")
   return `closed by ${by === "peer" ? "the peer" : "us"}${detail.length > 0 ? ` (${detail.join(", ")})` : ""}`
 }
 
@@ -89,3 +94,15 @@ export const invalidMessageTold = ({ direction, format }: {
 export const handshakeHeard = (note: string): { readonly cause: string } => ({
   cause: note === "" ? "the peer gives no reason" : `the peer says: ${note}`
 })
+
+/** What a client was used by, where that had to wait for it. */
+export const Within = Schema.optionalKey(Schema.Literal("onConnect"))
+
+export const offline = ({ bytes, messages, within }: {
+  readonly messages: number
+  readonly bytes: number
+  readonly within?: string
+}): string =>
+  within === undefined
+    ? `there is no connection, and ${messages} messages (${bytes} bytes) wait for one`
+    : "a client has no connection before its onConnect is done: send and receive there with the connection it is given"

@@ -33,7 +33,9 @@ export const visible = (text: string): string =>
 export const plainJson = (value: unknown): string =>
   JSON.stringify(value).replace(commanding, (char) => char.split("").map((unit) => `\\u${hex(unit, 4)}`).join(""))
 
-export const seconds = (millis: number): string => millis % 1000 === 0 ? `${millis / 1000} s` : `${millis} ms`
+/** A time for a person: microseconds are as fine as it gets. */
+export const seconds = (millis: number): string =>
+  millis % 1000 === 0 ? `${millis / 1000} s` : `${Math.round(millis * 1000) / 1000} ms`
 
 /** The first few, so that a message stays one line that can be read. */
 export const list = <A>(all: ReadonlyArray<A>, show: (a: A) => string): string =>
@@ -56,7 +58,7 @@ export const causeText = (cause: unknown): string => {
 }
 
 /** The operating system's code of a failure (`"ECONNRESET"`). */
-const causeCode = (cause: unknown): string | undefined => {
+export const causeCode = (cause: unknown): string | undefined => {
   if (typeof cause !== "object" || cause === null) return undefined
   if ("code" in cause && typeof cause.code === "string") return cause.code
   return "error" in cause ? causeCode(cause.error) : undefined

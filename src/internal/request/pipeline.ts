@@ -6,10 +6,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { type Internals, TypeId } from "../connection/handle/internals.ts"
 import { condemn, errorNow, errorOf } from "../endings/defects.ts"
+import { Mutex } from "../scheduling/mutex.ts"
 import { spawn } from "../scheduling/supervised.ts"
 import type { Turns } from "../scheduling/turns.ts"
 
@@ -76,7 +76,7 @@ export class Pipeline<in out In, in out Out> {
   // by id, in the order in which the connection accepted them
   private readonly pending = new Map<number, InFlight<In>>()
   // one `send` at a time: messages are accepted in the order in which they are pending
-  private readonly sending = Semaphore.makeUnsafe(1)
+  private readonly sending: Mutex
   /** How many requests have a place here now. */
   reserved = 0
   /** How many requests have had one, the present ones included. */
@@ -96,6 +96,7 @@ export class Pipeline<in out In, in out Out> {
     this.connection = connection
     this.scope = scope
     this.options = options
+    this.sending = new Mutex(options.turns)
   }
 
   /** Whether the next user of the connection could meet an answer that is not for it. */

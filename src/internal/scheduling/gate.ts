@@ -1,13 +1,18 @@
 /** A latch that wakes its waiters in a task of their own. */
 import * as Effect from "effect/Effect"
+import { Fifo, type Queued, unqueued } from "./fifo.ts"
 import type { Turns } from "./turns.ts"
+
+interface Waiter extends Queued<Waiter> {
+  readonly resume: (go: Effect.Effect<void>) => void
+}
 
 /**
  * `Latch.openUnsafe` runs its waiters inside the call: a receiver woken by the first of 32 messages would take just that
  * one, in the middle of the reader's turn. Here everything done in one turn is seen by one wake-up.
  */
 export class Gate {
-  private waiters: Array<() => void> | undefined
+  private waiters: Fifo<Waiter> | undefined
   private scheduled = false
   private readonly turns: Turns
   isOpen: boolean
@@ -35,20 +40,18 @@ export class Gate {
     // closed again meanwhile: they look again, and wait again
     const { waiters } = this
     this.waiters = undefined
-    for (const waiter of waiters ?? []) waiter()
+    for (let waiter = waiters?.shift(); waiter !== undefined; waiter = waiters!.shift()) waiter.resume(Effect.void)
   }
 
   /** Waits until it is opened. It may be closed again by then: look before relying on it. */
   get await(): Effect.Effect<void> {
     return Effect.callback((resume) => {
       if (this.isOpen) return resume(Effect.void)
-      const waiter = (): void => resume(Effect.void)
-      if (this.waiters === undefined) this.waiters = [waiter]
-      else this.waiters.push(waiter)
+      const waiters = this.waiters ??= new Fifo()
+      const waiter = { ...unqueued, resume }
+      waiters.add(waiter)
       return Effect.sync(() => {
-        const { waiters } = this
-        const index = waiters === undefined ? -1 : waiters.indexOf(waiter)
-        if (index !== -1) waiters!.splice(index, 1)
+        waiters.delete(waiter)
       })
     })
   }

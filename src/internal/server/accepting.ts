@@ -1,4 +1,4 @@
-/** Accepts until it is interrupted, again after an error, and then drains the guests that are there. */
+/** Accepts until it is interrupted, again after an error, and then stops. */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -8,32 +8,22 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
-import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
+import { Refusing } from "../endings/refusing.ts"
 import { type Budget, budgetOf, CurrentBudget } from "../memory/budget.ts"
 import { processLimit } from "../memory/processLimit.ts"
-import { logError, logWarning } from "../reasons/logs.ts"
+import { logError } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
-import { timersOf } from "../scheduling/timers.ts"
-import { Direct, type Reception } from "../transport/accepted.ts"
+import { schedulingOf } from "../scheduling/timers.ts"
+import { type Accepting, Direct, LastAccept, type Reception } from "../transport/accepted.ts"
 import { Admission } from "./admission.ts"
 import { receive } from "./guest.ts"
+import { logged } from "./logs.ts"
 import { Arrival } from "./reception.ts"
-import type { Application, Event, Guest, Served, ServerState } from "./state.ts"
-
-/** Defects are logged where they are found. */
-const logTroubles = (event: Event): Effect.Effect<void> =>
-  event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
-    ? logError(`the handler of connection ${event.snapshot.id} failed`, event.failure)
-    : event._tag === "MemoryTight"
-    ? Effect.logWarning(
-      `the connections hold ${event.held} of ${event.limit} bytes: some are not read, and new ones wait`
-    )
-    : event._tag === "AcceptFailed"
-    ? logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
-    : Effect.void
+import { type Application, type Event, type Served, type ServerState, stopping } from "./state.ts"
+import { stop } from "./stopping.ts"
 
 const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
@@ -41,23 +31,31 @@ const make = <C extends Served<Out>, Out, Session, R>(
   context: Context.Context<never>,
   budget: Budget | undefined
 ): ServerState<C, Out, Session, R> => {
-  const timers = timersOf(context)
+  const { timers, turns } = schedulingOf(context)
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
-  const onEvent = application.onEvent ?? logTroubles
+  const { logs = true, onEvent } = application
   // what watches the server does not decide over it
+  const notify = (event: Event): Effect.Effect<void> =>
+    onEvent === undefined
+      ? Effect.void
+      : Effect.catchCause(
+        Effect.suspend(() => onEvent(event)),
+        (cause) => logError("onEvent of a server failed", cause)
+      )
   const tell = (event: Event): Effect.Effect<void> =>
-    Effect.catchCause(Effect.suspend(() => onEvent(event)), (cause) => logError("onEvent of a server failed", cause))
+    logs ? Effect.andThen(logged(event), notify(event)) : notify(event)
   return {
     application,
     policy,
     handshakeLimit: limitOf(policy, "handshake"),
+    turns,
     now: timers.now,
     at: (time, run) => timers.at(time, run),
     admission: new Admission(policy, timers, budget),
     guests: new Set(),
     tell,
     reports,
-    report: (event) => Supervised.spawnAmong(reports, context, "refusal of a server", tell(event), () => {})
+    report: (event) => Supervised.spawnAmong(reports, context, "refusal of a server", notify(event), () => {})
   }
 }
 
@@ -84,13 +82,16 @@ const reception = <C extends Served<Out>, Out, Session, R>(server: ServerState<C
 })
 
 /** What the listener gives its sockets to: one of ours calls `Direct`, in the event that brings a connection. */
-const acceptor = <C extends Served<Out>, Out, Session, R>(server: ServerState<C, Out, Session, R>) =>
+const acceptor = <C extends Served<Out>, Out, Session, R>(
+  server: ServerState<C, Out, Session, R>,
+  direct: Reception
+) =>
   Object.assign(
     (socket: Socket.Socket): Effect.Effect<void, never, R> =>
       Effect.contextWith((context: Context.Context<R>) =>
         Effect.callback<void>((resume) => receive(server, socket, context, () => resume(Effect.void)))
       ),
-    { [Direct]: reception(server) }
+    { [Direct]: direct }
   )
 
 /** Accepts, and after an error again when the schedule says so. */
@@ -121,30 +122,6 @@ const supervised = <R>(scope: Scope.Scope, loop: Effect.Effect<never, never, R>)
     }
   })
 
-const fibersOf = <C>(guests: Iterable<Guest<C>>): Array<Fiber.Fiber<unknown, unknown>> => {
-  const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-  for (const { fiber } of guests) if (fiber !== undefined) fibers.push(fiber)
-  return fibers
-}
-
-/** Asks every connection to leave, waits for `Policy.drain`, stops accepting, and ends the guests that are still there. */
-const drain = <C extends Served<Out>, Out, Session, R>(
-  { admission, guests, policy, reports }: ServerState<C, Out, Session, R>,
-  accepting: Scope.Closeable
-): Effect.Effect<void> =>
-  Effect.gen(function*() {
-    // guests that come from now on are refused, and not waited for
-    const present = Array.from(guests)
-    admission.stop()
-    for (const { connection } of present) {
-      if (connection !== undefined) yield* connection.drainWith(new ConnectionError.GoingAway({}))
-    }
-    const limit = limitOf(policy, "drain")
-    if (limit > 0) yield* Effect.timeoutOption(Fiber.awaitAll(fibersOf(present)), limit)
-    yield* Scope.close(accepting, Exit.void)
-    yield* Fiber.interruptAll([...fibersOf(guests), ...reports])
-  })
-
 /** Runs a server. `acceptRetry` takes the place of one that ends, fails or throws with `acceptRetryDefault`. */
 export const run = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
@@ -156,21 +133,25 @@ export const run = <C extends Served<Out>, Out, Session, R>(
     const listener = yield* SocketServer.SocketServer
     const context = yield* Effect.context<never>()
     const budget = Context.get(context, CurrentBudget) ??
-      budgetOf(limitOf(policy, "memory"), limitOf(policy, "writeStall"), timersOf(context), () => processLimit() / 2)
+      budgetOf(limitOf(policy, "memory"), limitOf(policy, "writeStall"), schedulingOf(context).timers, () =>
+        processLimit() / 2)
     const server = make(application, policy, context, budget)
     if (budget !== undefined) {
       const unwatch = watch(server, budget)
-      yield* Effect.addFinalizer(() => Effect.sync(unwatch))
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(unwatch)
+      )
     }
     const accepting = yield* Scope.make()
-    yield* Effect.addFinalizer(() => drain(server, accepting))
-    const retryAfter = yield* Cadence.make("accepting", acceptRetry ?? acceptRetryDefault, acceptRetryDefault)
-    return yield* supervised(
-      accepting,
-      acceptAgain(
-        Effect.provideService(listener.run(acceptor(server)), CurrentBudget, budget),
-        retryAfter,
-        server.tell
-      )
+    const direct = reception(server)
+    const lastAccept = (listener as Accepting)[LastAccept]?.(direct)
+    yield* Effect.addFinalizer(() =>
+      stop(server, lastAccept, Scope.close(accepting, Exit.void))
     )
+    const retryAfter = yield* Cadence.make("accepting", acceptRetry ?? acceptRetryDefault, acceptRetryDefault)
+    const running = listener.run(acceptor(server, direct)).pipe(
+      Effect.provideService(Refusing, () => server.admission.isLeaving ? stopping : undefined),
+      Effect.provideService(CurrentBudget, budget)
+    )
+    return yield* supervised(accepting, acceptAgain(running, retryAfter, server.tell))
   }))

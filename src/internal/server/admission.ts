@@ -52,6 +52,9 @@ const hostOf = ({ remote }: Applicant, prefix: number): string | undefined => {
  * Slots are handed out in order, so the connection that has waited longest is always the next one.
  */
 export class Admission {
+  /** The stop has begun: what is said before a first word is refused from now on. What had been accepted still comes in. */
+  isLeaving = false
+  /** No more is admitted. */
   isStopping = false
   private readonly policy: Policy
   private readonly time: Pick<Timers, "now" | "at">

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Socket from "effect/socket/Socket"
 import * as Defects from "../endings/defects.ts"
+import { Refusing } from "../endings/refusing.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Limit } from "./admission.ts"
 import { type Arrival, refusedBy } from "./reception.ts"
@@ -23,7 +24,10 @@ const refuse = <C extends Served<Out>, Out, Session, R>(
   const { refusal } = application
   const reason = refusedBy(limit, policy)
   // a protocol may wait for its peer to speak first; a silent peer is not worth waiting for
-  const open = Effect.timeoutOption(Effect.suspend(() => application.open(guest.socket)), refusalLimit)
+  const open = Effect.suspend(() => application.open(guest.socket)).pipe(
+    Effect.provideService(Refusing, () => reason),
+    Effect.timeoutOption(refusalLimit)
+  )
   return Effect.flatMap(open, (opened) => {
     guest.claim()
     if (Option.isNone(opened)) return Effect.void

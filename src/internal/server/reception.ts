@@ -16,6 +16,10 @@ const reasonOf = (failure: Failure): ConnectionError.Reason => {
       return new ConnectionError.HandshakeTimeout({ limit: failure.limit })
     case "Failed":
       return new ConnectionError.HandshakeFailed({ cause: failure.cause })
+    case "Answered":
+      return new ConnectionError.HandshakeFailed({
+        cause: `its request to upgrade was answered with ${failure.status}`
+      })
     case "TooMany":
       return new ConnectionError.Refused({ limit: failure.limit, allowed: failure.allowed })
   }
@@ -63,6 +67,11 @@ export class Arrival implements Arriving {
 
   get standing(): Arriving["standing"] {
     return this.limit !== undefined ? "refused" : this.applicant.standing === "waiting" ? "waiting" : "admitted"
+  }
+
+  refusal(): string | undefined {
+    if (this.limit === undefined && this.counting.admission.isLeaving) this.refuse("stopping")
+    return this.limit === undefined ? undefined : refusedBy(this.limit, this.counting.policy).message
   }
 
   private refuse(limit: Limit): void {

@@ -7,7 +7,8 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
 import { withinHandshake } from "../endings/timeLimit.ts"
-import { type Guest, placeOf, type Served, type ServerState } from "./state.ts"
+import { isLogged } from "./logs.ts"
+import { type Guest, placeOf, type Served, type ServerState, stopping } from "./state.ts"
 
 /** What failed by itself, and was not only interrupted. */
 const failureOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> | undefined =>
@@ -18,8 +19,6 @@ const errorOf = (guest: Guest<Served<never>>, failure: Cause.Cause<unknown>): Ef
   Cause.hasDies(failure)
     ? Defects.errorOf(guest.by, failure as Cause.Cause<ConnectionError.ConnectionError>, placeOf(guest))
     : Effect.succeed(Cause.squash(failure))
-
-const stopping = new ConnectionError.Refused({ limit: "stopping" })
 
 /** Announces the connection, and runs its handler. */
 const handled = <C extends Served<Out>, Out, Session, R>(
@@ -135,7 +134,8 @@ const told = <C extends Served<Out>, Out, Session, R>(
   if (connection === undefined) {
     return refused(failure === undefined ? stopping : new ConnectionError.OpenFailed({ cause: error }))
   }
-  if (isOpened && failure === undefined && application.onEvent === undefined) return Effect.void
+  const hasNews = failure !== undefined || application.onEvent !== undefined || isLogged(connection[TypeId].reason)
+  if (isOpened && !hasNews) return Effect.void
   return Effect.flatMap(connection.snapshot, (snapshot) =>
     isOpened
       ? tell({ _tag: "Closed", snapshot, failure })

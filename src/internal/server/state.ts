@@ -5,13 +5,14 @@ import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
-import type * as ConnectionError from "../../ConnectionError.ts"
+import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
 import type { Internals, TypeId } from "../connection/handle/internals.ts"
 import type * as Defects from "../endings/defects.ts"
 import type { Names } from "../registry/membership.ts"
 import type { Timers } from "../scheduling/timers.ts"
+import type { Turns } from "../scheduling/turns.ts"
 import { transportOf } from "../transport/transport.ts"
 import type { Admission, Applicant } from "./admission.ts"
 import type { Arrival } from "./reception.ts"
@@ -58,6 +59,9 @@ export type Event =
 
 type Failure = ConnectionError.ConnectionError
 
+/** Why a server that stops lets no connection in. */
+export const stopping = new ConnectionError.Refused({ limit: "stopping" })
+
 /** A connection, as far as the server has to know it. */
 export interface Served<in Out> {
   readonly id: number
@@ -85,6 +89,7 @@ export interface Application<C, Out, Session, R> {
   readonly handle: (connection: C, session: Session) => Effect.Effect<unknown, unknown, R>
   readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
+  readonly logs?: boolean | undefined
 }
 
 /** A server that runs: what its guests share. */
@@ -96,6 +101,7 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
   readonly at: Timers["at"]
+  readonly turns: Turns
   readonly admission: Admission
   readonly guests: Set<Guest<C>>
   /** Tells the application, whatever that does with it. */

@@ -1,5 +1,6 @@
 /** A socket that is connected already: a listener hands it to a server, and a connection attaches to it, without a fiber. */
 import type * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import type { Transport } from "./transport.ts"
 
@@ -27,12 +28,18 @@ export const attachable = (socket: Socket.Socket, transport: Transport): Attacha
 export type Failure =
   | { readonly _tag: "Timeout"; readonly limit: number }
   | { readonly _tag: "Failed"; readonly cause: unknown }
+  | { readonly _tag: "Answered"; readonly status: number }
   | { readonly _tag: "TooMany"; readonly limit: "maxPending"; readonly allowed: number }
 
 /** How a server counts a connection that was accepted and has a TLS handshake or an upgrade ahead. */
 export interface Arriving {
   /** `waiting`: its handshakes have to wait for its turn. `refused`: a limit keeps it out, of which the application was told. */
   readonly standing: "waiting" | "admitted" | "refused"
+  /**
+   * Why the peer is not let in, asked just before a protocol's first word: a limit keeps it out, or the server stops, of which
+   * the application is told now.
+   */
+  readonly refusal: () => string | undefined
   /** It is gone, and was not received; a `failure` is told to the application. */
   readonly end: (failure?: Failure) => void
 }
@@ -61,4 +68,13 @@ export const OnPath = "~holdfast/OnPath"
 export interface Directly {
   readonly [OnPath]?: string
   readonly [Direct]?: Reception
+}
+
+/**
+ * Of a `SocketServer`: what a server that stops calls with its `Reception`. Accepts what the kernel has accepted, and then
+ * stops listening, unless another handler goes on.
+ */
+export const LastAccept = "~holdfast/LastAccept"
+export interface Accepting {
+  readonly [LastAccept]?: (reception: Reception) => Effect.Effect<void>
 }

@@ -13,6 +13,7 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { utf8 } from "../bytes/utf8.ts"
 import { isSendable, unexpected } from "../reasons/closeCodes.ts"
 import { spawnIn } from "../scheduling/supervised.ts"
+import { Pongs } from "../transport/pongs.ts"
 import { type Transport, transportOf, TypeId, type WebSocketLink } from "../transport/transport.ts"
 import { type Close, noCode, noFrame, writeClose } from "./closing.ts"
 import { frameOf } from "./encoding.ts"
@@ -46,8 +47,8 @@ export const closeCode = (code: number): number =>
 const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
   Exit.isSuccess(exit) ? 1000 : Cause.hasInterruptsOnly(exit.cause) ? 1001 : unexpected
 
-// so many pings are answered one by one while the peer takes no pongs; of more only the newest is
-const mostPongs = 32
+// nothing more is read of a peer that sent so many pings since it last took a pong
+const mostOwed = 1024
 
 // the closing handshake reads for an application that does not, up to so many bytes
 const mostUnread = 65_536
@@ -65,8 +66,12 @@ class Life {
   private readonly turn = Semaphore.makeUnsafe(1)
   private messages: Array<Frame> = []
   private unread = 0
+  private readonly asked = new Pongs<Uint8Array>()
+  // those to be answered one by one
   private pongs: Array<Uint8Array> = []
   private isPonging = false
+  /** Closed while the peer takes none of too many pongs. */
+  private readonly mayRead = Latch.makeUnsafe(true)
   private peerClose: Close | undefined
   private failure: Failure | undefined
   private hasSaidClose = false
@@ -92,8 +97,8 @@ class Life {
         this.unread += sizeOf(payload)
       },
       ping: (payload) => {
-        if (this.pongs.length === mostPongs) this.pongs.pop()
-        this.pongs.push(payload)
+        if (this.asked.answers(payload)) this.pongs.push(payload)
+        else if (this.asked.owed >= mostOwed) this.mayRead.closeUnsafe()
       },
       pong: () => {},
       close: (code, reason) => {
@@ -123,21 +128,28 @@ class Life {
     const writing = Effect.whileLoop({
       while: () => this.pongs.length > 0 && !this.hasSaidClose,
       body: () => {
-        const frames = this.pongs.map((payload) => this.frame(Opcode.pong, payload))
+        const { pongs } = this
         this.pongs = []
-        return this.out.writeAll(frames as unknown as NonEmptyReadonlyArray<Uint8Array>)
+        const newest = this.asked.leave()
+        if (newest !== undefined) pongs.push(newest)
+        const frames = pongs.map((payload) => this.frame(Opcode.pong, payload))
+        return Effect.andThen(
+          this.mayRead.open,
+          this.out.writeAll(frames as unknown as NonEmptyReadonlyArray<Uint8Array>)
+        )
       },
       step: () => {}
     })
     // what cannot be written is told to the reader, and to writers
     return spawnIn(this.scope, "pongs", Effect.ignore(writing), () => {
       this.isPonging = false
+      this.mayRead.openUnsafe()
     }, { startImmediately: true })
   })
 
   /** Reads once from the stream. */
   private readonly fill: Effect.Effect<void> = Effect.uninterruptibleMask((restore) =>
-    Effect.matchEffect(restore(this.stream.pull), {
+    Effect.matchEffect(restore(this.mayRead.isOpen() ? this.stream.pull : this.mayRead.whenOpen(this.stream.pull)), {
       // a stream that ends without a close frame has ended abnormally, in whichever way it did
       onFailure: () => Effect.sync(() => this.end(closed(noFrame))),
       onSuccess: (chunks) => this.take(chunks)

@@ -18,15 +18,27 @@ const replace = (file: string, text: string): void => {
   Fs.renameSync(`${file}.${process.pid}`, file)
 }
 
-export default async function setup(): Promise<void> {
+/** Makes one file of a program, which runs without `src` and without `node_modules`. */
+export const bundle = async (input: string, file: string): Promise<void> => {
   const build = await rolldown({
-    input: Path.join(root, "src/cli/main.ts"),
+    input,
     platform: "node",
     logLevel: "warn",
     resolve: { conditionNames: ["holdfast-source", "node", "import"] }
   })
   const { output: [main] } = await build.generate({ format: "esm", codeSplitting: false })
   await build.close()
-  replace(Path.join(cache, "package.json"), Fs.readFileSync(Path.join(root, "package.json"), "utf8"))
-  replace(bundled, main.code)
+  replace(file, main.code)
+}
+
+/** Puts the command into a directory, as far below a `package.json` as the one in `dist`. */
+export const bundleCommand = async (directory: string): Promise<string> => {
+  const file = Path.join(directory, "dist/cli/main.js")
+  replace(Path.join(directory, "package.json"), Fs.readFileSync(Path.join(root, "package.json"), "utf8"))
+  await bundle(Path.join(root, "src/cli/main.ts"), file)
+  return file
+}
+
+export default async function setup(): Promise<void> {
+  await bundleCommand(cache)
 }

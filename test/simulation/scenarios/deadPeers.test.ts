@@ -114,7 +114,7 @@ scenario("F19 a ping that was sent is no sign of life", {
     }),
   broken: {
     "liveness is refreshed when a ping is sent": {
-      file: "src/internal/connection/core/state.ts",
+      file: "src/internal/connection/core/facts.ts",
       find: "  facts.backAt = at\n",
       replace: "  facts.backAt = at\n  facts.heardAt = at\n",
       caughtBy: "the dead link is noticed"

@@ -114,3 +114,13 @@ export const askAndDrain = <In, Out>(c: Conversation<In, Out>, reason: Connectio
   leave(c, reason)
   drain(c, ConnectionError.make(reason), c.inForce.limits.drain)
 }
+
+type Watchers = (() => void) | Array<() => void> | undefined
+
+export const callAll = (watchers: Watchers): void => {
+  if (typeof watchers === "function") watchers()
+  else for (const watcher of watchers ?? []) watcher()
+}
+
+export const withWatcher = (watchers: Watchers, watcher: () => void): Watchers =>
+  watchers === undefined ? watcher : typeof watchers === "function" ? [watchers, watcher] : [...watchers, watcher]

@@ -31,6 +31,7 @@ const limitsOf = (policy: Policy) => ({
   messageRate: limitOf(policy, "messageRate"),
   byteRate: limitOf(policy, "byteRate"),
   rateBurst: limitOf(policy, "rateBurst"),
+  stopGrace: limitOf(policy, "stopGrace"),
   inboxMessages: policy.inboxMessages,
   inboxBytes: policy.inboxBytes,
   maxDecoded: policy.maxDecoded,

@@ -17,7 +17,7 @@ import {
 } from "../../../ConnectionError.ts"
 import { sizeOf } from "../../bytes/sizes.ts"
 import { type Frame, FrameBuffer, type Framed } from "../../codec/encoder.ts"
-import { Fifo, type Queued } from "../../scheduling/fifo.ts"
+import { Fifo, type Queued, unqueued } from "../../scheduling/fifo.ts"
 import { Gate } from "../../scheduling/gate.ts"
 import { runNow } from "../../scheduling/supervised.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
@@ -45,7 +45,7 @@ export type PeerPing<Out> =
   | { readonly _tag: "Ping"; readonly answer: Out }
   | { readonly _tag: "Ping"; readonly payload: Uint8Array }
 
-interface Flusher {
+interface Flusher extends Queued<Flusher> {
   readonly target: number
   readonly resume: Resume
 }
@@ -75,7 +75,7 @@ const maxControl = 64
 
 // most connections never have a sender that waits, nor a flush
 export const noWaiters = new Fifo<Waiter>()
-export const none: Set<never> = new Set()
+const noFlushers = new Fifo<Flusher>()
 export const noFrames: Array<Frame> = []
 
 /**
@@ -108,7 +108,8 @@ export class Outbox implements Task {
   writesData = false
   isNotified = false
   waiters: Fifo<Waiter> = noWaiters
-  flushers: Set<Flusher> = none
+  /** By `target`. */
+  flushers: Fifo<Flusher> = noFlushers
   isDeterring = false
   writable: Gate | undefined
   closedWith: Failure | undefined
@@ -317,8 +318,8 @@ export const flush = (o: Outbox): Effect.Effect<void, Failure> =>
   Effect.callback((resume) => {
     if (o.isEnded) return resume(Effect.fail(o.closedWith!))
     if (gone(o) === o.accepted) return resume(Effect.void)
-    const flusher = { target: o.accepted, resume }
-    if (o.flushers === none) o.flushers = new Set()
+    const flusher: Flusher = { ...unqueued, target: o.accepted, resume }
+    if (o.flushers === noFlushers) o.flushers = new Fifo()
     o.flushers.add(flusher)
     return Effect.sync(() => {
       o.flushers.delete(flusher)
@@ -343,9 +344,7 @@ export const discard = (o: Outbox, error: Failure): number => {
   close(o, error)
   if (o.isEnded) return 0
   o.isEnded = true
-  const flushers = [...o.flushers]
-  o.flushers.clear()
-  for (const flusher of flushers) settle(o, flusher, Effect.fail(o.closedWith!))
+  for (const flusher of o.flushers.takeAll()) settle(o, flusher, Effect.fail(o.closedWith!))
   o.untouched = o.messages
   const lost = o.messages + o.inWrite
   while (takeOldest(o) !== undefined);

@@ -22,7 +22,7 @@ export interface Snapshot {
   readonly bytesOut: number
   readonly messagesIn: number
   readonly messagesOut: number
-  /** Messages (and their bytes) read, and not received yet. */
+  /** Messages read and not received yet, and their bytes, with the bytes behind a full inbox, which are not decoded. */
   readonly inbox: { readonly messages: number; readonly bytes: number }
   /** Messages (and their bytes) accepted, and not written yet. */
   readonly outbox: { readonly messages: number; readonly bytes: number }

@@ -22,6 +22,7 @@ import { WakeUp } from "../../scheduling/wakeUp.ts"
 import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
 import type { Close } from "../../webSocket/closing.ts"
+import { Facts, type Stopping } from "./facts.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
 import { Outbox, type PeerPing } from "./outbox.ts"
@@ -57,63 +58,9 @@ export const reasonOf = (lifecycle: Lifecycle): Failure | undefined =>
 export const isOver = (lifecycle: Lifecycle): boolean =>
   lifecycle._tag === "Ended" || (lifecycle._tag === "Closing" && !lifecycle.flushes)
 
-// before any clock began, whatever is added to it; unlike -Infinity it needs no box of its own in every connection
-const longAgo = -1_000_000_000
-
-/**
- * What is waited for, and since when: milliseconds of the monotonic clock. Changed synchronously, by the event that each
- * field names.
- */
-export class Facts {
-  readonly openedAt: number
-  /** Drawn once: how much of `maxAge` this connection lives. */
-  readonly ageFactor: number
-  /** The last byte came; stamped before decoding. */
-  heardAt: number
-  /** Something came that only a living peer sends: anything but a pong that answers nothing. */
-  provenAt: number
-  /** The last data was handed to the transport. */
-  sentAt: number
-  /** The last message came, or left. */
-  messageAt: number
-  /** We are ready to read; undefined while our own inbox is full, and once the peer has finished. */
-  readingSince: number | undefined
-  /** Reading went on after a pause. */
-  resumedAt = longAgo
-  /** A frame is incomplete. */
-  frameSince: number | undefined
-  /** The peer owes us taking some bytes. */
-  stalledSince: number | undefined
-  isWriting = false
-  /** What the peer's side had taken at the last look. */
-  taken = 0
-  /** A write began since the last look; and whether the next look comes soon enough to see its progress. */
-  hasWritten = false
-  isWatching = false
-  /** The interval between pings as it is now. */
-  pingEvery: number
-  /** The connection was asked to leave because of its age. */
-  isAsked = false
-  /** We came back from a stall of our own: the peer gets half of each limit from here, whatever was nearly over. */
-  forgivenAt = longAgo
-  /** For how long we were not there to ask since the peer was last heard, and when we came back. */
-  away = 0
-  backAt = longAgo
-
-  constructor(at: number, ageFactor: number, pingEvery: number) {
-    this.openedAt = at
-    this.ageFactor = ageFactor
-    this.heardAt = at
-    this.provenAt = at
-    this.sentAt = at
-    this.messageAt = at
-    this.readingSince = at
-    this.pingEvery = pingEvery
-  }
-}
-
 /** A connection, as far as its deadlines see it. */
 export interface Watched {
+  readonly stopping: Stopping | undefined
   readonly inForce: InForce
   readonly lifecycle: Lifecycle
   readonly facts: Facts
@@ -126,26 +73,6 @@ export interface Watched {
 }
 
 export const unsentOf = ({ transport }: Pick<Watched, "transport">): number => transport.unsent?.() ?? 0
-
-// ---------------------------------------------------------------------------------------------------------------------
-// what the deadlines count from
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** Our own inbox is full: nothing the peer does or does not do is seen. */
-export const stoppedReading = (facts: Facts): void => {
-  facts.readingSince = undefined
-}
-
-export const readsAgain = (facts: Facts, at: number): void => {
-  facts.readingSince = at
-  facts.resumedAt = at
-}
-
-/** A ping left `late`. */
-export const pingedLate = (facts: Facts, late: number, at: number): void => {
-  facts.away = (facts.heardAt >= facts.backAt ? 0 : facts.away) + late
-  facts.backAt = at
-}
 
 /** A write begins. Returns by when it has to be looked at. */
 export const beginWrite = ({ facts, inForce: { limits }, transport }: Watched, at: number): number => {
@@ -296,6 +223,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   /** They are decoded in the next turn. */
   isPutOff = false
   bytesIn = 0
+  /** Told of the first bytes. */
+  heardWatchers: (() => void) | Array<() => void> | undefined
   messagesIn = 0
   skipped = 0
   readonly heed: ((message: In) => Signal<Out> | undefined) | undefined
@@ -333,6 +262,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   // ---- the end ------------------------------------------------------------------------------------------------------
 
+  stopping: Stopping | undefined
   // nearly always one
   endWatchers: (() => void) | Array<() => void> | undefined
   goneWatchers: (() => void) | Array<() => void> | undefined

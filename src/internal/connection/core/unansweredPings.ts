@@ -68,6 +68,11 @@ export class Pings {
     return true
   }
 
+  /** Whether the pong to this ping, or to one behind it, has come. */
+  isAnswered(token: number): boolean {
+    return !this.waiting.some((ping) => ping.token === token)
+  }
+
   /** The peer pinged. True at the third time it came too early; one in good time forgives the others. */
   peerPinged(now: number, minimum: number): boolean {
     const early = now < this.peerPingDue

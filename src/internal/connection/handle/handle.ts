@@ -7,8 +7,7 @@ import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Policy from "../../../Policy.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import { closedByUs } from "../../endings/fromCause.ts"
-import { withWatcher } from "../conversation.ts"
-import { askAndDrain, close, guarded } from "../core/lifecycle.ts"
+import { askAndDrain, close, guarded, withWatcher } from "../core/lifecycle.ts"
 import { type InForce, inForce } from "../core/limits.ts"
 import * as Outbox from "../core/outbox.ts"
 import { type Wire } from "../core/setup.ts"
@@ -18,6 +17,7 @@ import { overdue } from "../deadlines.ts"
 import { patchedRates } from "../fairness/holds.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
+import { stop } from "../stopping.ts"
 import { reportsOf } from "./fiberReports.ts"
 import { type ConnectionState, type FiberReport, type Internals, TypeId } from "./internals.ts"
 
@@ -164,9 +164,26 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     return states[this.c.lifecycle._tag]
   }
 
+  get reason(): ConnectionError.Reason | undefined {
+    return reasonOf(this.c.lifecycle)?.reason
+  }
+
   get isResting(): boolean {
     const { inbox, lifecycle, pending, arrived } = this.c
     return lifecycle._tag === "Open" && inbox.messages === 0 && pending === 0 && arrived === undefined && !inbox.hasMore
+  }
+
+  get hasUndecoded(): boolean {
+    return this.c.inbox.hasMore
+  }
+
+  get untilHeard(): ((watcher: () => void) => void) | undefined {
+    const { c } = this
+    if (c.bytesIn > 0 || c.messages || c.way.control !== undefined) return undefined
+    return (watcher) => {
+      c.heardWatchers = withWatcher(c.heardWatchers, watcher)
+      askHeartbeat(c, "ping")
+    }
   }
 
   get untouched(): number {
@@ -189,7 +206,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
       bytesOut: outbox.written,
       messagesIn: c.messagesIn,
       messagesOut: outbox.accepted,
-      inbox: { messages: inbox.messages, bytes: inbox.bytes },
+      inbox: { messages: inbox.messages, bytes: inbox.bytes + c.undecoded },
       outbox: { messages: outbox.messages, bytes: outbox.bytes },
       dropped: outbox.dropped,
       skipped: c.skipped,
@@ -218,6 +235,10 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     const { c } = this
     if (c.isGone) watcher()
     else c.goneWatchers = withWatcher(c.goneWatchers, watcher)
+  }
+
+  stop(reason: ConnectionError.Reason): void {
+    stop(this.c, reason)
   }
 
   handledBy(fiber: Fiber.Fiber<unknown, unknown>): void {

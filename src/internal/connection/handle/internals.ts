@@ -1,6 +1,7 @@
 /** What the library needs of a connection and its users do not: one symbol, so that a wrapped connection has it too. */
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import type { Snapshot } from "../core/snapshot.ts"
 
@@ -39,11 +40,21 @@ export interface FiberReport {
 export interface Internals {
   /** The state alone, without the cost of a snapshot. */
   readonly state: ConnectionState
+  /** The same of the reason, once there is one. */
+  readonly reason: ConnectionError.Reason | undefined
   /**
    * Whether the connection is open and nothing lies between two messages: none is waiting to be received, and none has
    * begun to arrive. A pool asks before every use.
    */
   readonly isResting: boolean
+  /** Whether bytes of further messages wait to be decoded, until those before them are received: the inbox is full. */
+  readonly hasUndecoded?: boolean | undefined
+  /**
+   * There as long as nothing shows that the peer is: on a plain stream, where the kernel connects before the server knows, no
+   * byte came; a WebSocket has its 101. Pings, where there is something to ping with, and calls back in a task of its own once a
+   * byte has come.
+   */
+  readonly untilHeard?: ((watcher: () => void) => void) | undefined
   /**
    * After the end: how many of the messages accepted last no write had begun with, so that the peer cannot have seen any
    * of them. `Snapshot.lost` counts also those in the write that was under way.
@@ -63,6 +74,11 @@ export interface Internals {
    * stops its handler with it; one callback costs less than the fibers of a race.
    */
   readonly onGone: (watcher: () => void) => void
+  /**
+   * A server stops: says goodbye, reads what had reached us by then, or comes within `Policy.stopGrace`, and drains. Undefined
+   * where `drainWith` was replaced, which takes its place.
+   */
+  readonly stop: ((reason: ConnectionError.Reason) => void) | undefined
   /** What a snapshot is made of, without an effect: how the connection looks now. */
   readonly look: () => Snapshot
   /** The fiber of a server that handles it. */

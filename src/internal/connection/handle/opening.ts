@@ -23,6 +23,11 @@ import { takeId } from "./internals.ts"
 
 type Failure = ConnectionError.ConnectionError
 
+/** Called when a transport is open, and what is left is a conversation: of what dials, for its limits. */
+export const WhenOpen = Context.Reference<() => void>("holdfast/connection/WhenOpen", {
+  defaultValue: () => () => {}
+})
+
 const hasMessages = (
   transport: Transport,
   named: "stream" | "messages" | undefined,
@@ -66,6 +71,7 @@ const converse = <In, Out>(
   pull: Socket.Reader["pull"]
 ): Conversation<In, Out> => {
   const { clock, timers, turns } = schedulingOf(context)
+  Context.get(context, WhenOpen)()
   const c = new Conversation({
     setup,
     transport,

@@ -87,6 +87,7 @@ export class HttpConnection implements Internals {
   readonly offerNow = undefined
   readonly fibers = []
   readonly handledBy = noop
+  readonly stop = undefined
   private watchers: Array<() => void> = []
   private requests = 0
   /** Requests over `maxRequests`. */
@@ -269,6 +270,10 @@ export class HttpConnection implements Internals {
 
   get state(): ConnectionState {
     return states[this.lifecycle._tag]
+  }
+
+  get reason(): ConnectionError.Reason | undefined {
+    return reasonOf(this.lifecycle)?.reason
   }
 
   readonly look = (): Snapshot => {

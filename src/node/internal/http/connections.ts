@@ -16,7 +16,7 @@ import { linger, noop, setTcp, type Tcp, tcpOf } from "../stream/tcp.ts"
 import { asConnection, HttpConnection } from "./connection.ts"
 import { checkEvery, type Prepared, type Settings } from "./settings.ts"
 
-const busy = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+const busy = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 
 /** What a registry is to us: it takes connections without a session. */
 type Registrar<In, Out> = Pick<Registry<In, Out, undefined>, "add">
@@ -38,6 +38,8 @@ export class Connections<in out In, in out Out> {
   private readonly accepted = new Set<Net.Socket>()
   private readonly registrations = new WeakMap<HttpConnection, Scope.Closeable>()
   private onQuiet: (() => void) | undefined
+  /** How many were accepted. */
+  count = 0
 
   /** `admit` gets each connection when its turn has come. */
   constructor(
@@ -61,6 +63,7 @@ export class Connections<in out In, in out Out> {
   /** Takes a connection that is paused. It is counted until it is closed. */
   accept(conn: Net.Socket): void {
     const { accepted, admission, path } = this
+    this.count++
     conn.on("error", noop)
     accepted.add(conn)
     if (path === undefined) setTcp(conn, this.tcp)

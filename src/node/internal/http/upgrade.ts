@@ -5,7 +5,7 @@ import { noop } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { write } from "../upgrade/answer.ts"
 import { asksForWebSocket, isWellFormed } from "../upgrade/form.ts"
-import { pathOf } from "../upgrade/request.ts"
+import { type Below, pathOf } from "../upgrade/request.ts"
 import { type Upgrading, upgrading } from "../webSocket/upgrade.ts"
 
 const requests = new Set(["request", "checkContinue", "checkExpectation"])
@@ -14,12 +14,12 @@ const requests = new Set(["request", "checkContinue", "checkExpectation"])
  * Upgrades the requests on its paths; `onOpen` gets each connection, which nothing reads from. Requests on other paths go to the listeners of
  * the server. Listeners cannot stop each other, and Effect's would answer every request: so it is the emitting that changes.
  */
-export const intercept = <R>(
+export const intercept = <R, A extends Below>(
   server: Http.Server,
   options: Upgrading<R>,
-  /** The peer's end of a Unix socket. */
-  path: string | undefined,
-  onOpen: (conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage) => void,
+  /** Of a connection that asks for an upgrade on one of the paths. */
+  announce: (conn: Net.Socket, path: string) => A,
+  onOpen: (announced: A, conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage) => void,
   /** Gets each request of the application's, and calls `dispatch` when its turn has come. */
   onRequest: (request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void) => void
 ): void => {
@@ -34,7 +34,8 @@ export const intercept = <R>(
     const isOurs = asksForWebSocket(request) && options.rules.has(pathOf(request))
     if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) return false
     conn.on("error", noop)
-    upgrade(request, conn, head, { remote: path, local: path }, (_, accepted) => onOpen(conn, accepted, request))
+    const announced = announce(conn, pathOf(request))
+    upgrade(request, conn, head, announced, (_, accepted) => onOpen(announced, conn, accepted, request))
     return true
   }
   Object.assign(server, {

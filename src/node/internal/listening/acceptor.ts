@@ -7,6 +7,7 @@ import type * as Http from "node:http"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
+import type { Reception } from "../../../internal/transport/accepted.ts"
 import * as Address from "../addresses/address.ts"
 import { longestTimer, type OfPolicy } from "../options.ts"
 import { openError } from "../stream/duplex.ts"
@@ -20,6 +21,7 @@ import { AcceptedStream } from "./acceptedStream.ts"
 import { openWebSocket } from "./acceptedWebSocket.ts"
 import { Arrival, type Consumer, type Opened, type Owner } from "./arrival.ts"
 import { run } from "./consumer.ts"
+import { untilQuiet } from "./lastAccept.ts"
 
 /** The options of a listener, checked, and times in milliseconds. */
 export interface Settings extends Pick<OfPolicy, "tcp" | "handshake" | "maxFrame"> {
@@ -39,9 +41,6 @@ const refusalLimit = 1000
 
 // how many of those there are at a time: they must not take the place of others
 const mostTold = 64
-
-// how often the queue of the kernel is looked at before the address is given back; each time is a turn of the event loop
-const lastLooks = 1000
 
 const openRaw = (arrival: Arrival): Opened => new AcceptedStream(arrival, arrival.raw)
 
@@ -125,6 +124,8 @@ export const make = (settings: Settings) => {
   const timers = timersOf(settings.context)
   /** The last one gets the connections. */
   let consumers: ReadonlyArray<Consumer> = []
+  /** Their servers stop. */
+  const leaving = new Set<Consumer>()
   let accepted = 0
 
   // nothing is read from a connection before its turn has come
@@ -203,11 +204,22 @@ export const make = (settings: Settings) => {
     return true
   }
 
-  /** Takes a connection which another server of ours accepted and upgraded. */
-  function adopt(raw: Net.Socket, accepted: Accepted, source: Http.IncomingMessage): void {
-    if (arrivals.isClosed) return void raw.destroy()
+  /** A connection which another server of ours accepted asks for an upgrade: it counts from now on, unless it would wait. */
+  function announce(raw: Net.Socket, path: string): Arrival {
     const arrival = arrivalOf(raw)
-    if (hold(arrival)) upgraded(arrival, raw, accepted, source)
+    arrival.path = path
+    const consumer = consumers.findLast((one) => takes(one, arrival))
+    if (consumer?.reception === undefined) return arrival
+    arrival.consumer = consumer
+    arrival.counted = consumer.reception.admit(arrival.remote, noop)
+    if (arrival.counted.standing === "waiting") arrival.uncount()
+    return arrival
+  }
+
+  /** Takes it, upgraded. */
+  function adopt(arrival: Arrival, accepted: Accepted, source: Http.IncomingMessage): void {
+    if (arrivals.isClosed) arrival.raw.destroy()
+    else if (hold(arrival)) upgraded(arrival, arrival.raw, accepted, source)
   }
 
   function begin(arrival: Arrival): void {
@@ -271,6 +283,7 @@ export const make = (settings: Settings) => {
 
   function leave(consumer: Consumer): void {
     consumers = consumers.filter((one) => one !== consumer)
+    leaving.delete(consumer)
     for (const arrival of unclaimed) {
       if (arrival.consumer === consumer && arrival.timer === undefined) arrival.raw.destroy()
     }
@@ -280,19 +293,20 @@ export const make = (settings: Settings) => {
     }
   }
 
-  const shut = Effect.callback<void>((resume) => {
+  const acceptRest = untilQuiet(server, () => accepted)
+
+  const shut = Effect.suspend(() => {
     arrivals.isClosed = true
-    // accepted by the kernel, and not by us: closing the listening socket would reset them. A turn of the event loop takes
-    // all that wait, so one that brings none was the last
-    const look = (before: number, left: number): void => {
-      if (accepted !== before && left > 0) return void setImmediate(look, accepted, left - 1)
-      // frees the address at once; the callback would wait for every connection
-      server.close(noop)
-      resume(Effect.void)
-    }
-    if (server.listening) setImmediate(look, -1, lastLooks)
-    else look(accepted, 0)
+    return acceptRest
   })
+
+  /** The server of a consumer stops: the last one of these ends the listening. */
+  const lastAccept = (reception: Reception): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      for (const consumer of consumers) if (consumer.reception === reception) leaving.add(consumer)
+      const goesOn = consumers.some((consumer) => !leaving.has(consumer))
+      return goesOn || leaving.size === 0 ? Effect.void : acceptRest
+    })
 
   const close = Effect.flatMap(shut, () => {
     for (const arrival of [...pending, ...waiting, ...refused]) {
@@ -305,10 +319,12 @@ export const make = (settings: Settings) => {
 
   return {
     server,
+    announce,
     adopt,
     run: <R, E, A>(
       handler: (socket: Socket.Socket) => Effect.Effect<A, E, R>
     ): Effect.Effect<never, SocketServer.SocketServerError, R> => run({ handled, join, leave }, handler),
+    lastAccept,
     close
   }
 }

@@ -44,6 +44,16 @@ export class Arrival {
     raw.on("close", onRawClose)
   }
 
+  /** Asked just before the upgrade. */
+  get refusal(): string | undefined {
+    return this.counted?.refusal()
+  }
+
+  /** Its request was answered, and not upgraded. */
+  answered(status: number): void {
+    this.failure ??= { _tag: "Answered", status }
+  }
+
   /** The server of `consumer` does not get it. */
   uncount(): void {
     this.counted?.end()

@@ -16,6 +16,8 @@ export const upgradeRequired: Answer = {
   status: 426,
   headers: { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13" }
 }
+/** RFC 9110, 15.6.4: for now, and a second later is soon enough to ask again. */
+export const unavailable = (why: string): Answer => ({ status: 503, headers: { "Retry-After": "1" }, body: why })
 const methodNotAllowed: Answer = { status: 405, headers: { Allow: "GET" } }
 
 const versions = new Set(["1.0", "1.1"])

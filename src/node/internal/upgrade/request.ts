@@ -67,6 +67,10 @@ export interface Asking extends Request {
 export interface Below {
   readonly remote: string | undefined
   readonly local: string | undefined
+  /** Why the server takes no connection, or not this one: said in place of the 101. Asked at every look. */
+  readonly refusal?: string | undefined
+  /** Told of an answer that is no 101. */
+  readonly answered?: ((status: number) => void) | undefined
 }
 
 /** The elements of a header that is a list (RFC 9110, 5.6.1). */

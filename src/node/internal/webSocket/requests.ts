@@ -16,7 +16,9 @@ export const upgrades = <R>(options: Upgrading<R>): (conn: Net.Socket, below: Be
   const waiting = new WeakMap<Duplex, { readonly below: Below; readonly onOpen: OnOpen }>()
   const upgrade = upgrading(options)
   const server = Http.createServer({ requireHostHeader: false }, (request, response) => {
-    write(response, refusalBy(options.rules, request) ?? upgradeRequired)
+    const answer = refusalBy(options.rules, request) ?? upgradeRequired
+    waiting.get(request.socket)?.below.answered?.(answer.status)
+    write(response, answer)
   })
   server.on("upgrade", (request, stream, head) => {
     const by = waiting.get(stream)

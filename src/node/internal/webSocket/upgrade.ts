@@ -14,7 +14,7 @@ import { longestTimer } from "../options.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { answering, refuse } from "../upgrade/answer.ts"
-import type { Answer } from "../upgrade/form.ts"
+import { type Answer, unavailable } from "../upgrade/form.ts"
 import { Asked, type Below } from "../upgrade/request.ts"
 import { acceptOf } from "./key.ts"
 import { refusalBy, type Rule, type Rules } from "./rules.ts"
@@ -103,7 +103,10 @@ export const upgrading = <R>(
     Defects.logNow(options.context as Context.Context<never>, "upgrade", cause, { remote: asked.remote })
 
   return (request, stream, head, below, onOpen) => {
-    const answer = (given: Answer): void => refuse(request, stream, given, options.linger)
+    const answer = (given: Answer): void => {
+      below.answered?.(given.status)
+      refuse(request, stream, given, options.linger)
+    }
     const asked = new Asked(request, below)
     const failed = (cause: Cause.Cause<unknown>): void => {
       log(asked, cause)
@@ -115,11 +118,19 @@ export const upgrading = <R>(
       before.once("close", () => linger(stream, options.linger))
       return
     }
+    const isRefused = (): boolean => {
+      const { refusal } = below
+      if (refusal !== undefined) answer(unavailable(refusal))
+      return refusal !== undefined
+    }
     const wrong = refusalBy(options.rules, request)
     if (wrong !== undefined) return answer(wrong)
+    if (isRefused()) return
 
     const { isAllowed, subprotocols, upgrade } = options.rules.get(asked.path)!
     const letIn = (session: unknown): void => {
+      // the server may have begun to stop while the hook ran
+      if (upgrade !== undefined && isRefused()) return
       asked.subprotocol ??= subprotocols.find((one) => asked.subprotocols.includes(one))
       complete(stream, head, asked)
       asked.settle()

@@ -1,0 +1,52 @@
+/** What a server logs by itself, whether or not an application watches its events: what it would otherwise not learn. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type { Reason } from "../../ConnectionError.ts"
+import { logError, logWarning, plainly } from "../reasons/logs.ts"
+import { oneLine } from "../reasons/text.ts"
+import type { Event } from "./state.ts"
+
+// the peer is told no text of these, which may be the application's
+const untold: ReadonlySet<string> = new Set(
+  [
+    "HandshakeFailed",
+    "InvalidMessage",
+    "OpenFailed",
+    "OutcomeUnknown",
+    "UpgradeRefused",
+    "AcquireTimeout"
+  ] satisfies Array<
+    Reason["_tag"]
+  >
+)
+
+/** Whether an end is logged although nothing failed here. */
+export const isLogged = (reason: Reason | undefined): boolean => reason !== undefined && untold.has(reason._tag)
+
+const ended = (what: string, remote: string | undefined, reason: Reason | undefined): Effect.Effect<void> => {
+  if (reason === undefined || !isLogged(reason)) return Effect.void
+  const text = oneLine(`${what}${remote === undefined ? "" : ` (${remote})`}: ${reason.message}`)
+  const cause = "cause" in reason ? Cause.fail(reason.cause) : Cause.empty
+  return Effect.suspend(() => Effect.logInfo(text, plainly(cause)))
+}
+
+/** The log line of an event, if it has one. Defects are logged where they are found. */
+export const logged = (event: Event): Effect.Effect<void> => {
+  switch (event._tag) {
+    case "Closed": {
+      const { failure, snapshot: { id, reason, remote } } = event
+      if (failure === undefined) return ended(`connection ${id} ended`, remote, reason)
+      return Cause.hasDies(failure) ? Effect.void : logError(`the handler of connection ${id} failed`, failure)
+    }
+    case "Refused":
+      return ended("a connection was refused", event.remote, event.reason)
+    case "AcceptFailed":
+      return logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
+    case "MemoryTight": {
+      const { held, limit } = event
+      return Effect.logWarning(`the connections hold ${held} of ${limit} bytes: some are not read, and new ones wait`)
+    }
+    default:
+      return Effect.void
+  }
+}

@@ -1,0 +1,48 @@
+/** The stop of a server: the last accepts, goodbyes and last reads, answers, the end. */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { limitOf } from "../connection/core/limits.ts"
+import { TypeId } from "../connection/handle/internals.ts"
+import { afterTurns } from "../scheduling/turns.ts"
+import type { Guest, Served, ServerState } from "./state.ts"
+
+// turns of the event loop in which what has come before is accepted, shakes hands and is read
+const turnsOfAccept = 3
+
+const fibersOf = <C>(guests: Iterable<Guest<C>>): Array<Fiber.Fiber<unknown, unknown>> => {
+  const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+  for (const { fiber } of guests) if (fiber !== undefined) fibers.push(fiber)
+  return fibers
+}
+
+/** Asks one connection to leave. What had reached it is received. */
+const askToLeave = <C extends Served<never>>({ connection }: Guest<C>): Effect.Effect<void> => {
+  if (connection === undefined) return Effect.void
+  const internals = connection[TypeId]
+  const reason = new ConnectionError.GoingAway({})
+  return internals.stop === undefined ? connection.drainWith(reason) : Effect.sync(() => internals.stop!(reason))
+}
+
+/**
+ * In order: accepts what the kernel has accepted, refuses what comes from then on, asks every connection to leave, waits for
+ * them (`Policy.drain`), and ends those that are still there. `lastAccept` and `end` are of the accept loop.
+ */
+export const stop = <C extends Served<Out>, Out, Session, R>(
+  { admission, guests, policy, reports, turns }: ServerState<C, Out, Session, R>,
+  lastAccept: Effect.Effect<void> | undefined,
+  end: Effect.Effect<void>
+): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    admission.isLeaving = true
+    if (lastAccept !== undefined) yield* lastAccept
+    yield* afterTurns(turns, turnsOfAccept)
+    // guests that come from now on are refused, and not waited for
+    const present = Array.from(guests)
+    admission.stop()
+    for (const guest of present) yield* askToLeave(guest)
+    const limit = limitOf(policy, "drain")
+    if (limit > 0) yield* Effect.timeoutOption(Fiber.awaitAll(fibersOf(present)), limit)
+    yield* end
+    yield* Fiber.interruptAll([...fibersOf(guests), ...reports])
+  })

@@ -1,0 +1,252 @@
+/** The stop of a server on TestClock: who is refused, what is still read, and when each connection ends. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber } from "effect"
+import type { Scope } from "effect"
+import { SocketServer } from "effect/socket"
+import { TestClock } from "effect/testing"
+import { Codec, Connection, ConnectionError, Protocol, Server } from "../src/index.ts"
+import type { Policy } from "../src/index.ts"
+import { TestSocket } from "../src/testing/index.ts"
+
+const settle = Effect.forEach(Array.from({ length: 30 }), () => Effect.yieldNow, { discard: true })
+
+const echo = (connection: Connection.Connection<string>) =>
+  Effect.gen(function*() {
+    while (true) yield* connection.send(yield* connection.receive)
+  })
+
+const lines = (policy?: Policy.Patch, goodbye?: string) =>
+  Connection.make({
+    codec: Codec.lines(),
+    policy: { pingJitter: 0, ...policy },
+    ...(goodbye === undefined ? {} : { goodbye })
+  })
+
+type Options = Server.Options<string, string, void, unknown, unknown, never, never, Scope.Scope>
+
+const start = Effect.fnUntraced(function*(options: Partial<Options> = {}) {
+  yield* TestClock.adjust(0)
+  const listener = yield* TestSocket.makeServer()
+  const events: Array<Server.Event> = []
+  const running = yield* Server.run({
+    open: lines(),
+    handle: echo,
+    onEvent: (event) => Effect.sync(() => events.push(event)),
+    ...options
+  }).pipe(
+    Effect.provideService(SocketServer.SocketServer, listener.server),
+    Effect.forkDetach({ startImmediately: true })
+  )
+  yield* Effect.addFinalizer(() => Effect.sync(() => running.interruptUnsafe()))
+  return {
+    listener,
+    events,
+    connect: Effect.tap(listener.connect, settle),
+    stop: Effect.forkDetach(Fiber.interrupt(running), { startImmediately: true }),
+    isRunning: () => running.pollUnsafe() === undefined,
+    reasons: () => events.flatMap((event) => event._tag === "Closed" ? [event.snapshot.reason?._tag] : [])
+  }
+})
+
+describe("B107 what had reached a server before it began to stop is answered", () => {
+  it.effect("bytes that nothing had looked at, of each connection, and nothing that comes later", () =>
+    Effect.gen(function*() {
+      const { connect, isRunning, reasons, stop } = yield* start()
+      const peers = yield* Effect.forEach([1, 2, 3], () => connect)
+      // in the same turn: the server could not look at them
+      for (const peer of peers) yield* peer.send("question\n")
+      yield* stop
+      for (const peer of peers) yield* peer.send("another\n")
+      yield* settle
+      for (const peer of peers) {
+        yield* peer.send("late\n")
+        assert.strictEqual(yield* peer.text, "question\nanother\n")
+      }
+      yield* settle
+      assert.deepStrictEqual(reasons(), ["GoingAway", "GoingAway", "GoingAway"])
+      assert.isFalse(isRunning())
+    }))
+
+  it.effect("a connection that comes in the moment of the stop, with its request", () =>
+    Effect.gen(function*() {
+      const { isRunning, listener, reasons, stop } = yield* start()
+      const before = yield* listener.connect
+      const peer = yield* listener.connect
+      yield* peer.send("question\n")
+      yield* stop
+      yield* settle
+      assert.strictEqual(yield* peer.text, "question\n")
+      yield* before.released
+      yield* settle
+      assert.deepStrictEqual(reasons(), ["GoingAway", "GoingAway"])
+      assert.isFalse(isRunning())
+    }))
+
+  it.effect("a full inbox: what waits behind it is read when there is room, until the drain is over", () =>
+    Effect.gen(function*() {
+      const { connect, isRunning, stop } = yield* start({
+        open: lines({ inboxMessages: 1 }),
+        handle: (connection) =>
+          Effect.gen(function*() {
+            while (true) {
+              const message = yield* connection.receive
+              yield* Effect.sleep(1500)
+              yield* connection.send(message)
+            }
+          })
+      })
+      const peer = yield* connect
+      for (const line of ["a\n", "b\n", "c\n", "d\n"]) {
+        yield* peer.send(line)
+        yield* settle
+      }
+      yield* stop
+      yield* settle
+      yield* TestClock.adjust(4_999)
+      assert.strictEqual(yield* peer.text, "a\nb\nc\n")
+      assert.isTrue(isRunning())
+      yield* TestClock.adjust(1)
+      yield* settle
+      assert.isFalse(isRunning())
+    }))
+})
+
+describe("stopGrace", () => {
+  it.effect("what comes within it is answered, to the millisecond; then reading ends, and the drain goes on", () =>
+    Effect.gen(function*() {
+      const { connect, isRunning, reasons, stop } = yield* start({ open: lines({ stopGrace: 300 }, "bye") })
+      const idle = yield* connect
+      const peer = yield* connect
+      yield* stop
+      yield* settle
+      assert.strictEqual(yield* peer.text, "bye\n")
+      yield* TestClock.adjust(299)
+      yield* peer.send("a\n")
+      yield* settle
+      assert.strictEqual(yield* peer.text, "bye\na\n")
+      assert.deepStrictEqual(reasons(), [])
+      yield* TestClock.adjust(1)
+      yield* settle
+      yield* peer.send("late\n")
+      yield* settle
+      assert.strictEqual(yield* peer.text, "bye\na\n")
+      yield* idle.released
+      yield* peer.released
+      yield* settle
+      assert.deepStrictEqual(reasons(), ["GoingAway", "GoingAway"])
+      assert.isFalse(isRunning())
+    }))
+
+  it.effect("a peer that finishes by itself is not waited for", () =>
+    Effect.gen(function*() {
+      const { connect, isRunning, stop } = yield* start({ open: lines({ stopGrace: "1 minute", halfClose: 0 }, "bye") })
+      const peer = yield* connect
+      yield* stop
+      yield* settle
+      yield* peer.end
+      yield* settle
+      assert.isFalse(isRunning())
+    }))
+
+  it.effect("it counts in the drain", () =>
+    Effect.gen(function*() {
+      const { connect, isRunning, stop } = yield* start({ open: lines({ stopGrace: "1 minute" }, "bye") })
+      yield* connect
+      yield* stop
+      yield* settle
+      yield* TestClock.adjust(4_999)
+      yield* settle
+      assert.isTrue(isRunning())
+      yield* TestClock.adjust(1)
+      yield* settle
+      assert.isFalse(isRunning())
+    }))
+})
+
+describe("the native protocol", () => {
+  const codec = Codec.lengthPrefix().pipe(Codec.text)
+  const native = Protocol.server({ codec, policy: { pingJitter: 0 } })
+  /** Version 1, no pings, no silence. */
+  const hello = new Uint8Array([0, 0, 0, 13, 1, 0x48, 0x46, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+  const bytesOf = (peer: TestSocket.Peer) =>
+    Effect.map(peer.written, (written) => written.flatMap((chunk) => Array.from(chunk as Uint8Array)))
+
+  it.effect("B107 what crosses the goodbye is answered: reading ends with the pong behind it", () =>
+    Effect.gen(function*() {
+      const { isRunning, listener, reasons, stop } = yield* start({ open: native })
+      const peer = yield* listener.connect
+      const read = bytesOf(peer)
+      yield* peer.send(hello)
+      yield* settle
+      yield* stop
+      yield* settle
+      const said = yield* read
+      // behind the WELCOME: GOING_AWAY, and a PING
+      const goodbye = said.slice(22)
+      assert.strictEqual(goodbye[4], 6)
+      const ping = goodbye.slice(4 + goodbye[3]!)
+      assert.strictEqual(ping[4], 3)
+      yield* TestClock.adjust(500)
+      yield* peer.send(new Uint8Array([0, 0, 0, 2, 5, 0x61]))
+      yield* settle
+      assert.deepStrictEqual((yield* read).slice(-6), [0, 0, 0, 2, 5, 0x61])
+      assert.deepStrictEqual(reasons(), [])
+      yield* peer.send(new Uint8Array([0, 0, 0, 5, 4, ...ping.slice(5, 9)]))
+      yield* settle
+      assert.deepStrictEqual(reasons(), ["GoingAway"])
+      assert.isFalse(isRunning())
+    }))
+
+  it.effect("a client that answers no ping is read for a second", () =>
+    Effect.gen(function*() {
+      const { isRunning, listener, reasons, stop } = yield* start({ open: native })
+      const peer = yield* listener.connect
+      yield* peer.send(hello)
+      yield* settle
+      yield* stop
+      yield* settle
+      yield* TestClock.adjust(999)
+      yield* settle
+      assert.deepStrictEqual(reasons(), [])
+      yield* TestClock.adjust(1)
+      yield* settle
+      assert.deepStrictEqual(reasons(), ["GoingAway"])
+      assert.isFalse(isRunning())
+    }))
+
+  it.effect("B108 a refusal comes in place of the WELCOME: of a server that is full, and of one that stops", () =>
+    Effect.gen(function*() {
+      const { events, isRunning, listener, stop } = yield* start({
+        open: native,
+        policy: { maxConnections: 2, whenFull: "reject" },
+        handle: () => Effect.never
+      })
+      const served = yield* listener.connect
+      yield* served.send(hello)
+      const slow = yield* listener.connect
+      yield* settle
+      const refused = yield* listener.connect
+      yield* refused.send(hello)
+      yield* settle
+      assert.strictEqual((yield* bytesOf(served))[4], 2)
+      const full = yield* bytesOf(refused)
+      assert.deepStrictEqual(full.slice(4, 6), [7, 7])
+      assert.match(String.fromCharCode(...full), /maxConnections$/)
+      yield* stop
+      yield* slow.send(hello)
+      yield* settle
+      const stopped = yield* bytesOf(slow)
+      assert.deepStrictEqual(stopped.slice(4, 6), [7, 7])
+      assert.match(String.fromCharCode(...stopped), /stopping$/)
+      assert.deepStrictEqual(
+        events.flatMap((event) => event._tag === "Refused" ? [event.reason] : []),
+        [
+          new ConnectionError.Refused({ limit: "maxConnections", allowed: 2 }),
+          new ConnectionError.Refused({ limit: "stopping" })
+        ]
+      )
+      yield* TestClock.adjust("5 seconds")
+      yield* settle
+      assert.isFalse(isRunning())
+    }))
+})
