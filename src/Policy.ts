@@ -312,13 +312,9 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "The longest frame, in bytes of payload",
     "Checked before anything is allocated for it"
   ),
-  /**
-   * The most memory that one message may take once it is decoded, in bytes. JSON of `[{},{}]` takes 21 times its size,
-   * MessagePack 64 times. Default 4 MiB, at least `maxFrame`.
-   */
+  /** The most memory that one message may take once it is decoded, in bytes. Default 4 MiB, at least `maxFrame`. */
   maxDecoded: bytes("maxDecoded", { default: "4 MiB", atLeast: { limit: "maxFrame", follows: "this", times: 4 } }).says(
-    "The most memory that one message may take once it is decoded, in bytes",
-    "JSON of `[{},{}]` takes 21 times its size, MessagePack 64 times"
+    "The most memory that one message may take once it is decoded, in bytes"
   ),
   /**
    * Decoding and reading stop at this many messages that are not received yet. Then the kernel tells the peer. Default
@@ -328,13 +324,9 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "Decoding and reading stop at this many messages that are not received yet",
     "Then the kernel tells the peer"
   ),
-  /**
-   * Decoding and reading stop at this many bytes of messages that are not received yet. A message counts with its
-   * bytes, 128 more, and what the values in it take in memory. Default 1 MiB.
-   */
+  /** Decoding and reading stop at this many bytes of messages that are not received yet. Default 1 MiB. */
   inboxBytes: bytes("inboxBytes", { default: "1 MiB", on: serve }).says(
-    "Decoding and reading stop at this many bytes of messages that are not received yet",
-    "A message counts with its bytes, 128 more, and what the values in it take in memory"
+    "Decoding and reading stop at this many bytes of messages that are not received yet"
   ),
   /**
    * The most bytes waiting to be written; a larger message is refused by size. One frame of the default `maxFrame`
@@ -398,22 +390,15 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "So senders do not flutter"
   ),
   /**
-   * The most memory that all connections of a server hold together, in bytes. Near it those that hold most are not read
-   * and new ones wait; those that hold most are closed after `writeStall`. Default 0 B. 0 is half of what the process
-   * may have, for all its servers.
+   * The most memory that all connections of a server hold together, in bytes. Default 0 B. 0 is half of what the
+   * process may have.
    *
    * What counts is what was read and not received, unfinished frames, what is to be sent, and what the transports hold of
    * both; see `Memory`.
    */
-  memory: bytes("memory", {
-    default: "0",
-    minimum: 0,
-    zero: "is half of what the process may have, for all its servers"
-  })
-    .says(
-      "The most memory that all connections of a server hold together, in bytes",
-      "Near it those that hold most are not read and new ones wait; those that hold most are closed after `writeStall`"
-    ),
+  memory: bytes("memory", { default: "0", minimum: 0, zero: "is half of what the process may have", on: serve }).says(
+    "The most memory that all connections of a server hold together, in bytes"
+  ),
   /**
    * The most connections of a server. Well under the 20,000 descriptors that a process commonly has. Default 10000. 0
    * is no limit.

@@ -22,12 +22,12 @@ import { WakeUp } from "../../scheduling/wakeUp.ts"
 import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
 import type { Close } from "../../webSocket/closing.ts"
+import type { StreamDecoder } from "../../webSocket/decoder.ts"
 import { Facts, type Stopping } from "./facts.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
 import { Outbox, type PeerPing } from "./outbox.ts"
 import type { Setup, WireFormat } from "./setup.ts"
-import type { StreamDecoder } from "./streamDecoder.ts"
 import { Pings } from "./unansweredPings.ts"
 
 type Failure = ConnectionError.ConnectionError
