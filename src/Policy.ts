@@ -133,6 +133,9 @@ const reconnecting = {
   )
 }
 
+// a default of `minPingEvery` leaves room for the pings of this policy, and for two in a silence
+const leastPing = (times: number) => ({ limit: "minPingEvery", times, follows: "other" }) as const
+
 /**
  * The limits and cadences of a connection and of a server.
  *
@@ -161,7 +164,7 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
    * connection. Among 256 connections and more a ping may come a fiftieth of this early, together with others: a
    * wake-up for each costs more than the ping.
    */
-  pingEvery: duration("pingEvery", { default: "25s", zero: "off", on: both }).says(
+  pingEvery: duration("pingEvery", { default: "25s", zero: "off", on: both, atLeast: leastPing(2) }).says(
     "How often we ping; only with a heartbeat"
   ),
   /**
@@ -200,15 +203,21 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     default: "1m",
     zero: "off",
     on: both,
-    atLeast: { limit: "pingEvery", times: 2, follows: "this" }
+    atLeast: [{ limit: "pingEvery", times: 2, follows: "this" }, leastPing(4)]
   }).says("How long a peer may stay silent (bytes, not messages)", "The longest that a dead peer goes unnoticed"),
   /**
-   * A peer that pings more often is closed at the third strike. Set it on servers whose clients you do not trust to
-   * ping slowly. Default off (0).
+   * A peer whose heartbeat pings more often is closed at the third strike. In gRPC as well, it is what keeps a client
+   * that pings all the time from costing a server more than the others. Default 5 s, at most half of `pingEvery`. 0 is
+   * off.
+   *
+   * As a default it is in force at a server alone, and at most a quarter of `silence` as well: clients that ping as this policy says
+   * are in good time. Given, it is in force at either end. Pings that come together (in one read, or while this process
+   * stood still) are one strike at most, up to eight that a stall of the network held up are none, and a fiftieth early is in time.
+   * The pings of the WebSocket protocol are no strikes: a flood of them costs its sender the reading, and `messageRate`.
    */
-  minPingEvery: duration("minPingEvery", { default: "0", zero: "off", off: 0, on: serve }).says(
-    "A peer that pings more often is closed at the third strike",
-    "Set it on servers whose clients you do not trust to ping slowly"
+  minPingEvery: duration("minPingEvery", { default: "5s", zero: "off", off: 0, on: serve }).says(
+    "A peer whose heartbeat pings more often is closed at the third strike",
+    "In gRPC as well, it is what keeps a client that pings all the time from costing a server more than the others"
   ),
   /**
    * How long a peer may take none of our bytes while any wait. One that takes none is stuck, however lively its pongs.
@@ -539,6 +548,7 @@ export const lan: Policy = set.preset({
   pingEvery: "5 seconds",
   pong: "5 seconds",
   silence: "15 seconds",
+  minPingEvery: "2.5 seconds",
   open: "3 seconds"
 })
 
@@ -569,6 +579,7 @@ export const realtime: Policy = set.preset({
   pingEvery: "1 second",
   pong: "2 seconds",
   silence: "5 seconds",
+  minPingEvery: "500 millis",
   writeStall: "3 seconds",
   outboxMessages: 256,
   overflow: "drop-oldest"

@@ -73,11 +73,11 @@
  *
  * ## An example
  *
- * A client that speaks version 1, would ping every 25 s and bears 60 s of silence; advice is to come back within 20 s:
+ * A client that speaks version 1, would ping every 25 s and bears 60 s of silence; the server punishes pings that come sooner than every 5 s; advice is to come back within 20 s:
  *
  * ```text
  * client  00 00 00 0d  01  48 46  01  01  00 00 61 a8  00 00 ea 60                           HELLO
- * server  00 00 00 12  02  01  00 00 61 a8  00 00 00 00  00 00 00 00  00 00 4e 20            WELCOME
+ * server  00 00 00 12  02  01  00 00 61 a8  00 00 13 88  00 00 00 00  00 00 4e 20            WELCOME
  * client  00 00 00 06  05  68 65 6c 6c 6f                                                    DATA "hello"
  * server  00 00 00 0d  03  00 00 00 01  00 00 00 00  00 00 4e 20                             PING 1
  * client  00 00 00 05  04  00 00 00 01                                                       PONG 1
@@ -153,8 +153,8 @@ const start = <In, Out>(role: Role, options: Options<In, Out>, policy: Policy.Po
     policy: Policy.make({
       maxFrame: codec.maxFrame,
       pingEvery: 0,
-      // only a server punishes pings: a client has no way to say what it bears
-      ...(role === "client" ? { minPingEvery: 0 } : {})
+      // only a server punishes pings, as it said in its WELCOME: a client has no way to say what it bears
+      minPingEvery: role === "client" ? 0 : policy.minPingEvery
     }, policy),
     transport: options.transport,
     goodbye: role === "server"
@@ -210,7 +210,8 @@ export const client = <In, Out>(
  *
  * **Gotchas**
  *
- * `Policy.minPingEvery` has to be well under half of `Policy.silence`, or a quiet client that obeys is taken for dead.
+ * `Policy.minPingEvery` has to be well under half of `Policy.silence`, or a quiet client that obeys is taken for dead. Its default
+ * is.
  *
  * @category constructors
  * @since 0.1.0

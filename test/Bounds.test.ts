@@ -14,7 +14,7 @@ import * as Endpoint from "./webSocket/support/endpoint.ts"
 
 const quiet: Policy.Patch = { pingJitter: 0, pingEvery: 0, silence: 0, writeStall: 0, frame: 0, drain: 0 }
 
-const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
+const settle = Effect.repeat(Effect.yieldNow, { times: 40 })
 
 const utf8 = (text: string) => new TextEncoder().encode(text)
 const times = (count: number, bytes: Uint8Array) => {

@@ -682,7 +682,11 @@ describe("a WebSocket", () => {
     ["invalid JSON", 1007, (_, peer) => peer.send("{")],
     ["a frame too long", 1009, (_, peer) => peer.send("x".repeat(2000))],
     ["silence", 1001, () => TestClock.adjust("60 seconds")],
-    ["too many pings", 1008, (_, peer) => peer.send("1", "1", "1", "1")],
+    [
+      "too many pings",
+      1008,
+      (_, peer) => Effect.repeat(Effect.andThen(peer.send("1"), TestClock.adjust(100)), { times: 3 })
+    ],
     ["a slow consumer", 1013, (c, peer) => Effect.andThen(peer.window(0), Effect.ignore(c.sendAll(numbers(1, 10))))]
   ]
   for (const [name, code, end] of ends) {

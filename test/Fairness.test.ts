@@ -298,3 +298,29 @@ describe("messageRate and byteRate", () => {
       }))
   }
 })
+
+describe("a turn of the event loop", () => {
+  for (const way of ways) {
+    it.effect(`B116 ${way.name}: takes a share of what one peer sent, and the others have theirs before the rest`, () =>
+      Effect.gen(function*() {
+        const flooder = yield* begin(way, { inboxMessages: 100_000, inboxBytes: 100_000_000 })
+        const honest = yield* begin(way, {})
+        const before = (yield* flooder.c.snapshot).messagesIn
+        // in one read, and in many
+        yield* flooder.peer.send(concat(times(3000, () => flooder.message("x"))))
+        for (let n = 0; n < 30; n++) yield* flooder.peer.send(concat(times(100, () => flooder.message("y"))))
+        yield* honest.peer.send(honest.message("a"))
+        assert.strictEqual(yield* honest.c.receive, "a")
+        assert.isAtMost((yield* flooder.c.snapshot).messagesIn - before, 2 * 256)
+        // a share in each turn, and nothing is lost
+        const seen: Array<number> = []
+        for (let left = 6000; left > 0;) {
+          const batch = yield* flooder.c.receiveAll
+          seen.push(batch.length)
+          left -= batch.length
+        }
+        assert.strictEqual(seen.reduce((sum, n) => sum + n), 6000)
+        assert.isAtMost(Math.max(...seen), 3 * 256)
+      }))
+  }
+})

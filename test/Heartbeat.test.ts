@@ -7,7 +7,8 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Socket from "effect/socket/Socket"
 import { TestClock } from "effect/testing"
-import { Codec, Connection, type ConnectionError, Heartbeat, type Policy } from "../src/index.ts"
+import { Codec, Connection, type ConnectionError, Heartbeat, Policy } from "../src/index.ts"
+import { AtServer } from "../src/internal/connection/core/limits.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { countingClock } from "./support/countingClock.ts"
 import { long, often } from "./support/often.ts"
@@ -588,7 +589,8 @@ describe("Heartbeat", () => {
         yield* settle
         assert.isUndefined(yield* reasonOf(c))
         assert.strictEqual(yield* peer.text, "pong\npong\npong\n")
-        yield* TestClock.adjust(9_999)
+        // a fiftieth early is in time
+        yield* TestClock.adjust(9_799)
         yield* peer.send("before\nping\nafter\n")
         assert.strictEqual(yield* c.receive, "before")
         const error = yield* Effect.flip(c.receive)
@@ -611,22 +613,67 @@ describe("Heartbeat", () => {
 
     it.effect("B24 pings that a stall of the network held up are no strikes, as far as they were due", () =>
       Effect.gen(function*() {
-        for (const [together, reason] of [[8, undefined], [10, undefined], [11, "TooManyPings"]] as const) {
+        for (const [together, strikesLeft] of [[8, 3], [9, 2], [10, 2], [11, 2], [1000, 2]] as const) {
           const { c, peer } = yield* open({ minPingEvery: "10 seconds" })
           yield* peer.send("ping\n")
           yield* TestClock.adjust("20 minutes")
-          // eight of them were due; two more are strikes, and the next would be the third
+          // eight of them were due; more are one strike
           yield* peer.send("ping\n".repeat(together))
+          for (let strike = 1; strike <= strikesLeft; strike++) {
+            yield* settle
+            assert.isUndefined(yield* reasonOf(c), `${together}`)
+            yield* TestClock.adjust(100)
+            yield* peer.send("ping\n")
+          }
           yield* settle
-          assert.strictEqual(yield* reasonOf(c), reason, `${together}`)
+          assert.strictEqual(yield* reasonOf(c), "TooManyPings", `${together}`)
         }
+      }))
+
+    it.effect("B125 pings that come together are one strike at most: in one read, or in many after a stall of ours", () =>
+      Effect.gen(function*() {
         const { c, peer } = yield* open({ minPingEvery: "10 seconds" })
         yield* peer.send("ping\n")
         yield* TestClock.adjust("30 seconds")
-        yield* peer.send("ping\n".repeat(3))
-        yield* peer.send("ping\n".repeat(3))
-        yield* settle
-        assert.strictEqual(yield* reasonOf(c), "TooManyPings")
+        for (const strike of [1, 2, 3]) {
+          // half of them in one read, and half one by one
+          yield* peer.send("ping\n".repeat(100))
+          for (let n = 0; n < 99; n++) {
+            yield* peer.send("ping\n")
+            if (n % 10 === 0) yield* TestClock.adjust(1)
+          }
+          yield* settle
+          assert.strictEqual(yield* reasonOf(c), strike < 3 ? undefined : "TooManyPings", `strike ${strike}`)
+          yield* TestClock.adjust(100)
+        }
+      }))
+
+    it.effect("B24 a peer that pings at the very interval is in time for days, though its clock is a little fast", () =>
+      Effect.gen(function*() {
+        const { c, peer } = yield* open({ minPingEvery: "5 seconds" })
+        yield* every(4_999, 20_000, peer.send("ping\n"))
+        assert.isUndefined(yield* reasonOf(c))
+      }))
+
+    it.effect("B24 as a default it is in force at a server alone, and given at either end", () =>
+      Effect.gen(function*() {
+        const pings = (policy: Policy.Patch | Policy.Policy, atServer: boolean) =>
+          Effect.gen(function*() {
+            const peer = yield* TestSocket.make()
+            const heartbeat = Heartbeat.text("ping", "pong")
+            const c = yield* Connection.make({ codec: Codec.lines(), heartbeat, policy })(peer.socket).pipe(
+              Effect.provideService(AtServer, atServer)
+            )
+            yield* every(1_000, 20, peer.send("ping\n"))
+            return yield* reasonOf(c)
+          })
+        assert.isUndefined(yield* pings({}, false))
+        assert.strictEqual(yield* pings({}, true), "TooManyPings")
+        assert.strictEqual(yield* pings({ minPingEvery: "5 seconds" }, false), "TooManyPings")
+        // it follows the pings that the policy itself sends
+        assert.isUndefined(yield* pings({ pingEvery: "2 seconds" }, true))
+        assert.isUndefined(yield* pings(Policy.realtime, true))
+        assert.isUndefined(yield* pings({ minPingEvery: 0 }, true))
       }))
 
     it.effect("B34 minPingEvery 0 and Infinity are off", () =>

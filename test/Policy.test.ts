@@ -484,8 +484,8 @@ describe("a limit is said once", () => {
     it(`by the name of its field: ${set}`, () => {
       for (const [name, definition] of Object.entries<Definition>(definitions)) {
         assert.strictEqual(definition.name, name)
-        const other = definition.atLeast?.limit ?? definition.apartFrom
-        if (other !== undefined) assert.property(definitions, other)
+        const others = [...[definition.atLeast ?? []].flat().map(({ limit }) => limit), definition.apartFrom]
+        for (const other of others) if (other !== undefined) assert.property(definitions, other)
       }
     })
   }

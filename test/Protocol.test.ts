@@ -195,7 +195,7 @@ describe("greeting", () => {
       assert.isUndefined(fiber.pollUnsafe())
       yield* send(hello())
       yield* connection
-      assert.deepStrictEqual(yield* said, ["WELCOME 1 25000 0 0 0"])
+      assert.deepStrictEqual(yield* said, ["WELCOME 1 25000 5000 0 0"])
     }))
 
   it.effect("the example of the documentation, byte by byte", () =>
@@ -208,7 +208,7 @@ describe("greeting", () => {
       assert.deepStrictEqual(yield* written(client), bytes("00 00 00 0d 01 48 46 01 01 00 00 61 a8 00 00 ea 60"))
       yield* server.peer.send(fromHex("00 00 00 0d 01 48 46 01 01 00 00 61 a8 00 00 ea 60"))
       const theirs = yield* server.connection
-      const greeting = "00 00 00 12 02 01 00 00 61 a8 00 00 00 00 00 00 00 00 00 00 4e 20"
+      const greeting = "00 00 00 12 02 01 00 00 61 a8 00 00 13 88 00 00 00 00 00 00 4e 20"
       assert.deepStrictEqual(yield* written(server), bytes(greeting))
       yield* client.peer.send(fromHex(greeting))
       const ours = yield* client.connection
@@ -279,7 +279,7 @@ describe("greeting", () => {
         yield* end.send(role === "client" ? welcome({ pingEvery: 1000 }) : hello())
         yield* end.connection
         const first = yield* end.said
-        assert.deepStrictEqual(first.slice(0, 1), role === "client" ? ["PING 1 0 0"] : ["WELCOME 1 25000 0 0 0"])
+        assert.deepStrictEqual(first.slice(0, 1), role === "client" ? ["PING 1 0 0"] : ["WELCOME 1 25000 50 0 0"])
       }
     }))
 
@@ -306,7 +306,7 @@ describe("versions", () => {
         const { connection, said, send } = yield* openServer()
         yield* send(hello({ lowest, highest }))
         yield* connection
-        assert.deepStrictEqual(yield* said, ["WELCOME 1 25000 0 0 0"])
+        assert.deepStrictEqual(yield* said, ["WELCOME 1 25000 5000 0 0"])
       }
     }))
 
@@ -399,7 +399,7 @@ describe("data", () => {
           "",
           "two"
         ])
-        assert.deepStrictEqual((yield* said).toSorted(), ["PONG 7", "WELCOME 1 25000 0 0 0"])
+        assert.deepStrictEqual((yield* said).toSorted(), ["PONG 7", "WELCOME 1 25000 5000 0 0"])
         yield* send(close(0, false))
         assert.strictEqual((yield* reasonOf(server.receive))._tag, "Closed")
       }
@@ -596,7 +596,7 @@ describe("violations end with a reason on both ends", () => {
       yield* send([...hello(), 1, 2, 3])
       const server = yield* connection
       yield* send([...ping(9), 0], [...pong(1), 0])
-      assert.deepStrictEqual(yield* said, ["WELCOME 1 25000 0 0 0", "PONG 9"])
+      assert.deepStrictEqual(yield* said, ["WELCOME 1 25000 5000 0 0", "PONG 9"])
       const client = yield* greetedClient({}, [...welcome(), 7])
       yield* server.send("x")
       yield* client.connection.send("y")
@@ -909,11 +909,11 @@ describe("heartbeat", () => {
       const { connection, said, send } = yield* greetedServer({ policy: { minPingEvery: "10 seconds" } })
       yield* send(ping(1))
       for (const token of [2, 3]) {
-        yield* TestClock.adjust(9999)
+        yield* TestClock.adjust(9799)
         yield* send(ping(token))
       }
       assert.deepStrictEqual(yield* said, ["PONG 1", "PONG 2", "PONG 3"])
-      yield* TestClock.adjust(9999)
+      yield* TestClock.adjust(9799)
       yield* send(ping(4))
       assert.deepStrictEqual(yield* reasonOf(connection.closed), { _tag: "TooManyPings", minimum: 10_000 })
       assert.deepStrictEqual(
@@ -1005,9 +1005,9 @@ describe("advice", () => {
         return { ...end, leave: Scope.close(scope, Exit.void) }
       })
       const first = yield* join
-      assert.deepStrictEqual(yield* first.said, ["WELCOME 1 25000 0 0 100"])
+      assert.deepStrictEqual(yield* first.said, ["WELCOME 1 25000 5000 0 100"])
       const second = yield* join
-      assert.deepStrictEqual(yield* second.said, ["WELCOME 1 25000 0 0 200"])
+      assert.deepStrictEqual(yield* second.said, ["WELCOME 1 25000 5000 0 200"])
       yield* TestClock.adjust(25_000)
       assert.deepStrictEqual(yield* first.said, ["PING 1 0 200"])
       yield* second.leave

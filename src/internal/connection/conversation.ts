@@ -25,7 +25,7 @@ import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlines, lookAgain } from "./deadlines.ts"
 import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
-import { acceptArrived, handleArrived, reader, takeReads } from "./reader.ts"
+import { acceptArrived, handleArrived, hasRoom, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -175,6 +175,7 @@ export const releaseWith = <In, Out>(
 /** What the parts of a connection call for. */
 export const acts: Acts = {
   handleArrived,
+  hasRoom,
   turnEnded,
   end,
   stop,

@@ -1,17 +1,19 @@
 /** Reader: pull, hear, decode, offer to the inbox, wait for room. */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
-import { Room } from "../codec/room.ts"
-import { afterTurns } from "../scheduling/turns.ts"
+import { afterTurns, perform } from "../scheduling/turns.ts"
 import { readsAgain, stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
+import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
 import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { decode, room } from "./fairness/decoding.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
 import { heard, resumed } from "./stopping.ts"
@@ -44,7 +46,8 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal.advice !== undefined) c.advice = signal.advice
   switch (signal._tag) {
     case "Ping": {
-      const minimum = c.inForce.limits.minPingEvery
+      const { isMinPingGiven, minPingEvery } = c.inForce.limits
+      const minimum = isMinPingGiven || Context.get(c.context, AtServer) ? minPingEvery : 0
       if (pings.peerPinged(at, minimum)) c.broken = new ConnectionError.TooManyPings({ minimum })
       else answer(c.outbox, signal)
       return false
@@ -61,32 +64,6 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
     case "Violation":
       c.broken = signal.reason
       return false
-  }
-}
-
-// what the inbox of a connection has room for: measured before, and used up by, each decoding
-const room = new Room()
-
-const measure = <In, Out>({ inForce: { limits }, inbox }: Conversation<In, Out>): void => {
-  room.messages = limits.inboxMessages - inbox.messages
-  room.left = limits.inboxBytes - inbox.weight
-  room.most = limits.maxDecoded
-  room.weight = room.charged = 0
-}
-
-/**
- * Decodes a read, or what there was no room for before; its messages, and a defect or a bad frame behind them, are separate.
- */
-const decode = <In, Out>(
-  c: Conversation<In, Out>,
-  chunk: Chunk | undefined,
-  messages: Array<In>
-): ConnectionError.Reason | undefined => {
-  measure(c)
-  try {
-    return chunk === undefined ? c.decoder.more(messages, room) : c.decoder.append(chunk, messages, room)
-  } catch (thrown) {
-    return defect(c, "codec", Cause.die(thrown))
   }
 }
 
@@ -175,8 +152,20 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   if (inbox.hasMore && !hasMore) c.wakeUp.secondBy(at)
   inbox.left(hasMore)
   c.holding?.count()
-  // all that came was for us, and no receiver makes room
-  if (hasMore && inbox.messages === 0) c.hasRoom()
+  // all that came was for us, and no receiver makes room; or there is room, and this turn has done its share
+  if (hasMore && (inbox.messages === 0 || (inbox.wantsMore && !hasShare(c)))) hasRoom(c)
+}
+
+/** What has come is decoded further: in this turn, or in the next one where this one has done its share. */
+export const hasRoom = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.goesOn) return
+  if (hasShare(c)) return c.turns.scheduleTask(c)
+  c.goesOn = true
+  c.turns.after(1, () => {
+    c.goesOn = false
+    renewShare(c)
+    perform(c)
+  })
 }
 
 /**
@@ -210,22 +199,10 @@ export const acceptArrived = <In, Out>(c: Conversation<In, Out>): void => {
 
 /** Decodes what there was no room for, also when nothing more is read: it had come before the end. */
 const decodeMore = <In, Out>(c: Conversation<In, Out>): void => {
-  if (!hasShare(c)) return decodeNextTurn(c)
   digest(c, undefined, 0, c.timers.now())
   if (c.lifecycle._tag !== "Open") return
   const failure = broken(c)
   if (failure !== undefined) end(c, failure)
-}
-
-/** Others have their turn first. */
-const decodeNextTurn = <In, Out>(c: Conversation<In, Out>): void => {
-  if (c.isPutOff) return
-  c.isPutOff = true
-  c.turns.after(1, () => {
-    c.isPutOff = false
-    renewShare(c)
-    c.hasRoom()
-  })
 }
 
 /** Handles a read that the short cut took, as the reader does one that it pulled, and what there was no room for before. */

@@ -86,8 +86,8 @@ export interface Common {
   readonly on?: ReadonlyArray<Command>
   /** The name of its flag, where that is not its own in kebab case. */
   readonly flag?: string
-  /** The limit of the same set that must not be more than this one. */
-  readonly atLeast?: AtLeast
+  /** The limits of the same set that must not be more than this one. */
+  readonly atLeast?: AtLeast | ReadonlyArray<AtLeast>
   /** The list of the same set that has no entry in common with this one. */
   readonly apartFrom?: string
 }
@@ -95,8 +95,11 @@ export interface Common {
 /** Two limits that can contradict each other, as the larger one says it. */
 export interface AtLeast {
   readonly limit: string
-  /** Which of the two follows the other where it is a default, and the other was given. */
-  readonly follows: "neither" | "this" | "both"
+  /**
+   * Which of the two follows the other where it is a default, and the other was given. Two of which only the `other` follows do not
+   * contradict each other: both may be given.
+   */
+  readonly follows: "neither" | "this" | "both" | "other"
   /** How many times the smaller one the larger one becomes when one follows. Default 1. */
   readonly times?: number
 }

@@ -13,13 +13,14 @@ interface Bound {
 }
 
 const boundOf = ({ atLeast, name }: Definition, all: Definitions): Bound | undefined => {
-  if (atLeast !== undefined) {
-    const { follows, limit, times } = atLeast
+  for (const { follows, limit, times } of [atLeast ?? []].flat()) {
+    if (follows === "other") continue
     return { limit, text: times === 2 ? "at least twice" : "at least", follows: follows !== "neither" }
   }
-  for (const { atLeast: other, name: limit } of Object.values(all)) {
-    if (other?.limit !== name || other.follows === "this") continue
-    return { limit, text: other.times === 2 ? "at most half of" : "at most", follows: other.follows === "both" }
+  for (const { atLeast: others, name: limit } of Object.values(all)) {
+    const other = [others ?? []].flat().find((it) => it.limit === name)
+    if (other === undefined || other.follows === "this") continue
+    return { limit, text: other.times === 2 ? "at most half of" : "at most", follows: other.follows !== "neither" }
   }
   return undefined
 }

@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-import { type Definition, definitionsOf, numberOf, parseDuration, written } from "./definition.ts"
+import { type AtLeast, type Definition, definitionsOf, numberOf, parseDuration, written } from "./definition.ts"
 
 /**
  * Some fields of a set of limits, with durations as people write them in code.
@@ -36,7 +36,7 @@ type Mode = "code" | "data" | "exact"
 interface Pair {
   readonly low: Definition
   readonly high: Definition
-  readonly follows: "neither" | "this" | "both"
+  readonly follows: AtLeast["follows"]
   readonly times: number
 }
 
@@ -47,14 +47,12 @@ const oneLine = (message: string): string => message.replace(/\n\s+at /g, " at "
 
 const pairsOf = (definitions: Readonly<Record<string, Definition>>): ReadonlyArray<Pair> =>
   Object.values(definitions).flatMap((high) =>
-    high.atLeast === undefined
-      ? []
-      : [{
-        low: definitions[high.atLeast.limit]!,
-        high,
-        follows: high.atLeast.follows,
-        times: high.atLeast.times ?? 1
-      }]
+    [high.atLeast ?? []].flat().map(({ follows, limit, times = 1 }) => ({
+      low: definitions[limit]!,
+      high,
+      follows,
+      times
+    }))
   )
 
 /** Whether both limits are on, and the second is less than some times the first. */
@@ -74,6 +72,12 @@ const inBoth = ({ apartFrom, name }: Definition, values: Values): string | undef
   const twice = (values[name] as ReadonlyArray<unknown>).filter((entry) => others.includes(entry))
   return twice.length === 0 ? undefined : `${twice.join(", ")} is in ${apartFrom} and in ${name}`
 }
+
+// what was given for each set; the rest of it are defaults. Of a set that was made elsewhere everything was
+const origins = new WeakMap<object, ReadonlySet<string>>()
+
+/** Whether a limit of a set was given, and is no default. */
+export const isGiven = (set: object, name: string): boolean => origins.get(set)?.has(name) ?? true
 
 /**
  * What a module does with a set of limits whose fields are made with `limit`.
@@ -99,8 +103,6 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
     )
   const check = Schema.decodeUnknownResult(Schema.toType(some), { errors: "all" })
   const decode = Schema.decodeUnknownResult(some, { errors: "all", onExcessProperty: "error" })
-  // what was given for each set; the rest of it are defaults. Of a set that was made elsewhere everything was
-  const origins = new WeakMap<object, ReadonlySet<string>>()
   const everything: ReadonlySet<string> = new Set(Object.keys(definitions))
 
   const record = (set: A, given: ReadonlySet<string>): A => {
@@ -116,6 +118,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
     const isDefault = ({ name }: Definition): boolean => mode !== "exact" && !names.has(name)
     const isRefused = ({ follows, high, low }: Pair): boolean => {
       const both = [low.name, high.name]
+      if (follows === "other") return false
       return follows === "neither" ||
         (mode === "exact" && both.every((name) => name in given)) ||
         (mode === "data" && both.every((name) => names.has(name)) && both.some((name) => name in given))
@@ -123,9 +126,11 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
     for (const pair of pairs) {
       const { follows, high, low, times } = pair
       if (!isBelow(pair, values, times)) continue
-      if (follows !== "neither" && isDefault(high)) values[high.name] = multiplied(values[low.name], times)
-      else if (follows === "both" && isDefault(low)) values[low.name] = multiplied(values[high.name], 1 / times)
-      else if (isBelow(pair, values, 1) && isRefused(pair)) {
+      if ((follows === "this" || follows === "both") && isDefault(high)) {
+        values[high.name] = multiplied(values[low.name], times)
+      } else if ((follows === "other" || follows === "both") && isDefault(low)) {
+        values[low.name] = multiplied(values[high.name], 1 / times)
+      } else if (isBelow(pair, values, 1) && isRefused(pair)) {
         const [least, most] = [low, high].map((it) => `${it.name} (${written(it, values[it.name])})`)
         wrong.push(`${least} must not be more than ${most}`)
       }

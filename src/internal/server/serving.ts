@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
+import { AtServer } from "../connection/core/limits.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
 import { withinHandshake } from "../endings/timeLimit.ts"
@@ -198,7 +199,7 @@ export const serve = <C extends Served<Out>, Out, Session, R>(
   guest.isRunning = true
   const registration = Scope.makeUnsafe()
   const scope = Scope.makeUnsafe()
-  const opening = Effect.suspend(() => server.application.open(guest.socket))
+  const opening = Effect.suspend(() => Effect.provideService(server.application.open(guest.socket), AtServer, true))
   const conversation = Effect.flatMap(opening, (connection) => opened(server, guest, connection, registration))
   return Effect.flatMap(
     Effect.exit(Effect.interruptible(Scope.provide(conversation, scope))),

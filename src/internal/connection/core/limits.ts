@@ -1,7 +1,9 @@
 /** The limits of a policy as the numbers that are compared with. */
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import { Policy } from "../../../Policy.ts"
 import { definitionsOf, numberOf } from "../../limits/definition.ts"
+import { isGiven } from "../../limits/limitSet.ts"
 
 const of = definitionsOf(Policy.fields)
 
@@ -20,6 +22,8 @@ const limitsOf = (policy: Policy) => ({
   pong: limitOf(policy, "pong"),
   misses: policy.misses,
   minPingEvery: limitOf(policy, "minPingEvery"),
+  /** Whether it was given: as a default it is in force at a server alone. */
+  isMinPingGiven: isGiven(policy, "minPingEvery"),
   silence: limitOf(policy, "silence"),
   writeStall: limitOf(policy, "writeStall"),
   frame: limitOf(policy, "frame"),
@@ -47,5 +51,8 @@ export interface InForce {
   readonly policy: Policy
   readonly limits: ConnectionLimits
 }
+
+/** Whether a connection is opened by a server: it holds its peer to `minPingEvery` by default. */
+export const AtServer = Context.Reference<boolean>("holdfast/connection/AtServer", { defaultValue: () => false })
 
 export const inForce = (policy: Policy): InForce => ({ policy, limits: limitsOf(policy) })

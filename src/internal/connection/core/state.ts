@@ -109,6 +109,8 @@ export type FiberName = typeof fiberNames[number]
 export interface Acts {
   /** Handles a read that the short cut took in an event, and what there was no room for. */
   readonly handleArrived: <In, Out>(c: Conversation<In, Out>) => void
+  /** There is room for what has come and is not decoded. */
+  readonly hasRoom: <In, Out>(c: Conversation<In, Out>) => void
   /** Its own fiber is to end it. */
   readonly stop: <In, Out>(c: Conversation<In, Out>) => void
   /** A turn is over in which something was sent. */
@@ -220,8 +222,6 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   pending = 0
   /** Bytes behind a full inbox, which are not decoded. */
   undecoded = 0
-  /** They are decoded in the next turn. */
-  isPutOff = false
   bytesIn = 0
   /** Told of the first bytes. */
   heardWatchers: (() => void) | Array<() => void> | undefined
@@ -237,6 +237,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   turn = 0
   turnMessages = 0
   turnBytes = 0
+  /** It goes on in the next turn with what has come. */
+  goesOn = false
   /** Where the policy has rates: by when all that came would have come at each. */
   rates: { messages: number; bytes: number } | undefined
   /** The reader waits here for what keeps it from reading, beside the inbox. */
@@ -310,7 +312,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   }
 
   hasRoom(): void {
-    this.turns.scheduleTask(this)
+    this.acts.hasRoom(this)
   }
 
   childEnded(index: number, exit: Exit.Exit<never, Failure>): void {

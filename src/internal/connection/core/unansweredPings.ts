@@ -6,6 +6,12 @@ const remembered = 64
 // pings that a stall of the network held up arrive together: so many that were due by then are no strike
 const heldUp = 8
 
+// one strike at most in so many milliseconds: pings of one read, or of many reads after a stall of ours, come together
+const together = 100
+
+// a ping in a crowd comes a part in so many of its interval early, and clocks differ
+const slack = 50
+
 // a token travels in 32 bits, and 0 is none
 const lastToken = 0xffff_ffff
 
@@ -23,6 +29,7 @@ export class Pings {
   /** When the peer's next ping is in good time. */
   private peerPingDue: number
   private strikes = 0
+  private struckAt = -Infinity
   /** When the oldest unanswered ping was sent. */
   oldestAt: number | undefined
   /** How many pings are unanswered. */
@@ -75,9 +82,15 @@ export class Pings {
 
   /** The peer pinged. True at the third time it came too early; one in good time forgives the others. */
   peerPinged(now: number, minimum: number): boolean {
-    const early = now < this.peerPingDue
-    this.strikes = early ? this.strikes + 1 : 0
-    this.peerPingDue = minimum + (early ? now : Math.max(this.peerPingDue, now - (heldUp - 1) * minimum))
+    const early = now < this.peerPingDue - minimum / slack
+    if (!early) {
+      this.strikes = 0
+      this.peerPingDue = minimum + Math.max(this.peerPingDue, now - (heldUp - 1) * minimum)
+    } else if (now - this.struckAt >= Math.min(together, minimum / 2)) {
+      this.strikes++
+      this.struckAt = now
+      this.peerPingDue = minimum + now
+    }
     return this.strikes >= 3
   }
 }

@@ -5,6 +5,24 @@ import { longestTimer } from "../options.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Settings } from "./settings.ts"
 
+// what one turn of the event loop starts of the requests of one connection: the others have theirs first
+const share = 16
+
+let turn = 0
+let isCounted = false
+
+/** The turn of the event loop, as far as requests begin in it. */
+const turnNow = (): number => {
+  if (!isCounted) {
+    isCounted = true
+    setImmediate(() => {
+      isCounted = false
+      turn++
+    }).unref()
+  }
+  return turn
+}
+
 interface Held {
   readonly request: Http.IncomingMessage
   readonly response: Http.ServerResponse
@@ -28,6 +46,10 @@ export class Pipeline {
   private hasListeners = false
   private isLingering = false
   private isScheduled = false
+  /** The turn in which a request was started last, and how many were. */
+  private turn = -1
+  private started = 0
+  private isWaiting = false
   /** A request that was late because we did not read. */
   private late: { readonly number: number; readonly expire: () => void; newest: Http.IncomingMessage } | undefined
   private timer: NodeJS.Timeout | undefined
@@ -52,16 +74,36 @@ export class Pipeline {
     const { atWork, held, settings: { policy: { maxConcurrentRequests } } } = this
     this.count++
     if (this.late !== undefined) this.late.newest = request
-    if (held.length > 0 || this.isClosing || (maxConcurrentRequests > 0 && atWork.length >= maxConcurrentRequests)) {
+    const isFull = maxConcurrentRequests > 0 && atWork.length >= maxConcurrentRequests
+    if (held.length > 0 || this.isClosing || isFull || !this.hasShare) {
       held.push({ request, response, dispatch })
       if (held.length === 1) this.pause()
+      if (!isFull) this.waitForTurn()
       return
     }
     this.start(response, dispatch)
   }
 
+  private get hasShare(): boolean {
+    return this.turn !== turnNow() || this.started < share
+  }
+
+  /** The rest is started in the next turn. */
+  private waitForTurn(): void {
+    if (this.isWaiting || this.isClosing) return
+    this.isWaiting = true
+    setImmediate(() => {
+      this.isWaiting = false
+      this.turn = -1
+      this.release()
+    })
+  }
+
   private start(response: Http.ServerResponse, dispatch: () => void): void {
     if (this.isLeaving) this.close(response)
+    const now = turnNow()
+    this.started = this.turn === now ? this.started + 1 : 1
+    this.turn = now
     this.atWork.push(response)
     dispatch()
   }
@@ -82,10 +124,12 @@ export class Pipeline {
 
   private release(): void {
     const { atWork, conn, held, settings: { policy: { maxConcurrentRequests } } } = this
-    while (held.length > 0 && atWork.length < maxConcurrentRequests && !this.isClosing && conn.writable) {
+    const most = maxConcurrentRequests > 0 ? maxConcurrentRequests : Infinity
+    while (held.length > 0 && atWork.length < most && this.hasShare && !this.isClosing && conn.writable) {
       const { dispatch, response } = held.shift()!
       this.start(response, dispatch)
     }
+    if (held.length > 0 && atWork.length < most && !this.hasShare) this.waitForTurn()
     if (held.length > 0 || conn.destroyed) return
     conn.resume()
     if (this.late === undefined) return
