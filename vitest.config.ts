@@ -27,8 +27,9 @@ const withoutConnections = [
 // those with tests that do more in `npm run test:long`
 const long = [
   "test/{Dispatcher,Heartbeat,Server,leaks}.test.ts",
+  "test/node/stopping.test.ts",
   "test/internal/queues.test.ts",
-  "test/integration/{deadLink,package,reconnect,redis}.test.ts",
+  "test/integration/{deadLink,fairness,package,reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]

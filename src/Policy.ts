@@ -147,7 +147,8 @@ const leastPing = (times: number) => ({ limit: "minPingEvery", times, follows: "
  *
  * Use `make` to build one: it fills in the defaults. A default follows a limit that was given where its field says so
  * ("at least ..."), and limits of a preset are defaults. Two given limits that contradict each other are refused by name
- * in data (`decode`, `config`, the command) and in one `patch`; `make` takes them, since a program may mean them.
+ * wherever both are given: in data (`decode`, `config`, the command), in one `make` and in one `patch`. A program that means them
+ * gives one after the other: `Policy.make({ silence: "5 seconds" }, Policy.make({ pingEvery: "1 minute" }))`.
  *
  * @category models
  * @since 0.1.0
@@ -517,8 +518,8 @@ export const defaults: Policy = set.defaults
  *
  * **Gotchas**
  *
- * A field that makes no sense is a mistake in the program, so this throws an `InvalidPolicy` that names it. For data
- * from outside use `decode` or `config`, which also refuse two limits that contradict each other.
+ * A field that makes no sense, and two given together that contradict each other, are a mistake in the program, so this throws an
+ * `InvalidPolicy` that names them. For data from outside use `decode` or `config`.
  *
  * @category constructors
  * @since 0.1.0

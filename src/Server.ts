@@ -18,11 +18,12 @@ import type * as Connection from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
 import * as Supervised from "./internal/scheduling/supervised.ts"
 import * as Accepting from "./internal/server/accepting.ts"
-import type { Event } from "./internal/server/state.ts"
+import { statsOf } from "./internal/server/draining.ts"
+import type { Draining, Event, ServerState, Stats } from "./internal/server/state.ts"
 import * as Policy from "./Policy.ts"
 import type { Names, Registry } from "./Registry.ts"
 
-export type { Event } from "./internal/server/state.ts"
+export type { Draining, Event, Left, Stats } from "./internal/server/state.ts"
 
 /**
  * What a server does with the sockets it accepts.
@@ -77,11 +78,16 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
    */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
   /**
-   * Whether the server logs failures of handlers (as errors) and of accepting (as warnings), and, as information, ends and
-   * refusals of which the peer is not told the text: a handshake that failed, a message that is none. Default true; false is for an
-   * `onEvent` that writes all of that itself. Defects are logged in any case, and so is a failure of `onEvent` itself.
+   * Whether the server logs failures of handlers (as errors) and of accepting (as warnings), how many connections were refused
+   * (one warning a second at most), and, as information, ends and refusals of which the peer is not told the text: a handshake
+   * that failed, a message that is none. Default true; false is for an `onEvent` that writes all of that itself. Defects are logged in any case, and so is a failure of `onEvent` itself.
    */
   readonly logs?: boolean | undefined
+  /**
+   * Called every second while a stop goes on: how many connections are left, in which state. It holds nothing up. Default:
+   * an info log line.
+   */
+  readonly onDrain?: ((progress: Draining) => Effect.Effect<void>) | undefined
   /**
    * When to accept again after the operating system did not give us a connection. Default: after 5 ms, then twice as
    * long each time up to 1 s (as Go's `net/http`), and from the start after a second without an error. The default takes
@@ -138,15 +144,76 @@ export const run = <
   RO = never
 >(
   options: Options<In, Out, Session, E, EH, R, RH, RO>
-): Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> => {
+): Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>> => make(options).run
+
+/**
+ * A server that can be looked at while it runs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Server<out R = never> {
+  /** See `run`. Run it once. */
+  readonly run: Effect.Effect<never, never, SocketServer.SocketServer | R>
+  /** How many connections there are, in which state, and what was refused. Cheap: one look at each connection. */
+  readonly stats: Effect.Effect<Stats>
+}
+
+/**
+ * Makes a server without running it, to look at it while it runs, and while it stops.
+ *
+ * **When to use**
+ *
+ * For a health check, for metrics, and to watch a drain: `run` alone tells by events (`onEvent`, `onDrain`).
+ *
+ * **Gotchas**
+ *
+ * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
+ *
+ * **Example** (How far a drain is)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { Codec, Connection, Server } from "holdfast"
+ *
+ * const server = Server.make({
+ *   open: Connection.make({ codec: Codec.lines() }),
+ *   handle: (connection) => Stream.runForEach(Connection.messages(connection), connection.send),
+ *   onDrain: ({ left, states }) => Effect.log(`${left} are left, ${states.draining} of them are being answered`)
+ * })
+ *
+ * const isReady = Effect.map(server.stats, ({ phase }) => phase === "serving")
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <
+  In,
+  Out = Connection.Literal,
+  Session = void,
+  E = never,
+  EH = never,
+  R = never,
+  RH = never,
+  RO = never
+>(
+  options: Options<In, Out, Session, E, EH, R, RH, RO>
+): Server<Exclude<R | RH | RO, Scope.Scope>> => {
   // throws here, before anything runs
   const policy = Policy.make(options.policy)
-  return Accepting.run<Connection.Connection<In, Out>, Out, Session, R | RH | RO>(
+  let last: ServerState<Connection.Connection<In, Out>, Out, Session, R | RH | RO> | undefined
+  const run = Accepting.run<Connection.Connection<In, Out>, Out, Session, R | RH | RO>(
     options,
     policy,
     options.acceptRetry,
-    acceptRetryDefault
-  ) as Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>>
+    acceptRetryDefault,
+    (server) => last = server
+  )
+  return {
+    run: run as Effect.Effect<never, never, SocketServer.SocketServer | Exclude<R | RH | RO, Scope.Scope>>,
+    stats: Effect.sync(() => statsOf(last))
+  }
 }
 
 /**

@@ -277,7 +277,8 @@ describe("Heartbeat", () => {
 
     it.effect("an interval that is shortened is no stall: the silence limit does not move", () =>
       Effect.gen(function*() {
-        const { c } = yield* open({ pingEvery: "1 hour", silence: "60 seconds" })
+        const { c } = yield* open({ pingEvery: "1 hour" })
+        yield* c.patch({ silence: "60 seconds" })
         yield* TestClock.adjust("50 seconds")
         yield* c.patch({ pingEvery: "5 seconds" })
         assert.strictEqual(yield* endsAfter(c, 10_000), "SilenceTimeout")
@@ -515,7 +516,8 @@ describe("Heartbeat", () => {
 
     it.effect("B33 a silence shorter and one longer than the interval fire", () =>
       Effect.gen(function*() {
-        const short = yield* open({ pingEvery: "60 seconds", silence: "7 seconds" })
+        const short = yield* open({ pingEvery: "60 seconds" })
+        yield* short.c.patch({ silence: "7 seconds" })
         assert.strictEqual(yield* endsAfter(short.c, 7_000), "SilenceTimeout")
         const long = yield* open({ pingEvery: "7 seconds", silence: "60 seconds" })
         assert.strictEqual(yield* endsAfter(long.c, 60_000), "SilenceTimeout")
@@ -757,7 +759,8 @@ describe("Heartbeat", () => {
     it.effect("B35 a timer that comes late by more than half its limit asks first, and gives the other half", () =>
       Effect.gen(function*() {
         const { open, peer, stall } = yield* stoppable
-        const c = yield* open({ pingEvery: "1 hour", silence: "60 seconds" })
+        const c = yield* open({ pingEvery: "1 hour" })
+        yield* c.patch({ silence: "60 seconds" })
         yield* TestClock.adjust("10 seconds")
         yield* stall(100_000)
         assert.isUndefined(yield* reasonOf(c))
@@ -882,7 +885,8 @@ describe("Heartbeat", () => {
     it.effect("B36 the wall clock jumps forward: a probe at the next look, nobody condemned", () =>
       Effect.gen(function*() {
         const { open, set } = yield* settable
-        const { c, peer } = yield* open({ pingEvery: "1 hour", silence: "60 seconds", writeStall: "10 seconds" })
+        const { c, peer } = yield* open({ pingEvery: "1 hour", writeStall: "10 seconds" })
+        yield* c.patch({ silence: "60 seconds" })
         yield* TestClock.adjust("5 seconds")
         set(8 * 3_600_000)
         assert.strictEqual(yield* peer.text, "")

@@ -1,14 +1,17 @@
 /** The stop of a server on TestClock: who is refused, what is still read, and when each connection ends. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Option } from "effect"
 import type { Scope } from "effect"
 import { SocketServer } from "effect/socket"
 import { TestClock } from "effect/testing"
-import { Codec, Connection, ConnectionError, Protocol, Server } from "../src/index.ts"
+import { Codec, Connection, ConnectionError, Protocol, Registry, Server } from "../src/index.ts"
 import type { Policy } from "../src/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import { withLogs } from "./support/logs.ts"
 
 const settle = Effect.forEach(Array.from({ length: 30 }), () => Effect.yieldNow, { discard: true })
+
+type Line = Connection.Connection<string>
 
 const echo = (connection: Connection.Connection<string>) =>
   Effect.gen(function*() {
@@ -161,6 +164,134 @@ describe("stopGrace", () => {
       yield* settle
       assert.isFalse(isRunning())
     }))
+})
+
+describe("a drain that is watched", () => {
+  it.effect("is told every second, and stats say the same; what was refused is counted by its limit", () =>
+    Effect.gen(function*() {
+      yield* TestClock.adjust(0)
+      const listener = yield* TestSocket.makeServer()
+      const told: Array<Server.Draining> = []
+      const server = Server.make({
+        open: lines(),
+        handle: (connection: Connection.Connection<string>) =>
+          Effect.gen(function*() {
+            const message = yield* connection.receive
+            yield* Effect.sleep(2500)
+            yield* connection.send(message)
+          }),
+        policy: { maxConnections: 3, whenFull: "reject" },
+        onDrain: (draining) => Effect.sync(() => told.push(draining))
+      })
+      assert.strictEqual((yield* server.stats).phase, "idle")
+      const running = yield* server.run.pipe(
+        Effect.provideService(SocketServer.SocketServer, listener.server),
+        Effect.forkDetach({ startImmediately: true })
+      )
+      const busy = yield* listener.connect
+      yield* busy.send("question\n")
+      for (let i = 0; i < 4; i++) yield* listener.connect
+      yield* settle
+      const none = { opening: 0, open: 0, draining: 0, closing: 0, ended: 0 }
+      assert.deepStrictEqual(yield* server.stats, {
+        phase: "serving",
+        connections: { ...none, open: 3 },
+        waiting: 0,
+        opened: 3,
+        refused: { maxConnections: 2 }
+      })
+      yield* Effect.forkDetach(Fiber.interrupt(running), { startImmediately: true })
+      yield* settle
+      assert.deepStrictEqual((yield* server.stats).connections, { ...none, draining: 1 })
+      assert.strictEqual((yield* server.stats).phase, "stopping")
+      for (let second = 1; second <= 2; second++) {
+        yield* TestClock.adjust(999)
+        yield* settle
+        assert.strictEqual(told.length, second - 1)
+        yield* TestClock.adjust(1)
+        yield* settle
+        assert.deepStrictEqual(told.at(-1), {
+          left: 1,
+          states: { ...none, draining: 1 },
+          after: second * 1000,
+          limit: 5000
+        })
+      }
+      yield* TestClock.adjust(500)
+      yield* settle
+      assert.strictEqual(yield* busy.text, "question\n")
+      assert.isDefined(running.pollUnsafe())
+      assert.strictEqual((yield* server.stats).phase, "stopped")
+      assert.strictEqual(told.length, 2)
+    }))
+
+  it.effect("without watchers it is logged, and a flood of refusals is one line a second", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { connect, listener, stop } = yield* start({
+          onEvent: undefined,
+          handle: () => Effect.never,
+          policy: { maxConnections: 1, whenFull: "reject" }
+        })
+        yield* connect
+        for (let i = 0; i < 500; i++) yield* listener.connect
+        yield* settle
+        assert.deepStrictEqual(logged, [])
+        yield* TestClock.adjust(1000)
+        yield* settle
+        assert.deepStrictEqual(logged, ["Warn refused 500 connections: maxConnections 500"])
+        yield* stop
+        yield* settle
+        yield* TestClock.adjust(1000)
+        yield* settle
+        assert.strictEqual(logged.at(-1), "Info stopping: 1 connections are left (1 draining), 4 s to go")
+      })
+    ))
+})
+
+describe("B147 a connection that has ended is out of its registry at once, though its handler runs on", () => {
+  const ways: ReadonlyArray<readonly [name: string, (peer: TestSocket.Peer, server: Line) => Effect.Effect<unknown>]> =
+    [
+      ["FIN", (peer) => peer.end],
+      ["RST", (peer) => peer.reset],
+      ["a deadline", () => TestClock.adjust(1000)],
+      ["our close", (_, server) => server.close],
+      ["our closeWith", (_, server) => server.closeWith(new ConnectionError.Superseded({ key: "k" }))],
+      [
+        "a drain",
+        (_, server) => Effect.andThen(server.drainWith(new ConnectionError.GoingAway({})), TestClock.adjust(500))
+      ]
+    ]
+  for (const [name, end] of ways) {
+    it.effect(name, () =>
+      Effect.gen(function*() {
+        const registry = yield* Registry.make<string>()
+        let server: Line | undefined
+        const { connect } = yield* start({
+          open: lines({ idle: 1000, halfClose: 0, drain: 500 }),
+          registry,
+          names: () => ({ key: "k", tags: ["t"] }),
+          handle: (connection) => {
+            server = connection
+            return Effect.uninterruptible(Effect.sleep("1 hour"))
+          }
+        })
+        const peer = yield* connect
+        assert.strictEqual(yield* registry.size, 1)
+        yield* Effect.forkChild(end(peer, server!), { startImmediately: true })
+        yield* settle
+        assert.strictEqual((yield* server!.snapshot).state, "ended")
+        assert.strictEqual(yield* registry.size, 0)
+        assert.deepStrictEqual(
+          [yield* registry.getKey("k"), yield* registry.getTag("t"), (yield* registry.history).length],
+          [Option.none(), [], 1]
+        )
+        assert.strictEqual((yield* registry.broadcast("all")).delivered, 0)
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.strictEqual((yield* registry.history).length, 1)
+      }))
+  }
 })
 
 describe("the native protocol", () => {

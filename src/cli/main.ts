@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import { readFileSync } from "node:fs"
 import { plainly } from "../internal/reasons/logs.ts"
 import { oneLine } from "../internal/reasons/text.ts"
+import * as Shutdown from "../node/Shutdown.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { connect } from "./connect.ts"
 import { probe } from "./probe.ts"
@@ -44,19 +45,11 @@ const main = Command.make("holdfast").pipe(
   Effect.provide(Layer.merge(NodeServices.layer, presenter))
 )
 
-// the first signal interrupts, which drains. The second ends at once; one signal may arrive twice,
-// from the terminal and from npm, which passes it on
-let firstSignalAt: number | undefined
-const onSignal = (_: string, number: number): void => {
-  firstSignalAt ??= Date.now()
-  if (Date.now() - firstSignalAt > 250) process.exit(128 + number)
-}
-process.on("SIGINT", onSignal)
-process.on("SIGTERM", onSignal)
 // the reader of our output may have left (`| head -1`); that is no reason to stop serving
 for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
 
-NodeRuntime.runMain(main, {
+// the first signal interrupts, which drains
+NodeRuntime.runMain(Shutdown.endAtSecondSignal(main), {
   disableErrorReporting: true,
   teardown: (exit, onExit) => {
     if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) {

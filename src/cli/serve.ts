@@ -155,6 +155,33 @@ const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Ef
   return format === "json" ? Effect.annotateLogs(line, fields) : line
 }
 
+const logDraining =
+  (format: "pretty" | "json") => ({ left, limit, after, states }: Server.Draining): Effect.Effect<void> => {
+    const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
+    const line = Effect.logInfo(
+      `stopping: ${left} left (${parts.join(", ")}), ${Math.ceil((limit - after) / 1000)} s to go`
+    )
+    const fields = { event: "draining", left, ...states, durationMs: after }
+    return format === "json" ? Effect.annotateLogs(line, fields) : line
+  }
+
+// of more refusals in a second only their number is logged
+const mostRefusals = 20
+
+/** How many refusals before this one were not logged by themselves; undefined: this one is not either. */
+const refusalBound = () => {
+  let since = -Infinity
+  let count = 0
+  return (): number | undefined => {
+    const now = performance.now()
+    if (now - since < 1000) return ++count <= mostRefusals ? 0 : undefined
+    const untold = Math.max(0, count - mostRefusals)
+    since = now
+    count = 1
+    return untold
+  }
+}
+
 /** A message that came over one transport may be none on another: two lines are one message of a WebSocket. */
 const notHeard = (count: number): string =>
   `holdfast: ${count} ${
@@ -209,6 +236,7 @@ export const serve = Command.make(
       // when we stop, the last to hear of it is told the same as the first
       if (event._tag === "Closed" && event.snapshot.reason?._tag !== "GoingAway") live--
     }
+    const bound = refusalBound()
     const run = <A>(
       open: (
         socket: Socket.Socket
@@ -225,8 +253,15 @@ export const serve = Command.make(
         logs: false,
         onEvent: (event) => {
           count(event)
-          return logEvent(log)(event)
+          if (event._tag !== "Refused") return logEvent(log)(event)
+          const untold = bound()
+          if (untold === undefined) return Effect.void
+          const line = logEvent(log)(event)
+          if (untold === 0) return line
+          const more = Effect.logWarning(`refused ${untold} more connections`)
+          return Effect.andThen(Effect.annotateLogs(more, { event: "refused-more", untold }), line)
         },
+        onDrain: logDraining(log),
         handle: (connection) =>
           Effect.gen(function*() {
             while (true) {

@@ -194,6 +194,16 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - Closing the listener's scope accepts what the kernel has accepted already, and frees the address. Connections whose
  *   reader is not acquired are closed: they get a FIN, and no reset. Then it waits for the lingering ones. Connections in use are left to their owners.
  *
+ * **A restart without a gap**
+ *
+ * Let the successor listen before the process before it is asked to stop:
+ *
+ * 1. Both listen on one address: each with `fd`, a descriptor that a supervisor made and both inherited (systemd, the first is
+ *    3), or each with `reusePort`. With `fd` there is one queue, and nothing in it is ever lost.
+ * 2. Start the successor, and wait until it listens. Then send SIGTERM to the one before.
+ * 3. That takes what it had accepted, stops listening at once, and drains; from then on clients find the successor alone.
+ *    Clients of the native protocol come back with one attempt each, and none of their requests is lost.
+ *
  * **Gotchas**
  *
  * - A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.

@@ -2,4 +2,14 @@ export * as Dialer from "./Dialer.ts"
 export * as HttpClient from "./HttpClient.ts"
 export * as HttpServer from "./HttpServer.ts"
 export * as Listener from "./Listener.ts"
+export * as Shutdown from "./Shutdown.ts"
+export {
+  /**
+   * The exit code of a server's process; see `Shutdown.teardown`.
+   *
+   * @category running
+   * @since 0.1.0
+   */
+  teardown
+} from "./Shutdown.ts"
 export * as Upgrade from "./Upgrade.ts"

@@ -21,6 +21,8 @@ export interface Row {
   readonly atLeast: number
   /** Seconds. */
   readonly atMost: number
+  /** Seconds beyond `atMost` that a busy machine may take. */
+  readonly late: number
   /** Where `atMost` comes from. */
   readonly bound: string
 }
@@ -40,13 +42,13 @@ export interface Part {
   readonly run: (stage: Stage) => Promise<void>
 }
 
-/** A row over the usual ways, which is told at once. */
-export const row = (
-  given: Pick<Row, "fault" | "end" | "reason" | "bound" | "atMost"> & Partial<Row>
-): Row => ({ ways, atLeast: 0, ...given })
-
 /** A busy machine looks, and is looked at, this many seconds late. */
 export const lateness = 1
+
+/** A row over the usual ways, without a least time. */
+export const row = (
+  given: Pick<Row, "fault" | "end" | "reason" | "bound" | "atMost"> & Partial<Row>
+): Row => ({ ways, atLeast: 0, late: lateness, ...given })
 
 const seconds = (value: number): string => value.toFixed(2)
 
@@ -57,7 +59,7 @@ export const complaint = (row: Row, outcome: Outcome | undefined): string | unde
   if (outcome === undefined) return "nothing was seen"
   const reasons = reasonsOf(row)
   if (!reasons.includes(outcome.reason)) return `expected ${reasons.join(" or ")}`
-  if (outcome.seconds > row.atMost + lateness) return `over the bound of ${seconds(row.atMost)} s`
+  if (outcome.seconds > row.atMost + row.late) return `over the bound of ${seconds(row.atMost)} s`
   if (outcome.seconds < row.atLeast) return `sooner than ${seconds(row.atLeast)} s: killed while its peer lived`
   return undefined
 }

@@ -6,13 +6,13 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
-import { afterTurns, perform } from "../scheduling/turns.ts"
-import { readsAgain, stoppedReading } from "./core/facts.ts"
+import { afterTurns } from "../scheduling/turns.ts"
+import { stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
-import { hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { hasRoom, hasShare, renewShare, spendShare } from "./fairness/budget.ts"
 import { decode, room } from "./fairness/decoding.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
@@ -154,18 +154,6 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   c.holding?.count()
   // all that came was for us, and no receiver makes room; or there is room, and this turn has done its share
   if (hasMore && (inbox.messages === 0 || (inbox.wantsMore && !hasShare(c)))) hasRoom(c)
-}
-
-/** What has come is decoded further: in this turn, or in the next one where this one has done its share. */
-export const hasRoom = <In, Out>(c: Conversation<In, Out>): void => {
-  if (c.goesOn) return
-  if (hasShare(c)) return c.turns.scheduleTask(c)
-  c.goesOn = true
-  c.turns.after(1, () => {
-    c.goesOn = false
-    renewShare(c)
-    perform(c)
-  })
 }
 
 /**
@@ -327,10 +315,7 @@ const acceptLater = <In, Out>(
   return Effect.flatMap(untilFree(c), () => {
     c.holding?.readAhead(0)
     if (c.lifecycle._tag !== "Open") return reading
-    const at = c.timers.now()
-    readsAgain(c.facts, at)
-    if (c.stopping !== undefined) resumed(c)
-    return acceptAll(c, chunks, at, reading)
+    return acceptAll(c, chunks, resumed(c), reading)
   })
 }
 

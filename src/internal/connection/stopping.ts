@@ -1,7 +1,7 @@
 /** The stop of a server, at one connection: say goodbye, read on for a while, read what has come, receive nothing more. */
 import * as Result from "effect/Result"
 import * as ConnectionError from "../../ConnectionError.ts"
-import type { Stopping } from "./core/facts.ts"
+import { readsAgain, type Stopping } from "./core/facts.ts"
 import { drain, guarded, leave } from "./core/lifecycle.ts"
 import { offerControl } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
@@ -79,17 +79,21 @@ const look = <In, Out>(c: Conversation<In, Out>, stopping: Stopping, from: numbe
     c.acts.handleArrived(c)
     if (c.lifecycle._tag !== "Open") return
     if (c.bytesIn - from < mostHeld) {
-      if (!c.isPulling) {
+      if (c.facts.readingSince === undefined) {
         stopping.until = stopping.by
         return c.wakeUp.secondBy(stopping.by)
       }
-      if (c.bytesIn - before >= wholeRead) return look(c, stopping, from)
+      // others had their turn first, or more is waiting
+      if (!c.isPulling || c.bytesIn - before >= wholeRead) return look(c, stopping, from)
     }
     drain(c, stopping.reason, Math.max(0, stopping.by - c.timers.now()))
   })
 }
 
-/** There is room again, and a read was taken. */
-export const resumed = <In, Out>(c: Conversation<In, Out>): void => {
+/** There is room again, and a read is taken. Returns when. */
+export const resumed = <In, Out>(c: Conversation<In, Out>): number => {
+  const at = c.timers.now()
+  readsAgain(c.facts, at)
   if (c.stopping?.from !== undefined) lastRead(c)
+  return at
 }

@@ -36,7 +36,8 @@ export const parseDuration = (text: string): Option.Option<Duration.Duration> =>
 export const lacksUnit = (text: string): boolean => bare.test(text.trim()) && Number(text) !== 0
 
 /** What such a text lacks. */
-export const needsUnit = (text: string): string => `a duration needs a unit, such as ${text.trim()}s`
+export const needsUnit = (text: string): string =>
+  `${text.trim()} what? a duration needs a unit, such as ${text.trim()}s`
 
 /** Reads a number of bytes as people write it: `1048576`, `1MiB`, `64 KiB`, `10 MB`. */
 export const parseBytes = (text: string): Option.Option<number> => {

@@ -24,13 +24,15 @@ type Values = Readonly<Record<string, unknown>>
 /**
  * How limits are changed that contradict each other.
  *
- * - `code`: a default follows what was given. Two given ones are taken: a program may mean them.
+ * - `code`: a default follows what was given. Two that are given together are refused; one that is given after the other, on top
+ *   of a set that has it, is taken: a program may mean it.
  * - `data`: a default follows, two given ones are refused.
  * - `exact`: nothing changes but what is named. Two that are named together are refused.
+ * - `whole`: every limit is named, as `encode` writes them, and all are taken.
  *
  * A pair of which neither follows is refused in any case.
  */
-type Mode = "code" | "data" | "exact"
+type Mode = "code" | "data" | "exact" | "whole"
 
 /** Two limits of which the first must not be more than the second. */
 interface Pair {
@@ -120,7 +122,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
       const both = [low.name, high.name]
       if (follows === "other") return false
       return follows === "neither" ||
-        (mode === "exact" && both.every((name) => name in given)) ||
+        ((mode === "exact" || mode === "code") && both.every((name) => name in given)) ||
         (mode === "data" && both.every((name) => names.has(name)) && both.some((name) => name in given))
     }
     for (const pair of pairs) {
@@ -184,7 +186,7 @@ export const limitSet = <Fields extends Schema.Struct.Fields, A extends object>(
     read: (from: A, input: object): Result.Result<A, string> => {
       const read = decode(input)
       if (Result.isSuccess(read)) {
-        return settle(from, read.success, Object.keys(read.success).length < everything.size ? "data" : "code")
+        return settle(from, read.success, Object.keys(read.success).length < everything.size ? "data" : "whole")
       }
       return Result.fail(
         oneLine(read.failure.message)

@@ -19,11 +19,22 @@ import * as Supervised from "../scheduling/supervised.ts"
 import { schedulingOf } from "../scheduling/timers.ts"
 import { type Accepting, Direct, LastAccept, type Reception } from "../transport/accepted.ts"
 import { Admission } from "./admission.ts"
+import { begin } from "./draining.ts"
 import { receive } from "./guest.ts"
 import { logged } from "./logs.ts"
-import { Arrival } from "./reception.ts"
-import { type Application, type Event, type Served, type ServerState, stopping } from "./state.ts"
+import { Arrival, Refusals } from "./reception.ts"
+import { type Application, type Draining, type Event, type Served, type ServerState, stopping } from "./state.ts"
 import { stop } from "./stopping.ts"
+
+const logDrain = ({ left, limit, after, states }: Draining): Effect.Effect<void> => {
+  const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
+  const rest = Math.ceil((limit - after) / 1000)
+  return Effect.logInfo(`stopping: ${left} connections are left (${parts.join(", ")}), ${rest} s to go`)
+}
+
+/** What watches the server does not decide over it. */
+const watching = (name: string, watch: () => Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.catchCause(Effect.suspend(watch), (cause) => logError(`${name} of a server failed`, cause))
 
 const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
@@ -34,16 +45,20 @@ const make = <C extends Served<Out>, Out, Session, R>(
   const { timers, turns } = schedulingOf(context)
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
   const { logs = true, onEvent } = application
-  // what watches the server does not decide over it
-  const notify = (event: Event): Effect.Effect<void> =>
-    onEvent === undefined
-      ? Effect.void
-      : Effect.catchCause(
-        Effect.suspend(() => onEvent(event)),
-        (cause) => logError("onEvent of a server failed", cause)
-      )
+  const aside = (name: string, effect: Effect.Effect<void>): void =>
+    Supervised.spawnAmong(reports, context, name, effect, () => {})
+  const refusals = new Refusals(timers, logs ? (text) => aside("log of a server", Effect.logWarning(text)) : undefined)
+  const notify = (event: Event): Effect.Effect<void> => {
+    const heard = onEvent === undefined ? Effect.void : watching("onEvent", () => onEvent(event))
+    if (event._tag !== "Refused") return heard
+    return Effect.suspend(() => {
+      refusals.add(event.reason)
+      return heard
+    })
+  }
   const tell = (event: Event): Effect.Effect<void> =>
     logs ? Effect.andThen(logged(event), notify(event)) : notify(event)
+  const onDrain = application.onDrain ?? (logs ? logDrain : () => Effect.void)
   return {
     application,
     policy,
@@ -55,7 +70,10 @@ const make = <C extends Served<Out>, Out, Session, R>(
     guests: new Set(),
     tell,
     reports,
-    report: (event) => Supervised.spawnAmong(reports, context, "refusal of a server", notify(event), () => {})
+    refusals,
+    opened: { count: 0 },
+    progress: (draining) => aside("drain of a server", watching("onDrain", () => onDrain(draining))),
+    report: (event) => aside("refusal of a server", notify(event))
   }
 }
 
@@ -127,7 +145,8 @@ export const run = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
   policy: Policy,
   acceptRetry: Schedule.Schedule<unknown, SocketServer.SocketServerError> | undefined,
-  acceptRetryDefault: Schedule.Schedule<unknown, SocketServer.SocketServerError>
+  acceptRetryDefault: Schedule.Schedule<unknown, SocketServer.SocketServerError>,
+  watch: (server: ServerState<C, Out, Session, R>) => void
 ): Effect.Effect<never, never, SocketServer.SocketServer | R> =>
   Effect.scoped(Effect.gen(function*() {
     const listener = yield* SocketServer.SocketServer
@@ -144,6 +163,8 @@ export const run = <C extends Served<Out>, Out, Session, R>(
     }
     const accepting = yield* Scope.make()
     const direct = reception(server)
+    begin()
+    watch(server)
     const lastAccept = (listener as Accepting)[LastAccept]?.(direct)
     yield* Effect.addFinalizer(() =>
       stop(server, lastAccept, Scope.close(accepting, Exit.void))

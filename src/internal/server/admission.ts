@@ -77,6 +77,11 @@ export class Admission {
     this.acceptEvery = 1000 / limitOf(policy, "acceptRate")
   }
 
+  /** How many wait for their turn. */
+  get size(): number {
+    return this.waiting.size
+  }
+
   /** Counts a connection in, or names the limit that keeps it out. */
   enter(applicant: Applicant): "admitted" | "waiting" | Limit {
     const { perAddress, policy, waiting } = this
@@ -91,6 +96,7 @@ export class Admission {
     const isTight = this.memory?.isTight === true
     const standing = delay === 0 && !isTight && this.admitted < this.maxConnections ? "admitted" : "waiting"
     if (standing === "waiting") {
+      if (this.isLeaving) return "stopping"
       if (policy.whenFull === "reject") return delay > 0 ? "acceptRate" : isTight ? "memory" : "maxConnections"
       if (waiting.size >= policy.maxWaiting) return "maxWaiting"
     }
@@ -129,9 +135,9 @@ export class Admission {
     if (this.waiting.size > 0) this.advance(this.time.now())
   }
 
-  /** Admits no more, and tells the connections that wait. */
-  stop(): void {
-    this.isStopping = true
+  /** Lets none wait any more, and tells those that do. */
+  leaving(): void {
+    this.isLeaving = true
     this.timer?.cancel()
     for (const { applicant } of this.waiting.takeAll()) {
       applicant.standing = "outside"
@@ -143,6 +149,12 @@ export class Admission {
   /** Memory is not tight any more. */
   memoryFreed(): void {
     this.advance(this.time.now())
+  }
+
+  /** Admits no more. */
+  stop(): void {
+    this.leaving()
+    this.isStopping = true
   }
 
   /** Admits waiting connections, in the order they came, as far as the limits allow now. */

@@ -31,6 +31,7 @@ const handled = <C extends Served<Out>, Out, Session, R>(
   const run = Effect.suspend(() => {
     guest.by = "handle"
     guest.isOpened = true
+    server.opened.count++
     return server.application.handle(connection, session)
   })
   return server.application.onEvent === undefined ? run : Effect.andThen(

@@ -15,7 +15,7 @@ import type { Timers } from "../scheduling/timers.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import { transportOf } from "../transport/transport.ts"
 import type { Admission, Applicant } from "./admission.ts"
-import type { Arrival } from "./reception.ts"
+import type { Arrival, Refusals } from "./reception.ts"
 
 /**
  * What happens in a server: the material for logs and metrics.
@@ -57,6 +57,60 @@ export type Event =
     readonly limit: number
   }
 
+/**
+ * How many connections a server has, in which state.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Left {
+  /** In their handshakes, waiting for their turn, or being told that they are refused. */
+  readonly opening: number
+  readonly open: number
+  /** Asked to leave: nothing new is received, answers still leave. */
+  readonly draining: number
+  /** What was sent is flushed. */
+  readonly closing: number
+  /** The connection has ended, and its handler runs on. */
+  readonly ended: number
+}
+
+/**
+ * How far a drain is. `after` and `limit` are milliseconds since it began, and the most that it may take.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Draining {
+  readonly left: number
+  readonly states: Left
+  readonly after: number
+  readonly limit: number
+}
+
+/**
+ * How a server is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Stats {
+  /** `idle`: not run yet. `stopping`: from the interruption until the last connection is gone. */
+  readonly phase: "idle" | "serving" | "stopping" | "stopped"
+  /** Its connections, by their state. */
+  readonly connections: Left
+  /** How many wait for their turn: a limit. They are among those that are opening, from their TLS handshake or upgrade on. */
+  readonly waiting: number
+  /** How many handlers were started. */
+  readonly opened: number
+  /**
+   * How many connections were refused, by what refused them: the limit (`maxConnections`, `maxPending`, `stopping`), or the
+   * reason (`HandshakeTimeout`, `HandshakeFailed`: of TLS, of an upgrade that was answered with another status, of the
+   * application).
+   */
+  readonly refused: Readonly<Record<string, number>>
+}
+
 type Failure = ConnectionError.ConnectionError
 
 /** Why a server that stops lets no connection in. */
@@ -89,6 +143,7 @@ export interface Application<C, Out, Session, R> {
   readonly handle: (connection: C, session: Session) => Effect.Effect<unknown, unknown, R>
   readonly refusal?: ((reason: ConnectionError.Reason) => Out) | undefined
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
+  readonly onDrain?: ((progress: Draining) => Effect.Effect<void>) | undefined
   readonly logs?: boolean | undefined
 }
 
@@ -106,6 +161,11 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly guests: Set<Guest<C>>
   /** Tells the application, whatever that does with it. */
   readonly tell: (event: Event) => Effect.Effect<void>
+  readonly refusals: Refusals
+  /** How many handlers were started. */
+  readonly opened: { count: number }
+  /** Tells how far the drain is. */
+  readonly progress: (draining: Draining) => void
   /** The fibers of `report`. */
   readonly reports: Set<Fiber.Fiber<unknown, unknown>>
   /** The same, from where there is no fiber. */

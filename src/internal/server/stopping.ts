@@ -2,19 +2,13 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { limitOf } from "../connection/core/limits.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import { afterTurns } from "../scheduling/turns.ts"
+import { cutShort, drained, fibersOf } from "./draining.ts"
 import type { Guest, Served, ServerState } from "./state.ts"
 
 // turns of the event loop in which what has come before is accepted, shakes hands and is read
 const turnsOfAccept = 3
-
-const fibersOf = <C>(guests: Iterable<Guest<C>>): Array<Fiber.Fiber<unknown, unknown>> => {
-  const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-  for (const { fiber } of guests) if (fiber !== undefined) fibers.push(fiber)
-  return fibers
-}
 
 /** Asks one connection to leave. What had reached it is received. */
 const askToLeave = <C extends Served<never>>({ connection }: Guest<C>): Effect.Effect<void> => {
@@ -29,20 +23,21 @@ const askToLeave = <C extends Served<never>>({ connection }: Guest<C>): Effect.E
  * them (`Policy.drain`), and ends those that are still there. `lastAccept` and `end` are of the accept loop.
  */
 export const stop = <C extends Served<Out>, Out, Session, R>(
-  { admission, guests, policy, reports, turns }: ServerState<C, Out, Session, R>,
+  server: ServerState<C, Out, Session, R>,
   lastAccept: Effect.Effect<void> | undefined,
   end: Effect.Effect<void>
 ): Effect.Effect<void> =>
   Effect.gen(function*() {
-    admission.isLeaving = true
+    const { admission, guests, refusals, reports, turns } = server
+    admission.leaving()
     if (lastAccept !== undefined) yield* lastAccept
     yield* afterTurns(turns, turnsOfAccept)
     // guests that come from now on are refused, and not waited for
     const present = Array.from(guests)
     admission.stop()
     for (const guest of present) yield* askToLeave(guest)
-    const limit = limitOf(policy, "drain")
-    if (limit > 0) yield* Effect.timeoutOption(Fiber.awaitAll(fibersOf(present)), limit)
+    if (!(yield* drained(server, present))) cutShort()
     yield* end
+    refusals.flush()
     yield* Fiber.interruptAll([...fibersOf(guests), ...reports])
   })

@@ -17,10 +17,12 @@ const oneWay = {
   bound: "`silence` + `pingEvery`"
 }
 
+type Seen = Pick<Row, "reason" | "atLeast" | "atMost" | "bound">
+
 /** A part with a wire on which something happens. */
 const onLink = (
   fault: string,
-  ends: { readonly server: Omit<Row, "fault" | "end" | "ways">; readonly client: Omit<Row, "fault" | "end" | "ways"> },
+  ends: { readonly server: Seen; readonly client: Seen },
   happens: (link: Link, pairs: ReadonlyArray<Pair>, stage: Stage) => Promise<void> | void,
   needs: ReadonlyArray<Need> = [filter]
 ): Part => {

@@ -17,6 +17,9 @@ const stall = {
 // its last message may be a half one
 const limits = { frame: "20s", silence: "20s" }
 
+// nothing of what this client sends is taken, either, and it does not mind
+const stubborn = { ...limits, writeStall: "40s" }
+
 const lively = row({ fault: "client pings and sends, and never reads", end: "server", ...stall })
 const mute = row({ fault: "client reads nothing and says nothing (zero window)", end: "server", ...stall })
 const server = row({ fault: "server reads nothing (zero window)", end: "client", ...stall })
@@ -51,7 +54,14 @@ const clientReads = (
     const servers = await Promise.all(ways.map(one))
     await stage.ready()
     await Promise.all(servers.map(async ({ port, program, url, way }) => {
-      const client = await stage.fleet({ url, way, count: 1, does: "send and never read", host: link.client })
+      const client = await stage.fleet({
+        url,
+        way,
+        count: 1,
+        does: "send and never read",
+        host: link.client,
+        limits: stubborn
+      })
       const since = await stuckSince(program.pid, port)
       then(client)
       stage.saw(of, way, await serverEnding(program, since, of))

@@ -124,7 +124,7 @@ const ownStall: Part = {
       )
       stage.saw(stalled, way, {
         reason: killed.length === 0 ? "none killed" : `${killed.length} killed`,
-        seconds: ((killed[0]?.at ?? awakeAt + stalled.atLeast * 1000) - awakeAt) / 1000
+        seconds: killed.length === 0 ? stalled.atLeast : (killed[0]!.at - awakeAt) / 1000
       })
     }
   }

@@ -67,7 +67,7 @@ scenario("F11 a slow reader whose pongs are lively", {
 })
 
 scenario("F12 a single message does not bypass the bound in bytes", {
-  run: ({ Codec, Connection }) =>
+  run: ({ Codec, Connection, Policy }) =>
     Effect.gen(function*() {
       const network = yield* TestNetwork.make({ seed: 12, latency: "20 millis" })
       // nobody reads
@@ -76,7 +76,10 @@ scenario("F12 a single message does not bypass the bound in bytes", {
       for (const overflow of ["drop-oldest", "fail"] as const) {
         const connection = yield* Connection.make(network.host("client").dial(`server:${port}`), {
           codec: Codec.lengthPrefix(),
-          policy: { outboxBytes: bound, maxFrame: 16 * 1024 * 1024, overflow, writeStall: 0, drain: 0 }
+          policy: Policy.make(
+            { maxFrame: 16 * 1024 * 1024 },
+            Policy.make({ outboxBytes: bound, overflow, writeStall: 0, drain: 0 })
+          )
         })
         const send = (size: number) =>
           Effect.map(outcome("1 second", connection.send(new Uint8Array(size))), (settled) => settled?.result)

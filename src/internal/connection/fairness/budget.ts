@@ -1,5 +1,6 @@
 /** What one turn of the event loop does for a connection: the rest waits until the others have had theirs. */
-import type { Turns } from "../../scheduling/turns.ts"
+import { perform, type Turns } from "../../scheduling/turns.ts"
+import type { Conversation } from "../core/state.ts"
 
 /** Half a millisecond of work for small messages, and what one read brings at the most. */
 export const share = { messages: 256, bytes: 64 * 1024 }
@@ -34,3 +35,15 @@ export const renewShare = (c: Spending): void => {
 }
 
 export const hasShare = (c: Spending): boolean => shareLeft(c) > 0
+
+/** What has come is decoded further: in this turn, or in the next one where this one has done its share. */
+export const hasRoom = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.goesOn) return
+  if (hasShare(c)) return c.turns.scheduleTask(c)
+  c.goesOn = true
+  c.turns.after(1, () => {
+    c.goesOn = false
+    renewShare(c)
+    perform(c)
+  })
+}

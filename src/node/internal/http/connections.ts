@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type * as Net from "node:net"
 import * as ConnectionError from "../../../ConnectionError.ts"
@@ -10,6 +11,7 @@ import * as Defects from "../../../internal/endings/defects.ts"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import { type Timer, timersOf } from "../../../internal/scheduling/timers.ts"
 import { Admission, type Applicant } from "../../../internal/server/admission.ts"
+import { cutShort } from "../../../internal/server/draining.ts"
 import type { Registry } from "../../../Registry.ts"
 import * as Address from "../addresses/address.ts"
 import { linger, noop, setTcp, type Tcp, tcpOf } from "../stream/tcp.ts"
@@ -180,7 +182,9 @@ export class Connections<in out In, in out Out> {
     const quiet = Effect.callback<void>((resume) => {
       this.onQuiet = () => resume(Effect.void)
     })
-    return Effect.timeoutOption(quiet, drain)
+    return Effect.map(Effect.timeoutOption(quiet, drain), (within) => {
+      if (Option.isNone(within)) cutShort()
+    })
   })
 
   /** Also those that waited, are in a TLS handshake, or were upgraded. */
