@@ -33,6 +33,7 @@ type Failure = ConnectionError.ConnectionError
 
 /** Starts the conversation: its own fiber runs up to where it waits for the end. */
 export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): void => {
+  c.holding?.begin(c.timers)
   const four = c.children.fork([reader(c, pull), writer(c), heartbeat(c), deadlines(c)])
   const conversation = Effect.flatMap(four, () => {
     c.wakeUp.release()
@@ -95,6 +96,7 @@ const settle = <In, Out>(c: Conversation<In, Out>): Failure => {
   c.lifecycle = { _tag: "Ended", reason, at: c.timers.now() }
   c.inbox.end(reason)
   c.lost = discard(c.outbox, reason)
+  c.holding?.end()
   startLeaving(c)
   return reason
 }

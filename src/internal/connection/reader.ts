@@ -6,14 +6,14 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
-import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import { askEvery, stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
-import { hasRoom, hasShare, renewShare, shareLeft, spendShare } from "./fairness/budget.ts"
+import { hasRoom, hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { decode, room } from "./fairness/decoding.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
 import { heard, resumed } from "./stopping.ts"
@@ -64,26 +64,6 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
     case "Violation":
       c.broken = signal.reason
       return false
-  }
-}
-
-// what the inbox of a connection has room for: measured before, and used up by, each decoding
-const room = new Room()
-
-/**
- * Decodes a read, or what there was no room for before; its messages, and a defect or a bad frame behind them, are separate.
- */
-const decode = <In, Out>(
-  c: Conversation<In, Out>,
-  chunk: Chunk | undefined,
-  messages: Array<In>
-): ConnectionError.Reason | undefined => {
-  c.inbox.measure(room)
-  room.messages = Math.min(room.messages, shareLeft(c))
-  try {
-    return chunk === undefined ? c.decoder.more(messages, room) : c.decoder.append(chunk, messages, room)
-  } catch (thrown) {
-    return defect(c, "codec", Cause.die(thrown))
   }
 }
 
@@ -173,6 +153,7 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   inbox.left(hasMore)
   // much of what came was for us, or this turn has done its share
   if (inbox.wantsMore) hasRoom(c)
+  c.holding?.count()
 }
 
 /**
@@ -206,22 +187,10 @@ export const acceptArrived = <In, Out>(c: Conversation<In, Out>): void => {
 
 /** Decodes what there was no room for, also when nothing more is read: it had come before the end. */
 const decodeMore = <In, Out>(c: Conversation<In, Out>): void => {
-  if (!hasShare(c)) return decodeNextTurn(c)
   digest(c, undefined, 0, c.timers.now())
   if (c.lifecycle._tag !== "Open") return
   const failure = broken(c)
   if (failure !== undefined) end(c, failure)
-}
-
-/** Others have their turn first. */
-const decodeNextTurn = <In, Out>(c: Conversation<In, Out>): void => {
-  if (c.isPutOff) return
-  c.isPutOff = true
-  c.turns.after(1, () => {
-    c.isPutOff = false
-    renewShare(c)
-    c.hasRoom()
-  })
 }
 
 /** Handles a read that the short cut took, as the reader does one that it pulled, and what there was no room for before. */
@@ -255,7 +224,10 @@ export const takeReads = <In, Out>(c: Conversation<In, Out>): void => {
  */
 const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): boolean => {
   // what came before, and was not taken, goes first
-  if (!c.isPulling) return false
+  if (!c.isPulling) {
+    c.holding?.keeps(chunk.length)
+    return false
+  }
   // only one is kept: no bound is passed by more than that
   handleArrived(c)
   // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
@@ -341,7 +313,9 @@ const acceptLater = <In, Out>(
   stoppedReading(c.facts)
   // what is not read shows no end either: the transport is asked for it
   if (c.transport.fault !== undefined) c.wakeUp.secondBy(c.timers.now() + askEvery)
+  c.holding?.readAhead(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
   return Effect.flatMap(untilFree(c), () => {
+    c.holding?.readAhead(0)
     if (c.lifecycle._tag !== "Open") return reading
     return acceptAll(c, chunks, resumed(c), reading)
   })

@@ -175,10 +175,7 @@ export class Inbox<In> {
   measure(room: Room): void {
     const { inboxBytes, inboxMessages, maxDecoded } = this.owner.inForce.limits
     const isAhead = this.isAtBound && this.looksAhead
-    room.messages = isAhead ? 1 : inboxMessages - this.messages
-    room.left = isAhead ? 1 : inboxBytes - this.weight
-    room.most = maxDecoded
-    room.weight = room.charged = 0
+    room.renew(isAhead ? 1 : inboxMessages - this.messages, isAhead ? 1 : inboxBytes - this.weight, maxDecoded)
   }
 
   /** Whether more is to be decoded, as the reader sees it after each read. */
@@ -278,6 +275,12 @@ export class Inbox<In> {
     if (this.wantsMore) this.owner.hasRoom()
     if (this.isFull && this.error === undefined) this.room?.close()
     else this.room?.open()
+  }
+
+  /** Lets go of what was not received. */
+  discard(): void {
+    this.hasMore = false
+    this.takeAll()
   }
 
   private took(messages: number, bytes: number, weight: number): void {

@@ -42,6 +42,10 @@ export class DialledSocket<R extends Duplex> implements Socket.Socket, Transport
     return this.dialling.remote
   }
 
+  unread(): number {
+    return this.stream.unread()
+  }
+
   unsent(): number {
     return this.stream.unsent()
   }

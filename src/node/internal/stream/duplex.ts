@@ -172,6 +172,11 @@ export class Stream {
     this.take = take
   }
 
+  /** Bytes that were read and not pulled. */
+  unread(): number {
+    return this.conn === undefined ? 0 : this.ahead + this.conn.readableLength
+  }
+
   // -------------------------------------------------------------------------------------------------------------------
   // writing
   // -------------------------------------------------------------------------------------------------------------------
