@@ -246,7 +246,7 @@ describe("B115 a server", () => {
       assert.isTrue(tight?._tag === "MemoryTight" && tight.limit === 100_000 && tight.held === 80_129)
       yield* TestClock.adjust(500)
       yield* connections[0]!.receive
-      yield* TestClock.adjust(499)
+      yield* TestClock.adjust(249)
       assert.strictEqual(connections.length, 1)
       yield* TestClock.adjust(1)
       yield* settle

@@ -26,7 +26,7 @@ import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./co
 import { deadlines, lookAgain } from "./deadlines.ts"
 import { hasRoom } from "./fairness/budget.ts"
 import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
-import { acceptArrived, handleArrived, reader, takeReads } from "./reader.ts"
+import { acceptArrived, goOn, handleArrived, pause, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -177,6 +177,8 @@ export const releaseWith = <In, Out>(
 export const acts: Acts = {
   handleArrived,
   hasRoom,
+  pause,
+  goOn,
   turnEnded,
   end,
   stop,

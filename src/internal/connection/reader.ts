@@ -304,16 +304,40 @@ const acceptNextTurn = <In, Out>(
     return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, c.timers.now(), reading)
   })
 
+/** What is not read shows no end either: the transport is asked for it. */
+const stopReading = <In, Out>(c: Conversation<In, Out>): void => {
+  stoppedReading(c.facts)
+  if (c.transport.fault !== undefined) c.wakeUp.secondBy(c.timers.now() + askEvery)
+}
+
+/** The memory of all connections is used up: the transport reads nothing, where it can be told so, and the reader waits in its pull. */
+export const pause = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.transport.pause === undefined || !c.isPulling || c.lifecycle._tag !== "Open") return
+  c.awaitsMemory = c.isPaused = true
+  c.transport.pause()
+  stopReading(c)
+}
+
+/** It reads on, or looks again whether it may. */
+export const goOn = <In, Out>(c: Conversation<In, Out>): void => {
+  c.awaitsMemory = false
+  c.hold?.open()
+  if (!c.isPaused) return
+  c.isPaused = false
+  c.transport.resume?.()
+  if (c.lifecycle._tag === "Open") resumed(c)
+}
+
 /** Reads nothing while nothing is received, or the peer has to wait. */
 const acceptLater = <In, Out>(
   c: Conversation<In, Out>,
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
-  stoppedReading(c.facts)
-  // what is not read shows no end either: the transport is asked for it
-  if (c.transport.fault !== undefined) c.wakeUp.secondBy(c.timers.now() + askEvery)
+  stopReading(c)
   c.holding?.readAhead(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
+  // not even ahead
+  if (c.holding?.mustWait === true) c.transport.pause?.()
   return Effect.flatMap(untilFree(c), () => {
     c.holding?.readAhead(0)
     if (c.lifecycle._tag !== "Open") return reading

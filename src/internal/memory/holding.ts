@@ -5,15 +5,23 @@ import type { Budget, Holder } from "./budget.ts"
 /** A connection, as far as its memory is concerned. */
 interface Owner {
   readonly inbox: { readonly weight: number }
-  readonly outbox: { readonly bytes: number }
+  readonly outbox: {
+    readonly bytes: number
+    readonly rest: Uint8Array | undefined
+    readonly control: ReadonlyArray<Uint8Array | string>
+    readonly waitingBytes: number
+  }
   /** Bytes of the unfinished frame, and behind a full inbox. */
   readonly pending: number
   readonly undecoded: number
   readonly isPulling: boolean
+  readonly awaitsMemory: boolean
   readonly transport: {
     readonly unsent?: (() => number) | undefined
     readonly unread?: (() => number) | undefined
   }
+  /** It is to read no more, as far as its transport can be told so. */
+  readonly pauseForMemory: () => void
   /** It may look again whether it reads on. */
   readonly memoryFreed: () => void
   /** It ends, and lets go of what it holds. */
@@ -24,9 +32,8 @@ interface Owner {
 export class Holding implements Holder {
   counted = 0
   /** Bytes that were read, and wait for the reader: they can be no reason to wait for. */
-  ahead = 0
+  private ahead = 0
   waiting = 0
-  awaitsMemory = false
   private isOver = false
   private readonly budget: Budget
   private readonly owner: Owner
@@ -49,7 +56,16 @@ export class Holding implements Holder {
     const { inbox, isPulling, outbox, pending, transport, undecoded } = this.owner
     // nothing lies in a transport that is read
     this.waiting = this.ahead + (isPulling ? 0 : transport.unread?.() ?? 0)
-    return inbox.weight + undecoded + pending + outbox.bytes + (transport.unsent?.() ?? 0) + this.waiting
+    let held = inbox.weight + undecoded + pending + outbox.bytes + outbox.waitingBytes + this.waiting
+    if (transport.unsent !== undefined) held += transport.unsent()
+    if (outbox.rest !== undefined) held += outbox.rest.length
+    // pongs: there are 64 at the most
+    for (const frame of outbox.control) held += frame.length
+    return held
+  }
+
+  get awaitsMemory(): boolean {
+    return this.owner.awaitsMemory
   }
 
   /** After a read, and after a write. */
@@ -71,15 +87,14 @@ export class Holding implements Holder {
   }
 
   get mustWait(): boolean {
-    return this.budget.mustWait(this)
+    return !this.isOver && this.budget.mustWait(this)
   }
 
-  get isTight(): boolean {
-    return this.budget.isTight
+  pause(): void {
+    this.owner.pauseForMemory()
   }
 
   memoryFreed(): void {
-    this.awaitsMemory = false
     this.owner.memoryFreed()
   }
 

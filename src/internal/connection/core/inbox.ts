@@ -21,6 +21,8 @@ interface Bounded {
   readonly inForce: InForce
   /** Some messages are pings and pongs: they are not for the inbox, and are to be found behind one that is full. */
   readonly heed: unknown
+  /** Nothing more is read until what was read is received. */
+  readonly awaitsMemory: boolean
   /** Everything was taken, and more is to be decoded. */
   readonly hasRoom: () => void
 }
@@ -288,7 +290,7 @@ export class Inbox<In> {
     this.bytes -= bytes
     this.weight -= weight
     if (this.isAhead && !this.isAtBound) this.isAhead = false
-    if (this.hasMore && this.messages === 0) this.owner.hasRoom()
+    if (this.messages === 0 && (this.hasMore || this.owner.awaitsMemory)) this.owner.hasRoom()
     if (this.room !== undefined && !this.isFull) this.room.open()
   }
 

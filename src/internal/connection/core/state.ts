@@ -111,6 +111,9 @@ export interface Acts {
   readonly handleArrived: <In, Out>(c: Conversation<In, Out>) => void
   /** There is room for what has come and is not decoded. */
   readonly hasRoom: <In, Out>(c: Conversation<In, Out>) => void
+  /** The memory of all is used up, or is not any more. */
+  readonly pause: <In, Out>(c: Conversation<In, Out>) => void
+  readonly goOn: <In, Out>(c: Conversation<In, Out>) => void
   /** Its own fiber is to end it. */
   readonly stop: <In, Out>(c: Conversation<In, Out>) => void
   /** A turn is over in which something was sent. */
@@ -245,6 +248,9 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   hold: Gate | undefined
   /** Where its memory is counted. */
   readonly holding: Holding | undefined
+  /** The reader waits for the memory of all, and may have its transport paused. */
+  awaitsMemory = false
+  isPaused = false
 
   // ---- writing ------------------------------------------------------------------------------------------------------
 
@@ -312,7 +318,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   }
 
   hasRoom(): void {
-    this.acts.hasRoom(this)
+    if (this.awaitsMemory) this.holding!.count()
+    if (this.inbox.hasMore) this.acts.hasRoom(this)
   }
 
   childEnded(index: number, exit: Exit.Exit<never, Failure>): void {
@@ -331,14 +338,21 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.hold?.open()
   }
 
+  pauseForMemory(): void {
+    this.acts.pause(this)
+  }
+
   memoryFreed(): void {
-    this.hold?.open()
+    this.acts.goOn(this)
   }
 
   holdsTooMuch(allowed: number): void {
     this.inbox.discard()
     this.arrived = undefined
+    const { transport } = this
     this.acts.end(this, ConnectionError.make(new ConnectionError.Refused({ limit: "memory", allowed })))
+    // the peer would have to take it first
+    if (unsentOf(this) > 0) transport.drop?.()
   }
 
   writeFailed(defect: unknown): void {

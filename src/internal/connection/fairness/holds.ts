@@ -5,7 +5,10 @@ import type { Conversation } from "../core/state.ts"
 import { waitFor } from "./rates.ts"
 
 type Held =
-  & Pick<Conversation<never, never>, "hold" | "holding" | "inForce" | "outbox" | "rates" | "timers" | "turns">
+  & Pick<
+    Conversation<never, never>,
+    "awaitsMemory" | "hold" | "holding" | "inForce" | "outbox" | "rates" | "timers" | "turns"
+  >
   & {
     readonly inbox: Pick<Conversation<never, never>["inbox"], "awaitRoom" | "isFull">
     readonly lifecycle: Conversation<never, never>["lifecycle"]
@@ -27,10 +30,8 @@ export const untilFree = (c: Held): Effect.Effect<void> =>
     if (c.inbox.isFull) return Effect.andThen(c.inbox.awaitRoom(), untilFree(c))
     const at = c.timers.now()
     const wait = waitFor(c, at)
-    const { holding } = c
-    const isOver = holding?.mustWait === true
-    if (holding !== undefined) holding.awaitsMemory = isOver
-    if (wait <= 0 && !owesPongs(c) && !isOver) return Effect.void
+    c.awaitsMemory = c.holding?.mustWait === true
+    if (wait <= 0 && !owesPongs(c) && !c.awaitsMemory) return Effect.void
     const gate = c.hold ??= new Gate(c.turns, false)
     gate.close()
     if (wait <= 0) return Effect.andThen(gate.await, untilFree(c))

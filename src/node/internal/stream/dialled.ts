@@ -46,6 +46,18 @@ export class DialledSocket<R extends Duplex> implements Socket.Socket, Transport
     return this.stream.unread()
   }
 
+  pause(): void {
+    this.stream.pause()
+  }
+
+  resume(): void {
+    this.stream.resume()
+  }
+
+  drop(): void {
+    this.stream.drop()
+  }
+
   unsent(): number {
     return this.stream.unsent()
   }
