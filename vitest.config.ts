@@ -29,7 +29,7 @@ const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Registry,Request,Server,leaks}.test.ts",
   "test/node/stopping.test.ts",
   "test/internal/queues.test.ts",
-  "test/integration/{deadLink,fairness,package,reconnect,redis}.test.ts",
+  "test/integration/{deadLink,fairness,memory,package,reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]

@@ -33,7 +33,7 @@ type Failure = ConnectionError.ConnectionError
 
 /** Starts the conversation: its own fiber runs up to where it waits for the end. */
 export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): void => {
-  c.holding?.begin(c.timers)
+  c.holding?.begin(c.timers, c.turns)
   const four = c.children.fork([reader(c, pull), writer(c), heartbeat(c), deadlines(c)])
   const conversation = Effect.flatMap(four, () => {
     c.wakeUp.release()

@@ -297,12 +297,14 @@ const acceptNextTurn = <In, Out>(
   c: Conversation<In, Out>,
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
-): Effect.Effect<never, Failure> =>
-  Effect.flatMap(afterTurns(c.turns, 1), () => {
+): Effect.Effect<never, Failure> => {
+  if (c.holding?.isSpent === true) c.transport.pause?.()
+  return Effect.flatMap(afterTurns(c.turns, 1), () => {
     renewShare(c)
     if (c.lifecycle._tag !== "Open") return reading
     return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, c.timers.now(), reading)
   })
+}
 
 /** What is not read shows no end either: the transport is asked for it. */
 const stopReading = <In, Out>(c: Conversation<In, Out>): void => {

@@ -8,6 +8,7 @@
  */
 import * as Context from "effect/Context"
 import type { Timer, Timers } from "../scheduling/timers.ts"
+import type { Turns } from "../scheduling/turns.ts"
 
 /** A connection, as far as the budget sees it. */
 export interface Holder {
@@ -34,14 +35,16 @@ export interface Watcher {
 }
 
 // from here on it is tight, until so little is held; and how often all of them are counted then
-const tightAt = 3 / 4
-const freedAt = 0.7
+const tightAt = 1 / 2
+const freedAt = 0.45
 const countEvery = 250
 // of a share: an answer that is on its way is no reason not to read the next request
 const nextToNothing = 1 / 16
 // a sum that is passed by what is no longer held costs a count of all: no more often than this, unless so much came for each
 const leastBetween = 100
 const leastGrowth = 1024
+// of the limit, while it is tight: what all decode in a turn, before their receivers have theirs
+const turnShare = 1 / 16
 // what one that reads again brings at the most; and when the next ones may
 const read = 64 * 1024
 const nextReads = 10
@@ -57,6 +60,7 @@ export class Budget {
   private readonly holders = new Set<Holder>()
   private readonly watchers = new Set<Watcher>()
   private timers: Timers | undefined
+  private turns: Turns | undefined
   // while it is tight
   private timer: Timer | undefined
   private since = 0
@@ -68,6 +72,9 @@ export class Budget {
   private heldThen = 0
   // all of them are looked at: what that changes is seen when it is done
   private isLooking = false
+  private grownInTurn = 0
+  /** This turn of the event loop decodes nothing more. A read of 64 KiB may be 4 MiB of values. */
+  isSpent = false
 
   constructor(limit: number, patience: number) {
     this.limit = limit
@@ -80,8 +87,9 @@ export class Budget {
     return this.timer !== undefined
   }
 
-  add(holder: Holder, timers: Timers): void {
+  add(holder: Holder, timers: Timers, turns: Turns): void {
     this.timers ??= timers
+    this.turns ??= turns
     this.holders.add(holder)
   }
 
@@ -98,8 +106,21 @@ export class Budget {
 
   /** Counts what one holds now. */
   count(holder: Holder): void {
-    this.grow(holder, holder.heldBytes() - holder.counted)
-    if (this.timer !== undefined) this.tell(holder)
+    const more = holder.heldBytes() - holder.counted
+    this.grow(holder, more)
+    if (this.timer === undefined) return
+    if (more > 0) this.spend(more)
+    this.tell(holder)
+  }
+
+  private spend(bytes: number): void {
+    this.grownInTurn += bytes
+    if (this.isSpent || this.grownInTurn < this.limit * turnShare) return
+    this.isSpent = true
+    this.turns!.after(1, () => {
+      this.isSpent = false
+      this.grownInTurn = 0
+    })
   }
 
   /** One holds so much more. */

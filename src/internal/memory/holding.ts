@@ -1,5 +1,6 @@
 /** What one connection holds: what was read and not received, what is to be sent, and what its transport has of both. */
 import type { Timers } from "../scheduling/timers.ts"
+import type { Turns } from "../scheduling/turns.ts"
 import type { Budget, Holder } from "./budget.ts"
 
 /** A connection, as far as its memory is concerned. */
@@ -43,8 +44,8 @@ export class Holding implements Holder {
     this.owner = owner
   }
 
-  begin(timers: Timers): void {
-    this.budget.add(this, timers)
+  begin(timers: Timers, turns: Turns): void {
+    this.budget.add(this, timers, turns)
   }
 
   end(): void {
@@ -88,6 +89,11 @@ export class Holding implements Holder {
 
   get mustWait(): boolean {
     return !this.isOver && this.budget.mustWait(this)
+  }
+
+  /** This turn decodes nothing more. */
+  get isSpent(): boolean {
+    return this.budget.isSpent
   }
 
   pause(): void {

@@ -12,7 +12,7 @@ import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
 import { Refusing } from "../endings/refusing.ts"
 import { type Budget, budgetOf, CurrentBudget } from "../memory/budget.ts"
-import { processLimit } from "../memory/processLimit.ts"
+import { processShare } from "../memory/processShare.ts"
 import { logError } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
@@ -152,23 +152,18 @@ export const run = <C extends Served<Out>, Out, Session, R>(
     const listener = yield* SocketServer.SocketServer
     const context = yield* Effect.context<never>()
     const budget = Context.get(context, CurrentBudget) ??
-      budgetOf(limitOf(policy, "memory"), limitOf(policy, "writeStall"), schedulingOf(context).timers, () =>
-        processLimit() / 2)
+      budgetOf(limitOf(policy, "memory"), limitOf(policy, "writeStall"), schedulingOf(context).timers, processShare)
     const server = make(application, policy, context, budget)
     if (budget !== undefined) {
       const unwatch = watchMemory(server, budget)
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(unwatch)
-      )
+      yield* Effect.addFinalizer(() => Effect.sync(unwatch))
     }
     const accepting = yield* Scope.make()
     const direct = reception(server)
     begin()
     watch(server)
     const lastAccept = (listener as Accepting)[LastAccept]?.(direct)
-    yield* Effect.addFinalizer(() =>
-      stop(server, lastAccept, Scope.close(accepting, Exit.void))
-    )
+    yield* Effect.addFinalizer(() => stop(server, lastAccept, Scope.close(accepting, Exit.void)))
     const retryAfter = yield* Cadence.make("accepting", acceptRetry ?? acceptRetryDefault, acceptRetryDefault)
     const running = listener.run(acceptor(server, direct)).pipe(
       Effect.provideService(Refusing, () => server.admission.isLeaving ? stopping : undefined),
