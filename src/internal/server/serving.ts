@@ -8,7 +8,7 @@ import { AtServer } from "../connection/core/limits.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
 import { withinHandshake } from "../endings/timeLimit.ts"
-import { isLogged } from "./logs.ts"
+import { isLogged, loggedEnd } from "./logs.ts"
 import { type Guest, placeOf, type Served, type ServerState, stopping } from "./state.ts"
 
 /** What failed by itself, and was not only interrupted. */
@@ -148,10 +148,11 @@ const told = <C extends Served<Out>, Out, Session, R>(
     return refused(failure === undefined ? stopping : new ConnectionError.OpenFailed({ cause: error }))
   }
   const hasNews = failure !== undefined || application.onEvent !== undefined || isLogged(connection[TypeId].reason)
-  if (isOpened && !hasNews) return Effect.void
+  const log = application.logs === false ? Effect.void : loggedEnd(connection[TypeId])
+  if (isOpened && !hasNews) return log
   return Effect.flatMap(connection.snapshot, (snapshot) =>
     isOpened
-      ? tell({ _tag: "Closed", snapshot, failure })
+      ? Effect.andThen(log, tell({ _tag: "Closed", snapshot, failure }))
       : refused(
         failure === undefined ? snapshot.reason ?? stopping : new ConnectionError.HandshakeFailed({ cause: error })
       ))
