@@ -137,6 +137,15 @@ const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
     rule: deadlineOf(c, error.reason),
     age: c.timers.now() - c.opened
   })
+  c.span?.end(error, {
+    reason: error.reason._tag,
+    seen_by: c.story?.seenBy,
+    received_bytes: c.bytesIn,
+    sent_bytes: c.outbox.written,
+    received_messages: c.messagesIn,
+    sent_messages: c.outbox.accepted,
+    lost_messages: c.lost
+  })
   // a handler that still has something to receive finishes with it, but not for ever
   const { drain } = c.inForce.limits
   const waits = (c.inbox.messages > 0 || c.inbox.hasMore) && drain > 0

@@ -1,5 +1,6 @@
 /** What happened to one connection lately, and who saw its end. */
 import type { Advice } from "../../ConnectionError.ts"
+import type { ConnectionSpan } from "./spans.ts"
 
 /**
  * What can happen to a connection, beside messages and pings.
@@ -80,12 +81,25 @@ export class Story {
 /** A connection, as far as its story needs it. */
 export interface Told {
   story: Story | undefined
+  readonly span: ConnectionSpan | undefined
   readonly inForce: { readonly policy: { readonly recentEvents: number } }
   readonly timers: { readonly now: () => number }
 }
 
+// what may happen again and again is not in a span
+const inSpans: ReadonlySet<What> = new Set<What>([
+  "unanswered",
+  "stall",
+  "peer leaves",
+  "asked to leave",
+  "draining",
+  "closing",
+  "defect"
+])
+
 /** Something happened. */
 export const note = (c: Told, what: What, detail?: string): void => {
+  if (c.span !== undefined && inSpans.has(what)) c.span.event(what, detail === undefined ? undefined : { detail })
   const limit = c.inForce.policy.recentEvents
   if (limit > 0) (c.story ??= new Story()).note(limit, c.timers.now(), what, detail)
 }

@@ -19,6 +19,7 @@ import { Children, type Parent } from "../../scheduling/supervised.ts"
 import type { Timer, Timers } from "../../scheduling/timers.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
 import { WakeUp } from "../../scheduling/wakeUp.ts"
+import type { ConnectionSpan } from "../../telemetry/spans.ts"
 import { note, seen, type Story } from "../../telemetry/story.ts"
 import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
@@ -219,6 +220,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   isLeaving = false
   /** What happened to it lately, once there is something to tell. */
   story: Story | undefined
+  /** Where a tracer is there. */
+  span: ConnectionSpan | undefined
   /** What the peer last asked of those it loses. */
   advice: ConnectionError.Advice | undefined
 

@@ -7,6 +7,7 @@ import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Policy from "../../../Policy.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import { closedByUs } from "../../endings/fromCause.ts"
+import type { ConnectionSpan } from "../../telemetry/spans.ts"
 import { note, seen } from "../../telemetry/story.ts"
 import { askAndDrain, close, guarded, withWatcher } from "../core/lifecycle.ts"
 import { type InForce, inForce } from "../core/limits.ts"
@@ -227,6 +228,10 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
 
   explain(): Explanation {
     return explain(this.c, this.look())
+  }
+
+  get span(): ConnectionSpan | undefined {
+    return this.c.span
   }
 
   get overdue(): number {

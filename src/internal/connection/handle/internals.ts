@@ -3,6 +3,7 @@ import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Frame } from "../../codec/encoder.ts"
+import type { ConnectionSpan } from "../../telemetry/spans.ts"
 import type { Snapshot } from "../core/snapshot.ts"
 import type { Explanation } from "./explanation.ts"
 
@@ -84,6 +85,8 @@ export interface Internals {
   readonly look: () => Snapshot
   /** The same, with all else that is known of it. */
   readonly explain?: (() => Explanation) | undefined
+  /** Where a tracer is there. */
+  readonly span?: ConnectionSpan | undefined
   /** The fiber of a server that handles it. */
   readonly handledBy: (fiber: Fiber.Fiber<unknown, unknown>) => void
   readonly fibers: ReadonlyArray<FiberReport>
