@@ -2,6 +2,7 @@ export * as Dialer from "./Dialer.ts"
 export * as HttpClient from "./HttpClient.ts"
 export * as HttpServer from "./HttpServer.ts"
 export * as Listener from "./Listener.ts"
+export * as Proxy from "./Proxy.ts"
 export * as Shutdown from "./Shutdown.ts"
 export {
   /**

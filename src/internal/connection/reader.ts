@@ -139,7 +139,7 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   // what an earlier read left unfinished, or undecoded, belongs to the messages that it is part of
   const { pending, undecoded } = c
   const error = decode(c, chunk, messages)
-  const { charged } = room
+  const { charged, work } = room
   const data = heed(c, messages, at)
   // what a message said came before what cannot be read
   c.broken ??= error
@@ -163,7 +163,7 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   if (data.length > 0 || (messages.length === 0 && (controls.length === 0 || c.pending > pending))) facts.provenAt = at
   if (controls.length > 0) heedControls(c, controls, at)
   const count = messages.length + skipped + controls.length
-  spendShare(c, count, size)
+  spendShare(c, count, size + work)
   spend(c, count, size, at)
   c.broken ??= exceeded(c, at)
   if (data.length > 0) {

@@ -21,7 +21,7 @@ import { Admission } from "./admission.ts"
 import { begin, figures } from "./draining.ts"
 import { receive } from "./guest.ts"
 import { logged } from "./logs.ts"
-import { Arrival, Refusals } from "./reception.ts"
+import { Arrival, reasonOf, Refusals } from "./reception.ts"
 import { type Application, type Draining, type Event, type Served, type ServerState, stopping } from "./state.ts"
 import { stop } from "./stopping.ts"
 
@@ -82,6 +82,8 @@ const make = <C extends Served<Out>, Out, Session, R>(
 /** What a listener of ours asks, from the accept of a connection on. */
 const reception = <C extends Served<Out>, Out, Session, R>(server: ServerState<C, Out, Session, R>): Reception => ({
   admit: (remote, onTurn) => new Arrival(server, remote, onTurn),
+  turnedAway: (remote, failure) =>
+    server.report({ _tag: "Refused", remote, reason: reasonOf(failure), failure: undefined }),
   receive: (socket, context, whenClaimed, arriving) =>
     receive(server, socket, context as Context.Context<R>, whenClaimed, arriving as Arrival | undefined)
 })

@@ -11,7 +11,8 @@ export const refusedBy = (limit: Limit, policy: Policy): ConnectionError.Refused
     limit === "stopping" || limit === "maxPending" ? { limit } : { limit, allowed: policy[limit] }
   )
 
-const reasonOf = (failure: Failure): ConnectionError.Reason => {
+/** The reason of an end in the handshakes. */
+export const reasonOf = (failure: Failure): ConnectionError.Reason => {
   switch (failure._tag) {
     case "Timeout":
       return new ConnectionError.HandshakeTimeout({ limit: failure.limit })

@@ -29,6 +29,11 @@ export const definitions = {
       "`open` bounds all of them together"
     )
   ),
+  followRedirects: definitionOf(
+    count("followRedirects", { default: 0, minimum: 0, zero: "follows none" }).says(
+      "How many times an upgrade goes where the server sends it (301, 302, 303, 307, 308)"
+    )
+  ),
   maxPending: definitionOf(
     count("maxPending", { default: 1024, minimum: 1 }).says(
       "The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together"

@@ -4,7 +4,7 @@ import * as Tls from "node:tls"
 import { noop } from "../stream/tcp.ts"
 
 /** Names a connection by both of its ends: no two living connections of a machine share them. */
-const tuple = (conn: Net.Socket): string | undefined =>
+export const tuple = (conn: Net.Socket): string | undefined =>
   conn.remotePort === undefined
     ? undefined
     : `${conn.remoteAddress} ${conn.remotePort} ${conn.localAddress} ${conn.localPort}`
