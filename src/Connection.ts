@@ -51,7 +51,7 @@ export type { Transport } from "./internal/transport/transport.ts"
 export type { Wire } from "./internal/connection/core/setup.ts"
 export type { Snapshot } from "./internal/connection/core/snapshot.ts"
 export type { Remaining } from "./internal/connection/deadlines.ts"
-export type { Explanation, Who } from "./internal/connection/handle/explanation.ts"
+export type { Deadline, Explanation, Who } from "./internal/connection/handle/explanation.ts"
 export type { FiberReport } from "./internal/connection/handle/internals.ts"
 export type { Happening, What } from "./internal/telemetry/story.ts"
 

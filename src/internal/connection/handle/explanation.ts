@@ -19,6 +19,14 @@ import { deadlineOf, type Remaining, remaining } from "../deadlines.ts"
 export type Who = "peer" | "us" | "network" | "program"
 
 /**
+ * A deadline that ended a connection; `drain`: a drain or a flush took as long as it may.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Deadline = typeof deadlineNames[number]
+
+/**
  * All that is known of a connection: how it is, or why it ended. Times are milliseconds on the wall clock.
  *
  * @category models
@@ -35,7 +43,7 @@ export interface Explanation {
    */
   readonly seenBy: string | undefined
   /** The deadline that ended it, if one did; `drain`: a drain or a flush took as long as it may. */
-  readonly deadline: typeof deadlineNames[number] | undefined
+  readonly deadline: Deadline | undefined
   readonly lastHeardAt: number
   /** When messages or a ping were handed to the transport last; undefined: never. */
   readonly lastWrittenAt: number | undefined
