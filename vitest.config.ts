@@ -27,7 +27,7 @@ const withoutConnections = [
 
 // those with tests that do more in `npm run test:long`
 const long = [
-  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Registry,Request,Server,leaks}.test.ts",
+  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server,leaks}.test.ts",
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
   "test/internal/queues.test.ts",

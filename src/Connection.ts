@@ -25,6 +25,7 @@ import type { Beat, Heartbeat } from "./Heartbeat.ts"
 import { receiveAlone } from "./internal/connection/core/inbox.ts"
 import { type Wire } from "./internal/connection/core/setup.ts"
 import { type Snapshot } from "./internal/connection/core/snapshot.ts"
+import { type Explanation, explanationOf, sentence } from "./internal/connection/handle/explanation.ts"
 import { type FiberReport, type Internals, TypeId } from "./internal/connection/handle/internals.ts"
 import { open } from "./internal/connection/handle/opening.ts"
 import { setupOf } from "./internal/connection/handle/setupOf.ts"
@@ -49,7 +50,10 @@ export type { Transport } from "./internal/transport/transport.ts"
 
 export type { Wire } from "./internal/connection/core/setup.ts"
 export type { Snapshot } from "./internal/connection/core/snapshot.ts"
+export type { Remaining } from "./internal/connection/deadlines.ts"
+export type { Deadline, Explanation, Who } from "./internal/connection/handle/explanation.ts"
 export type { FiberReport } from "./internal/connection/handle/internals.ts"
+export type { Happening, What } from "./internal/telemetry/story.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -247,6 +251,45 @@ export const make: {
   }
   return open(args[0] as Socket.Socket, setupOf(args[1] as Options<unknown, unknown>)) as never
 }
+
+/**
+ * All that is known of a connection: how it is, or why it ended, who ended it, and what saw that.
+ *
+ * **When to use**
+ *
+ * For a page or a log line about one connection. Ends of a registry's connections are in `Registry.ended`.
+ *
+ * **Gotchas**
+ *
+ * It has no content of messages. What a reason's `message` says may be a text of the application, such as why its handshake
+ * failed: `inWords` shows what the peer may read.
+ *
+ * **Example** (Why it ended)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Connection } from "holdfast"
+ *
+ * const watch = (connection: Connection.Connection<string>) =>
+ *   Effect.ignore(connection.closed).pipe(
+ *     Effect.andThen(Connection.explain(connection)),
+ *     Effect.flatMap((explanation) => Effect.log(Connection.inWords(explanation)))
+ *   )
+ * ```
+ *
+ * @category diagnosis
+ * @since 0.1.0
+ */
+export const explain = <In, Out>(self: Connection<In, Out>): Effect.Effect<Explanation> =>
+  Effect.sync(() => explanationOf(self[TypeId]))
+
+/**
+ * An explanation as one line of plain text: who, why, what saw it, when it was last heard and written, and what was lost.
+ *
+ * @category diagnosis
+ * @since 0.1.0
+ */
+export const inWords: (explanation: Explanation) => string = sentence
 
 /**
  * The fibers of a connection, for diagnosis: its own, always the four under it, and the handler where a `Server` serves it.

@@ -68,7 +68,7 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Definitions from "./internal/telemetry/definitions.ts"
+import { type Definition, definitions as all } from "./internal/telemetry/definitions.ts"
 import { registered } from "./internal/telemetry/register.ts"
 import { CurrentTelemetry, Telemetry } from "./internal/telemetry/telemetry.ts"
 
@@ -85,7 +85,7 @@ export type { Definition, Kind } from "./internal/telemetry/definitions.ts"
  * @category models
  * @since 0.1.0
  */
-export const definitions: ReadonlyArray<Definitions.Definition> = Array.from(Definitions.definitions.values())
+export const definitions: ReadonlyArray<Definition> = Array.from(all.values())
 
 /**
  * Turns the metrics on, for what is built and run with this layer.

@@ -58,9 +58,7 @@ export const Overflow = Schema.Literals(["wait", "fail", "drop-newest", "drop-ol
  */
 export type Overflow = typeof Overflow.Type
 
-const serve = ["serve"] as const
-const connect = ["connect"] as const
-const both = ["serve", "connect"] as const
+const [serve, connect, both] = [["serve"], ["connect"], ["serve", "connect"]] as const
 
 /** How a client comes back. */
 const reconnecting = {
@@ -278,6 +276,15 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
   stopGrace: duration("stopGrace", { default: "0", zero: "reads what had come by then", on: serve }).says(
     "How long a peer is read after a server that stops has said goodbye; it counts in `drain`",
     "Set it where peers finish what they have begun once they hear it"
+  ),
+  /**
+   * How many of the last things that happened to a connection are kept, for `Connection.explain`. Default 12. 0 keeps
+   * none.
+   *
+   * A connection that is in order has none, and takes no memory for it.
+   */
+  recentEvents: count("recentEvents", { default: 12, minimum: 0, zero: "keeps none" }).says(
+    "How many of the last things that happened to a connection are kept, for `Connection.explain`"
   ),
   /** How long we may still answer a peer that has finished sending (FIN). Default 5 s. 0 ends at once. */
   halfClose: duration("halfClose", { default: "5s", zero: "ends at once", on: serve }).says(

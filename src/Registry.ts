@@ -21,6 +21,7 @@ import type * as ConnectionError from "./ConnectionError.ts"
 import * as Broadcasts from "./internal/registry/broadcast.ts"
 import type { AnySession, Change, Entry } from "./internal/registry/entries.ts"
 import * as History from "./internal/registry/history.ts"
+import type { EndedQuery, ExplainedEnd } from "./internal/registry/history.ts"
 import * as Membership from "./internal/registry/membership.ts"
 import type { Names } from "./internal/registry/membership.ts"
 import * as State from "./internal/registry/state.ts"
@@ -29,6 +30,7 @@ import * as Trie from "./internal/registry/trie.ts"
 import { telemetryOf, watched } from "./internal/telemetry/telemetry.ts"
 
 export type { AnySession, Change, Changed, Entry } from "./internal/registry/entries.ts"
+export type { EndedQuery, ExplainedEnd } from "./internal/registry/history.ts"
 export type { Names } from "./internal/registry/membership.ts"
 
 /**
@@ -200,6 +202,21 @@ export interface Registry<in out In, in out Out = In, in out Session = AnySessio
   /** The last connections that ended, oldest first: at most `Options.history`. */
   readonly history: Effect.Effect<ReadonlyArray<Ended>>
   /**
+   * The same with all that is known of each end, the newest first: who ended it, what saw that, and what had happened to the
+   * connection; those that a query asks for.
+   *
+   * **Example** (Whom the network lost in the last hour)
+   *
+   * ```ts
+   * const lost = (registry: Registry.Registry<string>, now: number) =>
+   *   Effect.flatMap(
+   *     registry.ended({ who: "network", since: now - 3_600_000, limit: 20 }),
+   *     Effect.forEach(({ explanation, key }) => Console.log(key, Connection.inWords(explanation)))
+   *   )
+   * ```
+   */
+  readonly ended: (query?: EndedQuery) => Effect.Effect<ReadonlyArray<ExplainedEnd>>
+  /**
    * Sweeps now, and returns how many connections the sweep closes, each with `Swept`: connections that `expired` condemns
    * and that are not closing already, and connections that `overlooked` counts. Waits for none of them to close.
    */
@@ -316,7 +333,11 @@ export const make = <In, Out = In, Session = AnySession>(
         state,
         ({ inOrder }) => Effect.forEach(Trie.values(inOrder), ({ connection }) => connection.snapshot)
       ),
-      history: Effect.map(state, ({ history }) => History.lastOf(history, keep)),
+      history: Effect.map(state, ({ history }) =>
+        History.lastOf(history, keep).map(({ explanation: { snapshot }, key, tags }) => ({ key, tags, snapshot }))),
+      ended: (query) =>
+        Effect.map(state, ({ history }) =>
+          History.select(History.lastOf(history, keep), query)),
       sweep,
       overlooked: Effect.map(state, ({ overlooked }) => overlooked)
     }

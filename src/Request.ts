@@ -20,6 +20,7 @@ import { Attempts } from "./internal/request/attempts.ts"
 import { Pipelines } from "./internal/request/pipelines.ts"
 import { timersOf } from "./internal/scheduling/timers.ts"
 import { turnsOf } from "./internal/scheduling/turns.ts"
+import { traced } from "./internal/telemetry/spans.ts"
 import { telemetryOf, timed } from "./internal/telemetry/telemetry.ts"
 import * as Policy from "./Policy.ts"
 
@@ -179,12 +180,13 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
     giveUpOn
   })
   const counted = timed(telemetryOf(context), timersOf(context).now, asked)
+  const asking = (answer: Effect.Effect<In, Failure>) => traced("holdfast.request")(counted(answer))
   yield* Effect.addFinalizer(() => pipelines.close)
   return {
     request: (message, terms) => {
       const millis = terms?.deadline === undefined ? limit : deadlineOf(terms.deadline)
       const answer = attempts.request(message, terms?.idempotent ?? idempotent)
-      return counted(within(ConnectionError.RequestTimeout, millis)(answer))
+      return asking(within(ConnectionError.RequestTimeout, millis)(answer))
     }
   }
 })

@@ -80,7 +80,8 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   /**
    * Whether the server logs failures of handlers (as errors) and of accepting (as warnings), how many connections were refused
    * (one warning a second at most), and, as information, ends and refusals of which the peer is not told the text: a handshake
-   * that failed, a message that is none. Default true; false is for an `onEvent` that writes all of that itself. Defects are logged in any case, and so is a failure of `onEvent` itself.
+   * that failed, a message that is none. Ends are logged with all that is known of them at debug level, and what a handler logs has the
+   * id, key and remote address of its connection. Default true; false is for an `onEvent` that writes all of that itself. Defects are logged in any case, and so is a failure of `onEvent` itself.
    */
   readonly logs?: boolean | undefined
   /**

@@ -24,6 +24,7 @@ import * as SystemMetrics from "../src/node/SystemMetrics.ts"
 import { TestNetwork, TestSocket } from "../src/testing/index.ts"
 
 import { files, pathOf } from "./support/metricsTable.ts"
+import { long, often } from "./support/often.ts"
 
 const lines = (policy?: Policy.Patch) =>
   Connection.make({
@@ -329,4 +330,66 @@ describe("Metrics", () => {
       for (let i = 0; i < 50; i++) collector.count("connections_ended_total", 1, `Made up ${i}`)
       assert.strictEqual(collector.figure("connections_ended_total", other), 50)
     })))
+
+  it.effect(
+    "10,000 connects, refusals and resets: metrics, registry and events count the same at rest",
+    () =>
+      measured(Effect.gen(function*() {
+        const connects = often(1000, 10_000)
+        yield* TestClock.adjust(0)
+        const listener = yield* TestSocket.makeServer()
+        const registry = yield* Registry.make<string>({ history: connects })
+        const counts: Record<string, number> = {}
+        const running = yield* Server.run({
+          open: lines({ pingEvery: 0, silence: 0 }),
+          policy: { maxConnections: 100, whenFull: "reject" },
+          registry,
+          logs: false,
+          onEvent: ({ _tag }) => Effect.sync(() => counts[_tag] = (counts[_tag] ?? 0) + 1),
+          handle: (connection) => Stream.runForEach(Connection.messages(connection), connection.send)
+        }).pipe(Effect.provideService(SocketServer.SocketServer, listener.server), Effect.forkDetach)
+        yield* Effect.addFinalizer(() => Effect.sync(() => running.interruptUnsafe()))
+        yield* Effect.yieldNow
+        for (let i = 0; i < connects / 250; i++) {
+          // 100 at most find room
+          const peers = yield* Effect.forEach(Array.from({ length: 250 }), () => listener.connect)
+          yield* settle
+          for (const [j, peer] of peers.entries()) yield* j % 3 === 0 ? peer.reset : peer.end
+          yield* settle
+          // what is said of refusals has its second
+          yield* TestClock.adjust("2 seconds")
+        }
+        const all = yield* figures
+        const ends = yield* registry.ended()
+        const { Closed = 0, Opened = 0, Refused = 0 } = counts
+        assert.strictEqual(Opened + Refused, connects)
+        assert.isAbove(Opened, connects / 10)
+        assert.isAbove(Refused, connects / 10)
+        assert.deepInclude(all, {
+          server_accepted_total: connects,
+          server_handled_total: Opened,
+          "server_refused_total{maxConnections}": Refused,
+          server_opening: 0,
+          server_waiting: 0,
+          "connections{open}": 0,
+          "connections{draining}": 0,
+          "connections{closing}": 0,
+          registry_connections: 0,
+          registry_overlooked_total: 0
+        })
+        assert.strictEqual(Closed, Opened)
+        assert.strictEqual(ends.length, Closed)
+        assert.strictEqual(new Set(ends.map(({ explanation: { snapshot } }) => snapshot.id)).size, Closed)
+        // those that are refused are told so by a connection, too
+        assert.strictEqual(all.connections_opened_total, connects)
+        assert.strictEqual(all.connection_lifetime_seconds, connects)
+        const byReason = Object.entries(all).filter(([name]) => name.startsWith("connections_ended_total"))
+        assert.strictEqual(byReason.reduce((sum, [, count]) => sum + count, 0), connects)
+        for (const reason of ["Reset", "Closed"] as const) {
+          const remembered = yield* registry.ended({ reason })
+          assert.strictEqual(all[`connections_ended_total{${reason}}`], remembered.length)
+        }
+      })),
+    long(300_000)
+  )
 })

@@ -19,6 +19,8 @@ import { type Definition, prefix } from "../internal/telemetry/definitions.ts"
 import { type KernelCounter, kernelCounter } from "./internal/system/counters.ts"
 import { type Delay, eventLoopActive, eventLoopDelay } from "./internal/system/eventLoop.ts"
 
+export type { Definition } from "../internal/telemetry/definitions.ts"
+
 const kernel: ReadonlyArray<readonly [KernelCounter, Definition]> = [
   ["overflows", {
     name: `${prefix}listen_overflows_total`,

@@ -3,9 +3,14 @@ import * as Effect from "effect/Effect"
 import type { Connection } from "../../Connection.ts"
 import * as ConnectionError from "../../ConnectionError.ts"
 import * as Policy from "../../Policy.ts"
+import { explanationOf } from "../connection/handle/explanation.ts"
 import { type Internals, TypeId } from "../connection/handle/internals.ts"
 
-const internalsOf = (reason: ConnectionError.Reason, look: Internals["look"]): Internals => ({
+const internalsOf = (
+  reason: ConnectionError.Reason,
+  look: Internals["look"],
+  explain: Internals["explain"]
+): Internals => ({
   state: "ended",
   reason,
   isResting: false,
@@ -16,6 +21,7 @@ const internalsOf = (reason: ConnectionError.Reason, look: Internals["look"]): I
   onEnded: (watcher) => watcher(),
   onGone: (watcher) => watcher(),
   look,
+  explain,
   handledBy: () => {},
   fibers: []
 })
@@ -23,7 +29,8 @@ const internalsOf = (reason: ConnectionError.Reason, look: Internals["look"]): I
 /** An ended connection that holds neither what it had read nor what it had to send. */
 export const remainsOf = <In, Out>(connection: Connection<In, Out>): Connection<In, Out> => {
   const { id, wire } = connection
-  const snapshot = connection[TypeId].look()
+  const explanation = explanationOf(connection[TypeId])
+  const { snapshot } = explanation
   const reason = snapshot.reason ?? new ConnectionError.Closed({ by: "local" })
   const failed = Effect.fail(ConnectionError.make(reason))
   return {
@@ -46,6 +53,6 @@ export const remainsOf = <In, Out>(connection: Connection<In, Out>): Connection<
     snapshot: Effect.succeed(snapshot),
     wire,
     offerFrame: () => Effect.succeed(false),
-    [TypeId]: internalsOf(reason, () => snapshot)
+    [TypeId]: internalsOf(reason, () => snapshot, () => explanation)
   }
 }

@@ -14,6 +14,7 @@ import { condemn, errorOf } from "../endings/defects.ts"
 import { within, withinHandshake } from "../endings/timeLimit.ts"
 import { withoutStack } from "../reasons/reason.ts"
 import { restarted } from "../scheduling/supervised.ts"
+import { traced } from "../telemetry/spans.ts"
 import { type Telemetry, timed } from "../telemetry/telemetry.ts"
 import { inGreeting } from "./greeting.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
@@ -146,7 +147,7 @@ export const session = <C extends AnyConnection, R>(
     const trying = Effect.gen(function*() {
       const connection = yield* unlessRenewed(
         cells,
-        timed(options.telemetry, now, dials)(open(dial, options.policy))
+        traced("holdfast.dial")(timed(options.telemetry, now, dials)(open(dial, options.policy)))
       )
       opened = connection
       cells.running = "onConnect"

@@ -20,6 +20,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { closedByUs } from "../endings/fromCause.ts"
 import { unexpected } from "../reasons/closeCodes.ts"
 import * as Supervised from "../scheduling/supervised.ts"
+import { seen, Story } from "../telemetry/story.ts"
 import { telemetryOf } from "../telemetry/telemetry.ts"
 import { callAll, close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
 import { discard } from "./core/outbox.ts"
@@ -60,7 +61,9 @@ const stop = <In, Out>(c: Conversation<In, Out>): void =>
 const childEnded = <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>): void => {
   // interrupted by its own fiber, which is on its way to the end
   if (c.isStopping && !(Exit.isFailure(exit) && Cause.hasDies(exit.cause))) return
-  end(c, reasonOfExit(c, fiberNames[index]!, exit))
+  const reason = reasonOfExit(c, fiberNames[index]!, exit)
+  seen(c, fiberNames[index]!)
+  end(c, reason)
 }
 
 const reasonOfExit = <In, Out>(c: Conversation<In, Out>, by: string, exit: Exit.Exit<never, Failure>): Failure => {
@@ -75,6 +78,7 @@ const finish = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
   c.stop = undefined
   c.isStopping = true
   // no effect where the reason is known: its own fiber was interrupted
+  if (reasonOf(c.lifecycle) === undefined) seen(c, "connection")
   end(c, closedByUs)
   acceptArrived(c)
   c.wakeUp.stop()
@@ -96,8 +100,10 @@ const settle = <In, Out>(c: Conversation<In, Out>): Failure => {
   const reason = reasonOf(c.lifecycle)!
   c.lifecycle = { _tag: "Ended", reason, at: c.timers.now() }
   c.inbox.end(reason)
+  const lostBytes = c.outbox.bytes
   c.lost = discard(c.outbox, reason)
   c.holding?.end()
+  if (lostBytes > 0) (c.story ??= new Story()).lostBytes = lostBytes
   startLeaving(c)
   return reason
 }
@@ -132,6 +138,15 @@ const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
     reason: error.reason._tag,
     rule: deadlineOf(c, error.reason),
     age: c.timers.now() - c.opened
+  })
+  c.span?.end(error, {
+    reason: error.reason._tag,
+    seen_by: c.story?.seenBy,
+    received_bytes: c.bytesIn,
+    sent_bytes: c.outbox.written,
+    received_messages: c.messagesIn,
+    sent_messages: c.outbox.accepted,
+    lost_messages: c.lost
   })
   // a handler that still has something to receive finishes with it, but not for ever
   const { drain } = c.inForce.limits
@@ -173,6 +188,7 @@ export const releaseWith = <In, Out>(
     return Effect.void
   }
   if (Deferred.isDoneUnsafe(c.whenClosed)) return forget()
+  seen(c, "scope")
   if (Exit.isSuccess(exit)) close(c, closedByUs)
   else if (Cause.hasInterruptsOnly(exit.cause)) end(c, closedByUs)
   else end(c, ConnectionError.make(new ConnectionError.Closed({ by: "local", code: unexpected })))

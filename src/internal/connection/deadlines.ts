@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import type { rules as deadlineNames } from "../telemetry/definitions.ts"
+import { note, seen } from "../telemetry/story.ts"
 import { askEvery } from "./core/facts.ts"
 import { askAndDrain, leave } from "./core/lifecycle.ts"
 import { type Conversation, type Lifecycle, reasonOf, unsentOf, type Watched } from "./core/state.ts"
@@ -262,6 +263,26 @@ export const overdue = (c: Watched, at: number): number => {
   return Number.isNaN(most) ? 0 : most
 }
 
+/**
+ * What a connection waits for: the rule, how long that may take, and how much of it is left, in milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Remaining {
+  readonly rule: string
+  readonly limit: number
+  readonly left: number
+}
+
+/** The rules that count now, in the order in which they would be broken. */
+export const remaining = (c: Watched, at: number): ReadonlyArray<Remaining> =>
+  rules.flatMap((rule) => {
+    const since = rule.since(c)
+    const limit = rule.limit(c)
+    return since === undefined || limit === Infinity ? [] : [{ rule: rule.name, limit, left: since + limit - at }]
+  }).toSorted((a, b) => a.left - b.left)
+
 // ---------------------------------------------------------------------------------------------------------------------
 // the fiber
 // ---------------------------------------------------------------------------------------------------------------------
@@ -300,12 +321,14 @@ const look = <In, Out>(c: Conversation<In, Out>, isConfirmed: boolean): Effect.E
         leave(c, aged(c))
         continue
       case "Drain":
+        seen(c, "deadlines")
         askAndDrain(c, verdict.reason)
         continue
       case "LastRead":
         lastRead(c)
         continue
       case "Probe":
+        note(c, "stall", `${Math.round(late)}`)
         wakeUp.secondAt = at
         c.acts.pingNow(c)
         continue

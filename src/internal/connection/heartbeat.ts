@@ -8,6 +8,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { type Beat, steady } from "../../Heartbeat.ts"
 import type { Frame } from "../codec/encoder.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
+import { note } from "../telemetry/story.ts"
 import { Opcode } from "../webSocket/frames.ts"
 import { pingedLate } from "./core/facts.ts"
 import { offerControl, type PeerPing } from "./core/outbox.ts"
@@ -79,6 +80,7 @@ const plan = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> 
 const ping = <In, Out>(c: Conversation<In, Out>, at: number): Failure | undefined => {
   const { way } = c
   if (c.lifecycle._tag !== "Open" || way.ping === undefined) return undefined
+  if (c.pings.oldestAt !== undefined) note(c, "unanswered", `${c.pings.count}`)
   const encoded = way.ping(c.pings.send(at))
   if (Result.isFailure(encoded)) return ConnectionError.make(encoded.failure)
   offerControl(c.outbox, encoded.success)
@@ -105,7 +107,9 @@ export const beat = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Fa
   if (c.inForce.policy.pingWhen === "quiet" && quietSince > pings.lastAt && quietSince + facts.pingEvery > due) {
     return sleepUntil(c, quietSince + facts.pingEvery)
   }
-  pingedLate(facts, Math.max(0, at - planned), at)
+  const late = Math.max(0, at - planned)
+  if (late >= 1000) note(c, "stall", `${Math.round(late)}`)
+  pingedLate(facts, late, at)
   const next = beatOf(c, pings.sent + 1)
   const failure = ping(c, at)
   if (failure !== undefined) return Effect.fail(failure)

@@ -7,6 +7,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { afterTurns } from "../scheduling/turns.ts"
+import { note, seen } from "../telemetry/story.ts"
 import { roundTrip } from "../telemetry/telemetry.ts"
 import { askEvery, stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
@@ -55,6 +56,7 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
       return false
     }
     case "Leave":
+      note(c, "peer leaves")
       startLeaving(c)
       return false
     case "Data":
@@ -164,6 +166,7 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
  */
 const breakOff = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Reason): Failure | undefined => {
   const error = ConnectionError.make(reason)
+  seen(c, "reader")
   if (c.inbox.messages === 0 || c.hasPeerEnded) return error
   drain(c, error, c.inForce.limits.drain, true)
   return undefined
@@ -173,6 +176,7 @@ const breakOff = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Rea
 const broken = <In, Out>(c: Conversation<In, Out>): Failure | undefined => {
   if (c.broken !== undefined) return breakOff(c, c.broken)
   if (c.closeFrame === undefined || c.lifecycle._tag !== "Open") return undefined
+  seen(c, "reader")
   const error = closedBy(c.closeFrame)
   if (owesNothing(c)) return error
   drain(c, error, c.inForce.limits.halfClose)
@@ -339,6 +343,7 @@ const acceptLater = <In, Out>(
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
   stopReading(c)
+  note(c, "paused")
   c.holding?.readAhead(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
   // not even ahead
   if (c.holding?.mustWait === true) c.transport.pause?.()
@@ -371,6 +376,7 @@ const streamEnded = <In, Out>(
   if (c.way.control !== undefined && c.lifecycle._tag === "Open") return Effect.fail(lostError)
   const leftover = c.lifecycle._tag === "Open" ? c.decoder.end() : undefined
   // end of stream: the peer said all it has to say, and may still be listening
+  seen(c, "reader")
   drain(c, leftover === undefined ? error : ConnectionError.make(leftover), c.inForce.limits.halfClose)
   return Effect.never
 }

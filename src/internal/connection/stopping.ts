@@ -1,6 +1,7 @@
 /** The stop of a server, at one connection: say goodbye, read on for a while, read what has come, receive nothing more. */
 import * as Result from "effect/Result"
 import * as ConnectionError from "../../ConnectionError.ts"
+import { seen } from "../telemetry/story.ts"
 import { readsAgain, type Stopping } from "./core/facts.ts"
 import { drain, guarded, leave } from "./core/lifecycle.ts"
 import { offerControl } from "./core/outbox.ts"
@@ -64,6 +65,7 @@ export const heard = <In, Out>(c: Conversation<In, Out>): void => {
 export const lastRead = <In, Out>(c: Conversation<In, Out>): void => {
   const { stopping } = c
   if (stopping === undefined || c.lifecycle._tag !== "Open") return
+  seen(c, "stop")
   if (stopping.from !== undefined && c.timers.now() >= stopping.by) return drain(c, stopping.reason, 0)
   stopping.from ??= c.bytesIn
   stopping.until = undefined

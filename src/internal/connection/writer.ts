@@ -12,6 +12,7 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { detach, type Frame, FrameBuffer, Framed } from "../codec/encoder.ts"
 import { closeEvent } from "../endings/closeEvent.ts"
 import { afterTurns } from "../scheduling/turns.ts"
+import { adviceIn } from "../telemetry/story.ts"
 import { guarded } from "./core/lifecycle.ts"
 import {
   type Element,
@@ -286,6 +287,8 @@ export const lastWords = <In, Out>(
   const message = c.hasPeerEnded || c.closeFrame !== undefined || farewell === undefined
     ? undefined
     : guarded(c, "farewell", () => farewell(reason))
+  const advice = adviceIn(message)
+  if (advice !== undefined && c.story !== undefined) c.story.advised = advice
   const encoded = message === undefined ? undefined : c.way.wire.encode(message)
   const said = encoded !== undefined && Result.isSuccess(encoded) ? writer.write(encoded.success) : Effect.void
   if (c.messages) return Effect.andThen(said, writer.write(closeEvent(reason)))

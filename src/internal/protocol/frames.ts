@@ -3,6 +3,7 @@ import * as Result from "effect/Result"
 import * as Codec from "../../Codec.ts"
 import { type Advice, FrameTooLong } from "../../ConnectionError.ts"
 import { utf8, utf8Within } from "../bytes/utf8.ts"
+import { Advises } from "../telemetry/story.ts"
 
 /** The versions of the protocol that these frames belong to. */
 export const versions = { lowest: 1, highest: 1 } as const
@@ -42,6 +43,10 @@ export class ControlFrame {
   readonly control: Control
   constructor(control: Control) {
     this.control = control
+  }
+
+  get [Advises](): Advice | undefined {
+    return "advice" in this.control ? this.control.advice : undefined
   }
 }
 

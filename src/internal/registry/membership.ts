@@ -8,6 +8,7 @@ import * as Ref from "effect/Ref"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
+import { explanationOf } from "../connection/handle/explanation.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { turnsOf } from "../scheduling/turns.ts"
@@ -75,9 +76,10 @@ const remember = <C extends State.Member, S>(
   state: State.State<C, S>,
   { connection, key, tags }: State.Entry<C, S>
 ): State.State<C, S> =>
-  keep <= 0
-    ? state
-    : { ...state, history: History.append(state.history, { key, tags, snapshot: connection[TypeId].look() }, keep) }
+  keep <= 0 ? state : {
+    ...state,
+    history: History.append(state.history, { key, tags, explanation: explanationOf(connection[TypeId]) }, keep)
+  }
 
 /** Removes an entry, remembers it, and tells so. */
 export const forget = <C extends State.Member, S>(

@@ -6,6 +6,7 @@ import type * as Effect from "effect/Effect"
 import * as HashSet from "effect/HashSet"
 import type * as ConnectionError from "../../ConnectionError.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
+import type { Explanation } from "../connection/handle/explanation.ts"
 import type { ConnectionState, Internals, TypeId } from "../connection/handle/internals.ts"
 import * as History from "./history.ts"
 import * as Names from "./names.ts"
@@ -34,7 +35,7 @@ export interface Entry<out C, out S> extends Called {
 }
 
 export interface Ended extends Called {
-  readonly snapshot: Snapshot
+  readonly explanation: Explanation
 }
 
 /** A connection that a sweep found ended or overdue, and still registered. */

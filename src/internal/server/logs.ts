@@ -1,7 +1,11 @@
 /** What a server logs by itself, whether or not an application watches its events: what it would otherwise not learn. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as LogLevel from "effect/LogLevel"
+import * as References from "effect/References"
 import type { Reason } from "../../ConnectionError.ts"
+import { explanationOf, sentence } from "../connection/handle/explanation.ts"
+import type { Internals } from "../connection/handle/internals.ts"
 import { logError, logWarning, plainly } from "../reasons/logs.ts"
 import { oneLine } from "../reasons/text.ts"
 import type { Event } from "./state.ts"
@@ -29,6 +33,14 @@ const ended = (what: string, remote: string | undefined, reason: Reason | undefi
   const cause = "cause" in reason ? Cause.fail(reason.cause) : Cause.empty
   return Effect.suspend(() => Effect.logInfo(text, plainly(cause)))
 }
+
+/** Every end with all that is known of it, for those who log at that level: nothing is made of it otherwise. */
+export const loggedEnd = (internals: Internals): Effect.Effect<void> =>
+  Effect.withFiber((fiber) =>
+    LogLevel.isGreaterThan(fiber.getRef(References.MinimumLogLevel), "Debug")
+      ? Effect.void
+      : Effect.logDebug(sentence(explanationOf(internals)))
+  )
 
 /** The log line of an event, if it has one. Defects are logged where they are found. */
 export const logged = (event: Event): Effect.Effect<void> => {

@@ -3,12 +3,14 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import { ParentSpan } from "effect/Tracer"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { AtServer } from "../connection/core/limits.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
 import { withinHandshake } from "../endings/timeLimit.ts"
-import { isLogged } from "./logs.ts"
+import { oneLine } from "../reasons/text.ts"
+import { isLogged, loggedEnd } from "./logs.ts"
 import { type Guest, placeOf, type Served, type ServerState, stopping } from "./state.ts"
 
 /** What failed by itself, and was not only interrupted. */
@@ -30,7 +32,24 @@ const opens = <C extends Served<Out>, Out, Session, R>(
   guest.isOpened = true
   opened.count++
   counts.opening--
+  guest.connection?.[TypeId].span?.event("handshake", { after: Math.round(now() - guest.since) })
   telemetry?.collector.observe("server_handshake_seconds", (now() - guest.since) / 1000)
+}
+
+/** Its logs say of which connection they are, and its spans are in that of the connection. */
+const placed = <C extends Served<Out>, Out, Session, R>(
+  { application }: ServerState<C, Out, Session, R>,
+  { key, remote }: Guest<C>,
+  connection: C,
+  handler: Effect.Effect<unknown, unknown, R>
+): Effect.Effect<unknown, unknown, R> => {
+  const { span } = connection[TypeId]
+  const inSpan = span === undefined ? handler : Effect.provideService(handler, ParentSpan, span.span)
+  return application.logs === false ? inSpan : Effect.annotateLogs(inSpan, {
+    connection: connection.id,
+    ...(key === undefined ? {} : { key: oneLine(key) }),
+    ...(remote === undefined ? {} : { remote: oneLine(remote) })
+  })
 }
 
 /** Announces the connection, and runs its handler. */
@@ -43,7 +62,7 @@ const handled = <C extends Served<Out>, Out, Session, R>(
   const run = Effect.suspend(() => {
     guest.by = "handle"
     opens(server, guest)
-    return server.application.handle(connection, session)
+    return placed(server, guest, connection, server.application.handle(connection, session))
   })
   return server.application.onEvent === undefined ? run : Effect.andThen(
     Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
@@ -64,6 +83,7 @@ const registered = <C extends Served<Out>, Out, Session, R>(
 ) => {
   guest.by = "names"
   const called = names?.(connection, session)
+  guest.key = called?.key
   guest.by = "registry"
   return Scope.provide(registry!.add(connection, called, session), registration)
 }
@@ -148,10 +168,11 @@ const told = <C extends Served<Out>, Out, Session, R>(
     return refused(failure === undefined ? stopping : new ConnectionError.OpenFailed({ cause: error }))
   }
   const hasNews = failure !== undefined || application.onEvent !== undefined || isLogged(connection[TypeId].reason)
-  if (isOpened && !hasNews) return Effect.void
+  const log = application.logs === false ? Effect.void : loggedEnd(connection[TypeId])
+  if (isOpened && !hasNews) return log
   return Effect.flatMap(connection.snapshot, (snapshot) =>
     isOpened
-      ? tell({ _tag: "Closed", snapshot, failure })
+      ? Effect.andThen(log, tell({ _tag: "Closed", snapshot, failure }))
       : refused(
         failure === undefined ? snapshot.reason ?? stopping : new ConnectionError.HandshakeFailed({ cause: error })
       ))

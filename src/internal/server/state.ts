@@ -195,6 +195,8 @@ export class Guest<C> implements Applicant {
   isLate = false
   /** Set while it is served. */
   connection: C | undefined
+  /** What it is called in the registry. */
+  key: string | undefined
   /** Which callback of the application runs, or ran last: a defect is its mistake. */
   by: "open" | "handshake" | "names" | "registry" | "handle" = "open"
   /** Where it was counted from its accept on: it is counted as that. */

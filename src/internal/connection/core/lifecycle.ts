@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Exit from "effect/Exit"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import { log } from "../../scheduling/supervised.ts"
+import { note, seen } from "../../telemetry/story.ts"
 import { close as closeOutbox, offerControl } from "./outbox.ts"
 import { type Conversation, isOver, type Lifecycle, reasonOf } from "./state.ts"
 
@@ -16,6 +17,8 @@ const decide = <In, Out>({ advice, lifecycle }: Conversation<In, Out>, error: Fa
 const enter = <In, Out>(c: Conversation<In, Out>, next: Exclude<Lifecycle, { readonly _tag: "Open" }>): void => {
   const { lifecycle, whenEnding } = c
   c.lifecycle = next
+  if (next._tag === "Draining") note(c, "draining", next.reason.reason._tag)
+  else if (next._tag === "Closing" && next.flushes) note(c, "closing", next.reason.reason._tag)
   if (lifecycle._tag !== "Open" || whenEnding === undefined) return
   // in a task of its own: what waits for it must not run in the middle of this
   c.turns.scheduleTask(() => Deferred.doneUnsafe(whenEnding, Exit.fail(next.reason)))
@@ -74,13 +77,17 @@ export const defect = <In, Out>(
   cause: Cause.Cause<unknown>
 ): ConnectionError.Defect => {
   const peer = c.transport.remote ?? "a peer without an address"
+  note(c, "defect", by)
   log(c.context, `connection ${c.id} with ${peer} met a defect in its ${by}`, cause)
   return new ConnectionError.Defect({ by, cause })
 }
 
 /** What a part of the connection threw ends it. */
-export const died = <In, Out>(c: Conversation<In, Out>, by: string, thrown: unknown): void =>
-  end(c, ConnectionError.make(defect(c, by, Cause.die(thrown))))
+export const died = <In, Out>(c: Conversation<In, Out>, by: string, thrown: unknown): void => {
+  const error = ConnectionError.make(defect(c, by, Cause.die(thrown)))
+  seen(c, by)
+  end(c, error)
+}
 
 /** Runs what no fiber of the connection would die of, in an event or in the fiber of a user: a throw ends the connection. */
 export const guarded = <In, Out, A>(c: Conversation<In, Out>, by: string, run: () => A): A | undefined => {
@@ -105,6 +112,7 @@ export const startLeaving = <In, Out>(c: Conversation<In, Out>): boolean => {
 /** Asks the peer to finish, once. */
 export const leave = <In, Out>(c: Conversation<In, Out>, reason: ConnectionError.Reason): void => {
   if (!startLeaving(c)) return
+  note(c, "asked to leave", reason._tag)
   const frame = guarded(c, "goodbye", () => c.way.goodbye(reason))
   if (frame !== undefined) offerControl(c.outbox, frame)
 }

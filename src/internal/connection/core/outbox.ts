@@ -60,6 +60,8 @@ interface OutboxConnection {
   readonly writeFailed: (defect: unknown) => void
   /** Encodes an answer; undefined where that cannot be, which ends the connection. */
   readonly pongOf: (ping: PeerPing<unknown>) => Frame | undefined
+  /** The policy dropped a message. */
+  readonly drops: () => void
   /** Pongs leave: the peer may send more. */
   readonly pongsLeft: () => void
 }
@@ -271,12 +273,14 @@ export const offer = (
       return makeError(new OutboxFull({ messages: o.messages, bytes: o.bytes }))
     case "drop-newest":
       o.dropped++
+      o.owner.drops()
       return "dropped"
     case "drop-oldest":
       while (!fits(o, size)) {
         if (takeOldest(o) === undefined) break
         o.dropped++
         o.droppedOldest++
+        o.owner.drops()
       }
       accept(o, frame, size)
       return "accepted"

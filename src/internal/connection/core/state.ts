@@ -19,6 +19,8 @@ import { Children, type Parent } from "../../scheduling/supervised.ts"
 import type { Timer, Timers } from "../../scheduling/timers.ts"
 import type { Task, Turns } from "../../scheduling/turns.ts"
 import { WakeUp } from "../../scheduling/wakeUp.ts"
+import type { ConnectionSpan } from "../../telemetry/spans.ts"
+import { note, seen, type Story } from "../../telemetry/story.ts"
 import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
 import type { Close } from "../../webSocket/closing.ts"
@@ -197,6 +199,10 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   /** The policy as it is now: replaced as a whole. */
   inForce: InForce
   isLeaving = false
+  /** What happened to it lately, once there is something to tell. */
+  story: Story | undefined
+  /** Where a tracer is there. */
+  span: ConnectionSpan | undefined
   /** What the peer last asked of those it loses. */
   advice: ConnectionError.Advice | undefined
 
@@ -334,6 +340,10 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     return this.acts.pongOf(this, ping as PeerPing<Out>)
   }
 
+  drops(): void {
+    note(this, "dropped")
+  }
+
   pongsLeft(): void {
     this.hold?.open()
   }
@@ -360,6 +370,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   }
 
   tooSlow(error: Failure): void {
+    seen(this, "outbox")
     this.acts.end(this, error)
   }
 

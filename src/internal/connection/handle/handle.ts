@@ -7,6 +7,8 @@ import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Policy from "../../../Policy.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import { closedByUs } from "../../endings/fromCause.ts"
+import type { ConnectionSpan } from "../../telemetry/spans.ts"
+import { note, seen } from "../../telemetry/story.ts"
 import { askAndDrain, close, guarded, withWatcher } from "../core/lifecycle.ts"
 import { type InForce, inForce } from "../core/limits.ts"
 import * as Outbox from "../core/outbox.ts"
@@ -18,6 +20,7 @@ import { patchedRates } from "../fairness/holds.ts"
 import { askHeartbeat } from "../heartbeat.ts"
 import { patched, sendAll, type Sender, Sending, SendingAll, sendOne } from "../sender.ts"
 import { stop } from "../stopping.ts"
+import { explain, type Explanation } from "./explanation.ts"
 import { reportsOf } from "./fiberReports.ts"
 import { type ConnectionState, type FiberReport, type Internals, TypeId } from "./internals.ts"
 
@@ -100,13 +103,18 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
   private closing(error: () => Failure): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { c } = this
+      seen(c, "close")
       close(c, error())
       return Deferred.isDoneUnsafe(c.whenClosed) ? Effect.void : Effect.ignore(Deferred.await(c.whenClosed))
     })
   }
 
   get drainWith(): (reason: ConnectionError.Reason) => Effect.Effect<void> {
-    return (reason) => Effect.sync(() => askAndDrain(this.c, reason))
+    return (reason) =>
+      Effect.sync(() => {
+        seen(this.c, "drain")
+        askAndDrain(this.c, reason)
+      })
   }
 
   get leaving(): Effect.Effect<void> {
@@ -135,6 +143,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
       Effect.map(Effect.suspend(() => Policy.patch(this.c.inForce.policy, changes)), (policy) => {
         const { c } = this
         const before = c.inForce
+        note(c, "patched")
         c.inForce = inForce(policy)
         if (haveOtherBounds(before, c.inForce)) {
           patched(c.outbox)
@@ -215,6 +224,14 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
       rtt: c.pings.rtt,
       reason: reasonOf(lifecycle)?.reason
     }
+  }
+
+  explain(): Explanation {
+    return explain(this.c, this.look())
+  }
+
+  get span(): ConnectionSpan | undefined {
+    return this.c.span
   }
 
   get overdue(): number {

@@ -3,7 +3,9 @@ import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Frame } from "../../codec/encoder.ts"
+import type { ConnectionSpan } from "../../telemetry/spans.ts"
 import type { Snapshot } from "../core/snapshot.ts"
+import type { Explanation } from "./explanation.ts"
 
 export const TypeId = "~holdfast/Connection"
 
@@ -81,6 +83,10 @@ export interface Internals {
   readonly stop: ((reason: ConnectionError.Reason) => void) | undefined
   /** What a snapshot is made of, without an effect: how the connection looks now. */
   readonly look: () => Snapshot
+  /** The same, with all else that is known of it. */
+  readonly explain?: (() => Explanation) | undefined
+  /** Where a tracer is there. */
+  readonly span?: ConnectionSpan | undefined
   /** The fiber of a server that handles it. */
   readonly handledBy: (fiber: Fiber.Fiber<unknown, unknown>) => void
   readonly fibers: ReadonlyArray<FiberReport>

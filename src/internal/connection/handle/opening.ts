@@ -10,11 +10,13 @@ import { decoderOf } from "../../codec/assembly.ts"
 import { within } from "../../endings/timeLimit.ts"
 import { CurrentBudget } from "../../memory/budget.ts"
 import { schedulingOf } from "../../scheduling/timers.ts"
+import { connectionSpan } from "../../telemetry/spans.ts"
 import { telemetryOf } from "../../telemetry/telemetry.ts"
 import { type Attachable, attachable } from "../../transport/accepted.ts"
 import { type Transport, transportOf, type WebSocketLink } from "../../transport/transport.ts"
 import { type StreamDecoder, webSocketDecoderOf } from "../../webSocket/decoder.ts"
 import { acts, releaseWith, start } from "../conversation.ts"
+import { AtServer } from "../core/limits.ts"
 import type { Setup, WireFormat } from "../core/setup.ts"
 import { Conversation, type Opener } from "../core/state.ts"
 import { ShortCuts } from "../fiberShortCuts.ts"
@@ -102,6 +104,11 @@ const converse = <In, Out>(
     direct: Context.get(context, ShortCuts)
   })
   telemetryOf(context)?.connections.open(c)
+  c.span = connectionSpan(context, Context.get(context, AtServer), {
+    "holdfast.connection.id": c.id,
+    "network.peer.address": transport.remote,
+    "network.local.address": transport.local
+  })
   start(c, pull)
   return c
 }
