@@ -130,156 +130,163 @@ const isGoodbye = (error: Failure, retry: string): boolean =>
 export const connect = Command.make(
   "connect",
   flags,
-  Effect.fnUntraced(function*({ ca, cert, insecure, key, protocol, proxy, retry, servername, url, wait, ...limits }) {
-    const given = yield* policyOf(limits)
-    const tries = retry._tag === "Some" ? retry.value : given.retryAttempts === 0 ? "forever" : `${given.retryAttempts}`
-    const policy = Policy.make({ retryAttempts: Number.isNaN(Number(tries)) ? 0 : Number(tries) }, given)
-    const dial = yield* dialer(url, { ca, cert, insecure, key, protocol, proxy, servername }, policy)
-    const stdio = yield* Stdio.Stdio
-    const onTerminal = yield* stdio.stdoutIsTerminal
-    const name = redactUrl(url)
+  Effect.fnUntraced(
+    function*({ ca, cert, deflate, insecure, key, protocol, proxy, retry, servername, url, wait, ...limits }) {
+      const given = yield* policyOf(limits)
+      const tries = retry._tag === "Some"
+        ? retry.value
+        : given.retryAttempts === 0
+        ? "forever"
+        : `${given.retryAttempts}`
+      const policy = Policy.make({ retryAttempts: Number.isNaN(Number(tries)) ? 0 : Number(tries) }, given)
+      const dial = yield* dialer(url, { ca, cert, deflate, insecure, key, protocol, proxy, servername }, policy)
+      const stdio = yield* Stdio.Stdio
+      const onTerminal = yield* stdio.stdoutIsTerminal
+      const name = redactUrl(url)
 
-    const client = yield* Client.make(Effect.flatMap(dial, opener(protocol, policy)), {
-      policy,
-      ...(tries === "never" ? { isRetryable: () => false } : {})
-    })
-
-    const unsentLines = new Unsent()
-    let everConnected = false
-    let connected = false
-    const report = Effect.fnUntraced(function*(state: Client.State<string>) {
-      if ("lost" in state) unsentLines.lost += state.lost
-      switch (state._tag) {
-        case "Connected": {
-          everConnected = connected = true
-          const { local, remote } = yield* state.connection.snapshot
-          return yield* Console.error(
-            `connected ${name} (${oneLine(local ?? "unknown")} → ${oneLine(remote ?? "unknown")})`
-          )
-        }
-        case "Waiting": {
-          const what = connected ? "lost" : "no connection"
-          connected = false
-          return yield* Console.error(
-            `${what}: ${because(state.error)}${unsent(state)}; ` +
-              `next try in ${seconds(state.delay)} (attempt ${state.attempt})`
-          )
-        }
-        case "Closed":
-          // a failure is told as the command's own
-          if (!isGoodbye(state.error, tries) || !everConnected) return undefined
-          // what was flushed before a close of our own is with the peer's side, whether it ever speaks or not
-          return yield* Console.error(
-            `closed: ${because(state.error)}${unsent(isLocal(state.error) ? { ...state, unknown: 0 } : state)}`
-          )
-      }
-    })
-    const reporter = yield* joined("reporter", Stream.runForEach(client.changes, report))
-
-    // ---- messages come ------------------------------------------------------------------------------------------------
-
-    let heardAt = 0
-    let printing = false
-    /** Ends when the reader of our output has gone, and fails with the end of the client, once all that came is printed. */
-    const print = Effect.gen(function*() {
-      while (true) {
-        const messages = yield* client.receiveAll
-        printing = true
-        // a peer must not command the terminal, nor make one message look like two
-        const shown = onTerminal ? messages.map(visible) : messages
-        const taken = yield* write(`${shown.join("\n")}\n`)
-        printing = false
-        heardAt = performance.now()
-        if (!taken) return "read no more" as const
-      }
-    })
-
-    // ---- lines go -----------------------------------------------------------------------------------------------------
-
-    const refused = (error: Failure): Effect.Effect<void> => {
-      unsentLines.lost++
-      return Console.error(`not sent: ${error.message}`)
-    }
-
-    /** Sends a line, when and as the policy says; never fails while the client lives. */
-    const send = (line: string): Effect.Effect<void, Failure> =>
-      Effect.catch(client.send(line), (error) =>
-        Effect.flatMap(client.state, (state) =>
-          state._tag === "Closed"
-            ? Effect.fail(error)
-            // nothing was read ahead, so there is nothing that its bounds could be meant for
-            : error.reason._tag === "Offline" && policy.whenOffline === "wait"
-            ? Effect.andThen(client.connection, send(line))
-            : refused(error)))
-
-    const read = inputLines(policy.maxFrame)
-    const sendInput = Effect.fnUntraced(function*(chunk: Uint8Array | undefined) {
-      const { lines, tooLong } = read(chunk)
-      unsentLines.lost += tooLong.length
-      unsentLines.waiting += lines.length
-      for (const { size } of tooLong) {
-        yield* Console.error(
-          `not sent: a line of ${size} bytes is over the limit of ${policy.maxFrame} bytes (--max-frame)`
-        )
-      }
-      // in turn: each waits for room, and the input is not read on meanwhile
-      for (const line of lines) {
-        yield* send(line)
-        unsentLines.waiting--
-      }
-    })
-
-    /** All of it is with the transport of a connection; what died with an earlier one was told as lost. */
-    const flushed: Effect.Effect<void, Failure> = Effect.andThen(
-      client.connection,
-      Effect.catch(client.flush, () => Effect.suspend(() => flushed))
-    )
-
-    const quiet = Effect.gen(function*() {
-      heardAt = performance.now()
-      while (true) {
-        const left = (printing ? performance.now() : heardAt) + wait - performance.now()
-        if (left <= 0) return
-        yield* Effect.sleep(Math.min(left, 2_000_000_000))
-      }
-    })
-
-    const input = stdio.stdin.pipe(
-      // what was typed at a terminal that is gone has ended as well
-      Stream.catch(() => Stream.empty),
-      Stream.runForEach(sendInput),
-      Effect.andThen(sendInput(undefined)),
-      Effect.andThen(flushed),
-      Effect.andThen(quiet)
-    )
-
-    // ---- until one of them ends ---------------------------------------------------------------------------------------
-
-    // a pipe that stays open would keep the process alive
-    yield* Effect.addFinalizer(() => Effect.sync(() => process.stdin.destroy()))
-    const ended = yield* Effect.raceFirst(print, Effect.catch(input, () => Effect.never)).pipe(
-      Effect.result,
-      // also when we are interrupted: in an orderly way, and told
-      Effect.ensuring(Effect.andThen(client.close, Fiber.await(reporter))),
-      Effect.onInterrupt(() => {
-        const text = String(unsentLines)
-        if (text === "") return Effect.void
-        process.exitCode = 1
-        return Console.error(`holdfast: ${text}`)
+      const client = yield* Client.make(Effect.flatMap(dial, opener(protocol, policy)), {
+        policy,
+        ...(tries === "never" ? { isRetryable: () => false } : {})
       })
-    )
-    // what the reader of the output leaves behind is not waited for
-    const left = ended._tag === "Success" && ended.success === "read no more"
-      ? unsentLines.toString(unsentLines.lost)
-      : String(unsentLines)
-    if (Result.isSuccess(ended) || (everConnected && isGoodbye(ended.failure, tries))) {
-      return left === "" ? undefined : yield* new CommandFailed({ message: left })
-    }
-    const why = everConnected ? `${name} is lost` : `cannot connect to ${name}`
-    return yield* new CommandFailed({
-      message: `${why}: ${because(ended.failure)}${left === "" ? "" : `; ${left}`}`
-    })
-  }, Effect.scoped)
+
+      const unsentLines = new Unsent()
+      let everConnected = false
+      let connected = false
+      const report = Effect.fnUntraced(function*(state: Client.State<string>) {
+        if ("lost" in state) unsentLines.lost += state.lost
+        switch (state._tag) {
+          case "Connected": {
+            everConnected = connected = true
+            const { local, remote } = yield* state.connection.snapshot
+            return yield* Console.error(
+              `connected ${name} (${oneLine(local ?? "unknown")} → ${oneLine(remote ?? "unknown")})`
+            )
+          }
+          case "Waiting": {
+            const what = connected ? "lost" : "no connection"
+            connected = false
+            return yield* Console.error(
+              `${what}: ${because(state.error)}${unsent(state)}; ` +
+                `next try in ${seconds(state.delay)} (attempt ${state.attempt})`
+            )
+          }
+          case "Closed":
+            // a failure is told as the command's own
+            if (!isGoodbye(state.error, tries) || !everConnected) return undefined
+            // what was flushed before a close of our own is with the peer's side, whether it ever speaks or not
+            return yield* Console.error(
+              `closed: ${because(state.error)}${unsent(isLocal(state.error) ? { ...state, unknown: 0 } : state)}`
+            )
+        }
+      })
+      const reporter = yield* joined("reporter", Stream.runForEach(client.changes, report))
+
+      // ---- messages come ------------------------------------------------------------------------------------------------
+
+      let heardAt = 0
+      let printing = false
+      /** Ends when the reader of our output has gone, and fails with the end of the client, once all that came is printed. */
+      const print = Effect.gen(function*() {
+        while (true) {
+          const messages = yield* client.receiveAll
+          printing = true
+          // a peer must not command the terminal, nor make one message look like two
+          const shown = onTerminal ? messages.map(visible) : messages
+          const taken = yield* write(`${shown.join("\n")}\n`)
+          printing = false
+          heardAt = performance.now()
+          if (!taken) return "read no more" as const
+        }
+      })
+
+      // ---- lines go -----------------------------------------------------------------------------------------------------
+
+      const refused = (error: Failure): Effect.Effect<void> => {
+        unsentLines.lost++
+        return Console.error(`not sent: ${error.message}`)
+      }
+
+      /** Sends a line, when and as the policy says; never fails while the client lives. */
+      const send = (line: string): Effect.Effect<void, Failure> =>
+        Effect.catch(client.send(line), (error) =>
+          Effect.flatMap(client.state, (state) =>
+            state._tag === "Closed"
+              ? Effect.fail(error)
+              // nothing was read ahead, so there is nothing that its bounds could be meant for
+              : error.reason._tag === "Offline" && policy.whenOffline === "wait"
+              ? Effect.andThen(client.connection, send(line))
+              : refused(error)))
+
+      const read = inputLines(policy.maxFrame)
+      const sendInput = Effect.fnUntraced(function*(chunk: Uint8Array | undefined) {
+        const { lines, tooLong } = read(chunk)
+        unsentLines.lost += tooLong.length
+        unsentLines.waiting += lines.length
+        for (const { size } of tooLong) {
+          yield* Console.error(
+            `not sent: a line of ${size} bytes is over the limit of ${policy.maxFrame} bytes (--max-frame)`
+          )
+        }
+        // in turn: each waits for room, and the input is not read on meanwhile
+        for (const line of lines) {
+          yield* send(line)
+          unsentLines.waiting--
+        }
+      })
+
+      /** All of it is with the transport of a connection; what died with an earlier one was told as lost. */
+      const flushed: Effect.Effect<void, Failure> = Effect.andThen(
+        client.connection,
+        Effect.catch(client.flush, () => Effect.suspend(() => flushed))
+      )
+
+      const quiet = Effect.gen(function*() {
+        heardAt = performance.now()
+        while (true) {
+          const left = (printing ? performance.now() : heardAt) + wait - performance.now()
+          if (left <= 0) return
+          yield* Effect.sleep(Math.min(left, 2_000_000_000))
+        }
+      })
+
+      const input = stdio.stdin.pipe(
+        // what was typed at a terminal that is gone has ended as well
+        Stream.catch(() => Stream.empty),
+        Stream.runForEach(sendInput),
+        Effect.andThen(sendInput(undefined)),
+        Effect.andThen(flushed),
+        Effect.andThen(quiet)
+      )
+
+      // ---- until one of them ends ---------------------------------------------------------------------------------------
+
+      // a pipe that stays open would keep the process alive
+      yield* Effect.addFinalizer(() => Effect.sync(() => process.stdin.destroy()))
+      const ended = yield* Effect.raceFirst(print, Effect.catch(input, () => Effect.never)).pipe(
+        Effect.result,
+        // also when we are interrupted: in an orderly way, and told
+        Effect.ensuring(Effect.andThen(client.close, Fiber.await(reporter))),
+        Effect.onInterrupt(() => {
+          const text = String(unsentLines)
+          if (text === "") return Effect.void
+          process.exitCode = 1
+          return Console.error(`holdfast: ${text}`)
+        })
+      )
+      // what the reader of the output leaves behind is not waited for
+      const left = ended._tag === "Success" && ended.success === "read no more"
+        ? unsentLines.toString(unsentLines.lost)
+        : String(unsentLines)
+      if (Result.isSuccess(ended) || (everConnected && isGoodbye(ended.failure, tries))) {
+        return left === "" ? undefined : yield* new CommandFailed({ message: left })
+      }
+      const why = everConnected ? `${name} is lost` : `cannot connect to ${name}`
+      return yield* new CommandFailed({
+        message: `${why}: ${because(ended.failure)}${left === "" ? "" : `; ${left}`}`
+      })
+    },
+    Effect.scoped
+  )
 ).pipe(
   Command.withDescription(
     "Connects, sends each line of the input as a message, and prints each message that comes on a line of its own. A " +

@@ -89,7 +89,12 @@ export const peerFlags = {
     Flag.withDescription("Take any certificate, such as a self-signed one; a machine in between can read along"),
     Flag.withDefault(false)
   ),
-  proxy: proxyFlag
+  proxy: proxyFlag,
+  deflate: Flag.Boolean("deflate").pipe(
+    Flag.withoutNegation,
+    Flag.withDescription("Offer to compress the messages of a WebSocket (permessage-deflate)"),
+    Flag.withDefault(false)
+  )
 }
 
 export type Protocol = "lines" | "frames" | "native"
@@ -102,6 +107,7 @@ interface DialFlags {
   readonly servername: Option.Option<string>
   readonly insecure: boolean
   readonly proxy: Option.Option<string>
+  readonly deflate: boolean
 }
 
 const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
@@ -124,6 +130,7 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
       }
       : {}),
     proxy: Option.getOrUndefined(given.proxy),
+    deflate: given.deflate,
     policy: given.protocol === "native" ? nativeBelow(policy) : policy
   }
   const dial = Dialer.make(url, options)
@@ -179,7 +186,8 @@ const advice: ReadonlyArray<readonly [pattern: RegExp, sentence: string]> = [
 
 /** Bytes of a peer that are no frames or messages of the protocol. */
 const isForeign = (reason: ConnectionError.Reason): boolean =>
-  (reason._tag === "InvalidMessage" || reason._tag === "InvalidLength" || reason._tag === "FrameTooLong") &&
+  ((reason._tag === "InvalidMessage" && reason.format !== "DEFLATE") || reason._tag === "InvalidLength" ||
+    reason._tag === "FrameTooLong") &&
   reason.direction === "decode"
 
 /** Why, as the end of a sentence: what to do about it, and what Node or OpenSSL says of it behind that. */
