@@ -16,13 +16,12 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
-import { plain, plainly } from "../internal/reasons/logs.ts"
-import { plainJson } from "../internal/reasons/text.ts"
 import * as Listener from "../node/Listener.ts"
 import * as Protocol from "../Protocol.ts"
 import * as Registry from "../Registry.ts"
 import * as Server from "../Server.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
+import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
 
@@ -186,20 +185,6 @@ const notHeard = (count: number): string =>
     count === 1 ? "member" : "members"
   } did not get your last message: on their transport it is not one ` +
   "message (a line break in lines)"
-
-/** One flat object a line. */
-const jsonLogger = Logger.map(
-  Logger.formatStructured,
-  ({ annotations, cause, level, message, timestamp }) => plainJson({ timestamp, level, message, ...annotations, cause })
-)
-
-/** What a peer says, and an address that it chose, is text, and commands nothing. */
-const prettyLogger = (): Logger.Logger<unknown, void> => {
-  const pretty = Logger.consolePretty()
-  return Logger.make(({ cause, message, ...rest }) =>
-    pretty.log({ ...rest, message: plain(message), cause: plainly(cause) })
-  )
-}
 
 export const serve = Command.make(
   "serve",

@@ -10,22 +10,29 @@ import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import Undici from "@effect/platform-node/Undici"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as EffectHttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Tls from "node:tls"
 import * as Supervised from "../internal/scheduling/supervised.ts"
 import * as Policy from "../Policy.ts"
 import * as Dialer from "./Dialer.ts"
 import * as Agent from "./internal/httpClient/agent.ts"
+import { proxied } from "./internal/httpClient/proxied.ts"
 import * as Unread from "./internal/httpClient/unread.ts"
 import { limitOf, warnOf } from "./internal/options.ts"
 import { setTcp, tcpOf } from "./internal/stream/tcp.ts"
 import { tlsOptions } from "./internal/tls/material.ts"
+import { environment } from "./internal/tunnel/environment.ts"
+import { gateFor } from "./internal/tunnel/gate.ts"
+import { gateOf } from "./internal/tunnel/through.ts"
+import type * as Proxy from "./Proxy.ts"
 
 /**
  * How to send. Every field has a default.
@@ -65,6 +72,13 @@ export interface Options {
   readonly key?: string | Uint8Array | Redacted.Redacted<string | Uint8Array> | undefined
   /** Opens an encrypted `key`. */
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
+  /**
+   * A proxy to dial each origin through, also those of `http`: with `CONNECT`, or SOCKS5. See `Proxy.Through`; `"environment"` is that
+   * of `Dialer.DialOptions`, with `HTTPS_PROXY` for `https` and `HTTP_PROXY` for `http`. Default none.
+   *
+   * What the proxy says instead is a `Proxy.ProxyRefused` as the cause of the error. A proxy may have `CONNECT` for port 443 alone.
+   */
+  readonly proxy?: string | Redacted.Redacted<string> | Proxy.Through | undefined
 }
 
 // RFC 9110, 9.2.2
@@ -123,14 +137,31 @@ export const make = (
       Effect.fromResult(tlsOptions(options)),
       (detail) => new Dialer.DialFailed({ url: "https://*", reason: "BadTls", detail })
     )
+    const variables = options.proxy === "environment" ? yield* environment : undefined
+    // of one that was given each origin has the same
+    const given = variables === undefined && options.proxy !== undefined
+      ? yield* Effect.mapError(
+        Effect.fromResult(gateOf(options.proxy)),
+        (detail) => new Dialer.DialFailed({ url: "https://*", reason: "BadOption", detail: `\`proxy\` ${detail}` })
+      )
+      : undefined
     const dial = Undici.buildConnector({
       ...tcp,
       secureContext: Tls.createSecureContext(tls),
       timeout: limitOf(policy.open),
       allowH2: false
     })
+    const context = yield* Effect.context<never>()
+    const dialling = new Set<Fiber.Fiber<unknown, unknown>>()
+    const through = options.proxy === undefined ? dial : proxied(
+      dial,
+      (address) => given === undefined ? gateFor(address, options.proxy, variables) : Result.succeed(given),
+      { open: limitOf(policy.open), tcp },
+      context,
+      dialling
+    )
     const connect: typeof dial = (to, done) =>
-      dial(to, (...result) => {
+      through(to, (...result) => {
         const [, conn] = result
         if (conn) {
           // undici sets no more than when the first probe is sent
@@ -138,7 +169,6 @@ export const make = (
         }
         done(...result)
       })
-    const context = yield* Effect.context<never>()
     const agent = yield* Effect.acquireRelease(
       Effect.sync(() =>
         Agent.make({
@@ -151,7 +181,11 @@ export const make = (
           maxHeaderSize: policy.maxHeader
         }, { dial: connect, silence, raced, maxHeader: policy.maxHeader })
       ),
-      (agent) => Effect.promise(() => agent.destroy())
+      (agent) =>
+        Effect.promise(() => {
+          for (const fiber of dialling) fiber.interruptUnsafe()
+          return agent.destroy()
+        })
     )
     Unread.follow(agent, silence, (message) => Supervised.log(context, message, Cause.empty))
     // Effect's client sets both for each request

@@ -1,12 +1,15 @@
-/** Clients behind a proxy: HTTP CONNECT and SOCKS5, whatever is dialled, and what each refusal is. */
+/** Clients behind a proxy: HTTP CONNECT and SOCKS5, whatever is dialled, HTTP too, and what each refusal is. */
 import { assert, describe, it } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
+import * as Http from "node:http"
+import * as Https from "node:https"
+import type * as Net from "node:net"
 import * as Inspectable from "node:util"
 import { Codec, Connection, type ConnectionError } from "../../src/index.ts"
-import { Dialer, Listener, Proxy } from "../../src/node/index.ts"
+import { Dialer, HttpClient, Listener, Proxy } from "../../src/node/index.ts"
 import { isExempt, proxyFor } from "../../src/node/internal/tunnel/environment.ts"
 import { conversation } from "../../src/node/internal/tunnel/socks.ts"
 import { serve } from "../integration/support/kit.ts"
@@ -242,6 +245,64 @@ describe("a refusal of a proxy", () => {
         /not of one family/
       )
     })))
+})
+
+describe("a proxy of an HTTP client", () => {
+  const answering = (secure: boolean) =>
+    Effect.acquireRelease(
+      Effect.callback<Http.Server>((resume) => {
+        const answer: Http.RequestListener = (request, response) =>
+          void response.end(`you asked ${request.headers.host}`)
+        const server = secure ? Https.createServer(certificate(), answer) : Http.createServer(answer)
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) =>
+        Effect.sync(() => {
+          server.closeAllConnections()
+          server.close()
+        })
+    )
+  const at = (server: Http.Server): number => (server.address() as Net.AddressInfo).port
+
+  for (const [kind, make, more] of kinds) {
+    it.live(`${kind}: leads to http and https, and keeps the connection`, () =>
+      Effect.gen(function*() {
+        const proxy = yield* make({ auth: "ada:secret" })
+        const client = yield* HttpClient.make({
+          ca: certificate().cert,
+          policy: { maxConnectionsPerAddress: 1 },
+          proxy: { url: `${kind}://ada:secret@127.0.0.1:${proxy.port}`, ...more }
+        })
+        const plain = at(yield* answering(false))
+        const secure = at(yield* answering(true))
+        for (const origin of [`http://${hiddenName}:${plain}`, `https://localhost:${secure}`]) {
+          for (let i = 0; i < 2; i++) {
+            const response = yield* client.get(`${origin}/`)
+            assert.strictEqual(yield* response.text, `you asked ${origin.split("//")[1]}`)
+          }
+        }
+        assert.deepStrictEqual(proxy.targets, [`${hiddenName}:${plain}`, `localhost:${secure}`])
+      }))
+  }
+
+  it.live("is one of the environment where that is asked, and its refusal is the cause", () =>
+    Effect.gen(function*() {
+      const proxy = yield* httpProxy({ auth: "grace:hopper" })
+      const env = ConfigProvider.fromEnv({
+        env: { http_proxy: `http://ada:secret@127.0.0.1:${proxy.port}`, no_proxy: "127.0.0.1" }
+      })
+      const client = yield* HttpClient.make({ proxy: "environment" }).pipe(
+        Effect.provideService(ConfigProvider.ConfigProvider, env)
+      )
+      const plain = at(yield* answering(false))
+      assert.strictEqual((yield* client.get(`http://127.0.0.1:${plain}/`)).status, 200)
+      const error = yield* Effect.flip(client.get(`http://${hiddenName}:${plain}/`))
+      assert(error.reason._tag === "TransportError" && error.reason.cause instanceof Proxy.ProxyRefused, String(error))
+      assert.strictEqual(error.reason.cause.reason, "AuthenticationRequired")
+      assert.notInclude(Inspectable.inspect(error, { depth: 9 }), "secret")
+      const { detail } = yield* Effect.flip(HttpClient.make({ proxy: "ftp://ada:secret@host" }))
+      assert.match(detail, /^`proxy` is no URL of a proxy/)
+    }))
 })
 
 describe("the environment", () => {
