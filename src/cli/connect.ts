@@ -27,7 +27,7 @@ type Failure = ConnectionError.ConnectionError
 
 const flags = {
   url,
-  ...peerFlags,
+  peer: peerFlags,
   wait: duration(
     "wait",
     "1s",
@@ -78,8 +78,14 @@ const opener = (protocol: Protocol, policy: Policy.Policy) => {
 
 const seconds = (delay: Duration.Duration): string => `${(Duration.toMillis(delay) / 1000).toFixed(1)} s`
 
-const unsent = (lost: number): string =>
-  lost === 0 ? "" : `; ${lost} sent ${lost === 1 ? "line" : "lines"} did not leave`
+const isLocal = ({ reason }: Failure): boolean => reason._tag === "Closed" && reason.by === "local"
+
+const lines = (count: number): string => `${count} sent ${count === 1 ? "line" : "lines"}`
+
+/** What became of lines that a connection had taken: left behind, or gone to a peer that never said anything. */
+const unsent = ({ lost, unknown }: { readonly lost: number; readonly unknown: number }): string =>
+  (lost === 0 ? "" : `; ${lines(lost)} did not leave`) +
+  (unknown === 0 ? "" : `; ${lines(unknown)} may not have arrived`)
 
 /** Lines of the input that no connection took, or that died with one. */
 class Unsent {
@@ -131,16 +137,16 @@ const isGoodbye = (error: Failure, retry: string): boolean =>
 export const connect = Command.make(
   "connect",
   flags,
-  Effect.fnUntraced(function*({ ca, cert, insecure, key, protocol, retry, servername, url, wait, ...limits }) {
+  Effect.fnUntraced(function*({ peer, retry, url, wait, ...limits }) {
     const given = yield* policyOf(limits)
     const tries = retry._tag === "Some" ? retry.value : given.retryAttempts === 0 ? "forever" : `${given.retryAttempts}`
     const policy = Policy.make({ retryAttempts: Number.isNaN(Number(tries)) ? 0 : Number(tries) }, given)
-    const dial = yield* dialer(url, { ca, cert, insecure, key, protocol, servername }, policy)
+    const dial = yield* dialer(url, peer, policy)
     const stdio = yield* Stdio.Stdio
     const onTerminal = yield* stdio.stdoutIsTerminal
     const name = redactUrl(url)
 
-    const client = yield* Client.make(sayWaiting(Effect.flatMap(dial, opener(protocol, policy))), {
+    const client = yield* Client.make(sayWaiting(Effect.flatMap(dial, opener(peer.protocol, policy))), {
       policy,
       ...(tries === "never" ? { isRetryable: () => false } : {})
     })
@@ -162,15 +168,17 @@ export const connect = Command.make(
           const what = connected ? "lost" : "no connection"
           connected = false
           return yield* Console.error(
-            `${what}: ${because(state.error)}${unsent(state.lost)}; ` +
+            `${what}: ${because(state.error)}${unsent(state)}; ` +
               `next try in ${seconds(state.delay)} (attempt ${state.attempt})`
           )
         }
         case "Closed":
           // a failure is told as the command's own
-          return isGoodbye(state.error, tries) && everConnected
-            ? yield* Console.error(`closed: ${because(state.error)}${unsent(state.lost)}`)
-            : undefined
+          if (!isGoodbye(state.error, tries) || !everConnected) return undefined
+          // what was flushed before a close of our own is with the peer's side, whether it ever speaks or not
+          return yield* Console.error(
+            `closed: ${because(state.error)}${unsent(isLocal(state.error) ? { ...state, unknown: 0 } : state)}`
+          )
       }
     })
     const reporter = yield* joined("reporter", Stream.runForEach(client.changes, report))

@@ -17,6 +17,7 @@ import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 import { nativeBelow } from "./policyFlags.ts"
+import { proxyFlag } from "./proxyFlags.ts"
 
 /** A PEM file. */
 export const file = (name: string, description: string) =>
@@ -90,6 +91,12 @@ export const peerFlags = {
     Flag.withoutNegation,
     Flag.withDescription("Take any certificate, such as a self-signed one; a machine in between can read along"),
     Flag.withDefault(false)
+  ),
+  proxy: proxyFlag,
+  deflate: Flag.Boolean("deflate").pipe(
+    Flag.withoutNegation,
+    Flag.withDescription("Offer to compress the messages of a WebSocket (permessage-deflate)"),
+    Flag.withDefault(false)
   )
 }
 
@@ -102,6 +109,8 @@ interface DialFlags {
   readonly key: Option.Option<string>
   readonly servername: Option.Option<string>
   readonly insecure: boolean
+  readonly proxy: Option.Option<string>
+  readonly deflate: boolean
 }
 
 const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
@@ -123,13 +132,15 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
         rejectUnauthorized: !given.insecure
       }
       : {}),
+    proxy: Option.getOrUndefined(given.proxy),
+    deflate: given.deflate,
     policy: given.protocol === "native" ? nativeBelow(policy) : policy
   }
   const dial = Dialer.make(url, options)
   yield* Effect.mapError(dial, (error) =>
     new CommandFailed({
       // its options are flags here
-      message: error.message.replace(/`(cert|key|ca)`/g, "--$1")
+      message: error.message.replace(/`(cert|key|ca|proxy)`/g, "--$1")
     }))
   return Effect.orDie(dial)
 })
@@ -186,7 +197,8 @@ const advice: ReadonlyArray<readonly [pattern: RegExp, sentence: string]> = [
 
 /** Bytes of a peer that are no frames or messages of the protocol. */
 const isForeign = (reason: ConnectionError.Reason): boolean =>
-  (reason._tag === "InvalidMessage" || reason._tag === "InvalidLength" || reason._tag === "FrameTooLong") &&
+  ((reason._tag === "InvalidMessage" && reason.format !== "DEFLATE") || reason._tag === "InvalidLength" ||
+    reason._tag === "FrameTooLong") &&
   reason.direction === "decode"
 
 /** Why, as the end of a sentence: what to do about it, and what Node or OpenSSL says of it behind that. */

@@ -25,9 +25,11 @@ import { type Binding, listen } from "./internal/addresses/listen.ts"
 import { inetAddressOf } from "./internal/addresses/zone.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
+import { behindOf } from "./internal/proxy/behind.ts"
 import * as Material from "./internal/tls/material.ts"
 import { type Checked, securing } from "./internal/tls/securing.ts"
 import { type Rules, rulesOf } from "./internal/webSocket/rules.ts"
+import type * as Proxy from "./Proxy.ts"
 import type * as Upgrade from "./Upgrade.ts"
 
 /**
@@ -36,7 +38,7 @@ import type * as Upgrade from "./Upgrade.ts"
  * @category models
  * @since 0.1.0
  */
-export interface ListenOptions<out R = never> extends Upgrade.Options<R> {
+export interface ListenOptions<out R = never> extends Upgrade.Options<R>, Proxy.Options {
   /** The certificate of `tls` and `wss`, as PEM; intermediate certificates follow it in the same text. */
   readonly cert?: string | Uint8Array | undefined
   /** The private key of `cert`, as PEM. */
@@ -373,6 +375,7 @@ const prepare = <R>(
     const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
     const wrong = Options.wrongBinding(address, options)
     if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
+    const behind = yield* as("BadOption")(behindOf(options))
     const needsTls = address.scheme === "tls" || address.scheme === "wss"
     const isWeb = address.scheme === "ws" || address.scheme === "wss"
     // one path has no name when others have: `ws://host:port` with `paths` alone
@@ -385,6 +388,7 @@ const prepare = <R>(
       address,
       // its hooks run in the context of `make`
       rules: rules as Rules<never>,
+      behind,
       binding: Options.bindingOf(backlog, options),
       ...Options.ofPolicy(policy),
       maxPending,

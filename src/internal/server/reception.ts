@@ -11,7 +11,8 @@ export const refusedBy = (limit: Limit, policy: Policy): ConnectionError.Refused
     limit === "stopping" || limit === "maxPending" ? { limit } : { limit, allowed: policy[limit] }
   )
 
-const reasonOf = (failure: Failure): ConnectionError.Reason => {
+/** The reason of an end in the handshakes. */
+export const reasonOf = (failure: Failure): ConnectionError.Reason => {
   switch (failure._tag) {
     case "Timeout":
       return new ConnectionError.HandshakeTimeout({ limit: failure.limit })
@@ -33,6 +34,7 @@ interface Counting {
   readonly policy: Policy
   readonly now: () => number
   readonly admission: Admission
+  readonly counts: { opening: number }
   readonly report: (refused: {
     readonly _tag: "Refused"
     readonly remote: string | undefined
@@ -52,6 +54,7 @@ export class Arrival implements Arriving {
 
   constructor(counting: Counting, remote: string | undefined, onTurn: () => void) {
     this.counting = counting
+    counting.counts.opening++
     const applicant: Applicant = {
       remote,
       host: undefined,
@@ -88,6 +91,7 @@ export class Arrival implements Arriving {
 
   end(failure?: Failure): void {
     this.counting.admission.leave(this.applicant)
+    this.counting.counts.opening--
     if (failure !== undefined && this.limit === undefined) this.tell(reasonOf(failure))
   }
 }

@@ -29,6 +29,11 @@ export const definitions = {
       "`open` bounds all of them together"
     )
   ),
+  followRedirects: definitionOf(
+    count("followRedirects", { default: 0, minimum: 0, zero: "follows none" }).says(
+      "How many times an upgrade goes where the server sends it (301, 302, 303, 307, 308)"
+    )
+  ),
   consent: definitionOf(
     duration("consent", { default: "1s", zero: "does not wait" }).says(
       "How long a server that asked for a certificate may say nothing, until its silence is taken for consent"

@@ -11,6 +11,8 @@ import { errorOf, openError } from "../stream/duplex.ts"
 import { noop, setTcp, type Tcp } from "../stream/tcp.ts"
 import { consent } from "../tls/consent.ts"
 import { watchDialled } from "../tls/refusals.ts"
+import { type Gate, targetOf } from "../tunnel/through.ts"
+import { tunnel } from "../tunnel/tunnel.ts"
 import { attempts, type Pace, type Target } from "./attempts.ts"
 import { type Lookup, targetsOf } from "./targets.ts"
 
@@ -21,6 +23,8 @@ export interface Connecting extends Lookup, Pace {
   readonly localAddress: string | undefined
   /** With `tls` and `wss`. */
   readonly tls: Tls.ConnectionOptions
+  /** The proxy to go through. */
+  readonly gate: Gate | undefined
   /** How long a server that asked for our certificate may be silent, in milliseconds. */
   readonly consent: number
 }
@@ -115,7 +119,7 @@ const secured = (
   opened: Opened,
   conn: Net.Socket,
   host: string,
-  { consent: limit, tls }: Connecting
+  { consent: limit, tls }: Pick<Connecting, "consent" | "tls">
 ): Effect.Effect<Net.Socket, Socket.SocketError> => {
   const servername = tls.servername ?? (Net.isIP(host) === 0 ? host : "")
   const open = (): Tls.TLSSocket => {
@@ -124,6 +128,23 @@ const secured = (
     return secure
   }
   return Effect.tap(opening(opened, open, "secureConnect"), (secure) => consent(secure as Tls.TLSSocket, limit))
+}
+
+/** A connection on which the peer comes next, through a proxy where there is one. */
+const toPeer = (
+  opened: Opened,
+  host: string,
+  port: number,
+  how: Connecting
+): Effect.Effect<Net.Socket, Socket.SocketError> => {
+  const { gate } = how
+  if (gate === undefined) return toHost(opened, host, port, how)
+  const plain = toHost(opened, gate.host, gate.port, how)
+  const { tls } = gate
+  const toGate = tls === undefined
+    ? plain
+    : Effect.flatMap(plain, (conn) => secured(opened, conn, gate.host, { consent: 0, tls }))
+  return Effect.flatMap(toGate, (conn) => tunnel(conn, gate, targetOf(host, port)))
 }
 
 /**
@@ -144,7 +165,7 @@ export const connect = (
     }
     const plain = to.scheme === "unix"
       ? opening(opened, () => Net.createConnection({ path: to.path, allowHalfOpen }), "connect")
-      : toHost(opened, to.host, to.port, how)
+      : toPeer(opened, to.host, to.port, how)
     const whole = to.scheme === "tls" || to.scheme === "wss"
       ? Effect.flatMap(plain, (conn) => secured(opened, conn, to.host, how))
       : plain
@@ -152,7 +173,8 @@ export const connect = (
       Effect.sync(() => {
         made = Exit.isSuccess(exit) ? exit.value : undefined
         // below TLS is what it runs on
-        if (made === undefined || to.scheme === "tcp" || to.scheme === "ws") destroyOthers(made)
+        const isPlain = (to.scheme === "tcp" || to.scheme === "ws") && how.gate?.tls === undefined
+        if (made === undefined || isPlain) destroyOthers(made)
       }))
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.scope, (scope) =>

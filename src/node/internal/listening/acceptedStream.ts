@@ -8,6 +8,7 @@ import type * as Net from "node:net"
 import type * as Tls from "node:tls"
 import type { Attachable } from "../../../internal/transport/accepted.ts"
 import { type Transport, TypeId } from "../../../internal/transport/transport.ts"
+import { CurrentHeader, type Header } from "../../Proxy.ts"
 import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
 import { linger } from "../stream/tcp.ts"
 import { certificateOf } from "../upgrade/certificate.ts"
@@ -21,6 +22,10 @@ const identityOf = (conn: Net.Socket | Tls.TLSSocket): Transport["identity"] => 
   const { alternativeNames, fingerprint, subject } = certificate
   return { subject, alternativeNames, fingerprint }
 }
+
+/** Adds what a proxy said, where one did. */
+export const withHeader = <R>(context: Context.Context<R>, header: Header | undefined): Context.Context<R> =>
+  header === undefined ? context : Context.add(context, CurrentHeader, header) as Context.Context<R>
 
 /**
  * An accepted byte stream: `conn` is what was accepted, or TLS on top of it. It is socket and transport itself: there may be
@@ -83,6 +88,6 @@ export class AcceptedStream extends Stream implements Socket.Socket, Attachable,
   }
 
   provide<R>(context: Context.Context<R>): Context.Context<R> {
-    return Context.add(context, NodeSocket.NetSocket, this.accepted)
+    return withHeader(Context.add(context, NodeSocket.NetSocket, this.accepted), this.arrival.header)
   }
 }
