@@ -78,7 +78,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/Upgrade"],
   ["node/internal/dialling"],
   ["node/internal/webSocket"],
-  ["node/internal/listening"],
+  ["node/internal/listening", "node/Certificates"],
   ["node/internal/http", "node/internal/httpClient"],
   ["node"],
   ["cli"]

@@ -5,10 +5,8 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
@@ -20,7 +18,8 @@ import * as Listener from "../node/Listener.ts"
 import * as Protocol from "../Protocol.ts"
 import * as Registry from "../Registry.ts"
 import * as Server from "../Server.ts"
-import { CommandFailed, fileProblem } from "./CommandFailed.ts"
+import { tlsOf } from "./certificates.ts"
+import { CommandFailed } from "./CommandFailed.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
@@ -38,7 +37,7 @@ const flags = {
     ),
     Flag.atLeast(0)
   ),
-  cert: file("cert", "Certificate chain for tls and wss, PEM"),
+  cert: file("cert", "Certificate chain for tls and wss, PEM; read again when it changes (within 10 s), and on SIGHUP"),
   key: file("key", "Private key of --cert, PEM"),
   ca: file("ca", "Ask clients of tls and wss for a certificate signed by these authorities, PEM"),
   protocol: Flag.Literals("protocol", ["lines", "frames", "native"]).pipe(
@@ -86,12 +85,6 @@ const flags = {
   ),
   ...policyFlags("serve")
 }
-
-const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
-  if (Option.isNone(path)) return undefined
-  const files = yield* FileSystem.FileSystem
-  return yield* Effect.mapError(files.readFileString(path.value), fileProblem(flag, path.value))
-})
 
 /** What happened, as a sentence for people and as fields for machines. */
 const describeEvent = (event: Server.Event): { readonly text: string; readonly fields: Record<string, unknown> } => {
@@ -192,11 +185,7 @@ export const serve = Command.make(
   Effect.fnUntraced(
     function*({ behind, ca, cert, deflate, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
       const policy = yield* policyOf(limits)
-      const tls = {
-        cert: yield* readFile("--cert", cert),
-        key: yield* readFile("--key", key),
-        ca: yield* readFile("--ca", ca)
-      }
+      const tls = yield* tlsOf({ cert, key, ca })
       const urls = isReadonlyArrayNonEmpty(listen) ? listen : of("tcp://127.0.0.1:7000")
       const listeners = yield* Effect.forEach(urls, (url) =>
         Listener.make(url, {

@@ -56,6 +56,13 @@ export interface DialOptions {
   readonly key?: string | Uint8Array | Redacted.Redacted<string | Uint8Array> | undefined
   /** Opens an encrypted `key`. */
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
+  /** The lowest version of TLS that is spoken. Default Node's, which is TLS 1.2. */
+  readonly minVersion?: "TLSv1.2" | "TLSv1.3" | undefined
+  /**
+   * The protocols to offer in the handshake (ALPN, RFC 7301), of `tls`, the one liked best first. Default none. With `wss` none is
+   * offered, which is taken for HTTP/1.1.
+   */
+  readonly alpn?: ReadonlyArray<string> | undefined
   /** The name to ask for (SNI) and to find in the server's certificate. Default the host of the URL. */
   readonly servername?: string | undefined
   /** Whether a server whose certificate cannot be verified is refused. Default true. */
@@ -281,7 +288,11 @@ const prepare = (
     if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
-      secureContext: Tls.createSecureContext(yield* as("BadTls")(Material.tlsOptions(options))),
+      secureContext: Tls.createSecureContext({
+        ...(yield* as("BadTls")(Material.tlsOptions(options))),
+        ...(options.minVersion === undefined ? {} : { minVersion: options.minVersion })
+      }),
+      ...(options.alpn === undefined || address.scheme === "wss" ? {} : { ALPNProtocols: [...options.alpn] }),
       ...(options.servername === undefined ? {} : { servername: options.servername }),
       ...(options.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: options.rejectUnauthorized })
     }

@@ -19,6 +19,7 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type * as Net from "node:net"
 import { type Accepting, LastAccept } from "../internal/transport/accepted.ts"
 import * as Policy from "../Policy.ts"
+import type { Certificates } from "./Certificates.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { type Binding, listen } from "./internal/addresses/listen.ts"
 import { inetAddressOf } from "./internal/addresses/zone.ts"
@@ -26,6 +27,7 @@ import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
 import { behindOf } from "./internal/proxy/behind.ts"
 import * as Material from "./internal/tls/material.ts"
+import { type Checked, securing } from "./internal/tls/securing.ts"
 import { type Rules, rulesOf } from "./internal/webSocket/rules.ts"
 import type * as Proxy from "./Proxy.ts"
 import type * as Upgrade from "./Upgrade.ts"
@@ -45,6 +47,19 @@ export interface ListenOptions<out R = never> extends Upgrade.Options<R>, Proxy.
   readonly ca?: string | Uint8Array | ReadonlyArray<string | Uint8Array> | undefined
   /** Opens an encrypted `key`. */
   readonly passphrase?: string | Redacted.Redacted<string> | undefined
+  /**
+   * Certificates that are renewed while the listener runs, and those for several names (SNI), in place of `cert`, `key`, `ca` and
+   * `passphrase`. Connections that live are not touched by a renewal.
+   */
+  readonly certificates?: Certificates<unknown> | undefined
+  /** The lowest version of TLS that is spoken. Default Node's, which is TLS 1.2. */
+  readonly minVersion?: "TLSv1.2" | "TLSv1.3" | undefined
+  /**
+   * The protocols to agree to in the handshake (ALPN, RFC 7301), of `tls`, the one liked best first. A client that offers others
+   * alone is refused with an alert. What was agreed to is `alpnProtocol` of `NodeSocket.NetSocket`. With `wss` it is
+   * always `http/1.1`.
+   */
+  readonly alpn?: ReadonlyArray<string> | undefined
   /**
    * A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`.
    *
@@ -326,6 +341,26 @@ interface Settings extends Omit<Acceptor.Settings, "context"> {
   readonly binding: Binding
 }
 
+/** What secures connections, now and after each renewal. */
+const certificatesOf = (
+  scheme: string,
+  { ca, cert, certificates, key, passphrase }: ListenOptions<unknown>
+): Result.Result<() => Checked, string> => {
+  if (certificates !== undefined) {
+    return [ca, cert, key, passphrase].every((it) => it === undefined)
+      ? Result.succeed(certificates["~holdfast/node/Certificates"] as () => Checked)
+      : Result.fail("`certificates` are in place of `cert`, `key`, `ca` and `passphrase`")
+  }
+  if (cert === undefined || key === undefined) {
+    const missing = cert === undefined ? key === undefined ? "both are" : "`cert` is" : "`key` is"
+    return Result.fail(`${scheme}:// needs the options \`cert\` and \`key\`, and ${missing} missing`)
+  }
+  return Result.map(Material.tlsOptions({ ca, cert, key, passphrase }), (own) => {
+    const checked: Checked = { own, names: new Map() }
+    return () => checked
+  })
+}
+
 const prepare = <R>(
   rawUrl: string,
   policy: Policy.Policy,
@@ -342,26 +377,12 @@ const prepare = <R>(
     if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const behind = yield* as("BadOption")(behindOf(options))
     const needsTls = address.scheme === "tls" || address.scheme === "wss"
-    if (needsTls && (options.cert === undefined || options.key === undefined)) {
-      const missing = options.cert === undefined
-        ? options.key === undefined ? "both are" : "`cert` is"
-        : "`key` is"
-      const detail = `${address.scheme}:// needs the options \`cert\` and \`key\`, and ${missing} missing`
-      return yield* as("BadTls")(Result.fail(detail))
-    }
     const isWeb = address.scheme === "ws" || address.scheme === "wss"
     // one path has no name when others have: `ws://host:port` with `paths` alone
     const home = isWeb && (address.tail !== "" || options.upgrade !== undefined || options.paths === undefined)
       ? address.tail || "/"
       : undefined
     const rules = yield* as("BadOption")(rulesOf(home, options))
-    const tls = needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
-    const securing = tls === undefined ? undefined : {
-      context: Material.serverContext(tls),
-      requestCert: tls.ca !== undefined,
-      contextOf: undefined,
-      alpn: isWeb ? ["http/1.1"] : undefined
-    }
     return {
       url,
       address,
@@ -372,7 +393,12 @@ const prepare = <R>(
       ...Options.ofPolicy(policy),
       maxPending,
       linger,
-      securing: securing === undefined ? undefined : () => securing
+      securing: needsTls
+        ? securing(yield* as("BadTls")(certificatesOf(address.scheme, options)), {
+          minVersion: options.minVersion,
+          alpn: isWeb ? ["http/1.1"] : options.alpn
+        })
+        : undefined
     }
   })
 }

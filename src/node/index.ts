@@ -1,3 +1,4 @@
+export * as Certificates from "./Certificates.ts"
 export * as Dialer from "./Dialer.ts"
 export * as HttpClient from "./HttpClient.ts"
 export * as HttpServer from "./HttpServer.ts"

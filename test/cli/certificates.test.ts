@@ -1,7 +1,9 @@
 /** What the command says of certificates that one end does not accept. */
+import * as Fs from "node:fs"
+import * as Tls from "node:tls"
 import { assert, describe, it } from "vitest"
 import { authority } from "../node/fixtures/authority.ts"
-import { main, run, serve, tempDir } from "./support/kit.ts"
+import { main, run, serve, tempDir, until } from "./support/kit.ts"
 
 const cli = (input: string, ...args: ReadonlyArray<string>) => run("node", [main, ...args], { input })
 
@@ -36,5 +38,32 @@ describe("certificates", () => {
       probed.stderr,
       /^waiting for the server's answer\nholdfast: cannot reach [^\n]*does not accept our cert/
     )
+  })
+
+  it("SIGHUP renews those of serve, and drops no connection", async () => {
+    const dir = tempDir()
+    const ours = authority(dir, "ours")
+    const one = ours.sign("one", "DNS:localhost,IP:127.0.0.1")
+    const { certFile, keyFile } = ours.sign("two", "DNS:localhost,IP:127.0.0.1")
+    const server = await serve(
+      `--log json --cert ${one.certFile} --key ${one.keyFile} --listen tls://127.0.0.1:0`
+    )
+    const dial = () => Tls.connect({ port: server.ports[0]!, host: "127.0.0.1", ca: ours.cert })
+    const before = dial()
+    let heard = ""
+    before.on("data", (chunk) => {
+      heard += String(chunk)
+    })
+    await until("a connection", () => before.authorized)
+    Fs.copyFileSync(certFile, one.certFile)
+    Fs.copyFileSync(keyFile, one.keyFile)
+    server.child.kill("SIGHUP")
+    await until("the renewal", () => server.stderr.includes("the certificates are renewed"))
+    const after = dial()
+    await until("another connection", () => after.authorized)
+    assert.strictEqual(after.getPeerCertificate().subject.CN, "two")
+    before.write("alive\n")
+    await until("the answer", () => heard === "alive\n")
+    for (const conn of [before, after]) conn.destroy()
   })
 })

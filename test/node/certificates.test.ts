@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as SocketServer from "effect/socket/SocketServer"
+import { X509Certificate } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -108,6 +109,29 @@ describe("a server refuses a client", () => {
           refused,
           ["missing", "untrusted", "expired"].map((it) => `CertificateRefused local ${it}`)
         )
+      }).pipe(Effect.scoped))
+  }
+
+  for (const scheme of ["tls", "wss"] as const) {
+    it.live(`${scheme}: the identity of a client is known before its handshake`, () =>
+      Effect.gen(function*() {
+        const listener = yield* Listener.make(`${scheme}://127.0.0.1:0`, { ...server, ca: ours.cert })
+        const running = Server.run({
+          open: Connection.make({ codec: Codec.lines() }),
+          handshake: (connection) => Effect.map(connection.snapshot, ({ identity }) => identity),
+          handle: (connection, identity) => connection.send(JSON.stringify(identity))
+        })
+        yield* Effect.forkScoped(Effect.provideService(running, SocketServer.SocketServer, listener), {
+          startImmediately: true
+        })
+        const client = ours.sign("device-7", "DNS:a.test,URI:spiffe://b/c")
+        const socket = yield* Dialer.make(listener.url, { ca: ours.cert, ...client })
+        const connection = yield* Connection.make({ codec: Codec.lines() })(socket)
+        assert.deepStrictEqual(JSON.parse(yield* connection.receive), {
+          subject: { O: ["Holdfast"], CN: ["device-7"] },
+          alternativeNames: ["DNS:a.test", "URI:spiffe://b/c"],
+          fingerprint: new X509Certificate(client.cert).fingerprint256
+        })
       }).pipe(Effect.scoped))
   }
 

@@ -38,6 +38,12 @@ export interface Transport {
   readonly local?: string | undefined
   /** The peer's end, as text. */
   readonly remote?: string | undefined
+  /** Whom the certificate of the peer names, where one was asked for and accepted. */
+  readonly identity?: {
+    readonly subject: Readonly<Record<string, ReadonlyArray<string>>>
+    readonly alternativeNames: ReadonlyArray<string>
+    readonly fingerprint: string
+  } | undefined
   /**
    * Bytes taken by the transport which the kernel has not taken yet. It shrinks while the peer takes our bytes, which is
    * how a slow writer is told from a stalled one in the middle of a large write.

@@ -13,6 +13,16 @@ export interface Snapshot {
   readonly state: "open" | "draining" | "closing" | "ended"
   readonly local: string | undefined
   readonly remote: string | undefined
+  /**
+   * Whom the peer's certificate names, where a listener with `ca` asked for one and accepted it (`tls`, `wss`): there before the
+   * handshake runs. Attributes of the subject by name (`{ CN: ["device-7"] }`), alternative names as Node tells them
+   * (`DNS:a.example`), SHA-256 of the certificate as `AB:CD:...`.
+   */
+  readonly identity?: {
+    readonly subject: Readonly<Record<string, ReadonlyArray<string>>>
+    readonly alternativeNames: ReadonlyArray<string>
+    readonly fingerprint: string
+  }
   readonly openedAt: number
   /** How long the connection has lived, or lived. */
   readonly age: number

@@ -203,7 +203,8 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     const { c } = this
     const { facts, inbox, lifecycle, outbox } = c
     const at = lifecycle._tag === "Ended" ? lifecycle.at : c.timers.now()
-    return {
+    const { identity } = c.transport
+    const snapshot: Snapshot = {
       id: c.id,
       state: states[lifecycle._tag],
       local: c.transport.local,
@@ -224,6 +225,7 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
       rtt: c.pings.rtt,
       reason: reasonOf(lifecycle)?.reason
     }
+    return identity === undefined ? snapshot : { ...snapshot, identity }
   }
 
   explain(): Explanation {
