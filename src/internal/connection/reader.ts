@@ -8,6 +8,7 @@ import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
+import { roundTrip } from "../telemetry/telemetry.ts"
 import { askEvery, stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
@@ -38,6 +39,7 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal._tag === "Pong") {
     if (pings.answered(signal.token, at)) {
       facts.provenAt = at
+      roundTrip(c.context, pings.rtt!.last)
       if (c.stopping !== undefined) heard(c)
     }
     return false

@@ -132,11 +132,6 @@ export class Reader implements Begun {
     return this.come + this.header.come + this.controlCome
   }
 
-  /** Whether nothing more is read: the peer has sent a close frame, or something that is wrong. */
-  get hasEnded(): boolean {
-    return this.isOver
-  }
-
   /** Reads a chunk, and says what the connection cannot go on after. After that, and after a close frame, nothing is read. */
   write(chunk: Uint8Array): Failure | undefined {
     const { header, limit } = this

@@ -9,6 +9,7 @@ import * as ConnectionError from "../../../ConnectionError.ts"
 import { decoderOf } from "../../codec/assembly.ts"
 import { within } from "../../endings/timeLimit.ts"
 import { schedulingOf } from "../../scheduling/timers.ts"
+import { telemetryOf } from "../../telemetry/telemetry.ts"
 import { type Attachable, attachable } from "../../transport/accepted.ts"
 import { type Transport, transportOf, type WebSocketLink } from "../../transport/transport.ts"
 import { webSocketDecoderOf } from "../../webSocket/decoder.ts"
@@ -98,6 +99,7 @@ const converse = <In, Out>(
     ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
     direct: Context.get(context, ShortCuts)
   })
+  telemetryOf(context)?.connections.open(c)
   start(c, pull)
   return c
 }

@@ -110,6 +110,7 @@ export const upgrading = <R>(
     Defects.logNow(options.context as Context.Context<never>, "upgrade", cause, { remote: asked.remote })
 
   return (request, stream, head, below, onOpen) => {
+    below.onRequest?.(request)
     const answer = (given: Answer): void => {
       below.answered?.(given.status)
       refuse(request, stream, given, options.linger)
