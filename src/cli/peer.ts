@@ -95,7 +95,7 @@ export const peerFlags = {
   proxy: proxyFlag,
   deflate: Flag.Boolean("deflate").pipe(
     Flag.withoutNegation,
-    Flag.withDescription("Offer to compress the messages of a WebSocket (permessage-deflate)"),
+    Flag.withDescription("Offer to compress the messages of a WebSocket (permessage-deflate) (default off)"),
     Flag.withDefault(false)
   )
 }

@@ -79,7 +79,7 @@ const flags = {
     Flag.withoutNegation,
     Flag.withDescription(
       "Compress WebSocket messages of 1 KiB and more, with clients that offer it (permessage-deflate); --max-frame bounds what a " +
-        "message inflates to"
+        "message inflates to (default off)"
     ),
     Flag.withDefault(false)
   ),

@@ -191,6 +191,26 @@ describe("what is sent", () => {
       }))
   }
 
+  it.effect("what the application does with its bytes afterwards changes no context", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* open({}, { compression: withContexts, codec: Codec.bytes() as never })
+      // of such bytes, as Node gives them, a `slice` is no copy
+      const send = c.send as unknown as (bytes: Uint8Array) => ReturnType<typeof c.send>
+      const bytes = Buffer.from("z".repeat(40_000))
+      yield* send(bytes)
+      bytes.fill("a")
+      yield* settle
+      const second = Buffer.from("z".repeat(100))
+      yield* send(second)
+      second.fill("a")
+      yield* settle
+      const story = readBy("server", yield* peer.written, true)
+      assert.deepStrictEqual(
+        story.map((one) => Buffer.from(one.slice("binary ".length), "hex").toString()),
+        ["z".repeat(40_000), "z".repeat(100)]
+      )
+    }))
+
   it.effect("control frames and the close are never compressed", () =>
     Effect.gen(function*() {
       const { c, from, peer } = yield* open({})

@@ -38,7 +38,8 @@ export class CompressionContext {
     const { bytes, size } = this
     if (size === 0 || message.length === 0) return
     if (message.length >= size) {
-      this.bytes = message.slice(message.length - size)
+      // `slice` of a Buffer is a view
+      this.bytes = new Uint8Array(message.subarray(message.length - size))
       return
     }
     const kept = Math.min(bytes.length, size - message.length)

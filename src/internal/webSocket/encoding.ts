@@ -117,7 +117,7 @@ class ContextEncoder<in Out> extends Encoder<Out> {
   /** The memory of the message is the sender's again before it leaves. */
   override frame(): Framed {
     const { body, compression, context, maskKey, opcode } = this
-    const message = typeof body === "string" ? body : body.slice()
+    const message = typeof body === "string" ? body : new Uint8Array(body)
     const size = sizeOf(message)
     return new Deferred(headerSize(size, maskKey !== undefined) + size, () => {
       const bytes = typeof message === "string" ? utf8(message) : message

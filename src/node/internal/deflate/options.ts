@@ -11,14 +11,15 @@ import * as Result from "effect/Result"
  *   `FrameTooLong` (1009), or is skipped where the codec skips (not where contexts are kept). `size` is then one byte more than
  *   the limit: the rest was not inflated. `inboxBytes` counts what a message inflated to. What is not deflate's ends it with
  *   `InvalidMessage` (1007).
- * - A message is compressed and inflated at once, in the thread of JavaScript: on one core of 2.5 GHz 20 us and 4 us for each KiB to
- *   compress at level 1, 15 us and 2 us for each KiB to inflate.
+ * - A message is compressed and inflated at once, in the thread of JavaScript. Measured on Node 24, with JSON: some 15 us and 10 us for
+ *   each KiB to compress at level 1, and 10 us and 4 us for each KiB to inflate. A context of 32 KiB adds 100 us to a message that
+ *   is sent, one of 4 KiB (`windowBits: 12`) 15 us.
  *
  * **Memory of a connection**
  *
  * None beside its messages, idle or busy: compressor and window are made for a message and freed after it. With
- * `contextTakeover` up to 2^`windowBits` bytes for each direction that has carried a compressed message: 64 KiB, or 8 KiB with
- * `windowBits: 12`.
+ * `contextTakeover` up to 2^`windowBits` bytes for each direction that has carried compressed messages: 64 KiB, or 8 KiB with
+ * `windowBits: 12`. Measured with 1000 connections that had carried 44 KiB each way: 0.8, 64 and 8 KiB of buffers for an end.
  *
  * **Gotchas**
  *
@@ -43,7 +44,7 @@ export interface Deflate {
   readonly contextTakeover?: boolean | undefined
   /** How far back a message may refer, as a power of two, from 9 (512 bytes) to 15 (32 KiB), in both directions. Default 15. */
   readonly windowBits?: number | undefined
-  /** From 1, fastest, to 9, smallest. Default 1: on JSON 5 % longer than 6, in a third of the time. */
+  /** From 1, fastest, to 9, smallest. Default 1: on JSON 5 % longer than 6, in half the time. */
   readonly level?: number | undefined
 }
 
