@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Result from "effect/Result"
+import { build } from "esbuild"
+import { fileURLToPath } from "node:url"
 import { JsonRpc, Mqtt, Nats, Protobuf, Resp, Sse } from "../../src/codecs/index.ts"
 import { Codec } from "../../src/index.ts"
 
@@ -98,16 +100,16 @@ const kinds: ReadonlyArray<Kind> = [
   {
     name: "Mqtt",
     codec: Mqtt.make() as Codec.Codec<unknown, never>,
-    wire: bytes(
-      ...[0x10, 0x0d, 0, 4, 77, 81, 84, 84, 4, 2, 0, 30, 0, 1, 97],
-      ...[0x20, 2, 1, 0],
-      ...[0x33, 6, 0, 1, 116, 0, 9, 120],
-      ...[0x62, 2, 0, 9],
-      ...[0x82, 6, 0, 1, 0, 1, 35, 1],
-      ...[0x90, 3, 0, 1, 128],
-      ...[0xc0, 0],
-      ...[0xe0, 0]
-    ),
+    wire: new Uint8Array([
+      [0x10, 0x0d, 0, 4, 77, 81, 84, 84, 4, 2, 0, 30, 0, 1, 97],
+      [0x20, 2, 1, 0],
+      [0x33, 6, 0, 1, 116, 0, 9, 120],
+      [0x62, 2, 0, 9],
+      [0x82, 6, 0, 1, 0, 1, 35, 1],
+      [0x90, 3, 0, 1, 128],
+      [0xc0, 0],
+      [0xe0, 0]
+    ].flat()),
     messages: [
       { _tag: "Connect", clientId: "a", clean: true, keepAlive: 30 },
       { _tag: "Connack", sessionPresent: true, code: 0 },
@@ -132,7 +134,35 @@ const feed = (codec: Codec.Codec<unknown, never>, wire: Uint8Array, size: number
   return { messages, error: undefined, pending: decoder.pending }
 }
 
+/** The files of the library that a module needs. */
+const filesOf = async (module: string): Promise<ReadonlyArray<string>> => {
+  const { metafile } = await build({
+    stdin: {
+      contents: `export { make } from "./${module}"`,
+      resolveDir: fileURLToPath(new URL("../..", import.meta.url))
+    },
+    bundle: true,
+    write: false,
+    metafile: true,
+    format: "esm",
+    packages: "external",
+    treeShaking: true
+  })
+  return Object.values(metafile.outputs).flatMap(({ inputs }) =>
+    Object.entries(inputs).filter(([, { bytesInOutput }]) => bytesInOutput > 0).map(([name]) => name)
+  )
+}
+
 describe("ready codecs", () => {
+  it("an import of one brings no other", async () => {
+    for (const name of ["JsonRpc", "Mqtt", "Nats", "Protobuf", "Resp", "Sse"]) {
+      const codecs = (await filesOf(`src/codecs/${name}.ts`)).filter((file) => /src\/codecs\/[^/]+\.ts$/.test(file))
+      assert.deepStrictEqual(codecs, [`src/codecs/${name}.ts`])
+    }
+    const files = await filesOf("src/codecs/Resp.ts")
+    assert.notInclude(files, "src/codecs/internal/mqttFields.ts")
+  })
+
   for (const { codec, messages, name, wire } of kinds) {
     it(`${name} reads its messages, however they are cut`, () => {
       for (const size of [1, 2, 3, 5, 7, 64, wire.length]) {
@@ -243,7 +273,8 @@ describe("ready codecs", () => {
       for (let round = 0; round < 300; round++) {
         const broken = wire.slice()
         for (let i = 0; i < 1 + round % 4; i++) broken[next() % broken.length] = next() >>> 24
-        feed(codec, broken, 1 + next() % 40)
+        const { error, messages } = feed(codec, broken, 1 + next() % 40)
+        assert.isTrue(error === undefined || typeof error._tag === "string" || messages.length > 0)
       }
     }
   })
