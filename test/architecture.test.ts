@@ -20,7 +20,8 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["internal/bytes", "internal/transport", "internal/reasons"],
   ["internal/scheduling"],
   ["ConnectionError"],
-  ["internal/endings", "Heartbeat", "Backoff"],
+  // what a metric is, and what sums it up
+  ["internal/endings", "internal/telemetry", "Heartbeat", "Backoff"],
   ["internal/limits"],
   ["Policy"],
   ["internal/codec"],
@@ -47,7 +48,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
     "internal/dispatcher"
   ],
   ["Registry", "ConnectionPool", "Protocol", "Client", "Dispatcher"],
-  ["Request"],
+  ["Request", "Metrics"],
   ["internal/server"],
   ["Server"],
   // Effect's RPC over them
@@ -65,9 +66,12 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["testing/internal/simulation"],
   ["testing"],
   // real sockets, and the command
-  ["node/internal/addresses", "node/internal/stream"],
+  ["node/internal/addresses", "node/internal/stream", "node/internal/system"],
   ["node/internal/tls"],
-  ["node/internal"],
+  ["node/internal", "node/internal/deflate"],
+  // proxies: what they say of clients, and the way through them
+  ["node/Proxy"],
+  ["node/internal/proxy", "node/internal/tunnel"],
   // what a request to upgrade is, and what the application says to it
   ["node/internal/upgrade"],
   ["node/Upgrade"],

@@ -38,6 +38,8 @@ export class Room implements Scale {
   weight = 0
   /** What has been taken. */
   charged = 0
+  /** Work that the bytes on the wire do not show, as bytes: messages that are inflated. A turn has its share of it. */
+  work = 0
 
   constructor(messages = Infinity, left = Infinity, most = defaultMaxDecoded) {
     this.messages = messages

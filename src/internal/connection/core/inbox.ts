@@ -178,7 +178,7 @@ export class Inbox<In> {
     room.messages = isAhead ? 1 : inboxMessages - this.messages
     room.left = isAhead ? 1 : inboxBytes - this.weight
     room.most = maxDecoded
-    room.weight = room.charged = 0
+    room.weight = room.charged = room.work = 0
   }
 
   /** Whether more is to be decoded, as the reader sees it after each read. */
