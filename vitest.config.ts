@@ -5,6 +5,7 @@ const realTime = [
   "test/integration/**/*.test.ts",
   "test/node/**/*.test.ts",
   "test/cli/**/*.test.ts",
+  "test/codecs/servers.test.ts",
   "test/rpc/**/*.test.ts",
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
