@@ -42,7 +42,8 @@ import { KeyedPools } from "./internal/pool/keyed.ts"
 import { starter } from "./internal/pool/pool.ts"
 import { close } from "./internal/pool/retiring.ts"
 import type { AllBounds, Bounds } from "./internal/pool/state.ts"
-import type { Stats, Why } from "./internal/pool/stats.ts"
+import { figures, type Stats, type Why } from "./internal/pool/stats.ts"
+import { watched } from "./internal/telemetry/telemetry.ts"
 import { InvalidPolicy, type PatchOf } from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -512,6 +513,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, RC = never, 
   const { limits, patch, pools } = yield* poolsOf(options)
   // what else `open` needs is in the context that the fibers of the pool run with
   const pool = pools.start(open as Open<In, Out, Scope.Scope>)
+  yield* watched((add) => figures(pool.stats, add))
   yield* Effect.addFinalizer(() => close(pool))
   const poolOf = () => pool
   return {
@@ -551,6 +553,7 @@ export const keyed = Effect.fnUntraced(function*<K, In, Out, R = never, RC = nev
     throw new InvalidPolicy({ detail: "maxIdle must be a whole number, at least 0" })
   }
   const keyed = new KeyedPools(pools, open as (key: K) => Open<In, Out, Scope.Scope>, maxIdle)
+  yield* watched((add) => figures(keyed.total, add))
   yield* Effect.addFinalizer(() => keyed.close)
   return {
     get: (key) => Borrowing.get(() => keyed.poolOf(key)),

@@ -16,6 +16,7 @@ import type { Connection } from "./Connection.ts"
 import type { ConnectionError } from "./ConnectionError.ts"
 import { type Refusal, TaskQueue } from "./internal/dispatcher/queue.ts"
 import * as Tasks from "./internal/dispatcher/tasks.ts"
+import { watched } from "./internal/telemetry/telemetry.ts"
 
 const Count = Schema.Number
 
@@ -280,6 +281,15 @@ export const make = (options: Options): Effect.Effect<Dispatcher, never, Scope.S
   return Effect.gen(function*() {
     const scheduler = yield* Effect.withFiber((fiber) => Effect.succeed(fiber.currentDispatcher))
     const queue = new TaskQueue(options.workers, options.waiting ?? 1024, scheduler, refusalOf)
+    yield* watched((add) => {
+      const { busy, failed, interrupted, refused, succeeded, waiting, workers } = queue.stats
+      add("dispatcher_workers", workers)
+      add("dispatcher_busy", busy)
+      add("dispatcher_waiting", waiting)
+      for (const [outcome, count] of Object.entries({ failed, interrupted, refused, succeeded })) {
+        add("dispatcher_tasks_total", count, outcome)
+      }
+    })
     yield* Effect.addFinalizer(() => Effect.withFiber((closer) => queue.stop(closer)))
 
     const self: Dispatcher & HandlerQueue = {

@@ -26,6 +26,7 @@ import type { Names } from "./internal/registry/membership.ts"
 import * as State from "./internal/registry/state.ts"
 import * as Sweep from "./internal/registry/sweep.ts"
 import * as Trie from "./internal/registry/trie.ts"
+import { telemetryOf, watched } from "./internal/telemetry/telemetry.ts"
 
 export type { AnySession, Change, Changed, Entry } from "./internal/registry/entries.ts"
 export type { Names } from "./internal/registry/membership.ts"
@@ -281,7 +282,20 @@ export const make = <In, Out = In, Session = AnySession>(
     const { changes = 1024, duplicates = "takeover", every, expired, history: keep = 1000 } = options
     const home = yield* Membership.makeHome<Connection<In, Out>, Session>(duplicates, keep, changes)
     const state = Ref.get(home.ref)
-    const sweep = Sweep.sweep(home, expired)
+    const telemetry = telemetryOf(yield* Effect.context<never>())
+    const sweep = telemetry === undefined ? Sweep.sweep(home, expired) : Effect.tap(
+      Sweep.sweep(home, expired),
+      (closed) =>
+        Effect.sync(() => {
+          telemetry.collector.count("registry_sweeps_total", 1)
+          telemetry.collector.count("registry_swept_total", closed)
+        })
+    )
+    yield* watched((add) => {
+      const { overlooked, size } = Ref.getUnsafe(home.ref)
+      add("registry_connections", size)
+      add("registry_overlooked_total", overlooked)
+    })
     yield* Sweep.keepSweeping(sweep, every)
 
     return {

@@ -18,7 +18,9 @@ import * as ConnectionError from "./ConnectionError.ts"
 import { within } from "./internal/endings/timeLimit.ts"
 import { Attempts } from "./internal/request/attempts.ts"
 import { Pipelines } from "./internal/request/pipelines.ts"
+import { timersOf } from "./internal/scheduling/timers.ts"
 import { turnsOf } from "./internal/scheduling/turns.ts"
+import { telemetryOf, timed } from "./internal/telemetry/telemetry.ts"
 import * as Policy from "./Policy.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -98,6 +100,8 @@ const atLeast = (least: number, name: string, value: number): number => {
   return value
 }
 
+const asked = { counter: "requests_total", histogram: "request_seconds", success: "answered" } as const
+
 const deadlineOf = (input: Duration.Input): number => {
   const deadline = Duration.fromInputUnsafe(input)
   if (Duration.isNegative(deadline)) throw new RangeError("deadline must not be negative")
@@ -174,12 +178,13 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
     retryOn,
     giveUpOn
   })
+  const counted = timed(telemetryOf(context), timersOf(context).now, asked)
   yield* Effect.addFinalizer(() => pipelines.close)
   return {
     request: (message, terms) => {
       const millis = terms?.deadline === undefined ? limit : deadlineOf(terms.deadline)
-      const asked = attempts.request(message, terms?.idempotent ?? idempotent)
-      return within(ConnectionError.RequestTimeout, millis)(asked)
+      const answer = attempts.request(message, terms?.idempotent ?? idempotent)
+      return counted(within(ConnectionError.RequestTimeout, millis)(answer))
     }
   }
 })

@@ -1445,7 +1445,7 @@ describe("one pool for each key", () => {
             yield* Scope.close(scope, Exit.void)
           }
         }
-        assert.isAtLeast(opened, 14)
+        assert.isAtLeast(opened, often(5, 14))
       }),
     long(60_000)
   )
@@ -1543,7 +1543,7 @@ describe("interruption", () => {
               turns++
             }
           }
-          assert.isAtLeast(interrupted, 60)
+          assert.isAtLeast(interrupted, often(20, 60))
         }),
       long(60_000)
     )

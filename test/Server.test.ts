@@ -470,7 +470,7 @@ describe("limits", () => {
       assert.isFalse(yield* answers(waiting, "b"))
     }))
 
-  const sequences = often(80, 2000)
+  const sequences = often(80, 1000)
   it.effect(`B95 ${sequences} random sequences leave every permit where it was`, () =>
     Effect.gen(function*() {
       const said = ["hello\n", "hello\n", "hello\n", "nobody\n", "hel"]

@@ -20,7 +20,8 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["internal/bytes", "internal/transport", "internal/reasons"],
   ["internal/scheduling"],
   ["ConnectionError"],
-  ["internal/endings", "Heartbeat", "Backoff"],
+  // what a metric is, and what sums it up
+  ["internal/endings", "internal/telemetry", "Heartbeat", "Backoff"],
   ["internal/limits"],
   ["internal/memory"],
   ["Policy", "Memory"],
@@ -28,6 +29,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["internal/codec/framings"],
   ["internal/webSocket"],
   ["Codec"],
+  // ready ones, which know no connection
+  ["codecs/internal"],
+  ["codecs"],
   // a connection: what it knows, the fibers that act on it, what its user holds
   ["internal/connection/core"],
   // what a turn, a rate and a peer that takes nothing leave a connection to read
@@ -45,9 +49,12 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
     "internal/dispatcher"
   ],
   ["Registry", "ConnectionPool", "Protocol", "Client", "Dispatcher"],
-  ["Request"],
+  ["Request", "Metrics"],
   ["internal/server"],
   ["Server"],
+  // Effect's RPC over them
+  ["rpc/internal"],
+  ["rpc"],
   ["index"],
   // the simulated network, and what tests are made of: beside the library, on the same ground
   ["testing/Transport", "testing/Network"],
@@ -60,9 +67,12 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["testing/internal/simulation"],
   ["testing"],
   // real sockets, and the command
-  ["node/internal/addresses", "node/internal/stream"],
+  ["node/internal/addresses", "node/internal/stream", "node/internal/system"],
   ["node/internal/tls"],
-  ["node/internal"],
+  ["node/internal", "node/internal/deflate"],
+  // proxies: what they say of clients, and the way through them
+  ["node/Proxy"],
+  ["node/internal/proxy", "node/internal/tunnel"],
   // what a request to upgrade is, and what the application says to it
   ["node/internal/upgrade"],
   ["node/Upgrade"],
@@ -89,12 +99,14 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "testing" | "vitest" | "node" | "cli"
+type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "testing" | "vitest" | "node" | "cli"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
   noun: ["effect", "@msgpack/msgpack"],
   internal: ["effect"],
+  codecs: ["effect"],
+  rpc: ["effect"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
@@ -206,7 +218,7 @@ const areaOf = (path: string): Area | undefined => {
   // an entry of its own, so that nobody else needs vitest
   if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
-  const folder = /^src\/(internal|testing|node|cli)\/.+\.ts$/.exec(path)
+  const folder = /^src\/(internal|codecs|rpc|testing|node|cli)\/.+\.ts$/.exec(path)
   return folder === null ? undefined : folder[1] as Area
 }
 

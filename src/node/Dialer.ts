@@ -17,20 +17,28 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
+import type { Compression } from "../internal/transport/compression.ts"
 import { overStream } from "../internal/webSocket/socket.ts"
 import * as Policy from "../Policy.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { withoutZone } from "./internal/addresses/zone.ts"
+import { type Deflate, type Deflating, deflatingOf } from "./internal/deflate/options.ts"
 import { connect, type Connecting } from "./internal/dialling/connecting.ts"
 import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
+import { openError } from "./internal/stream/duplex.ts"
 import { linger } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
+import { type Environment, environment } from "./internal/tunnel/environment.ts"
+import { gateFor } from "./internal/tunnel/gate.ts"
 import * as Asking from "./internal/webSocket/asking.ts"
 import type { Fresh } from "./internal/webSocket/asking.ts"
 import { upgrade } from "./internal/webSocket/dial.ts"
 import { maskKey } from "./internal/webSocket/maskKey.ts"
+import { followed, type Web } from "./internal/webSocket/redirects.ts"
+import type * as Proxy from "./Proxy.ts"
 
+export type { Deflate } from "./internal/deflate/options.ts"
 export type { Fresh } from "./internal/webSocket/asking.ts"
 
 /**
@@ -53,6 +61,15 @@ export interface DialOptions {
   /** Whether a server whose certificate cannot be verified is refused. Default true. */
   readonly rejectUnauthorized?: boolean | undefined
   /**
+   * How long a server that asked for a certificate may say nothing, until its silence is taken for consent. Default
+   * 1 s. 0 does not wait.
+   *
+   * In TLS 1.3 a client is done before the server has looked at its certificate. The first byte of the server, or a session
+   * ticket, ends the wait; a server that ends the connection meanwhile is a failure to open it: `CertificateRefused` where it
+   * said so in an alert. Silence need not be consent: a server may refuse later.
+   */
+  readonly consent?: Duration.Input | undefined
+  /**
    * A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`.
    *
    * Give it the value that the `Connection` and the `Client` have. Of it a dialler takes:
@@ -70,6 +87,18 @@ export interface DialOptions {
    * the operating system says (`getaddrinfo`).
    */
   readonly lookup?: AddressResolver["Service"] | undefined
+  /**
+   * A proxy to dial through: its URL, or more about it; see `Proxy.Through`. Default none.
+   *
+   * `"environment"` goes by the variables `HTTPS_PROXY` (`tls`, `wss`), `HTTP_PROXY` (`ws`) and `ALL_PROXY` (all), and by
+   * `NO_PROXY`, as curl does: read when `make` runs, the lower case first, and `HTTP_PROXY` in lower case alone where
+   * `REQUEST_METHOD` is set. `NO_PROXY` has names, which their subdomains belong to, addresses, ranges, each with a port or
+   * without, or `*`.
+   *
+   * `family`, `lookup` and `localAddress` are about the way to the proxy then, and the name of the peer is resolved at the proxy.
+   * What it says instead is a `Proxy.ProxyRefused` as the cause of an error. `open` bounds all of it.
+   */
+  readonly proxy?: string | Redacted.Redacted<string> | Proxy.Through | undefined
   /** The IP address of this machine to dial from; only peers of its family are dialled. Default the system's choice. */
   readonly localAddress?: string | undefined
   /**
@@ -88,6 +117,19 @@ export interface DialOptions {
   readonly cookies?: Fresh<Readonly<Record<string, string>>> | undefined
   /** The WebSocket subprotocols to offer, the one liked best first. A server that chooses another is not spoken with. */
   readonly protocols?: Fresh<string | ReadonlyArray<string>> | undefined
+  /**
+   * Offers to compress the messages of a WebSocket (permessage-deflate, RFC 7692); a server that takes no part in it is spoken with
+   * all the same. See `Deflate` for what it costs and how. Default false.
+   */
+  readonly deflate?: boolean | Deflate | undefined
+  /**
+   * How many times an upgrade goes where the server sends it (301, 302, 303, 307, 308). Default 0. 0 follows none.
+   *
+   * To another origin (scheme, host or port) go `protocols`, and none of `headers`, `cookies`, `cert` and `servername`. `open` bounds
+   * all steps together. A step away from TLS, or to what is no WebSocket, is `HandshakeFailed`; one too many is the `UpgradeRefused`
+   * that it is without this.
+   */
+  readonly followRedirects?: number | undefined
   /**
    * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
    * once.
@@ -139,7 +181,9 @@ export class DialFailed extends Schema.TaggedError<DialFailed>()("DialFailed", {
  */
 export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> => {
   const policy = Policy.make(options.policy)
-  const made = Effect.map(Effect.fromResult(prepare(url, policy, options)), (settings) => {
+  const variables = options.proxy === "environment" ? environment : Effect.undefined
+  const prepared = Effect.flatMap(variables, (variables) => Effect.fromResult(prepare(url, policy, options, variables)))
+  const made = Effect.map(prepared, (settings) => {
     const { address } = settings
     return address.scheme === "ws" || address.scheme === "wss"
       ? makeWebSocket(address, settings)
@@ -192,10 +236,14 @@ interface Settings extends Options.OfPolicy, Connecting {
   readonly address: Address.Address
   readonly linger: number
   readonly asking: Asking.Given
+  readonly deflate: Deflating | undefined
+  readonly followRedirects: number
+  /** How to connect to another origin, where a server sends us. */
+  readonly elsewhere: (address: Address.Address) => Result.Result<Connecting, string>
 }
 
 /** What is wrong with the choice of addresses. */
-const wrongChoice = (address: Address.Address, { family, localAddress }: DialOptions): string | undefined => {
+const wrongChoice = (host: string | undefined, { family, localAddress }: DialOptions): string | undefined => {
   if (family !== undefined && family !== 4 && family !== 6) return `family is 4 or 6, it is ${String(family)}`
   if (localAddress !== undefined && Net.isIP(localAddress) === 0) {
     return `localAddress is no IP address: ${localAddress}`
@@ -203,14 +251,19 @@ const wrongChoice = (address: Address.Address, { family, localAddress }: DialOpt
   const families = [
     family,
     localAddress === undefined ? undefined : Net.isIP(localAddress),
-    address.scheme === "unix" || Net.isIP(address.host) === 0 ? undefined : Net.isIP(address.host)
+    host === undefined || Net.isIP(host) === 0 ? undefined : Net.isIP(host)
   ].filter((it) => it !== undefined)
   return families.every((it) => it === families[0])
     ? undefined
     : "the address, family and localAddress are not of one family: IPv4 reaches no IPv6, and IPv6 no IPv4"
 }
 
-const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): Result.Result<Settings, DialFailed> => {
+const prepare = (
+  rawUrl: string,
+  policy: Policy.Policy,
+  options: DialOptions,
+  variables: Environment | undefined
+): Result.Result<Settings, DialFailed> => {
   const url = Address.redactUrl(rawUrl)
   const as = (reason: DialFailed["reason"]) =>
     Result.mapError((detail: string) => new DialFailed({ url, reason, detail }))
@@ -218,9 +271,13 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "dial"))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
     yield* as("BadOption")(Asking.check(options))
+    const deflate = yield* as("BadOption")(deflatingOf(options.deflate))
     const attemptDelay = yield* as("BadOption")(Options.read("attemptDelay", options.attemptDelay))
     const attemptTimeout = yield* as("BadOption")(Options.read("attemptTimeout", options.attemptTimeout))
-    const wrong = wrongChoice(address, options)
+    const consent = yield* as("BadOption")(Options.read("consent", options.consent))
+    const gate = yield* as("BadOption")(gateFor(address, options.proxy, variables))
+    const direct = address.scheme === "unix" ? undefined : address.host
+    const wrong = wrongChoice(gate?.host ?? direct, options)
     if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
@@ -228,17 +285,35 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
       ...(options.servername === undefined ? {} : { servername: options.servername }),
       ...(options.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: options.rejectUnauthorized })
     }
-    return {
-      address,
+    const followRedirects = yield* as("BadOption")(Options.read("followRedirects", options.followRedirects))
+    const connecting: Connecting & Options.OfPolicy = {
       ...Options.ofPolicy(policy),
-      linger,
-      asking: options,
       family: options.family,
       lookup: options.lookup,
       localAddress: options.localAddress,
       attemptDelay,
       attemptTimeout: attemptTimeout === Options.longestTimer ? Infinity : attemptTimeout,
-      tls
+      tls,
+      consent,
+      gate
+    }
+    const trust = followRedirects === 0 ? {} : yield* as("BadTls")(Material.tlsOptions({ ca: options.ca }))
+    return {
+      ...connecting,
+      address,
+      linger,
+      asking: options,
+      deflate,
+      followRedirects,
+      elsewhere: (address) =>
+        Result.map(gateFor(address, options.proxy, variables), (gate) => ({
+          ...connecting,
+          gate,
+          tls: {
+            secureContext: Tls.createSecureContext(trust),
+            ...(options.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: options.rejectUnauthorized })
+          }
+        }))
     }
   })
 }
@@ -264,9 +339,10 @@ const dialled = (
 // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
 const connecting = (
   address: Address.Address,
-  settings: Settings
+  settings: Settings,
+  how: Connecting = settings
 ): Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> =>
-  connect(address, settings, (conn) => linger(conn, settings.linger))
+  connect(address, how, (conn) => linger(conn, settings.linger))
 
 const makeStream = (address: Address.Address, settings: Settings): Socket.Socket =>
   dialled(address, settings, connecting(address, settings))
@@ -275,24 +351,34 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
 // WebSocket
 // ---------------------------------------------------------------------------------------------------------------------
 
-const makeWebSocket = (
-  address: Exclude<Address.Address, { readonly scheme: "unix" }>,
-  settings: Settings
-): Socket.Socket => {
-  const { port, scheme, tail } = address
+/** What is asked for, and of whom. */
+const targetOf = ({ host, port, scheme, tail }: Web) => {
   // a zone means something on this machine alone
-  const host = withoutZone(address.host)
+  const plain = withoutZone(host)
   const isUsual = port === (scheme === "ws" ? 80 : 443)
-  const target = {
-    host: isUsual ? Address.formatHost(host) : Address.formatInet(host, port),
+  return {
+    host: isUsual ? Address.formatHost(plain) : Address.formatInet(plain, port),
     path: tail.startsWith("/") ? tail : `/${tail}`
   }
+}
+
+const makeWebSocket = (address: Web, settings: Settings): Socket.Socket => {
+  const { deflate } = settings
+  let compression: Compression | undefined
   const open = Effect.gen(function*() {
     const asking = yield* Asking.evaluate(settings.asking)
-    const conn = yield* connecting(address, settings)
-    const { head } = yield* upgrade(conn, { ...target, ...asking })
-    if (head.length > 0) conn.unshift(head)
+    const attempt = Effect.fnUntraced(function*(to: Web, isHome: boolean) {
+      const how = isHome ? settings : yield* Effect.mapError(Effect.fromResult(settings.elsewhere(to)), openError)
+      const conn = yield* connecting(to, settings, how)
+      const { headers } = isHome ? asking : { headers: {} }
+      const upgraded = yield* upgrade(conn, { ...targetOf(to), deflate, protocols: asking.protocols, headers })
+      return { conn, upgraded }
+    })
+    const { conn, upgraded } = yield* followed(address, settings.followRedirects, attempt)
+    if (upgraded.head.length > 0) conn.unshift(upgraded.head)
+    compression = upgraded.compression
     return conn
   })
-  return overStream({ role: "client", stream: dialled(address, settings, open), maskKey }, settings)
+  const link = { role: "client", stream: dialled(address, settings, open), maskKey } as const
+  return overStream(settings.deflate === undefined ? link : { ...link, compression: () => compression }, settings)
 }

@@ -29,8 +29,10 @@ import { intercept } from "./internal/http/upgrade.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import { lastReads } from "./internal/listening/lastAccept.ts"
 import * as NodeOptions from "./internal/options.ts"
+import { nothing } from "./internal/proxy/behind.ts"
 import { noop } from "./internal/stream/tcp.ts"
 import * as Listener from "./Listener.ts"
+import type * as Proxy from "./Proxy.ts"
 import type * as Upgrade from "./Upgrade.ts"
 
 /**
@@ -39,7 +41,9 @@ import type * as Upgrade from "./Upgrade.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Options<in out In = never, in out Out = unknown, out R = never> extends Upgrade.Options<R> {
+export interface Options<in out In = never, in out Out = unknown, out R = never>
+  extends Upgrade.Options<R>, Proxy.Options
+{
   /**
    * The limits. In the words of HTTP:
    *
@@ -162,7 +166,10 @@ export const make = <In = never, Out = unknown, R = never>(
       conn.resume()
     })
     server.on("connection", (conn) => connections.accept(conn))
-    server.prependListener("secureConnection", (conn: Net.Socket) => connections.follow(conn))
+    server.prependListener("secureConnection", (conn: Net.Socket) => {
+      connections.named(conn)
+      connections.follow(conn)
+    })
     server.on("tlsClientError", (_, conn) => conn.destroy())
     server.on("clientError", (cause, conn) => {
       const connection = connections.open.get(conn as Net.Socket)
@@ -176,8 +183,9 @@ export const make = <In = never, Out = unknown, R = never>(
       ...NodeOptions.ofPolicy(policy),
       maxPending: policy.maxWaiting || 1,
       linger: settings.linger,
-      tls: undefined,
+      securing: undefined,
       rules,
+      behind: { ...nothing, forwarding: prepared.behind.forwarding },
       context
     })
     const upgrading = {

@@ -24,8 +24,10 @@ import { type Binding, listen } from "./internal/addresses/listen.ts"
 import { inetAddressOf } from "./internal/addresses/zone.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
+import { behindOf } from "./internal/proxy/behind.ts"
 import * as Material from "./internal/tls/material.ts"
 import { type Rules, rulesOf } from "./internal/webSocket/rules.ts"
+import type * as Proxy from "./Proxy.ts"
 import type * as Upgrade from "./Upgrade.ts"
 
 /**
@@ -34,7 +36,7 @@ import type * as Upgrade from "./Upgrade.ts"
  * @category models
  * @since 0.1.0
  */
-export interface ListenOptions<out R = never> extends Upgrade.Options<R> {
+export interface ListenOptions<out R = never> extends Upgrade.Options<R>, Proxy.Options {
   /** The certificate of `tls` and `wss`, as PEM; intermediate certificates follow it in the same text. */
   readonly cert?: string | Uint8Array | undefined
   /** The private key of `cert`, as PEM. */
@@ -338,6 +340,7 @@ const prepare = <R>(
     const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
     const wrong = Options.wrongBinding(address, options)
     if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
+    const behind = yield* as("BadOption")(behindOf(options))
     const needsTls = address.scheme === "tls" || address.scheme === "wss"
     if (needsTls && (options.cert === undefined || options.key === undefined)) {
       const missing = options.cert === undefined
@@ -352,16 +355,24 @@ const prepare = <R>(
       ? address.tail || "/"
       : undefined
     const rules = yield* as("BadOption")(rulesOf(home, options))
+    const tls = needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
+    const securing = tls === undefined ? undefined : {
+      context: Material.serverContext(tls),
+      requestCert: tls.ca !== undefined,
+      contextOf: undefined,
+      alpn: isWeb ? ["http/1.1"] : undefined
+    }
     return {
       url,
       address,
       // its hooks run in the context of `make`
       rules: rules as Rules<never>,
+      behind,
       binding: Options.bindingOf(backlog, options),
       ...Options.ofPolicy(policy),
       maxPending,
       linger,
-      tls: needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
+      securing: securing === undefined ? undefined : () => securing
     }
   })
 }

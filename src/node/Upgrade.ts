@@ -20,10 +20,12 @@ import * as Http from "node:http"
 import type { ConnectionError } from "../ConnectionError.ts"
 import * as Defects from "../internal/endings/defects.ts"
 import { OnPath } from "../internal/transport/accepted.ts"
+import type { Deflate } from "./internal/deflate/options.ts"
 import { Accepted } from "./internal/upgrade/accepted.ts"
 import type { Origins } from "./internal/upgrade/origins.ts"
 import { Asked, type Asking, type Request } from "./internal/upgrade/request.ts"
 
+export type { Deflate } from "./internal/deflate/options.ts"
 export type { Certificate } from "./internal/upgrade/certificate.ts"
 export type { Origins } from "./internal/upgrade/origins.ts"
 export type { Asking, Request } from "./internal/upgrade/request.ts"
@@ -74,6 +76,8 @@ export interface Rules {
   readonly origins?: Origins | undefined
   /** The subprotocols to agree to. Default: what the server says (`Options.subprotocols`). */
   readonly subprotocols?: ReadonlyArray<string> | undefined
+  /** Whether and how messages are compressed. Default: what the server says (`Options.deflate`). */
+  readonly deflate?: boolean | Deflate | undefined
 }
 
 /**
@@ -127,6 +131,11 @@ export interface Options<out R = never> {
    * none is agreed to; a browser that offered some takes that for a failure.
    */
   readonly subprotocols?: ReadonlyArray<string> | undefined
+  /**
+   * Compresses messages (permessage-deflate, RFC 7692) on connections whose peer offers it, as browsers do. See `Deflate` for what it
+   * costs and how. Default false.
+   */
+  readonly deflate?: boolean | Deflate | undefined
 }
 
 const noSession =

@@ -2,6 +2,7 @@ export * as Dialer from "./Dialer.ts"
 export * as HttpClient from "./HttpClient.ts"
 export * as HttpServer from "./HttpServer.ts"
 export * as Listener from "./Listener.ts"
+export * as Proxy from "./Proxy.ts"
 export * as Shutdown from "./Shutdown.ts"
 export {
   /**
@@ -12,4 +13,5 @@ export {
    */
   teardown
 } from "./Shutdown.ts"
+export * as SystemMetrics from "./SystemMetrics.ts"
 export * as Upgrade from "./Upgrade.ts"

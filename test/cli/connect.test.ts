@@ -219,6 +219,15 @@ describe("the connection is lost", () => {
     assert.match(lost.stderr, /; \d+ lines of the input were not sent\n$/)
   })
 
+  it("B135 lines that went to a peer which never said anything are told", async () => {
+    const { url } = await peer((conn) => void conn.once("data", () => conn.resetAndDestroy()))
+    const client = connect(url, "--retry-base", "50ms")
+    await tells(client, "connected")
+    client.write("hello\n")
+    await tells(client, "next try in")
+    assert.match(client.stderr, /; 1 sent line may not have arrived; next try in /)
+  })
+
   it("--retry never: the peer's good-bye is the end, and no failure", async () => {
     const { conns, url } = await peer((conn) => {
       conn.end("bye\n")

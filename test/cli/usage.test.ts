@@ -8,7 +8,8 @@ import { freePort, main, makeCertificate, needs, run, serve, start, tempDir, unt
 const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main, ...args])
 
 const flags = words(
-  "listen cert key ca protocol mode log origin subprotocol policy ping-every pong silence min-ping-every write-stall " +
+  "listen cert key ca protocol mode log origin subprotocol proxy-protocol trust-forwarded forwarded-header policy " +
+    "ping-every pong silence min-ping-every write-stall " +
     "frame-deadline idle max-age handshake drain stop-grace half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages " +
     "message-rate byte-rate rate-burst over-rate overflow " +
     "memory max-connections max-connections-per-address accept-rate when-full"
@@ -186,10 +187,21 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/--listen.*99999/, "--listen", "tcp://127.0.0.1:99999"],
       [/--listen.*directory/, "--listen", "unix:///no/such/directory/s.sock"],
       [/--listen/, "--listen", ""],
+      [/--proxy-protocol has "10\.0\.0\.0\/33"/, "--proxy-protocol", "10.0.0.1,10.0.0.0/33"],
+      [/--trust-forwarded has "proxy"/, "--listen", "ws://127.0.0.1:0", "--trust-forwarded", "proxy"],
       [/--origin.*app\.example/, "--listen", "ws://127.0.0.1:0", "--origin", "app.example"],
       [/--subprotocol.*"a b"/, "--listen", "ws://127.0.0.1:0", "--subprotocol", "a b"]
     )
     assert.deepStrictEqual(found, [])
+  })
+
+  it("a proxy that makes no sense, with no word of its password", async () => {
+    for (const command of ["connect", "probe"]) {
+      const { code, stderr } = await holdfast(command, "tcp://127.0.0.1:1", "--proxy", "ftp://ada:secret@127.0.0.1:1")
+      assert.strictEqual(code, 1)
+      assert.match(stderr, /^holdfast: [^\n]*--proxy is no URL of a proxy[^\n]*\n$/)
+      assert.notInclude(stderr, "secret")
+    }
   })
 
   it("a port that is taken", async () => {

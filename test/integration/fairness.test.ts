@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
 import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
-import { serve } from "../cli/support/kit.ts"
+import { serve, start } from "../cli/support/kit.ts"
 import { isLong, long } from "../support/often.ts"
 
 const flooder = fileURLToPath(new URL("./support/flooder.mjs", import.meta.url))
@@ -28,10 +28,23 @@ const upgrade = ascii(
 const hello = frame(1, Buffer.from([0x48, 0x46, 1, 1, 0, 0, 0x61, 0xa8, 0, 0, 0xea, 0x60]))
 
 const question = "what an honest client asks"
+const word = "honest"
+
+/** The port of a server in a process of its own: of the command with these flags, or of an HTTP server. */
+const serveWith = async (flags: string | undefined): Promise<number> => {
+  if (flags !== undefined) return (await serve(flags)).ports[0]!
+  const file = fileURLToPath(new URL("./support/httpServer.ts", import.meta.url))
+  const server = start(process.execPath, ["--conditions=holdfast-source", file])
+  await server.says("\n")
+  return Number(new URL(server.stdout.trim().replace("listening ", "")).port)
+}
+
+const get = (path: string) => ascii(`GET /${encodeURIComponent(path)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`)
 
 interface Way {
   readonly name: string
-  readonly flags: string
+  /** Of the command. */
+  readonly flags?: string
   readonly greeting: Uint8Array
   readonly message: (payload: Uint8Array) => Uint8Array
   readonly floods: Readonly<Record<string, Uint8Array>>
@@ -66,8 +79,16 @@ const ways: ReadonlyArray<Way> = [
       "1-byte messages": frame(5, ascii("x")),
       pings: frame(3, new Uint8Array(12))
     }
+  },
+  {
+    name: "http",
+    greeting: new Uint8Array(0),
+    message: (payload) => get(new TextDecoder().decode(payload)),
+    floods: { "pipelined requests": get("x") }
   }
 ]
+
+const pause = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
 
 /** Fifty clients that ask every 20 ms: what 99 of 100 answers took at the most, in milliseconds. */
 const measure = async (port: number, way: Way, millis: number): Promise<number> => {
@@ -79,12 +100,12 @@ const measure = async (port: number, way: Way, millis: number): Promise<number> 
       conn.on("error", () => {})
     })))
   for (const conn of clients) conn.write(way.greeting)
-  await new Promise((resolve) => setTimeout(resolve, 500))
+  await pause(200)
   const asked = new Map<Net.Socket, number>()
   for (const conn of clients) {
     conn.on("data", (chunk: Buffer) => {
       const at = asked.get(conn)
-      if (at === undefined || !chunk.includes(question)) return
+      if (at === undefined || !chunk.includes(word)) return
       asked.delete(conn)
       took.push(performance.now() - at)
     })
@@ -97,9 +118,9 @@ const measure = async (port: number, way: Way, millis: number): Promise<number> 
       asked.set(conn, performance.now())
       conn.write(message)
     }
-    if (n % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 1))
+    if (n % 3 === 0) await pause(1)
   }
-  await new Promise((resolve) => setTimeout(resolve, 300))
+  await pause(200)
   const now = performance.now()
   for (const at of asked.values()) took.push(now - at)
   for (const conn of clients) conn.destroy()
@@ -109,30 +130,28 @@ const measure = async (port: number, way: Way, millis: number): Promise<number> 
 
 describe("one peer that floods beside fifty that do not", () => {
   for (const way of ways) {
-    for (const [flood, bytes] of Object.entries(way.floods)) {
-      for (const reads of ["reads", "never reads"]) {
-        it.runIf(isLong)(
-          `B116 ${way.name}, ${flood}, ${reads}: they wait at most three times as long as in a calm`,
-          long(60_000),
-          async () => {
-            const server = await serve(way.flags)
-            const port = server.ports[0]!
+    for (const reads of ["reads", "never reads"]) {
+      it.runIf(isLong)(
+        `B116 ${way.name}, it ${reads}: they wait at most three times as long as in a calm`,
+        long(60_000),
+        async () => {
+          const port = await serveWith(way.flags)
+          await measure(port, way, 500)
+          for (const [flood, bytes] of Object.entries(way.floods)) {
             // what else runs on this machine is measured too: the quietest of three rounds counts
             let ratio = Infinity
             for (let round = 0; round < 3 && ratio > 3; round++) {
-              const calm = await measure(port, way, 2000)
+              const calm = await measure(port, way, 700)
               const child = spawn(process.execPath, [flooder, `${port}`, base64(bytes), base64(way.greeting), reads])
-              await new Promise((resolve) => setTimeout(resolve, 500))
-              const flooded = await measure(port, way, 2000).finally(() => child.kill("SIGKILL"))
+              await pause(300)
+              const flooded = await measure(port, way, 1000).finally(() => child.kill("SIGKILL"))
               ratio = flooded / Math.max(calm, 1)
-              console.log(
-                `${way.name}, ${flood}, ${reads}: ${calm.toFixed(1)} ms calm, ${flooded.toFixed(1)} ms flooded`
-              )
+              console.log(`${way.name}, ${flood}, ${reads}: ${calm.toFixed(1)} ms, ${flooded.toFixed(1)} ms flooded`)
             }
-            assert.isAtMost(ratio, 3)
+            assert.isAtMost(ratio, 3, flood)
           }
-        )
-      }
+        }
+      )
     }
   }
 })

@@ -6,6 +6,12 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
 export const utf8 = (text: string): Uint8Array => encoder.encode(text)
 
+/** A text as at most so many bytes of UTF-8, cut between two characters. */
+export const utf8Within = (text: string, most: number): Uint8Array => {
+  const bytes = new Uint8Array(most)
+  return bytes.subarray(0, encoder.encodeInto(text, bytes).written)
+}
+
 /** The text of UTF-8 bytes, or undefined when they are none. */
 export const textOf = (bytes: Uint8Array): string | undefined => {
   try {

@@ -10,13 +10,14 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { errorNow } from "../endings/defects.ts"
 import { spawnIn } from "../scheduling/supervised.ts"
 import { monotonic } from "../scheduling/timers.ts"
+import { telemetryOf, watched } from "../telemetry/telemetry.ts"
 import { kept } from "./receiving.ts"
 import { renewed, session, type SessionOptions } from "./session.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
 
-export interface ReconnectOptions<C, out R> extends SessionOptions<C, R> {
+export interface ReconnectOptions<C, out R> extends Omit<SessionOptions<C, R>, "telemetry"> {
   /** One for each address. */
   readonly opens: ReadonlyArray<Effect.Effect<C, Failure, R>>
   /** When to try again: its delay follows each round of the addresses. */
@@ -44,7 +45,7 @@ const waiting = <C>(
 /** Ends with the reason to close. */
 const loop = Effect.fnUntraced(function*<C extends AnyConnection, R>(
   cells: ClientCells<C>,
-  options: ReconnectOptions<C, R>
+  options: ReconnectOptions<C, R> & SessionOptions<C, R>
 ): Effect.fn.Return<Failure, never, Exclude<R, Scope.Scope>> {
   const { isRetryable, opens, policy } = options
   const clock = yield* Clock.Clock
@@ -78,6 +79,8 @@ const loop = Effect.fnUntraced(function*<C extends AnyConnection, R>(
     if (next._tag === "None") return error
     attempt = isStable ? 1 : attempt + 1
     left = opens.length
+    options.telemetry?.collector.count("client_reconnects_total", 1)
+    options.telemetry?.collector.observe("client_reconnect_delay_seconds", Duration.toSeconds(next.value[1]))
     yield* waiting(cells, attempt, next.value[1], error)
     cells.retry = undefined
     cells.publish({ _tag: "Connecting", attempt })
@@ -94,11 +97,21 @@ export const reconnecting = Effect.fnUntraced(function*<C extends AnyConnection,
   const context = yield* Effect.context<never>()
   const scope = yield* Effect.scope
   // however it ends, even before it began: no sender and no receiver is left waiting
-  const fiber = yield* spawnIn(scope, "client", loop(cells, options), (exit) => {
-    const error = Exit.isSuccess(exit) ? exit.value : errorNow(context, cells.running, exit.cause)
-    cells.finish(cells.isClosing || Exit.hasInterrupts(exit) ? localClose() : error)
-  }, { startImmediately: true })
+  const fiber = yield* spawnIn(
+    scope,
+    "client",
+    loop(cells, { ...options, telemetry: telemetryOf(context) }),
+    (exit) => {
+      const error = Exit.isSuccess(exit) ? exit.value : errorNow(context, cells.running, exit.cause)
+      cells.finish(cells.isClosing || Exit.hasInterrupts(exit) ? localClose() : error)
+    },
+    { startImmediately: true }
+  )
 
+  yield* watched((add) => {
+    const { _tag } = cells.state
+    if (_tag !== "Closed") add("clients", 1, _tag.toLowerCase())
+  })
   const { closed } = cells
   const abort = Effect.suspend(() => {
     cells.isClosing = true

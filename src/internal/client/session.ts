@@ -14,8 +14,11 @@ import { condemn, errorOf } from "../endings/defects.ts"
 import { within, withinHandshake } from "../endings/timeLimit.ts"
 import { withoutStack } from "../reasons/reason.ts"
 import { restarted } from "../scheduling/supervised.ts"
+import { type Telemetry, timed } from "../telemetry/telemetry.ts"
 import { inGreeting } from "./greeting.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
+
+const dials = { counter: "client_dials_total", histogram: "client_dial_seconds", success: "opened" } as const
 
 type Failure = ConnectionError.ConnectionError
 
@@ -24,6 +27,7 @@ export interface SessionOptions<in C, out R> {
   /** Whether a connection is in use only once a byte of its peer has come. */
   readonly confirms: boolean
   readonly onConnect: ((connection: C) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly telemetry: Telemetry | undefined
 }
 
 /** How a session went. */
@@ -140,7 +144,10 @@ export const session = <C extends AnyConnection, R>(
     cells.running = "open"
     cells.isRenewing = false
     const trying = Effect.gen(function*() {
-      const connection = yield* unlessRenewed(cells, open(dial, options.policy))
+      const connection = yield* unlessRenewed(
+        cells,
+        timed(options.telemetry, now, dials)(open(dial, options.policy))
+      )
       opened = connection
       cells.running = "onConnect"
       yield* greet(cells, connection, options)

@@ -18,8 +18,8 @@ export type Frame = Uint8Array | string
 
 /** A large frame: its header, and its payload as it was given. */
 export class Framed {
-  readonly header: Uint8Array
-  readonly payload: Uint8Array
+  header: Uint8Array
+  payload: Uint8Array
 
   constructor(header: Uint8Array, payload: Uint8Array) {
     this.header = header
@@ -29,6 +29,9 @@ export class Framed {
   get byteLength(): number {
     return this.header.byteLength + this.payload.byteLength
   }
+
+  /** It leaves now, behind all that left before: nothing drops it any more. */
+  leave(): void {}
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -179,7 +182,7 @@ export class Encoder<in Out> implements Writable {
   /** Size of the frame prepared last, in bytes. */
   size = 0
   // a payload that is framed as it is written, or a frame
-  private body: Frame = ""
+  protected body: Frame = ""
   private isFramed = false
 
   constructor(framing: Outbound, payload: Payloads.Payload<unknown, Out>, limit: number, isStream: boolean) {

@@ -38,6 +38,8 @@ export class Room implements Scale {
   weight = 0
   /** What has been taken. */
   charged = 0
+  /** Work that the bytes on the wire do not show, as bytes: messages that are inflated. A turn has its share of it. */
+  work = 0
 
   constructor(messages = Infinity, left = Infinity, most = defaultMaxDecoded) {
     this.messages = messages
@@ -50,7 +52,7 @@ export class Room implements Scale {
     this.messages = messages
     this.left = left
     this.most = most
-    this.weight = this.charged = 0
+    this.weight = this.charged = this.work = 0
   }
 
   /** Whether one more message has to wait. */

@@ -20,10 +20,11 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { closedByUs } from "../endings/fromCause.ts"
 import { unexpected } from "../reasons/closeCodes.ts"
 import * as Supervised from "../scheduling/supervised.ts"
+import { telemetryOf } from "../telemetry/telemetry.ts"
 import { callAll, close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
 import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
-import { deadlines, lookAgain } from "./deadlines.ts"
+import { deadlineOf, deadlines, lookAgain } from "./deadlines.ts"
 import { hasRoom } from "./fairness/budget.ts"
 import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
 import { acceptArrived, goOn, handleArrived, pause, reader, takeReads } from "./reader.ts"
@@ -127,6 +128,11 @@ const release = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> => {
 
 /** Tells what waits for the end. */
 const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
+  telemetryOf(c.context)?.connections.end(c, {
+    reason: error.reason._tag,
+    rule: deadlineOf(c, error.reason),
+    age: c.timers.now() - c.opened
+  })
   // a handler that still has something to receive finishes with it, but not for ever
   const { drain } = c.inForce.limits
   const waits = (c.inbox.messages > 0 || c.inbox.hasMore) && drain > 0

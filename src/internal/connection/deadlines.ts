@@ -6,11 +6,13 @@
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { afterTurns } from "../scheduling/turns.ts"
+import type { rules as deadlineNames } from "../telemetry/definitions.ts"
 import { askEvery } from "./core/facts.ts"
 import { askAndDrain, leave } from "./core/lifecycle.ts"
 import { type Conversation, type Lifecycle, reasonOf, unsentOf, type Watched } from "./core/state.ts"
 import { lastRead } from "./stopping.ts"
 
+type Deadline = typeof deadlineNames[number]
 type Failure = ConnectionError.ConnectionError
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -171,11 +173,34 @@ export const due = (c: Watched, at: number, late: number, isSure: boolean): Verd
     }
     if (since === undefined) continue
     const left = since + rule.limit(c) - at
-    if (left <= 0) return rule.broken(c)
+    if (left <= 0) {
+      c.facts.rule = rule.name
+      return rule.broken(c)
+    }
     next = Math.min(next, left)
   }
   return { _tag: "Wait", millis: Math.min(next, watchAgain(c, isBusy)) }
 }
+
+const tagOf: Readonly<Record<string, ConnectionError.Reason["_tag"]>> = {
+  silence: "SilenceTimeout",
+  pong: "PongTimeout",
+  frame: "FrameTimeout",
+  idle: "IdleTimeout",
+  write: "WriteStalled",
+  age: "MaxAge",
+  grace: "MaxAge"
+}
+
+/** Which deadline ended a connection, if one did; `drain`: a drain or a flush took as long as it may. */
+export const deadlineOf = ({ facts: { rule } }: Watched, reason: ConnectionError.Reason): Deadline | undefined =>
+  rule === "end"
+    ? "drain"
+    : rule === undefined || tagOf[rule] !== reason._tag
+    ? undefined
+    : rule === "grace"
+    ? "age"
+    : rule as Deadline
 
 /** How many bytes the peer's side has taken, while it has some to take. */
 const takenOf = (c: Watched): number | undefined => {

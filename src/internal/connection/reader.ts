@@ -7,6 +7,7 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
 import { afterTurns } from "../scheduling/turns.ts"
+import { roundTrip } from "../telemetry/telemetry.ts"
 import { askEvery, stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
@@ -38,6 +39,7 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   if (signal._tag === "Pong") {
     if (pings.answered(signal.token, at)) {
       facts.provenAt = at
+      roundTrip(c.context, pings.rtt!.last)
       if (c.stopping !== undefined) heard(c)
     }
     return false
@@ -115,7 +117,7 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   // what an earlier read left unfinished, or undecoded, belongs to the messages that it is part of
   const { pending, undecoded } = c
   const error = decode(c, chunk, messages)
-  const { charged } = room
+  const { charged, work } = room
   const data = heed(c, messages, at)
   // what a message said came before what cannot be read
   c.broken ??= error
@@ -139,7 +141,7 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   if (data.length > 0 || (messages.length === 0 && (controls.length === 0 || c.pending > pending))) facts.provenAt = at
   if (controls.length > 0) heedControls(c, controls, at)
   const count = messages.length + skipped + controls.length
-  spendShare(c, count, size)
+  spendShare(c, count, size + work)
   spend(c, count, size, at)
   c.broken ??= exceeded(c, at)
   if (data.length > 0) {

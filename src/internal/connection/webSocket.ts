@@ -4,6 +4,7 @@ import * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Frame } from "../codec/encoder.ts"
 import { closeEvent } from "../endings/closeEvent.ts"
+import { roundTrip } from "../telemetry/telemetry.ts"
 import { type Close, noCode, noFrame, writeClose } from "../webSocket/closing.ts"
 import type { Control } from "../webSocket/decoder.ts"
 import { Opcode } from "../webSocket/frames.ts"
@@ -39,7 +40,10 @@ export const heedControls = <In, Out>(c: Conversation<In, Out>, controls: Readon
         if (Context.get(c.context, AnswersPings)) answer(c.outbox, control)
         break
       case "Pong":
-        if (pings.answered(tokenOf(control.payload), at)) facts.provenAt = at
+        if (pings.answered(tokenOf(control.payload), at)) {
+          facts.provenAt = at
+          roundTrip(c.context, pings.rtt!.last)
+        }
         break
       case "Close":
         facts.provenAt = at

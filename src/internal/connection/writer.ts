@@ -91,6 +91,7 @@ const next = (o: Outbox): Writing | undefined => {
     }
     taking(o, 1, sizeOf(element))
     if (element instanceof Framed) {
+      element.leave()
       batch.push(element.header)
       size += element.header.byteLength
     }

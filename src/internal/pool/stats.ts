@@ -1,5 +1,6 @@
 /** What a pool counts, what its gauges show, and what happens in it, for a hook to see. */
 import type { ConnectionError } from "../../ConnectionError.ts"
+import type { Add } from "../telemetry/collector.ts"
 
 /** Why an item left its pool. */
 export type Why = "stale" | "unhealthy" | "abandoned" | "expired" | "idle" | "trimmed" | "evicted" | "closing"
@@ -97,6 +98,28 @@ export const noStats: Stats = statsOf(makeCounters(), {
   closing: 0,
   waiting: 0
 })
+
+/** What metrics tell of a pool. */
+export const figures = (stats: Stats, add: Add): void => {
+  add("pool_connections", stats.idle, "idle")
+  add("pool_connections", stats.inUse, "in_use")
+  add("pool_connections", stats.checking, "checking")
+  add("pool_connections", stats.closing, "closing")
+  add("pool_connections", stats.dialing, "dialing")
+  add("pool_waiting", stats.waiting)
+  add("pool_hits_total", stats.hits)
+  add("pool_misses_total", stats.misses)
+  add("pool_waits_total", stats.waits)
+  add("pool_wait_seconds_total", stats.waitTime / 1000)
+  add("pool_timeouts_total", stats.timeouts)
+  add("pool_rejected_total", stats.rejected)
+  add("pool_dials_total", stats.dials, "opened")
+  add("pool_dials_total", stats.dialFailures, "failed")
+  add("pool_dial_seconds_total", stats.dialTime / 1000)
+  add("pool_checks_total", stats.checks)
+  add("pool_leaks_total", stats.leaks)
+  for (const [why, count] of Object.entries(stats.retired)) add("pool_retired_total", count, why)
+}
 
 const added = <Name extends string>(a: Readonly<Record<Name, number>>, b: Readonly<Record<Name, number>>) =>
   Object.fromEntries(Object.keys(a).map((name) => [name, a[name as Name] + b[name as Name]])) as Record<Name, number>

@@ -2,6 +2,7 @@
 import * as Result from "effect/Result"
 import * as Codec from "../../Codec.ts"
 import { type Advice, FrameTooLong } from "../../ConnectionError.ts"
+import { utf8, utf8Within } from "../bytes/utf8.ts"
 
 /** The versions of the protocol that these frames belong to. */
 export const versions = { lowest: 1, highest: 1 } as const
@@ -72,20 +73,13 @@ const maxNote = 500
 /** The longest control frame in bytes: it does not depend on the limit for messages. */
 const maxControl = 1024
 
-const utf8 = new TextEncoder()
 const text = new TextDecoder("utf-8", { ignoreBOM: true })
-
-/** At most `maxNote` bytes, cut between two characters. */
-const cut = (note: string): Uint8Array => {
-  const bytes = new Uint8Array(maxNote)
-  return bytes.subarray(0, utf8.encodeInto(note, bytes).written)
-}
 
 /** Whole milliseconds, rounded up: 0 has a meaning of its own. */
 const u32 = (millis: number): number => Math.max(0, Math.min(maxU32, Math.ceil(millis) || 0))
 
 const encodeControl = (control: Control): Uint8Array => {
-  const note = "note" in control ? cut(control.note) : undefined
+  const note = "note" in control ? utf8Within(control.note, maxNote) : undefined
   const type = types[control._tag]
   const size = sizes[type]!
   const bytes = new Uint8Array(size + (note?.byteLength ?? 0))
@@ -199,7 +193,7 @@ export const codec = <In, Out>(
         if (message instanceof ControlFrame) return Result.succeed(encodeControl(message.control))
         const encoded = payload.encode(message)
         if (Result.isFailure(encoded)) return encoded
-        const data = typeof encoded.success === "string" ? utf8.encode(encoded.success) : encoded.success
+        const data = typeof encoded.success === "string" ? utf8(encoded.success) : encoded.success
         const size = 1 + data.byteLength
         if (size > limit) return tooLong("encode", size)
         const frame = new Uint8Array(size)

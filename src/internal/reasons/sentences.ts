@@ -80,7 +80,7 @@ export const versionsHeard = (note: string, { ours }: { readonly ours: string })
 }
 
 // the codecs of the library name what they read; that of an application is its own word
-const formats = new Set(["JSON", "UTF-8", "MessagePack"])
+const formats = new Set(["JSON", "UTF-8", "MessagePack", "DEFLATE"])
 
 export const invalidMessageTold = ({ direction, format }: {
   readonly direction: "decode" | "encode"

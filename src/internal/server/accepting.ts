@@ -17,12 +17,13 @@ import { logError } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { schedulingOf } from "../scheduling/timers.ts"
+import { telemetryOf, watched } from "../telemetry/telemetry.ts"
 import { type Accepting, Direct, LastAccept, type Reception } from "../transport/accepted.ts"
 import { Admission } from "./admission.ts"
-import { begin } from "./draining.ts"
+import { begin, figures } from "./draining.ts"
 import { receive } from "./guest.ts"
 import { logged } from "./logs.ts"
-import { Arrival, Refusals } from "./reception.ts"
+import { Arrival, reasonOf, Refusals } from "./reception.ts"
 import { type Application, type Draining, type Event, type Served, type ServerState, stopping } from "./state.ts"
 import { stop } from "./stopping.ts"
 
@@ -45,11 +46,13 @@ const make = <C extends Served<Out>, Out, Session, R>(
   const { timers, turns } = schedulingOf(context)
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
   const { logs = true, onEvent } = application
+  const counts = { opening: 0, failed: 0 }
   const aside = (name: string, effect: Effect.Effect<void>): void =>
     Supervised.spawnAmong(reports, context, name, effect, () => {})
   const refusals = new Refusals(timers, logs ? (text) => aside("log of a server", Effect.logWarning(text)) : undefined)
   const notify = (event: Event): Effect.Effect<void> => {
     const heard = onEvent === undefined ? Effect.void : watching("onEvent", () => onEvent(event))
+    if (event._tag === "AcceptFailed") counts.failed++
     if (event._tag !== "Refused") return heard
     return Effect.suspend(() => {
       refusals.add(event.reason)
@@ -72,6 +75,8 @@ const make = <C extends Served<Out>, Out, Session, R>(
     reports,
     refusals,
     opened: { count: 0 },
+    counts,
+    telemetry: telemetryOf(context),
     progress: (draining) => aside("drain of a server", watching("onDrain", () => onDrain(draining))),
     report: (event) => aside("refusal of a server", notify(event))
   }
@@ -95,6 +100,8 @@ const watchMemory = <C extends Served<Out>, Out, Session, R>(
 /** What a listener of ours asks, from the accept of a connection on. */
 const reception = <C extends Served<Out>, Out, Session, R>(server: ServerState<C, Out, Session, R>): Reception => ({
   admit: (remote, onTurn) => new Arrival(server, remote, onTurn),
+  turnedAway: (remote, failure) =>
+    server.report({ _tag: "Refused", remote, reason: reasonOf(failure), failure: undefined }),
   receive: (socket, context, whenClaimed, arriving) =>
     receive(server, socket, context as Context.Context<R>, whenClaimed, arriving as Arrival | undefined)
 })
@@ -162,6 +169,7 @@ export const run = <C extends Served<Out>, Out, Session, R>(
     const direct = reception(server)
     begin()
     watch(server)
+    yield* watched((add) => figures(server, add))
     const lastAccept = (listener as Accepting)[LastAccept]?.(direct)
     yield* Effect.addFinalizer(() => stop(server, lastAccept, Scope.close(accepting, Exit.void)))
     const retryAfter = yield* Cadence.make("accepting", acceptRetry ?? acceptRetryDefault, acceptRetryDefault)

@@ -4,6 +4,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { limitOf } from "../connection/core/limits.ts"
 import { TypeId } from "../connection/handle/internals.ts"
+import type { Add } from "../telemetry/collector.ts"
 import type { Guest, Left, Served, ServerState, Stats } from "./state.ts"
 
 // a drain that takes longer tells how it goes on: milliseconds
@@ -64,6 +65,23 @@ export const statsOf = <C extends Served<Out>, Out, Session, R>(
     opened: opened.count,
     refused: refusals.counts
   }
+}
+
+/** What metrics tell of a server. */
+export const figures = <C extends Served<Out>, Out, Session, R>(
+  { admission, counts, opened, refusals }: ServerState<C, Out, Session, R>,
+  add: Add
+): void => {
+  let refused = 0
+  for (const [limit, count] of Object.entries(refusals.counts)) {
+    refused += count
+    add("server_refused_total", count, limit)
+  }
+  add("server_accepted_total", opened.count + refused)
+  add("server_handled_total", opened.count)
+  add("server_opening", counts.opening)
+  add("server_waiting", admission.size)
+  add("server_accept_failures_total", counts.failed)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

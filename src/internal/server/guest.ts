@@ -87,6 +87,7 @@ export const receive = <C extends Served<Out>, Out, Session, R>(
 ): void => {
   const guest = new Guest<C>(socket, whenClaimed, arrival)
   server.guests.add(guest)
+  if (arrival === undefined) server.counts.opening++
   const life = Effect.withFiber((fiber) => {
     guest.fiber = fiber
     return attend(server, guest)
@@ -96,6 +97,7 @@ export const receive = <C extends Served<Out>, Out, Session, R>(
       Defects.logNow(context as Context.Context<never>, guest.by, exit.cause, placeOf(guest))
     }
     server.guests.delete(guest)
+    if (!guest.isOpened) server.counts.opening--
     server.admission.leave(guest.arrival?.applicant ?? guest)
     guest.claim()
   }

@@ -11,12 +11,15 @@ export const refusedBy = (limit: Limit, policy: Policy): ConnectionError.Refused
     limit === "stopping" || limit === "maxPending" || limit === "memory" ? { limit } : { limit, allowed: policy[limit] }
   )
 
-const reasonOf = (failure: Failure): ConnectionError.Reason => {
+/** The reason of an end in the handshakes. */
+export const reasonOf = (failure: Failure): ConnectionError.Reason => {
   switch (failure._tag) {
     case "Timeout":
       return new ConnectionError.HandshakeTimeout({ limit: failure.limit })
     case "Failed":
-      return new ConnectionError.HandshakeFailed({ cause: failure.cause })
+      return failure.cause instanceof ConnectionError.ConnectionError
+        ? failure.cause.reason
+        : new ConnectionError.HandshakeFailed({ cause: failure.cause })
     case "Answered":
       return new ConnectionError.HandshakeFailed({
         cause: `its request to upgrade was answered with ${failure.status}`
@@ -31,6 +34,7 @@ interface Counting {
   readonly policy: Policy
   readonly now: () => number
   readonly admission: Admission
+  readonly counts: { opening: number }
   readonly report: (refused: {
     readonly _tag: "Refused"
     readonly remote: string | undefined
@@ -50,6 +54,7 @@ export class Arrival implements Arriving {
 
   constructor(counting: Counting, remote: string | undefined, onTurn: () => void) {
     this.counting = counting
+    counting.counts.opening++
     const applicant: Applicant = {
       remote,
       host: undefined,
@@ -86,6 +91,7 @@ export class Arrival implements Arriving {
 
   end(failure?: Failure): void {
     this.counting.admission.leave(this.applicant)
+    this.counting.counts.opening--
     if (failure !== undefined && this.limit === undefined) this.tell(reasonOf(failure))
   }
 }

@@ -21,6 +21,18 @@ const errorOf = (guest: Guest<Served<never>>, failure: Cause.Cause<unknown>): Ef
     ? Defects.errorOf(guest.by, failure as Cause.Cause<ConnectionError.ConnectionError>, placeOf(guest))
     : Effect.succeed(Cause.squash(failure))
 
+/** Its handler starts next: counted once. */
+const opens = <C extends Served<Out>, Out, Session, R>(
+  { counts, now, opened, telemetry }: ServerState<C, Out, Session, R>,
+  guest: Guest<C>
+): void => {
+  if (guest.isOpened) return
+  guest.isOpened = true
+  opened.count++
+  counts.opening--
+  telemetry?.collector.observe("server_handshake_seconds", (now() - guest.since) / 1000)
+}
+
 /** Announces the connection, and runs its handler. */
 const handled = <C extends Served<Out>, Out, Session, R>(
   server: ServerState<C, Out, Session, R>,
@@ -30,13 +42,12 @@ const handled = <C extends Served<Out>, Out, Session, R>(
 ) => {
   const run = Effect.suspend(() => {
     guest.by = "handle"
-    guest.isOpened = true
-    server.opened.count++
+    opens(server, guest)
     return server.application.handle(connection, session)
   })
   return server.application.onEvent === undefined ? run : Effect.andThen(
     Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
-      guest.isOpened = true
+      opens(server, guest)
       return server.tell({ _tag: "Opened", snapshot })
     })),
     run

@@ -13,6 +13,7 @@ import type * as Defects from "../endings/defects.ts"
 import type { Names } from "../registry/membership.ts"
 import type { Timers } from "../scheduling/timers.ts"
 import type { Turns } from "../scheduling/turns.ts"
+import type { Telemetry } from "../telemetry/telemetry.ts"
 import { transportOf } from "../transport/transport.ts"
 import type { Admission, Applicant } from "./admission.ts"
 import type { Arrival, Refusals } from "./reception.ts"
@@ -164,6 +165,9 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly refusals: Refusals
   /** How many handlers were started. */
   readonly opened: { count: number }
+  /** How many connections are not handled yet and not gone, and how often accepting failed. */
+  readonly counts: { opening: number; failed: number }
+  readonly telemetry: Telemetry | undefined
   /** Tells how far the drain is. */
   readonly progress: (draining: Draining) => void
   /** The fibers of `report`. */

@@ -52,6 +52,8 @@ export interface Arriving {
 export interface Reception {
   /** Counts a connection from its accept on. `onTurn` is called where it waits, and waits no more. */
   readonly admit: (remote: string | undefined, onTurn: () => void) => Arriving
+  /** Tells of one that ended before it was known whose it is: it was not counted. */
+  readonly turnedAway: (remote: string | undefined, failure: Failure) => void
   /** With what `admit` gave, which counts for the socket from now on; a refused one is told why. */
   readonly receive: (
     socket: Socket.Socket,

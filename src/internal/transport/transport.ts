@@ -1,6 +1,7 @@
 /** What is known of a transport beyond what `effect/socket` says. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Socket from "effect/socket/Socket"
+import type { Compression } from "./compression.ts"
 
 export const TypeId = "~holdfast/Transport"
 
@@ -20,6 +21,8 @@ export interface WebSocketLink {
    * links of a kind. A server has none.
    */
   readonly maskKey: (() => number) | undefined
+  /** What the upgrade came to about compression, once it is done; without it nothing is compressed. */
+  readonly compression?: (() => Compression | undefined) | undefined
 }
 
 /**

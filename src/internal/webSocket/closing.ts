@@ -1,5 +1,5 @@
 /** Close frames: their codes, and their payload (RFC 6455, 5.5.1 and 7.4). */
-import { textOf, utf8 } from "../bytes/utf8.ts"
+import { textOf, utf8Within } from "../bytes/utf8.ts"
 import { isSendable } from "../reasons/closeCodes.ts"
 import { type Failure, notText, violation } from "./failure.ts"
 import { longestControl } from "./frames.ts"
@@ -30,20 +30,10 @@ export const readClose = (payload: Uint8Array): Close | Failure => {
 
 const longestReason = longestControl - 2
 
-/** The UTF-8 of a reason, cut to 123 bytes between two characters. */
-const cut = (reason: string): Uint8Array => {
-  // no character has fewer bytes than units
-  const bytes = utf8(reason.length > longestReason ? reason.slice(0, longestReason + 1) : reason)
-  if (bytes.length <= longestReason) return bytes
-  let end = longestReason
-  while ((bytes[end]! & 0xc0) === 0x80) end--
-  return bytes.subarray(0, end)
-}
-
 /** Makes the payload of a close frame; 1005 is said by an empty one. The code has been checked (`isSendable`). */
 export const writeClose = (code: number, reason: string = ""): Uint8Array => {
   if (code === noCode) return new Uint8Array(0)
-  const text = cut(reason)
+  const text = utf8Within(reason, longestReason)
   const payload = new Uint8Array(2 + text.length)
   payload[0] = code >>> 8
   payload[1] = code

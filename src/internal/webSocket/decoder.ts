@@ -7,9 +7,12 @@ import { type Halves, type HalvesOptions, payloadLimit } from "../codec/assembly
 import { tooLong } from "../codec/framing.ts"
 import * as Payloads from "../codec/payload.ts"
 import { Room } from "../codec/room.ts"
+import { type Compression, CompressionContext } from "../transport/compression.ts"
 import type { Close } from "./closing.ts"
+import { notDeflate, tooLong as longer } from "./failure.ts"
+import { RSV1 } from "./frames.ts"
 import type { Role } from "./header.ts"
-import { type Events, Reader } from "./reader.ts"
+import { type Events, type Extension, Reader } from "./reader.ts"
 
 /** A control frame that the peer sent. */
 export type Control =
@@ -44,6 +47,34 @@ export interface StreamDecoder<in out In> {
   readonly takeControls?: () => ReadonlyArray<Control>
 }
 
+// what inflating costs besides its bytes, as bytes: a message of any size takes a tenth of a millisecond of zlib's
+const perMessage = 2048
+
+// what one turn inflates for a connection, at least one message
+const mostWork = 64 * 1024
+
+/** What deflate adds to bytes that it cannot make fewer is less than an eighth, whoever compresses. */
+const longest = (limit: number): number => limit + (limit >>> 3) + 64
+
+/** Reads the compressed messages of one connection. */
+export const inflating = (compression: Compression | undefined): Extension | undefined => {
+  if (compression === undefined) return undefined
+  const context = new CompressionContext(compression.receivedContext)
+  return {
+    reserved: RSV1,
+    longest,
+    keepsContext: compression.receivedContext > 0,
+    decode(payload, limit) {
+      const message = compression.inflate(payload, context.bytes, limit)
+      // how much longer is not known: nothing was inflated behind the limit
+      if (message === undefined) return longer(limit + 1, limit)
+      if (typeof message === "string") return notDeflate(message)
+      context.add(message)
+      return message
+    }
+  }
+}
+
 /** The decoder of one connection: as `Appender`, and with the control frames beside the messages. */
 export class WebSocketDecoder<In> implements Events {
   private readonly reader: Reader
@@ -58,9 +89,9 @@ export class WebSocketDecoder<In> implements Events {
   private dead: Reason | undefined
   skipped: Array<FrameTooLong> = []
 
-  constructor({ framing, payload }: Halves<In, never>, role: Role, limit: number) {
+  constructor({ framing, payload }: Halves<In, never>, role: Role, limit: number, extension?: Extension) {
     const known: unknown = payload
-    this.reader = new Reader({ role, maxFrame: limit, skips: framing.skips }, this)
+    this.reader = new Reader({ role, maxFrame: limit, skips: framing.skips, extension }, this)
     this.payload = payload
     this.limit = limit
     this.form = known === Payloads.bytes ? "bytes" : known === Payloads.text ? "text" : undefined
@@ -100,7 +131,7 @@ export class WebSocketDecoder<In> implements Events {
     return dead !== undefined || rest === undefined ? 0 : rest.length
   }
 
-  message(payload: Uint8Array | string): void {
+  message(payload: Uint8Array | string, inflated?: number): void {
     // what comes behind a message that means nothing is not looked at
     if (this.wrong !== undefined) return
     const { room } = this
@@ -111,12 +142,20 @@ export class WebSocketDecoder<In> implements Events {
       if (Result.isSuccess(decoded)) this.messages.push(decoded.success)
       else this.wrong = decoded.failure
     }
+    if (inflated !== undefined) {
+      // it is held, and was no byte on the wire
+      room.weight += inflated
+      room.work += inflated + perMessage
+    }
     room.take(1)
-    if (room.isFull) this.reader.isPaused = true
+    if (room.isFull || room.work >= mostWork) this.reader.isPaused = true
   }
 
-  skip(size: number): void {
+  skip(size: number, inflated?: number): void {
     this.skipped.push(tooLong(size, this.limit))
+    if (inflated === undefined) return
+    this.room.work += inflated
+    if (this.room.work >= mostWork) this.reader.isPaused = true
   }
 
   ping(payload: Uint8Array): void {
@@ -161,5 +200,6 @@ export class WebSocketDecoder<In> implements Events {
 export const webSocketDecoderOf = <In, Out>(
   codec: Halves<In, Out>,
   role: Role,
-  limits: Pick<HalvesOptions, "maxFrame">
-): WebSocketDecoder<In> => new WebSocketDecoder(codec, role, payloadLimit(codec, limits))
+  limits: Pick<HalvesOptions, "maxFrame">,
+  compression?: Compression
+): WebSocketDecoder<In> => new WebSocketDecoder(codec, role, payloadLimit(codec, limits), inflating(compression))

@@ -1,5 +1,5 @@
 /** What is wrong with the frames of a peer: a reason, and the close code that tells the peer. */
-import { type FrameTooLong, type InvalidMessage, ProtocolViolation } from "../../ConnectionError.ts"
+import { type FrameTooLong, InvalidMessage, ProtocolViolation } from "../../ConnectionError.ts"
 import * as Framing from "../codec/framing.ts"
 
 /** Why nothing more can be read from the peer. */
@@ -14,6 +14,12 @@ export const violation = (detail: string): Failure => ({ reason: new ProtocolVio
 export const tooLong = (size: number, limit: number): Failure => ({
   reason: Framing.tooLong(size, limit),
   code: 1009
+})
+
+/** What a compressed message is that stands for none. */
+export const notDeflate = (detail: string): Failure => ({
+  reason: new InvalidMessage({ direction: "decode", format: "DEFLATE", detail }),
+  code: 1007
 })
 
 export const notText = (detail?: string): Failure => ({ reason: Framing.notText(detail), code: 1007 })

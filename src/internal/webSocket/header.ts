@@ -9,6 +9,8 @@ export type Role = "server" | "client"
 export interface Begun {
   /** Its opcode, or 0 between messages. */
   readonly kind: number
+  /** The reserved bits of its first frame. */
+  readonly reserved: number
   /** Bytes of its frames so far. */
   readonly size: number
 }
@@ -17,9 +19,12 @@ const empty = new Uint8Array(0)
 
 /** Holds the header read last, and what came of one that is not complete. */
 export class Header {
-  private readonly maskBit: number
-  private readonly maskSize: number
+  /** The bit that says that a masking key follows, where there has to be one, and the bytes of the key. */
+  readonly maskBit: number
+  readonly maskSize: number
   private readonly limit: number
+  private readonly compressedLimit: number
+  private readonly least: number
   private readonly allowed: number
   // of a header that was split; made when that happens for the first time
   private head = empty
@@ -36,12 +41,17 @@ export class Header {
   /** What is wrong with it. */
   failure: Failure | undefined
 
-  /** `limit`: the most bytes of a message. `allowed`: the reserved bits that the first frame of a message may have. */
-  constructor(role: Role, limit: number, allowed: number) {
+  /**
+   * `limit`: the most bytes of a message; `compressedLimit`: of one whose first frame has a reserved bit. `allowed`: the bits that it
+   * may have.
+   */
+  constructor(role: Role, limit: number, allowed: number, compressedLimit = limit) {
     const isMasked = role === "server"
     this.maskBit = isMasked ? MASK : 0
     this.maskSize = isMasked ? 4 : 0
     this.limit = limit
+    this.compressedLimit = compressedLimit
+    this.least = Math.min(limit, compressedLimit)
     this.allowed = allowed
   }
 
@@ -93,7 +103,10 @@ export class Header {
       next += width
     }
     const total = begun.size + length
-    if ((first & 0x08) === 0 && total > this.limit) return this.refuse(tooLong(total, this.limit))
+    if ((first & 0x08) === 0 && total > this.least) {
+      const isPlain = (begun.kind === 0 ? first & reservedBits : begun.reserved) === 0
+      if (total > (isPlain ? this.limit : this.compressedLimit)) return this.refuse(tooLong(total, this.least))
+    }
     if (to - next < this.maskSize) return false
     this.key = this.maskSize === 0 ? 0 : readWord(bytes, next)
     this.first = first

@@ -3,16 +3,16 @@ import { ByteQueue } from "../bytes/byteQueue.ts"
 import { textOf } from "../bytes/utf8.ts"
 import { readClose } from "./closing.ts"
 import { type Failure, notText } from "./failure.ts"
-import { advanceKey, FIN, longestControl, MASK, mask, maskInto, Opcode, readWord, reservedBits } from "./frames.ts"
+import { advanceKey, FIN, longestControl, mask, maskInto, Opcode, readWord, reservedBits } from "./frames.ts"
 import { type Begun, Header, type Role } from "./header.ts"
 import { Utf8Check } from "./utf8Check.ts"
 
 /** Told what a chunk brings, in order, while it is read. */
 export interface Events {
-  /** A whole message: bytes for a binary one, a string for text. */
-  readonly message: (payload: Uint8Array | string) => void
-  /** A message that was too long has passed, where those are skipped. */
-  readonly skip?: (size: number) => void
+  /** A whole message: bytes for a binary one, a string for text. One that was compressed had so many bytes less. */
+  readonly message: (payload: Uint8Array | string, inflated?: number) => void
+  /** A message that was too long has passed, where those are skipped; of one that was compressed so many bytes were inflated. */
+  readonly skip?: (size: number, inflated?: number) => void
   readonly ping: (payload: Uint8Array) => void
   readonly pong: (payload: Uint8Array) => void
   /** The peer's close frame, the last event. The code is 1005 where the frame has none. */
@@ -25,6 +25,10 @@ export interface Extension {
   readonly reserved: number
   /** What a whole message with one of these bits stands for. `limit` is the most bytes that it may come to. */
   readonly decode: (payload: Uint8Array, limit: number) => Uint8Array | Failure
+  /** The most bytes of a message before it is decoded, where `limit` is the most after that. Default: `limit`. */
+  readonly longest?: ((limit: number) => number) | undefined
+  /** A message that is not decoded leaves the next one without what it refers to: none is passed over. */
+  readonly keepsContext?: boolean | undefined
 }
 
 export interface ReaderOptions {
@@ -53,6 +57,23 @@ const own = (chunk: Uint8Array, from: number, to: number, key: number): Uint8Arr
   return chunk.subarray(from, to)
 }
 
+const longestOf = ({ extension, maxFrame }: ReaderOptions): number => extension?.longest?.(maxFrame) ?? maxFrame
+
+/** Whether messages that an extension decodes are passed over where they are too long. */
+const skipsOf = ({ extension, skips = false }: ReaderOptions): boolean => skips && extension?.keepsContext !== true
+
+const headerOf = (options: ReaderOptions): Header =>
+  new Header(
+    options.role,
+    options.skips === true ? Infinity : options.maxFrame,
+    options.extension?.reserved ?? 0,
+    skipsOf(options) ? Infinity : longestOf(options)
+  )
+
+/** Whether the message that has begun is to be passed over. */
+const isLonger = ({ reserved, size }: Begun, limit: number, longest: number): boolean =>
+  size > (reserved === 0 ? limit : longest)
+
 /**
  * Reads one connection. Holds state: make one per connection.
  *
@@ -60,15 +81,15 @@ const own = (chunk: Uint8Array, from: number, to: number, key: number): Uint8Arr
  * less than a quarter of a large chunk is copied, so that it does not keep the chunk in memory.
  */
 export class Reader implements Begun {
-  private readonly maskBit: number
-  private readonly maskSize: number
   private readonly limit: number
+  private readonly longest: number
+  private readonly skips: boolean
   private readonly header: Header
   private readonly extension: Extension | undefined
   private readonly events: Events
   // the opcode of the message that has begun, or 0; its reserved bits; its bytes as announced, and as they have come with headers
   kind = 0
-  private reserved = 0
+  reserved = 0
   size = 0
   private come = 0
   // made for the first message that comes in pieces
@@ -95,13 +116,11 @@ export class Reader implements Begun {
   private failure: Failure | undefined
 
   constructor(options: ReaderOptions, events: Events) {
-    const isMasked = options.role === "server"
-    this.maskBit = isMasked ? MASK : 0
-    this.maskSize = isMasked ? 4 : 0
     this.limit = options.maxFrame
     this.extension = options.extension
-    const longest = options.skips === true ? Infinity : options.maxFrame
-    this.header = new Header(options.role, longest, options.extension?.reserved ?? 0)
+    this.longest = longestOf(options)
+    this.skips = skipsOf(options)
+    this.header = headerOf(options)
     this.events = events
   }
 
@@ -113,14 +132,10 @@ export class Reader implements Begun {
     return this.come + this.header.come + this.controlCome
   }
 
-  /** Whether nothing more is read: the peer has sent a close frame, or something that is wrong. */
-  get hasEnded(): boolean {
-    return this.isOver
-  }
-
   /** Reads a chunk, and says what the connection cannot go on after. After that, and after a close frame, nothing is read. */
   write(chunk: Uint8Array): Failure | undefined {
-    const { header, limit, maskBit, maskSize } = this
+    const { header, limit } = this
+    const { maskBit, maskSize } = header
     const end = chunk.length
     let pos = 0
     while (pos < end && !this.isOver && (!this.isPaused || this.isAtControl(chunk[pos]!))) {
@@ -171,9 +186,13 @@ export class Reader implements Begun {
   private deliver(chunk: Uint8Array, from: number, to: number, key: number, isText: boolean): void {
     if (!isText) return this.events.message(own(chunk, from, to, key))
     mask(chunk, from, to, key)
-    const text = textOf(chunk.subarray(from, to))
+    this.deliverText(chunk.subarray(from, to))
+  }
+
+  private deliverText(bytes: Uint8Array, inflated?: number): void {
+    const text = textOf(bytes)
     if (text === undefined) this.fail(notText())
-    else this.events.message(text)
+    else this.events.message(text, inflated)
   }
 
   /** Goes on with a header, and returns where it ends in the chunk. */
@@ -197,7 +216,7 @@ export class Reader implements Begun {
         this.kind = first & 0x0f
         this.reserved = first & reservedBits
       }
-      if (this.size > this.limit) this.queue = this.check = undefined
+      if (isLonger(this, this.limit, this.longest)) this.queue = this.check = undefined
     }
     // what has no payload is complete, even where the chunk ends
     return length === 0 ? this.advance(chunk, next, end) : next
@@ -218,7 +237,7 @@ export class Reader implements Begun {
   private advanceMessage(chunk: Uint8Array, from: number, to: number, key: number): void {
     const { kind, queue, reserved, size } = this
     const isEnd = !this.inside && (this.first & FIN) !== 0
-    if (size > this.limit) {
+    if (isLonger(this, this.limit, this.longest)) {
       this.come += to - from
       if (!isEnd) return
       this.forget()
@@ -259,12 +278,14 @@ export class Reader implements Begun {
 
   /** A message as the extension reads it. */
   private extended(payload: Uint8Array, isText: boolean): void {
-    const decoded = this.extension!.decode(payload, this.limit)
-    if (!(decoded instanceof Uint8Array)) return this.fail(decoded)
-    if (!isText) return this.events.message(decoded)
-    const text = textOf(decoded)
-    if (text === undefined) this.fail(notText())
-    else this.events.message(text)
+    const { extension, limit } = this
+    const decoded = extension!.decode(payload, limit)
+    if (decoded instanceof Uint8Array) {
+      const inflated = Math.max(0, decoded.length - payload.length)
+      if (isText) this.deliverText(decoded, inflated)
+      else this.events.message(decoded, inflated)
+    } else if (this.skips && decoded.reason._tag === "FrameTooLong") this.events.skip!(decoded.reason.size, limit)
+    else this.fail(decoded)
   }
 
   private advanceControl(chunk: Uint8Array, from: number, to: number, key: number): void {

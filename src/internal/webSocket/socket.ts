@@ -13,20 +13,21 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { utf8 } from "../bytes/utf8.ts"
 import { isSendable, unexpected } from "../reasons/closeCodes.ts"
 import { spawnIn } from "../scheduling/supervised.ts"
+import type { Compression } from "../transport/compression.ts"
 import { Pongs } from "../transport/pongs.ts"
 import { type Transport, transportOf, TypeId, type WebSocketLink } from "../transport/transport.ts"
 import { type Close, noCode, noFrame, writeClose } from "./closing.ts"
-import { frameOf } from "./encoding.ts"
+import { inflating } from "./decoder.ts"
+import { frameOf, messageFrameOf } from "./encoding.ts"
 import type { Failure } from "./failure.ts"
 import { Opcode } from "./frames.ts"
-import { type Extension, Reader } from "./reader.ts"
+import { Reader } from "./reader.ts"
 
 export interface SocketOptions {
   /** The most bytes of a message of the peer. */
   readonly maxFrame: number
   /** How long a close frame may take to be written, and to be answered, in milliseconds. */
   readonly linger: number
-  readonly extension?: Extension | undefined
 }
 
 type Frame = Uint8Array | string
@@ -50,6 +51,9 @@ const codeOf = (exit: Exit.Exit<unknown, unknown>): number =>
 // nothing more is read of a peer that sent so many pings since it last took a pong
 const mostOwed = 1024
 
+// what is inflated before the application has taken it: this, and one message
+const mostInflated = 1024 * 1024
+
 // the closing handshake reads for an application that does not, up to so many bytes
 const mostUnread = 65_536
 
@@ -62,6 +66,9 @@ class Life {
   private readonly scope: Scope.Closeable
   private readonly linger: number
   private readonly reader: Reader
+  private readonly compression: Compression | undefined
+  // what has come behind messages that the application has to take first
+  private waiting: Array<Uint8Array> = []
   // pulls of the application and of a closing handshake take turns
   private readonly turn = Semaphore.makeUnsafe(1)
   private messages: Array<Frame> = []
@@ -91,10 +98,12 @@ class Life {
     this.out = out
     this.scope = scope
     this.linger = options.linger
-    this.reader = new Reader({ ...options, role: link.role }, {
-      message: (payload) => {
+    this.compression = link.compression?.()
+    this.reader = new Reader({ ...options, role: link.role, extension: inflating(this.compression) }, {
+      message: (payload, inflated) => {
         this.messages.push(payload)
         this.unread += sizeOf(payload)
+        if (inflated !== undefined && this.unread >= mostInflated) this.reader.isPaused = true
       },
       ping: (payload) => {
         if (this.asked.answers(payload)) this.pongs.push(payload)
@@ -117,7 +126,24 @@ class Life {
   }
 
   private take(chunks: NonEmptyReadonlyArray<Frame>): Effect.Effect<void> {
-    for (const chunk of chunks) this.failure = this.reader.write(typeof chunk === "string" ? utf8(chunk) : chunk)
+    const all = this.waiting
+    for (const chunk of chunks) all.push(typeof chunk === "string" ? utf8(chunk) : chunk)
+    return this.read(all)
+  }
+
+  /** Reads what has come, as far as the application has room for it. */
+  private read(chunks: ReadonlyArray<Uint8Array>): Effect.Effect<void> {
+    const { reader } = this
+    this.waiting = []
+    reader.isPaused = false
+    for (let i = 0; i < chunks.length; i++) {
+      reader.rest = undefined
+      this.failure = reader.write(chunks[i]!)
+      if (reader.rest === undefined) continue
+      this.waiting = [reader.rest, ...chunks.slice(i + 1)]
+      reader.rest = undefined
+      break
+    }
     if (this.peerClose !== undefined) this.over.openUnsafe()
     return this.pongs.length === 0 || this.isPonging ? Effect.void : this.answerPings
   }
@@ -147,8 +173,12 @@ class Life {
     }, { startImmediately: true })
   })
 
-  /** Reads once from the stream. */
-  private readonly fill: Effect.Effect<void> = Effect.uninterruptibleMask((restore) =>
+  /** Goes on with what has come, or reads once from the stream. */
+  private readonly fill: Effect.Effect<void> = Effect.suspend(() =>
+    this.waiting.length > 0 ? this.read(this.waiting) : this.pullStream
+  )
+
+  private readonly pullStream: Effect.Effect<void> = Effect.uninterruptibleMask((restore) =>
     Effect.matchEffect(restore(this.mayRead.isOpen() ? this.stream.pull : this.mayRead.whenOpen(this.stream.pull)), {
       // a stream that ends without a close frame has ended abnormally, in whichever way it did
       onFailure: () => Effect.sync(() => this.end(closed(noFrame))),
@@ -195,11 +225,14 @@ class Life {
 
   writeAll(messages: NonEmptyReadonlyArray<Frame>): Effect.Effect<void, Socket.SocketError> {
     if (this.hasSaidClose) return Effect.fail(writeError(new Error("the WebSocket is closing")))
+    const { compression, link: { maskKey } } = this
     return this.out.writeAll(
       Arr.map(
         messages,
         (message) =>
-          typeof message === "string" ? this.frame(Opcode.text, utf8(message)) : this.frame(Opcode.binary, message)
+          typeof message === "string"
+            ? messageFrameOf(Opcode.text, utf8(message), maskKey, compression)
+            : messageFrameOf(Opcode.binary, message, maskKey, compression)
       )
     )
   }

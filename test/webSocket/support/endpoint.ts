@@ -4,6 +4,7 @@ import { Effect, Exit, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Codec, Connection } from "../../../src/index.ts"
 import type { Policy } from "../../../src/index.ts"
+import type { Compression } from "../../../src/internal/transport/compression.ts"
 import { frameOf } from "../../../src/internal/webSocket/encoding.ts"
 import { Opcode } from "../../../src/internal/webSocket/frames.ts"
 import { TestSocket } from "../../../src/testing/index.ts"
@@ -81,14 +82,22 @@ export const quiet: Policy.Patch = {
 /** A connection over a WebSocket: a server's end, unless said otherwise. */
 export const open = Effect.fnUntraced(function*(
   policy: Policy.Patch = {},
-  { role = "server", ...more }: Partial<Connection.Options<string, string>> & { readonly role?: Role } = {}
+  { compression, role = "server", ...more }: Partial<Connection.Options<string, string>> & {
+    readonly role?: Role
+    readonly compression?: Compression
+  } = {}
 ) {
   yield* TestClock.adjust(0)
   const peer = yield* TestSocket.make()
   const below = Connection.describe(peer.socket, { messages: false, unsent: peer.unsent })
   const socket = Connection.describe(below, {
     messages: true,
-    webSocket: { role, stream: below, maskKey: role === "client" ? () => 0x0a0b0c0d : undefined }
+    webSocket: {
+      role,
+      stream: below,
+      maskKey: role === "client" ? () => 0x0a0b0c0d : undefined,
+      ...(compression === undefined ? {} : { compression: () => compression })
+    }
   })
   const scope = yield* Scope.make()
   const c = yield* Scope.provide(

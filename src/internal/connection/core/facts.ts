@@ -40,6 +40,8 @@ export class Facts {
   isAsked = false
   /** We came back from a stall of our own: the peer gets half of each limit from here, whatever was nearly over. */
   forgivenAt = longAgo
+  /** The deadline that was broken. */
+  rule: string | undefined
   /** For how long we were not there to ask since the peer was last heard, and when we came back. */
   away = 0
   backAt = longAgo

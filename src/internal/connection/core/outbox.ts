@@ -122,6 +122,8 @@ export class Outbox implements Task {
   bytes = 0
   accepted = 0
   dropped = 0
+  /** How many of them were the oldest ones, which had been accepted. */
+  droppedOldest = 0
   written = 0
   /** After the end: how many accepted messages no write had begun with. */
   untouched = 0
@@ -274,6 +276,7 @@ export const offer = (
       while (!fits(o, size)) {
         if (takeOldest(o) === undefined) break
         o.dropped++
+        o.droppedOldest++
       }
       accept(o, frame, size)
       return "accepted"

@@ -5,6 +5,7 @@ import type { Codec } from "../../../Codec.ts"
 import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Beat, Heartbeat } from "../../../Heartbeat.ts"
 import type { Encoder, Frame } from "../../codec/encoder.ts"
+import type { Compression } from "../../transport/compression.ts"
 import type { WebSocketLink } from "../../transport/transport.ts"
 import type { InForce } from "./limits.ts"
 
@@ -31,7 +32,7 @@ export interface Setup<In, Out> {
   readonly stream: WireFormat<Out>
   readonly messages: WireFormat<Out>
   /** For a WebSocket whose frames the connection writes. */
-  readonly webSocket: (link: WebSocketLink) => WireFormat<Out>
+  readonly webSocket: (link: WebSocketLink, compression: Compression | undefined) => WireFormat<Out>
 }
 
 /** What depends on whether the transport keeps messages apart. */

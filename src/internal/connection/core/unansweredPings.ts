@@ -36,6 +36,8 @@ export class Pings {
   count = 0
   /** How many were sent. */
   sent = 0
+  /** How many were sent while an earlier one had no answer. */
+  late = 0
   /** How many were sent since a pong came: where pongs carry no token, `count` may never be 0 again after a miss. */
   missed = 0
   /** When the last ping was sent. */
@@ -53,7 +55,8 @@ export class Pings {
     if (this.waiting === none) this.waiting = []
     if (this.waiting.length === remembered) this.waiting.shift()
     this.waiting.push({ token, at: now })
-    this.oldestAt ??= now
+    if (this.oldestAt === undefined) this.oldestAt = now
+    else this.late++
     this.count++
     this.sent++
     this.missed++

@@ -10,6 +10,7 @@ import { decoderOf } from "../../codec/assembly.ts"
 import { within } from "../../endings/timeLimit.ts"
 import { CurrentBudget } from "../../memory/budget.ts"
 import { schedulingOf } from "../../scheduling/timers.ts"
+import { telemetryOf } from "../../telemetry/telemetry.ts"
 import { type Attachable, attachable } from "../../transport/accepted.ts"
 import { type Transport, transportOf, type WebSocketLink } from "../../transport/transport.ts"
 import { type StreamDecoder, webSocketDecoderOf } from "../../webSocket/decoder.ts"
@@ -44,7 +45,11 @@ const wayOf = <In, Out>(
 ): Pick<Prepared<In, Out>, "decoder" | "way"> => {
   const { maxDecoded, maxFrame } = setup.inForce.policy
   if (link !== undefined) {
-    return { way: setup.webSocket(link), decoder: webSocketDecoderOf(setup.codec, link.role, { maxFrame }) }
+    const compression = link.compression?.()
+    return {
+      way: setup.webSocket(link, compression),
+      decoder: webSocketDecoderOf(setup.codec, link.role, { maxFrame }, compression)
+    }
   }
   return {
     way: messages ? setup.messages : setup.stream,
@@ -58,8 +63,15 @@ interface Prepared<In, Out> {
   readonly context: Context.Context<Scope.Scope>
   readonly transport: Transport
   readonly messages: boolean
+  readonly link: WebSocketLink | undefined
   readonly way: WireFormat<Out>
   readonly decoder: StreamDecoder<In>
+}
+
+/** A dialler knows what the upgrade came to when the transport is open. */
+const agreed = <In, Out>(prepared: Prepared<In, Out>): Prepared<In, Out> => {
+  const { link, messages, setup } = prepared
+  return link?.compression === undefined ? prepared : { ...prepared, ...wayOf(setup, messages, link) }
 }
 
 /** Starts the conversation over a transport that is open. A throw is that of the heartbeat's `reader`. */
@@ -89,6 +101,7 @@ const converse = <In, Out>(
     ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
     direct: Context.get(context, ShortCuts)
   })
+  telemetryOf(context)?.connections.open(c)
   start(c, pull)
   return c
 }
@@ -134,7 +147,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
 
   // in the transport's scope: releasing it half-closes, and the last words come after the writer has ended
   const c = yield* Scope.provide(socket.writer, transportScope).pipe(
-    Effect.map((writer) => converse(prepared, transportScope, writer, pull)),
+    Effect.map((writer) => converse(agreed(prepared), transportScope, writer, pull)),
     orRelease
   )
   // runs before the transport is released: finalizers run last in, first out
@@ -155,7 +168,7 @@ export const open = <In, Out>(
         const inner = link === undefined ? socket : link.stream
         const carrier = link === undefined ? transport : transportOf(inner)
         const messages = link === undefined && hasMessages(transport, setup.transport, context)
-        const prepared = { setup, context, transport: carrier, messages, ...wayOf(setup, messages, link) }
+        const prepared = { setup, context, transport: carrier, messages, link, ...wayOf(setup, messages, link) }
         const there = attachable(inner, carrier)
         return there === undefined ? opening(inner, prepared, restore) : attach(there, prepared)
       })

@@ -7,6 +7,7 @@ import { type Beat, type Heartbeat, webSocket } from "../../../Heartbeat.ts"
 import * as Policy from "../../../Policy.ts"
 import { encoderOf } from "../../codec/assembly.ts"
 import type { Encoder } from "../../codec/encoder.ts"
+import type { Compression } from "../../transport/compression.ts"
 import type { WebSocketLink } from "../../transport/transport.ts"
 import { frameOf, webSocketEncoderOf } from "../../webSocket/encoding.ts"
 import { Opcode } from "../../webSocket/frames.ts"
@@ -54,7 +55,15 @@ export const setupOf = <In, Out>(options: Given<In, Out>): Setup<In, Out> => {
     return { ...shared, goodbye: () => encoded.success }
   }
   const { maxFrame } = policy
+  const overWebSocket = ({ maskKey }: WebSocketLink, compression?: Compression): WireFormat<Out> =>
+    way(
+      webSocketEncoderOf(options.codec, maskKey, { maxFrame }, compression),
+      (opcode, payload) => frameOf(opcode, payload, maskKey),
+      maskKey !== undefined
+    )
   const byMask = new Map<WebSocketLink["maskKey"], WireFormat<Out>>()
+  // all links of a compression have one mask
+  const byCompression = new WeakMap<Compression, WireFormat<Out>>()
   return {
     codec: options.codec,
     transport: options.transport,
@@ -64,15 +73,14 @@ export const setupOf = <In, Out>(options: Given<In, Out>): Setup<In, Out> => {
     inForce: inForce(policy),
     stream: way(encoderOf(options.codec, { maxFrame, transport: "stream" })),
     messages: way(encoderOf(options.codec, { maxFrame, transport: "messages" })),
-    webSocket({ maskKey }) {
-      const known = byMask.get(maskKey)
+    webSocket(link, compression) {
+      // what refers to earlier messages is of one connection
+      if (compression !== undefined && compression.sentContext > 0) return overWebSocket(link, compression)
+      const known = compression === undefined ? byMask.get(link.maskKey) : byCompression.get(compression)
       if (known !== undefined) return known
-      const made = way(
-        webSocketEncoderOf(options.codec, maskKey, { maxFrame }),
-        (opcode, payload) => frameOf(opcode, payload, maskKey),
-        maskKey !== undefined
-      )
-      byMask.set(maskKey, made)
+      const made = overWebSocket(link, compression)
+      if (compression === undefined) byMask.set(link.maskKey, made)
+      else byCompression.set(compression, made)
       return made
     }
   }

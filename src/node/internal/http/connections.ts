@@ -13,12 +13,21 @@ import { type Timer, timersOf } from "../../../internal/scheduling/timers.ts"
 import { Admission, type Applicant } from "../../../internal/server/admission.ts"
 import { cutShort } from "../../../internal/server/draining.ts"
 import type { Registry } from "../../../Registry.ts"
+import type { Header } from "../../Proxy.ts"
 import * as Address from "../addresses/address.ts"
+import { longestTimer } from "../options.ts"
+import type { Behind } from "../proxy/behind.ts"
+import { name } from "../proxy/named.ts"
+import { receive } from "../proxy/receive.ts"
 import { linger, noop, setTcp, type Tcp, tcpOf } from "../stream/tcp.ts"
+import { tuple } from "../tls/handshakes.ts"
 import { asConnection, HttpConnection } from "./connection.ts"
 import { checkEvery, type Prepared, type Settings } from "./settings.ts"
 
 const busy = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+
+// how many may have a PROXY header ahead, as the `maxPending` of a listener
+const mostAnonymous = 1024
 
 /** What a registry is to us: it takes connections without a session. */
 type Registrar<In, Out> = Pick<Registry<In, Out, undefined>, "add">
@@ -39,13 +48,19 @@ export class Connections<in out In, in out Out> {
   /** Everything accepted: also what waits, is in a TLS handshake, or was upgraded. */
   private readonly accepted = new Set<Net.Socket>()
   private readonly registrations = new WeakMap<HttpConnection, Scope.Closeable>()
+  private readonly address: Address.Address
+  private readonly behind: Behind
+  /** By the ends of what TLS runs on: what a proxy said. */
+  private readonly names = new Map<string, Header>()
+  /** How many have a `PROXY` header ahead. */
+  private anonymous = 0
   private onQuiet: (() => void) | undefined
   /** How many were accepted. */
   count = 0
 
   /** `admit` gets each connection when its turn has come. */
   constructor(
-    { address, settings, tls }: Prepared,
+    { address, behind, settings, tls }: Prepared,
     context: Context.Context<never>,
     registry: Registrar<In, Out> | undefined,
     admit: (conn: Net.Socket) => void
@@ -53,6 +68,8 @@ export class Connections<in out In, in out Out> {
     this.settings = settings
     this.context = context
     this.registry = registry
+    this.address = address
+    this.behind = behind
     this.isSecure = tls !== undefined
     this.path = address.scheme === "unix" ? `unix:${address.path}` : undefined
     this.tcp = tcpOf(settings.policy)
@@ -64,23 +81,55 @@ export class Connections<in out In, in out Out> {
 
   /** Takes a connection that is paused. It is counted until it is closed. */
   accept(conn: Net.Socket): void {
-    const { accepted, admission, path } = this
+    const { accepted, address, behind, path } = this
     this.count++
     conn.on("error", noop)
     accepted.add(conn)
     if (path === undefined) setTcp(conn, this.tcp)
+    conn.once("close", () => accepted.delete(conn))
+    if (!behind.sendsHeader(conn, address)) return this.apply(conn)
+    if (this.anonymous >= mostAnonymous) return void conn.destroy()
+    this.anonymous++
+    const key = this.isSecure ? tuple(conn) : undefined
+    const timer = timersOf(this.context).after(this.settings.handshake || longestTimer, () => conn.destroy())
+    const done = (): void => {
+      conn.off("close", done)
+      timer.cancel()
+      this.anonymous--
+    }
+    conn.once("close", done)
+    receive(conn, (header) => {
+      if (conn.destroyed) return
+      done()
+      if (!this.isSecure) name(conn, header)
+      else if (key !== undefined) {
+        this.names.set(key, header)
+        conn.once("close", () => this.names.delete(key))
+      }
+      this.apply(conn, header.source)
+    }, () => conn.destroy())
+  }
+
+  /** A TLS handshake is done: what is on top of it has the name of what is below. */
+  named(conn: Net.Socket): void {
+    const header = this.names.size === 0 ? undefined : this.names.get(tuple(conn) ?? "")
+    if (header !== undefined) name(conn, header)
+  }
+
+  /** `source`: whom a proxy has named. */
+  private apply(conn: Net.Socket, source?: string): void {
+    const { admission, behind: { forwarding }, path } = this
     const applicant: Applicant = {
       get remote() {
-        return path ?? Address.remoteOf(conn)
+        const remote = source ?? path ?? Address.remoteOf(conn)
+        // the requests of many clients come over it
+        return forwarding?.isTrusted(remote) === true ? undefined : remote
       },
       host: undefined,
       standing: "outside",
       onTurn: () => applicant.standing === "admitted" ? this.admit(conn) : this.refuse(conn)
     }
-    conn.once("close", () => {
-      accepted.delete(conn)
-      admission.leave(applicant)
-    })
+    conn.once("close", () => admission.leave(applicant))
     const entered = admission.enter(applicant)
     if (entered === "admitted") this.admit(conn)
     else if (entered !== "waiting") this.refuse(conn)

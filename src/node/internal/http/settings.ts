@@ -2,9 +2,11 @@
 import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type { Policy } from "../../../Policy.ts"
+import type * as Proxy from "../../Proxy.ts"
 import type * as Upgrade from "../../Upgrade.ts"
 import * as Address from "../addresses/address.ts"
 import * as Options from "../options.ts"
+import { type Behind, behindOf } from "../proxy/behind.ts"
 import * as Material from "../tls/material.ts"
 import { isPath, type Rules, rulesOf } from "../webSocket/rules.ts"
 
@@ -30,7 +32,7 @@ export const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): 
 }
 
 /** The options that are checked here; see `HttpServer.Options`. */
-interface Given extends Material.TlsMaterial, Upgrade.Options<unknown> {
+interface Given extends Material.TlsMaterial, Upgrade.Options<unknown>, Proxy.Options {
   readonly webSocket?: string | undefined
   readonly backlog?: number | undefined
   readonly linger?: Duration.Input | undefined
@@ -44,6 +46,8 @@ export interface Prepared {
   readonly backlog: number
   readonly settings: Settings
   readonly tls: Material.TlsOptions | undefined
+  /** Which proxies are believed. */
+  readonly behind: Behind
   /** Its hooks run in the context of `HttpServer.make`. */
   readonly rules: Rules<never>
 }
@@ -81,6 +85,7 @@ export const prepare = (
       return yield* as("BadOption")(Result.fail("`upgrade` is for the path of `webSocket`, which is missing"))
     }
     const rules = yield* as("BadOption")(rulesOf(options.webSocket, options))
+    const behind = yield* as("BadOption")(behindOf(options))
     const secure = address.scheme === "tls"
     if (secure && (options.cert === undefined || options.key === undefined)) {
       return yield* as("BadTls")(Result.fail("https:// needs the options `cert` and `key`"))
@@ -89,6 +94,7 @@ export const prepare = (
       url,
       address,
       backlog,
+      behind,
       rules: rules as Rules<never>,
       settings: {
         policy,

@@ -18,7 +18,7 @@ export const intercept = <R, A extends Below>(
   server: Http.Server,
   options: Upgrading<R>,
   /** Of a connection that asks for an upgrade on one of the paths. */
-  announce: (conn: Net.Socket, path: string) => A,
+  announce: (conn: Net.Socket, request: Http.IncomingMessage) => A,
   onOpen: (announced: A, conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage) => void,
   /** Gets each request of the application's, and calls `dispatch` when its turn has come. */
   onRequest: (request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void) => void
@@ -34,7 +34,7 @@ export const intercept = <R, A extends Below>(
     const isOurs = asksForWebSocket(request) && options.rules.has(pathOf(request))
     if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) return false
     conn.on("error", noop)
-    const announced = announce(conn, pathOf(request))
+    const announced = announce(conn, request)
     upgrade(request, conn, head, announced, (_, accepted) => onOpen(announced, conn, accepted, request))
     return true
   }

@@ -7,9 +7,14 @@ import * as Socket from "effect/socket/Socket"
 import type * as Net from "node:net"
 import type { Attachable } from "../../../internal/transport/accepted.ts"
 import { TypeId } from "../../../internal/transport/transport.ts"
+import { CurrentHeader, type Header } from "../../Proxy.ts"
 import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Arrival, Opened } from "./arrival.ts"
+
+/** Adds what a proxy said, where one did. */
+export const withHeader = <R>(context: Context.Context<R>, header: Header | undefined): Context.Context<R> =>
+  header === undefined ? context : Context.add(context, CurrentHeader, header) as Context.Context<R>
 
 /**
  * An accepted byte stream: `conn` is what was accepted, or TLS on top of it. It is socket and transport itself: there may be
@@ -69,6 +74,6 @@ export class AcceptedStream extends Stream implements Socket.Socket, Attachable,
   }
 
   provide<R>(context: Context.Context<R>): Context.Context<R> {
-    return Context.add(context, NodeSocket.NetSocket, this.accepted)
+    return withHeader(Context.add(context, NodeSocket.NetSocket, this.accepted), this.arrival.header)
   }
 }

@@ -5,8 +5,10 @@ import type * as Http from "node:http"
 import type * as Net from "node:net"
 import { overStream, type SocketOptions } from "../../../internal/webSocket/socket.ts"
 import { Accepted } from "../upgrade/accepted.ts"
-import { AcceptedStream } from "./acceptedStream.ts"
+import { AcceptedStream, withHeader } from "./acceptedStream.ts"
 import type { Arrival, Opened } from "./arrival.ts"
+
+const compressionOf = ({ compression }: Accepted) => compression === undefined ? {} : { compression: () => compression }
 
 export const openWebSocket = (
   arrival: Arrival,
@@ -18,12 +20,15 @@ export const openWebSocket = (
   const stream = new AcceptedStream(arrival, conn)
   return {
     request,
-    socket: overStream({ role: "server", stream, maskKey: undefined }, options),
+    socket: overStream({ role: "server", stream, maskKey: undefined, ...compressionOf(accepted) }, options),
     // each adds to what all share: a merge would copy that for every connection
     provide: (context) =>
-      context.pipe(
-        Context.add(Accepted, accepted),
-        Context.add(NodeSocket.NetSocket, conn)
+      withHeader(
+        context.pipe(
+          Context.add(Accepted, accepted),
+          Context.add(NodeSocket.NetSocket, conn)
+        ),
+        arrival.header
       )
   }
 }

@@ -5,21 +5,23 @@ import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
 import type * as Http from "node:http"
 import * as Net from "node:net"
-import type { Duplex } from "node:stream"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
 import type { Reception } from "../../../internal/transport/accepted.ts"
 import * as Address from "../addresses/address.ts"
-import { longestTimer, type OfPolicy } from "../options.ts"
-import { openError } from "../stream/duplex.ts"
-import { linger, noop, setTcp } from "../stream/tcp.ts"
-import { handshakes } from "../tls/handshakes.ts"
-import type { TlsOptions } from "../tls/material.ts"
+import type { OfPolicy } from "../options.ts"
+import type { Behind } from "../proxy/behind.ts"
+import { headerOf } from "../proxy/named.ts"
+import { receive } from "../proxy/receive.ts"
+import { noop, setTcp } from "../stream/tcp.ts"
+import { handshakes, type Securing } from "../tls/handshakes.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
+import { pathOf } from "../upgrade/request.ts"
 import { upgrades } from "../webSocket/requests.ts"
 import type { Rules } from "../webSocket/rules.ts"
 import { AcceptedStream } from "./acceptedStream.ts"
 import { openWebSocket } from "./acceptedWebSocket.ts"
-import { Arrival, type Consumer, type Opened, type Owner } from "./arrival.ts"
+import { Arrival, type Consumer, type Opened } from "./arrival.ts"
+import { Arrivals, localsOf } from "./arrivals.ts"
 import { run } from "./consumer.ts"
 import { untilQuiet } from "./lastAccept.ts"
 
@@ -29,9 +31,11 @@ export interface Settings extends Pick<OfPolicy, "tcp" | "handshake" | "maxFrame
   readonly maxPending: number
   readonly linger: number
   /** With `tls` and `wss`. */
-  readonly tls: TlsOptions | undefined
+  readonly securing: (() => Securing) | undefined
   /** With `ws` and `wss`. */
   readonly rules: Rules<never>
+  /** Which proxies are believed. */
+  readonly behind: Behind
   /** In which the hooks of `rules` run, and with whose clock handshakes are timed. */
   readonly context: Context.Context<never>
 }
@@ -44,81 +48,16 @@ const mostTold = 64
 
 const openRaw = (arrival: Arrival): Opened => new AcceptedStream(arrival, arrival.raw)
 
-const takes = ({ path }: Consumer, arrival: Arrival): boolean => path === undefined || path === arrival.path
-
-const cutShort = new Error("the connection closed before its handshake was done")
-
-/** What is accepted, and where each of it stands. */
-class Arrivals implements Owner {
-  /** In a handshake, or not handed out; bounded by `maxPending`. */
-  readonly pending = new Set<Arrival>()
-  /** Those whose turn has not come: a limit of the server. */
-  readonly waiting = new Set<Arrival>()
-  /** Over a limit, and given a moment to ask for their upgrade. */
-  readonly refused = new Set<Arrival>()
-  /** Handed out, reader not acquired yet. */
-  readonly unclaimed = new Set<Arrival>()
-  /** Released by their owner, or refused, and not gone yet. */
-  readonly lingering = new Set<Net.Socket>()
-  readonly linger: number
-  isClosed = false
-  private onQuiet: (() => void) | undefined
-
-  constructor(linger: number) {
-    this.linger = linger
-  }
-
-  claim(arrival: Arrival, stream: Duplex): Socket.SocketError | undefined {
-    if (arrival.raw.destroyed || stream.destroyed) {
-      return openError(stream.errored ?? arrival.raw.errored ?? new Error("the connection ended before it was read"))
-    }
-    if (!this.unclaimed.has(arrival)) return openError(new Error("the connection was read before"))
-    this.forget(arrival)
-    return undefined
-  }
-
-  release({ raw }: Arrival): void {
-    if (!raw.destroyed) this.lingering.add(raw)
-  }
-
-  gone(arrival: Arrival): void {
-    this.forget(arrival)
-    const { counted } = arrival
-    arrival.counted = undefined
-    counted?.end(arrival.failure ?? (this.isClosed ? undefined : { _tag: "Failed", cause: cutShort }))
-    this.left(arrival.raw)
-  }
-
-  forget(arrival: Arrival): void {
-    this.pending.delete(arrival)
-    this.waiting.delete(arrival)
-    this.refused.delete(arrival)
-    this.unclaimed.delete(arrival)
-    arrival.timer?.cancel()
-  }
-
-  /** Ends one that was not read: it gets our FIN, and not a reset. */
-  turnAway(raw: Net.Socket): void {
-    if (raw.destroyed || this.lingering.has(raw)) return
-    this.lingering.add(raw)
-    raw.once("close", () => this.left(raw))
-    linger(raw, this.linger)
-  }
-
-  private left(raw: Net.Socket): void {
-    if (this.lingering.delete(raw) && this.lingering.size === 0) this.onQuiet?.()
-  }
-
-  /** Waits until those that linger are gone. */
-  readonly quiet = Effect.callback<void>((resume) => {
-    if (this.lingering.size === 0) return resume(Effect.void)
-    this.onQuiet = () => resume(Effect.void)
-  })
+const stopTime = (arrival: Arrival): void => {
+  arrival.timer?.cancel()
+  arrival.timer = undefined
 }
+
+const takes = ({ path }: Consumer, arrival: Arrival): boolean => path === undefined || path === arrival.path
 
 /** An acceptor whose `server` is not listening yet. `close` gives the address back; see `Listener.make`. */
 export const make = (settings: Settings) => {
-  const { address } = settings
+  const { address, behind } = settings
   const arrivals = new Arrivals(settings.linger)
   const { pending, refused, unclaimed, waiting } = arrivals
   const timers = timersOf(settings.context)
@@ -134,28 +73,12 @@ export const make = (settings: Settings) => {
   server.on("error", (cause) => {
     for (const consumer of consumers) consumer.fail(cause)
   })
-  const secure = settings.tls === undefined ? undefined : handshakes({
-    ...settings.tls,
-    requestCert: settings.tls.ca !== undefined,
-    // ours counts, from the accept on
-    handshakeTimeout: longestTimer,
-    ...(address.scheme === "wss" ? { ALPNProtocols: ["http/1.1"] } : {})
-  })
+  const secure = settings.securing === undefined ? undefined : handshakes(settings.securing)
   const upgrade = address.scheme === "ws" || address.scheme === "wss"
     ? upgrades({ ...settings, limit: settings.handshake })
     : undefined
 
-  // where the address is not that of one interface, each connection has to be asked
-  let bound: string | undefined
-  const localOf = (raw: Net.Socket): string | undefined => {
-    if (bound === undefined) {
-      const at = server.address()
-      const one = at === null || typeof at === "string" ? "" : Address.formatInet(at.address, at.port)
-      bound = one.startsWith("0.0.0.0:") || one.startsWith("[::]:") ? "" : one
-    }
-    return bound || Address.localOf(raw)
-  }
-
+  const localOf = localsOf(server)
   const arrivalOf = (raw: Net.Socket): Arrival =>
     address.scheme === "unix"
       ? new Arrival(arrivals, raw, address.path, `unix:${address.path}`)
@@ -167,9 +90,32 @@ export const make = (settings: Settings) => {
     if (arrivals.isClosed) return arrivals.turnAway(raw)
     if (address.scheme !== "unix") setTcp(raw, settings.tcp)
     const arrival = arrivalOf(raw)
+    if (!behind.sendsHeader(raw, address)) return arrived(arrival)
+    arrival.isAnonymous = true
+    arrival.consumer = consumers.at(-1)
+    if (!hold(arrival)) return
+    limitTime(arrival, settings.handshake)
+    receive(raw, (header) => {
+      if (raw.destroyed) return
+      arrival.header = header
+      arrival.remote = header.source ?? arrival.remote
+      arrival.isAnonymous = false
+      pending.delete(arrival)
+      arrived(arrival)
+    }, (cause) => arrival.fail({ _tag: "Failed", cause }))
+  }
+
+  /** It is known whose it is, unless its request says it. */
+  function arrived(arrival: Arrival): void {
     // the server counts a socket when it gets it, which is now
     if (secure === undefined && upgrade === undefined) return hold(arrival) ? ready(arrival, openRaw) : undefined
     const consumer = consumers.at(-1)
+    if (upgrade !== undefined && behind.forwarding?.isTrusted(arrival.remote) === true) {
+      arrival.isAnonymous = true
+      arrival.consumer = consumer
+      arrival.onRequest = (request) => named(arrival, request)
+      return begin(arrival)
+    }
     if (consumer?.reception === undefined) return begin(arrival)
     arrival.consumer = consumer
     arrival.counted = consumer.reception.admit(arrival.remote, () => {
@@ -183,11 +129,13 @@ export const make = (settings: Settings) => {
     switch (arrival.counted?.standing) {
       case "waiting":
         waiting.add(arrival)
+        stopTime(arrival)
         return
       case "refused":
         // before TLS a peer cannot be told anything
         if (secure !== undefined || refused.size >= mostTold) return arrivals.turnAway(arrival.raw)
         refused.add(arrival)
+        stopTime(arrival)
         return shakeHands(arrival, Math.min(refusalLimit, settings.handshake))
       default:
         return begin(arrival)
@@ -204,16 +152,29 @@ export const make = (settings: Settings) => {
     return true
   }
 
-  /** A connection which another server of ours accepted asks for an upgrade: it counts from now on, unless it would wait. */
-  function announce(raw: Net.Socket, path: string): Arrival {
+  /** A connection which another server of ours accepted asks for an upgrade. */
+  function announce(raw: Net.Socket, request: Http.IncomingMessage): Arrival {
     const arrival = arrivalOf(raw)
-    arrival.path = path
+    arrival.header = headerOf(raw)
+    named(arrival, request)
+    return arrival
+  }
+
+  /** Its request says whose it is, and for which path: it counts from now on, unless it would wait. */
+  function named(arrival: Arrival, request: Http.IncomingMessage): void {
+    arrival.path = pathOf(request)
+    arrival.onRequest = undefined
+    arrival.isAnonymous = false
+    if (behind.forwarding !== undefined) arrival.remote = behind.forwarding.clientOf(arrival.remote, request.headers)
     const consumer = consumers.findLast((one) => takes(one, arrival))
-    if (consumer?.reception === undefined) return arrival
+    if (consumer?.reception === undefined) return
     arrival.consumer = consumer
     arrival.counted = consumer.reception.admit(arrival.remote, noop)
     if (arrival.counted.standing === "waiting") arrival.uncount()
-    return arrival
+  }
+
+  function limitTime(arrival: Arrival, limit: number): void {
+    arrival.timer = timers.after(limit, () => arrival.fail({ _tag: "Timeout", limit }))
   }
 
   /** Takes it, upgraded. */
@@ -228,7 +189,8 @@ export const make = (settings: Settings) => {
 
   function shakeHands(arrival: Arrival, limit: number): void {
     const { raw } = arrival
-    arrival.timer = timers.after(limit, () => arrival.fail({ _tag: "Timeout", limit }))
+    // what a PROXY header took is part of it
+    if (arrival.timer === undefined) limitTime(arrival, limit)
     if (secure === undefined) secured(arrival, raw)
     else secure(raw, (conn) => secured(arrival, conn), (cause) => arrival.fail({ _tag: "Failed", cause }))
     raw.resume()
@@ -248,8 +210,7 @@ export const make = (settings: Settings) => {
   }
 
   function ready(arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
-    arrival.timer?.cancel()
-    arrival.timer = undefined
+    stopTime(arrival)
     arrival.open = open
     const consumer = consumers.findLast((one) => takes(one, arrival))
     if (consumer !== undefined) hand(consumer, arrival, open)

@@ -6,6 +6,7 @@ import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import type { Timer } from "../../../internal/scheduling/timers.ts"
 import type { Arriving, Failure, Reception } from "../../../internal/transport/accepted.ts"
+import type { Header } from "../../Proxy.ts"
 
 // what came of a raw connection: the listeners are the same functions for all of them
 const arriving = Symbol("holdfast/arriving")
@@ -21,7 +22,14 @@ export class Arrival {
   /** What was accepted: destroying it destroys whatever runs on top. */
   readonly raw: Net.Socket
   readonly local: string | undefined
-  readonly remote: string | undefined
+  /** The client's, once a proxy that is believed has named it. */
+  remote: string | undefined
+  /** What the proxy in front of us said. */
+  header: Header | undefined
+  /** A proxy has yet to say whose it is: until then no server counts it. */
+  isAnonymous = false
+  /** Told of the request, before anything looks at it. */
+  onRequest: ((request: Http.IncomingMessage) => void) | undefined
   /** Of the request to upgrade. */
   path: string | undefined
   /** What it waits for is bounded by it. */

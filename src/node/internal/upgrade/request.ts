@@ -65,6 +65,8 @@ export interface Asking extends Request {
 
 /** What is known of the connection below a request. */
 export interface Below {
+  /** Told of the request, before the rest of this is asked for. */
+  readonly onRequest?: ((request: Http.IncomingMessage) => void) | undefined
   readonly remote: string | undefined
   readonly local: string | undefined
   /** Why the server takes no connection, or not this one: said in place of the 101. Asked at every look. */

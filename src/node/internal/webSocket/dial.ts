@@ -1,12 +1,16 @@
 /** The client's side of an upgrade, on a connection that is open already. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type * as Socket from "effect/socket/Socket"
 import * as Crypto from "node:crypto"
 import * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { openError } from "../stream/duplex.ts"
+import type { Compression } from "../../../internal/transport/compression.ts"
+import { agreedTo, offerOf } from "../deflate/negotiation.ts"
+import type { Deflating } from "../deflate/options.ts"
+import { errorOf, openError } from "../stream/duplex.ts"
 import { listed } from "../upgrade/request.ts"
 import type { Asking } from "./asking.ts"
 import { acceptOf } from "./key.ts"
@@ -18,6 +22,8 @@ export interface Target extends Asking {
   readonly host: string
   /** The path and the query. */
   readonly path: string
+  /** What to offer of compression. */
+  readonly deflate?: Deflating | undefined
 }
 
 /** A connection that was upgraded: what comes next on it are frames. Nothing reads from it. */
@@ -28,6 +34,7 @@ export interface Upgraded {
   /** The subprotocol that the server agreed to. */
   readonly protocol: string | undefined
   readonly headers: Http.IncomingHttpHeaders
+  readonly compression: Compression | undefined
 }
 
 /** What is wrong with a 101 (RFC 6455, 4.1), as a sentence. */
@@ -42,22 +49,20 @@ const wrongIn = (
   }
   if (headers["sec-websocket-accept"] !== acceptOf(key)) return "the 101 answers another key (Sec-WebSocket-Accept)"
   const protocol = headers["sec-websocket-protocol"]
-  if (protocol !== undefined && !offered.includes(protocol)) {
-    return "the server chose a subprotocol that was not offered"
-  }
-  return headers["sec-websocket-extensions"] === undefined
-    ? undefined
-    : "the server chose an extension that was not offered"
+  return protocol !== undefined && !offered.includes(protocol)
+    ? "the server chose a subprotocol that was not offered"
+    : undefined
 }
 
-const headersOf = ({ headers, host, protocols }: Target, key: string): Http.OutgoingHttpHeaders => ({
+const headersOf = ({ deflate, headers, host, protocols }: Target, key: string): Http.OutgoingHttpHeaders => ({
   host,
   ...headers,
   connection: "Upgrade",
   upgrade: "websocket",
   "sec-websocket-key": key,
   "sec-websocket-version": "13",
-  ...(protocols.length === 0 ? {} : { "sec-websocket-protocol": protocols.join(", ") })
+  ...(protocols.length === 0 ? {} : { "sec-websocket-protocol": protocols.join(", ") }),
+  ...(deflate === undefined ? {} : { "sec-websocket-extensions": offerOf(deflate) })
 })
 
 /**
@@ -72,6 +77,8 @@ export const upgrade = (conn: Net.Socket, target: Target): Effect.Effect<Upgrade
         conn.destroy()
         resume(Effect.fail(error))
       }
+      // a request on it would hear of nothing
+      if (conn.destroyed) return fail(openError(errorOf(conn, conn.errored ?? new Error("the connection ended"))))
       try {
         const request = Http.request({
           method: "GET",
@@ -80,7 +87,7 @@ export const upgrade = (conn: Net.Socket, target: Target): Effect.Effect<Upgrade
           createConnection: () => conn
         })
         // also what goes wrong once the answer is known
-        request.on("error", (cause) => fail(openError(cause)))
+        request.on("error", (cause) => fail(openError(errorOf(conn, conn.errored ?? cause))))
         request.once("response", (response) => {
           fail(
             response.statusCode === 101
@@ -91,7 +98,10 @@ export const upgrade = (conn: Net.Socket, target: Target): Effect.Effect<Upgrade
         request.once("upgrade", ({ headers }, stream, head) => {
           const wrong = wrongIn(headers, key, target.protocols)
           if (wrong !== undefined) return fail(violation(wrong))
-          resume(Effect.succeed({ conn: stream, head, protocol: headers["sec-websocket-protocol"], headers }))
+          const agreed = agreedTo(target.deflate, headers["sec-websocket-extensions"])
+          if (Result.isFailure(agreed)) return fail(violation(agreed.failure))
+          const protocol = headers["sec-websocket-protocol"]
+          resume(Effect.succeed({ conn: stream, head, protocol, headers, compression: agreed.success }))
         })
         request.end()
       } catch (cause) {

@@ -17,7 +17,9 @@ export const upgrades = <R>(options: Upgrading<R>): (conn: Net.Socket, below: Be
   const upgrade = upgrading(options)
   const server = Http.createServer({ requireHostHeader: false }, (request, response) => {
     const answer = refusalBy(options.rules, request) ?? upgradeRequired
-    waiting.get(request.socket)?.below.answered?.(answer.status)
+    const below = waiting.get(request.socket)?.below
+    below?.onRequest?.(request)
+    below?.answered?.(answer.status)
     write(response, answer)
   })
   server.on("upgrade", (request, stream, head) => {

@@ -1,9 +1,10 @@
 /** The options of a server about upgrades, checked: what holds on each of its paths. */
 import * as Result from "effect/Result"
 import type * as Http from "node:http"
-import type { Options, Upgrade } from "../../Upgrade.ts"
+import type { Options, Rules as Stated, Upgrade } from "../../Upgrade.ts"
+import { type Deflating, deflatingOf } from "../deflate/options.ts"
 import { type Answer, isToken, isWellFormed, refusalOf } from "../upgrade/form.ts"
-import { type OriginRule, originRule, type Origins } from "../upgrade/origins.ts"
+import { type OriginRule, originRule } from "../upgrade/origins.ts"
 import { pathOf } from "../upgrade/request.ts"
 
 /** What holds on one path. */
@@ -13,6 +14,7 @@ export interface Rule<out R> {
   readonly isAllowed: OriginRule
   /** The first that is offered is agreed to. */
   readonly subprotocols: ReadonlyArray<string>
+  readonly deflate: Deflating | undefined
 }
 
 export type Rules<R> = ReadonlyMap<string, Rule<R>>
@@ -28,25 +30,33 @@ export const isPath = (path: string): boolean => /^\/[^?#]*$/.test(path)
 
 const ruleOf = <R>(
   upgrade: Upgrade<unknown, R> | undefined,
-  origins: Origins | undefined,
-  subprotocols: ReadonlyArray<string> = []
-): Result.Result<Rule<R>, string> => {
-  const odd = subprotocols.find((one) => !isToken(one))
-  return odd === undefined
-    ? Result.map(originRule(origins), (isAllowed) => ({ upgrade, isAllowed, subprotocols }))
-    : Result.fail(`\`subprotocols\` has ${JSON.stringify(odd)}, which is no token of HTTP`)
-}
+  { deflate: compresses, origins, subprotocols = [] }: Stated
+): Result.Result<Rule<R>, string> =>
+  Result.gen(function*() {
+    const odd = subprotocols.find((one) => !isToken(one))
+    if (odd !== undefined) {
+      return yield* Result.fail(`\`subprotocols\` has ${JSON.stringify(odd)}, which is no token of HTTP`)
+    }
+    const isAllowed = yield* originRule(origins)
+    return { upgrade, isAllowed, subprotocols, deflate: yield* deflatingOf(compresses) }
+  })
+
+/** What holds on a path: its own word, or that of the server. */
+const statedOn = (own: Stated | undefined, server: Stated): Stated => ({
+  origins: own?.origins ?? server.origins,
+  subprotocols: own?.subprotocols ?? server.subprotocols,
+  deflate: own?.deflate ?? server.deflate
+})
 
 /** The rules of a server with a path of its own (`home`), and others. The failure is what is wrong. */
 export const rulesOf = <R>(
   home: string | undefined,
-  { origins, paths = {}, subprotocols, upgrade }: Options<R>
+  server: Options<R>
 ): Result.Result<Rules<R>, string> =>
   Result.gen(function*() {
+    const { paths = {}, upgrade } = server
     const rules = new Map<string, Rule<R>>()
-    if (home !== undefined) {
-      rules.set(home, yield* ruleOf(upgrade, upgrade?.origins ?? origins, upgrade?.subprotocols ?? subprotocols))
-    }
+    if (home !== undefined) rules.set(home, yield* ruleOf(upgrade, statedOn(upgrade, server)))
     for (const [path, one] of Object.entries(paths)) {
       if (!isPath(path)) {
         return yield* Result.fail(
@@ -56,7 +66,7 @@ export const rulesOf = <R>(
       if (rules.has(path)) {
         return yield* Result.fail(`\`paths\` has ${path}, which is the path of the server: give it as \`upgrade\``)
       }
-      rules.set(path, yield* ruleOf(one, one.origins ?? origins, one.subprotocols ?? subprotocols))
+      rules.set(path, yield* ruleOf(one, statedOn(one, server)))
     }
     return rules
   })

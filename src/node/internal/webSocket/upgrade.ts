@@ -10,6 +10,7 @@ import type { Duplex } from "node:stream"
 import * as Defects from "../../../internal/endings/defects.ts"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
 import { Refused } from "../../Upgrade.ts"
+import { answerTo } from "../deflate/negotiation.ts"
 import { longestTimer } from "../options.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
@@ -32,9 +33,15 @@ export interface Upgrading<R> {
   readonly linger: number
 }
 
-/** The last step: the answer, with the subprotocol agreed to. What comes next on the stream are frames. */
-const complete = (stream: Duplex, head: Buffer, { source, subprotocol }: Asked): void => {
-  const protocol = subprotocol === undefined ? "" : `Sec-WebSocket-Protocol: ${subprotocol}\r\n`
+/** The last step: the answer, with what was agreed to. What comes next on the stream are frames. */
+const complete = (
+  stream: Duplex,
+  head: Buffer,
+  { source, subprotocol }: Asked,
+  extensions: string | undefined
+): void => {
+  const protocol = (subprotocol === undefined ? "" : `Sec-WebSocket-Protocol: ${subprotocol}\r\n`) +
+    (extensions === undefined ? "" : `Sec-WebSocket-Extensions: ${extensions}\r\n`)
   stream.write(
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
       `Sec-WebSocket-Accept: ${acceptOf(source.headers["sec-websocket-key"]!)}\r\n${protocol}\r\n`
@@ -103,6 +110,7 @@ export const upgrading = <R>(
     Defects.logNow(options.context as Context.Context<never>, "upgrade", cause, { remote: asked.remote })
 
   return (request, stream, head, below, onOpen) => {
+    below.onRequest?.(request)
     const answer = (given: Answer): void => {
       below.answered?.(given.status)
       refuse(request, stream, given, options.linger)
@@ -127,14 +135,15 @@ export const upgrading = <R>(
     if (wrong !== undefined) return answer(wrong)
     if (isRefused()) return
 
-    const { isAllowed, subprotocols, upgrade } = options.rules.get(asked.path)!
+    const { deflate, isAllowed, subprotocols, upgrade } = options.rules.get(asked.path)!
     const letIn = (session: unknown): void => {
       // the server may have begun to stop while the hook ran
       if (upgrade !== undefined && isRefused()) return
       asked.subprotocol ??= subprotocols.find((one) => asked.subprotocols.includes(one))
-      complete(stream, head, asked)
+      const answered = answerTo(deflate, request.headers["sec-websocket-extensions"])
+      complete(stream, head, asked, answered?.header)
       asked.settle()
-      onOpen(stream, { request: asked, by: upgrade, session }, request)
+      onOpen(stream, { request: asked, by: upgrade, session, compression: answered?.compression }, request)
     }
     const refused = (refusal: Refused): void => {
       try {
