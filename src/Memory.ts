@@ -7,15 +7,20 @@
  * **Details**
  *
  * What counts is what was read and not received, unfinished frames, what is to be sent, and what the transports hold of both; what
- * is read is counted as what it takes in memory (see `Policy.inboxBytes`). From three quarters of the budget on it is tight:
+ * is read is counted as what it takes in memory (see `Policy.inboxBytes`). From half of the budget on it is tight:
  *
  * - connections that hold more than their share (the budget divided by the connections) are not read, and new ones wait;
+ * - a turn of the event loop decodes a sixteenth of the budget at the most: a read may be large in memory;
  * - at the limit only those are read that hold next to nothing, a sixteenth of their share: it is passed by no more than one read
  *   of each connection;
  * - when it is tight for `patience`, the connections that hold most are closed with `Refused` by `memory`, which is retryable,
  *   until the others are below the mark. What they had not received is lost.
  *
- * While it is not tight a read costs a sum, and no connection is looked at beside it.
+ * It is tight no longer when 45 % are held; then connections read again one after the other. While it is not tight a read costs a
+ * sum, and no connection is looked at beside it.
+ *
+ * Without a policy the servers of a process share one budget: half of what is left of V8's heap when the first one starts, or of
+ * the memory of the container, where that is less. In a browser there is none.
  *
  * **Gotchas**
  *
@@ -56,7 +61,7 @@ export interface Memory {
   readonly limit: number
   /** What all connections hold now, in bytes: a gauge. Each of them is looked at, so read it no more than every second. */
   readonly held: Effect.Effect<number>
-  /** Whether some are not read, and new ones wait: three quarters of the limit are held. */
+  /** Whether some are not read, and new ones wait: half of the limit is held. */
   readonly isTight: Effect.Effect<boolean>
   /** Counts the connections that are opened in an effect, and those of its servers. */
   readonly provide: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

@@ -90,8 +90,8 @@ const flags = {
 const describeEvent = (event: Server.Event): { readonly text: string; readonly fields: Record<string, unknown> } => {
   switch (event._tag) {
     case "Opened": {
-      const { id, remote } = event.snapshot
-      return { text: `open #${id} ${remote ?? "unknown"}`, fields: { event: "open", id, address: remote ?? "unknown" } }
+      const { id, remote: address = "unknown" } = event.snapshot
+      return { text: `open #${id} ${address}`, fields: { event: "open", id, address } }
     }
     case "Closed": {
       const { age, bytesIn, bytesOut, id, reason, remote: address = "unknown" } = event.snapshot
@@ -103,16 +103,11 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
         fields: { event: "close", id, address, reason: _tag, detail, durationMs, bytesIn, bytesOut }
       }
     }
-    case "Refused":
-      return {
-        text: `refused ${event.remote ?? "unknown"}: ${event.reason.message} (${event.reason._tag})`,
-        fields: {
-          event: "refused",
-          address: event.remote ?? "unknown",
-          reason: event.reason._tag,
-          detail: event.reason.message
-        }
-      }
+    case "Refused": {
+      const { reason: { _tag: reason, message: detail }, remote: address = "unknown" } = event
+      const text = `refused ${address}: ${detail} (${reason})`
+      return { text, fields: { event: "refused", address, reason, detail } }
+    }
     case "AcceptFailed": {
       const detail = String(event.cause.cause)
       return {
@@ -123,12 +118,10 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
     case "MemoryTight":
     case "MemoryFreed": {
       const { _tag, held, limit } = event
-      const isTight = _tag === "MemoryTight"
-      const now = isTight ? "some are not read, and new ones wait" : "all are read again"
-      return {
-        text: `the connections hold ${held} of ${limit} bytes of memory: ${now}`,
-        fields: { event: isTight ? "memory-tight" : "memory-freed", held, limit }
-      }
+      const [name, now] = _tag === "MemoryTight"
+        ? ["memory-tight", "some are not read, and new ones wait"]
+        : ["memory-freed", "all are read again"]
+      return { text: `the connections hold ${held} of ${limit} bytes: ${now}`, fields: { event: name, held, limit } }
     }
   }
 }

@@ -12,7 +12,7 @@ const flags = words(
     "ping-every pong silence min-ping-every write-stall " +
     "frame-deadline idle max-age handshake drain stop-grace half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages " +
     "message-rate byte-rate rate-burst over-rate overflow " +
-    "max-connections max-connections-per-address accept-rate when-full"
+    "memory max-connections max-connections-per-address accept-rate when-full"
 )
 
 const clientLimits = words(

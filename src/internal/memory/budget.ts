@@ -1,7 +1,7 @@
 /**
  * The memory that connections hold together, and how much they may.
  *
- * While there is enough of it, it is a sum: each connection says after a read and after a write what it holds. Above three quarters
+ * While there is enough of it, it is a sum: each connection says after a read and after a write what it holds. Above half of it
  * it is tight: connections that hold more than their share read no more, and no new ones are taken. At the limit only those
  * read that hold next to nothing. So it is passed by no more than one read of each connection. Four times a second all of them are
  * counted anew then: what the peer has taken is noticed there. When it is tight for `patience`, those that hold most are ended.
@@ -45,6 +45,7 @@ const leastBetween = 100
 const leastGrowth = 1024
 // of the limit, while it is tight: what all decode in a turn, before their receivers have theirs
 const turnShare = 1 / 16
+const turnShareAtLimit = 1 / 256
 // what one that reads again brings at the most; and when the next ones may
 const read = 64 * 1024
 const nextReads = 10
@@ -115,7 +116,8 @@ export class Budget {
 
   private spend(bytes: number): void {
     this.grownInTurn += bytes
-    if (this.isSpent || this.grownInTurn < this.limit * turnShare) return
+    const share = this.held >= this.limit ? turnShareAtLimit : turnShare
+    if (this.isSpent || this.grownInTurn < this.limit * share) return
     this.isSpent = true
     this.turns!.after(1, () => {
       this.isSpent = false
@@ -151,6 +153,11 @@ export class Budget {
     }
     this.heldThen = this.held
     return this.held
+  }
+
+  /** What one connection decodes at a time. */
+  get room(): number {
+    return this.timer === undefined ? Infinity : this.limit * turnShareAtLimit
   }
 
   private exceeds({ counted, waiting }: Holder): boolean {

@@ -96,6 +96,11 @@ export class Holding implements Holder {
     return this.budget.isSpent
   }
 
+  /** What is decoded at a time. */
+  get room(): number {
+    return this.budget.room
+  }
+
   pause(): void {
     this.owner.pauseForMemory()
   }

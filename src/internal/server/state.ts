@@ -28,7 +28,7 @@ import type { Arrival, Refusals } from "./reception.ts"
  *   set when that was a defect, a mistake in the program: `reason` is `Defect` then.
  * - `AcceptFailed`: the operating system did not give us a connection (out of file descriptors); accepting goes on after
  *   `retryAfter` milliseconds.
- * - `MemoryTight`: the connections hold three quarters of `limit`, the memory that they may (`Policy.memory`): those that hold
+ * - `MemoryTight`: the connections hold half of `limit`, the memory that they may (`Policy.memory`): those that hold
  *   most are not read, and new ones wait. `MemoryFreed`: no longer. Both in bytes.
  *
  * @category models

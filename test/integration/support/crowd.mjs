@@ -52,7 +52,8 @@ for (const conn of honestOnes) {
 }
 // the server has taken all of them
 for (const conn of honestOnes) ask(conn)
-while (answers < honest) await new Promise((resolve) => setTimeout(resolve, 20))
+const pause = () => new Promise((resolve) => setTimeout(resolve, 20))
+while (honestOnes.some(({ askedAt }) => askedAt !== undefined)) await pause()
 answers = slowest = 0
 console.log("idle")
 

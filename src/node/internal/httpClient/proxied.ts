@@ -50,7 +50,8 @@ export const proxied = (
     localAddress: undefined,
     attemptDelay: 250,
     attemptTimeout: Infinity,
-    tls: {}
+    tls: {},
+    consent: 0
   }
   const tunnel = connect({ scheme: "tcp", host: to.hostname, port, tail: "" }, how, noop)
   const limited = open === 0 ? tunnel : Effect.timeoutOrElse(tunnel, { duration: open, orElse: timedOut })
