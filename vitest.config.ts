@@ -5,6 +5,7 @@ const realTime = [
   "test/integration/**/*.test.ts",
   "test/node/**/*.test.ts",
   "test/cli/**/*.test.ts",
+  "test/rpc/**/*.test.ts",
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
   "test/README.test.ts",
@@ -28,6 +29,7 @@ const withoutConnections = [
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Registry,Request,Server,leaks}.test.ts",
   "test/node/stopping.test.ts",
+  "test/rpc/suite.test.ts",
   "test/internal/queues.test.ts",
   "test/integration/{deadLink,deflate,fairness,package,reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",

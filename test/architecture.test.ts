@@ -48,6 +48,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["Request", "Metrics"],
   ["internal/server"],
   ["Server"],
+  // Effect's RPC over them
+  ["rpc/internal"],
+  ["rpc"],
   ["index"],
   // the simulated network, and what tests are made of: beside the library, on the same ground
   ["testing/Transport", "testing/Network"],
@@ -65,7 +68,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal", "node/internal/deflate"],
   // proxies: what they say of clients, and the way through them
   ["node/Proxy"],
-  ["node/internal/proxy"],
+  ["node/internal/proxy", "node/internal/tunnel"],
   // what a request to upgrade is, and what the application says to it
   ["node/internal/upgrade"],
   ["node/Upgrade"],
@@ -92,12 +95,13 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "testing" | "vitest" | "node" | "cli"
+type Area = "index" | "noun" | "internal" | "rpc" | "testing" | "vitest" | "node" | "cli"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
   noun: ["effect", "@msgpack/msgpack"],
   internal: ["effect"],
+  rpc: ["effect"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
@@ -209,7 +213,7 @@ const areaOf = (path: string): Area | undefined => {
   // an entry of its own, so that nobody else needs vitest
   if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
-  const folder = /^src\/(internal|testing|node|cli)\/.+\.ts$/.exec(path)
+  const folder = /^src\/(internal|rpc|testing|node|cli)\/.+\.ts$/.exec(path)
   return folder === null ? undefined : folder[1] as Area
 }
 

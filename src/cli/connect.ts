@@ -130,11 +130,11 @@ const isGoodbye = (error: Failure, retry: string): boolean =>
 export const connect = Command.make(
   "connect",
   flags,
-  Effect.fnUntraced(function*({ ca, cert, insecure, key, protocol, retry, servername, url, wait, ...limits }) {
+  Effect.fnUntraced(function*({ ca, cert, insecure, key, protocol, proxy, retry, servername, url, wait, ...limits }) {
     const given = yield* policyOf(limits)
     const tries = retry._tag === "Some" ? retry.value : given.retryAttempts === 0 ? "forever" : `${given.retryAttempts}`
     const policy = Policy.make({ retryAttempts: Number.isNaN(Number(tries)) ? 0 : Number(tries) }, given)
-    const dial = yield* dialer(url, { ca, cert, insecure, key, protocol, servername }, policy)
+    const dial = yield* dialer(url, { ca, cert, insecure, key, protocol, proxy, servername }, policy)
     const stdio = yield* Stdio.Stdio
     const onTerminal = yield* stdio.stdoutIsTerminal
     const name = redactUrl(url)

@@ -14,6 +14,7 @@ import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 import { nativeBelow } from "./policyFlags.ts"
+import { proxyFlag } from "./proxyFlags.ts"
 
 /** A PEM file. */
 export const file = (name: string, description: string) =>
@@ -87,7 +88,8 @@ export const peerFlags = {
     Flag.withoutNegation,
     Flag.withDescription("Take any certificate, such as a self-signed one; a machine in between can read along"),
     Flag.withDefault(false)
-  )
+  ),
+  proxy: proxyFlag
 }
 
 export type Protocol = "lines" | "frames" | "native"
@@ -99,6 +101,7 @@ interface DialFlags {
   readonly key: Option.Option<string>
   readonly servername: Option.Option<string>
   readonly insecure: boolean
+  readonly proxy: Option.Option<string>
 }
 
 const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
@@ -120,13 +123,14 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
         rejectUnauthorized: !given.insecure
       }
       : {}),
+    proxy: Option.getOrUndefined(given.proxy),
     policy: given.protocol === "native" ? nativeBelow(policy) : policy
   }
   const dial = Dialer.make(url, options)
   yield* Effect.mapError(dial, (error) =>
     new CommandFailed({
       // its options are flags here
-      message: error.message.replace(/`(cert|key|ca)`/g, "--$1")
+      message: error.message.replace(/`(cert|key|ca|proxy)`/g, "--$1")
     }))
   return Effect.orDie(dial)
 })

@@ -1,4 +1,4 @@
-/** Flags about proxies: those in front of `serve`. */
+/** Flags about proxies: those in front of `serve`, and the one that `connect` and `probe` go through. */
 import * as Flag from "effect/cli/Flag"
 import type * as Proxy from "../node/Proxy.ts"
 
@@ -28,6 +28,15 @@ export const behindFlags = {
     Flag.withDefault("X-Forwarded-For" as const)
   )
 }
+
+export const proxyFlag = Flag.String("proxy").pipe(
+  Flag.withMetavar("PROXY"),
+  Flag.withDescription(
+    "A proxy to go through: http://[USER:PASSWORD@]HOST:PORT, https://... or socks5://...; environment goes by HTTPS_PROXY, " +
+      "HTTP_PROXY, ALL_PROXY and NO_PROXY, where others of this machine do not see the password (default none)"
+  ),
+  Flag.optional
+)
 
 interface Behind extends Required<Proxy.Options> {
   readonly proxyProtocol: ReadonlyArray<string>

@@ -28,10 +28,13 @@ import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
 import { linger } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
+import { type Environment, environment } from "./internal/tunnel/environment.ts"
+import { gateFor } from "./internal/tunnel/gate.ts"
 import * as Asking from "./internal/webSocket/asking.ts"
 import type { Fresh } from "./internal/webSocket/asking.ts"
 import { upgrade } from "./internal/webSocket/dial.ts"
 import { maskKey } from "./internal/webSocket/maskKey.ts"
+import type * as Proxy from "./Proxy.ts"
 
 export type { Deflate } from "./internal/deflate/options.ts"
 export type { Fresh } from "./internal/webSocket/asking.ts"
@@ -73,6 +76,18 @@ export interface DialOptions {
    * the operating system says (`getaddrinfo`).
    */
   readonly lookup?: AddressResolver["Service"] | undefined
+  /**
+   * A proxy to dial through: its URL, or more about it; see `Proxy.Through`. Default none.
+   *
+   * `"environment"` goes by the variables `HTTPS_PROXY` (`tls`, `wss`), `HTTP_PROXY` (`ws`) and `ALL_PROXY` (all), and by
+   * `NO_PROXY`, as curl does: read when `make` runs, the lower case first, and `HTTP_PROXY` in lower case alone where
+   * `REQUEST_METHOD` is set. `NO_PROXY` has names, which their subdomains belong to, addresses, ranges, each with a port or
+   * without, or `*`.
+   *
+   * `family`, `lookup` and `localAddress` are about the way to the proxy then, and the name of the peer is resolved at the proxy.
+   * What it says instead is a `Proxy.ProxyRefused` as the cause of an error. `open` bounds all of it.
+   */
+  readonly proxy?: string | Redacted.Redacted<string> | Proxy.Through | undefined
   /** The IP address of this machine to dial from; only peers of its family are dialled. Default the system's choice. */
   readonly localAddress?: string | undefined
   /**
@@ -147,7 +162,9 @@ export class DialFailed extends Schema.TaggedError<DialFailed>()("DialFailed", {
  */
 export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> => {
   const policy = Policy.make(options.policy)
-  const made = Effect.map(Effect.fromResult(prepare(url, policy, options)), (settings) => {
+  const variables = options.proxy === "environment" ? environment : Effect.undefined
+  const prepared = Effect.flatMap(variables, (variables) => Effect.fromResult(prepare(url, policy, options, variables)))
+  const made = Effect.map(prepared, (settings) => {
     const { address } = settings
     return address.scheme === "ws" || address.scheme === "wss"
       ? makeWebSocket(address, settings)
@@ -204,7 +221,7 @@ interface Settings extends Options.OfPolicy, Connecting {
 }
 
 /** What is wrong with the choice of addresses. */
-const wrongChoice = (address: Address.Address, { family, localAddress }: DialOptions): string | undefined => {
+const wrongChoice = (host: string | undefined, { family, localAddress }: DialOptions): string | undefined => {
   if (family !== undefined && family !== 4 && family !== 6) return `family is 4 or 6, it is ${String(family)}`
   if (localAddress !== undefined && Net.isIP(localAddress) === 0) {
     return `localAddress is no IP address: ${localAddress}`
@@ -212,14 +229,19 @@ const wrongChoice = (address: Address.Address, { family, localAddress }: DialOpt
   const families = [
     family,
     localAddress === undefined ? undefined : Net.isIP(localAddress),
-    address.scheme === "unix" || Net.isIP(address.host) === 0 ? undefined : Net.isIP(address.host)
+    host === undefined || Net.isIP(host) === 0 ? undefined : Net.isIP(host)
   ].filter((it) => it !== undefined)
   return families.every((it) => it === families[0])
     ? undefined
     : "the address, family and localAddress are not of one family: IPv4 reaches no IPv6, and IPv6 no IPv4"
 }
 
-const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): Result.Result<Settings, DialFailed> => {
+const prepare = (
+  rawUrl: string,
+  policy: Policy.Policy,
+  options: DialOptions,
+  variables: Environment | undefined
+): Result.Result<Settings, DialFailed> => {
   const url = Address.redactUrl(rawUrl)
   const as = (reason: DialFailed["reason"]) =>
     Result.mapError((detail: string) => new DialFailed({ url, reason, detail }))
@@ -230,7 +252,9 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
     const deflate = yield* as("BadOption")(deflatingOf(options.deflate))
     const attemptDelay = yield* as("BadOption")(Options.read("attemptDelay", options.attemptDelay))
     const attemptTimeout = yield* as("BadOption")(Options.read("attemptTimeout", options.attemptTimeout))
-    const wrong = wrongChoice(address, options)
+    const gate = yield* as("BadOption")(gateFor(address, options.proxy, variables))
+    const direct = address.scheme === "unix" ? undefined : address.host
+    const wrong = wrongChoice(gate?.host ?? direct, options)
     if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
     const secure = address.scheme === "tls" || address.scheme === "wss"
     const tls: Tls.ConnectionOptions = !secure ? {} : {
@@ -249,7 +273,8 @@ const prepare = (rawUrl: string, policy: Policy.Policy, options: DialOptions): R
       localAddress: options.localAddress,
       attemptDelay,
       attemptTimeout: attemptTimeout === Options.longestTimer ? Infinity : attemptTimeout,
-      tls
+      tls,
+      gate
     }
   })
 }

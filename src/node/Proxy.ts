@@ -187,7 +187,7 @@ export interface Through {
 /**
  * Why a proxy did not connect us.
  *
- * - `AuthenticationRequired`: 407, or SOCKS5 has no method of ours; user and password are wrong or missing.
+ * - `AuthenticationRequired`: 407 or 401, or SOCKS5 has no method of ours; user and password are wrong or missing.
  * - `NotAllowed`: 403, or `connection not allowed by ruleset`.
  * - `NetworkUnreachable`, `HostUnreachable`, `ConnectionRefused`, `TtlExpired`, `GeneralFailure`, `CommandNotSupported`,
  *   `AddressTypeNotSupported`: the replies of SOCKS5 (RFC 1928, 6).

@@ -195,6 +195,15 @@ describe("mistakes", { timeout: 60_000 }, () => {
     assert.deepStrictEqual(found, [])
   })
 
+  it("a proxy that makes no sense, with no word of its password", async () => {
+    for (const command of ["connect", "probe"]) {
+      const { code, stderr } = await holdfast(command, "tcp://127.0.0.1:1", "--proxy", "ftp://ada:secret@127.0.0.1:1")
+      assert.strictEqual(code, 1)
+      assert.match(stderr, /^holdfast: [^\n]*--proxy is no URL of a proxy[^\n]*\n$/)
+      assert.notInclude(stderr, "secret")
+    }
+  })
+
   it("a port that is taken", async () => {
     const server = Net.createServer()
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))

@@ -4,6 +4,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Root from "holdfast"
 import * as Node from "holdfast/node"
+import * as Rpc from "holdfast/rpc"
 import * as Testing from "holdfast/testing"
 import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -19,7 +20,7 @@ import { isLong, long } from "../support/often.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-const entries = { "holdfast": Root, "holdfast/node": Node, "holdfast/testing": Testing }
+const entries = { "holdfast": Root, "holdfast/node": Node, "holdfast/rpc": Rpc, "holdfast/testing": Testing }
 
 /** The kinds of what each namespace of each entry exports. */
 type Exports = Record<string, Record<string, Record<string, string>>>

@@ -7,7 +7,8 @@ import { type Header, sized } from "./sized.ts"
 /** 64 bits, 7 to a byte. */
 const mostVarint = 10
 
-export const varint = (options: FramingOptions): Framing => {
+/** `strips`: whether the length is no part of the payload; a payload that holds its length is written as it is. */
+export const varint = (options: FramingOptions, strips = true): Framing => {
   const policy = tooLongOf(options)
   return ours({
     name: "varint",
@@ -32,7 +33,7 @@ export const varint = (options: FramingOptions): Framing => {
             length += (byte & 0x7f) * scale
             if (byte < 0x80) {
               header.size = size
-              header.strip = size
+              header.strip = strips ? size : 0
               header.body = length
               return true
             }
@@ -44,6 +45,7 @@ export const varint = (options: FramingOptions): Framing => {
       return sized(header, limit, policy)
     },
     encode(payload) {
+      if (!strips) return Result.succeed(payload)
       let size = 1
       for (let rest = payload.length; rest >= 0x80; rest = Math.floor(rest / 128)) size++
       const frame = new Uint8Array(size + payload.length)

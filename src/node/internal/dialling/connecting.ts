@@ -9,6 +9,8 @@ import type { Address } from "../addresses/address.ts"
 import { familyOf, withoutZone } from "../addresses/zone.ts"
 import { openError } from "../stream/duplex.ts"
 import { noop, setTcp, type Tcp } from "../stream/tcp.ts"
+import { type Gate, targetOf } from "../tunnel/through.ts"
+import { tunnel } from "../tunnel/tunnel.ts"
 import { attempts, type Pace, type Target } from "./attempts.ts"
 import { type Lookup, targetsOf } from "./targets.ts"
 
@@ -19,6 +21,8 @@ export interface Connecting extends Lookup, Pace {
   readonly localAddress: string | undefined
   /** With `tls` and `wss`. */
   readonly tls: Tls.ConnectionOptions
+  /** The proxy to go through. */
+  readonly gate: Gate | undefined
 }
 
 /** What is opened on the way to a connection. */
@@ -121,6 +125,21 @@ const secured = (
   )
 }
 
+/** A connection on which the peer comes next, through a proxy where there is one. */
+const toPeer = (
+  opened: Opened,
+  host: string,
+  port: number,
+  how: Connecting
+): Effect.Effect<Net.Socket, Socket.SocketError> => {
+  const { gate } = how
+  if (gate === undefined) return toHost(opened, host, port, how)
+  const plain = toHost(opened, gate.host, gate.port, how)
+  const { tls } = gate
+  const toGate = tls === undefined ? plain : Effect.flatMap(plain, (conn) => secured(opened, conn, gate.host, tls))
+  return Effect.flatMap(toGate, (conn) => tunnel(conn, gate, targetOf(host, port)))
+}
+
 /**
  * A connection to an address, TLS included. It is `release`d when the scope closes; whatever else was opened on the way is
  * destroyed as soon as it is not needed, also where this is interrupted.
@@ -139,7 +158,7 @@ export const connect = (
     }
     const plain = to.scheme === "unix"
       ? opening(opened, () => Net.createConnection({ path: to.path, allowHalfOpen }), "connect")
-      : toHost(opened, to.host, to.port, how)
+      : toPeer(opened, to.host, to.port, how)
     const whole = to.scheme === "tls" || to.scheme === "wss"
       ? Effect.flatMap(plain, (conn) => secured(opened, conn, to.host, how.tls))
       : plain
@@ -147,7 +166,8 @@ export const connect = (
       Effect.sync(() => {
         made = Exit.isSuccess(exit) ? exit.value : undefined
         // below TLS is what it runs on
-        if (made === undefined || to.scheme === "tcp" || to.scheme === "ws") destroyOthers(made)
+        const isPlain = (to.scheme === "tcp" || to.scheme === "ws") && how.gate?.tls === undefined
+        if (made === undefined || isPlain) destroyOthers(made)
       }))
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.scope, (scope) =>

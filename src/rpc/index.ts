@@ -1,0 +1,2 @@
+export * as ClientProtocol from "./ClientProtocol.ts"
+export * as ServerProtocol from "./ServerProtocol.ts"
