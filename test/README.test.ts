@@ -105,6 +105,32 @@ describe("examples", () => {
 
   it("a wrong example would be found", () => assert.include(wrong, "error TS"))
 
+  /** What evaluating programs says, but for those that run for ever, and for tests. */
+  const evaluated = (programs: ReadonlyArray<string>): string => {
+    const folder = mkdtempSync(join(root, "test/examples/.import-"))
+    try {
+      const apart = programs.filter((code) => !/\.runMain|vitest"/.test(code))
+      apart.forEach((code, i) => writeFileSync(join(folder, `${i}.ts`), code))
+      const main = join(folder, "main.ts")
+      writeFileSync(
+        main,
+        apart.map((_, i) => `import "./${i}.ts"`).join("\n") + `\nconsole.log("${apart.length} done")`
+      )
+      return execFileSync(process.execPath, ["--conditions=holdfast-source", main], { encoding: "utf8", stdio: "pipe" })
+    } catch (error) {
+      return String((error as { readonly stderr?: string }).stderr ?? error)
+    } finally {
+      rmSync(folder, { recursive: true, force: true })
+    }
+  }
+
+  it("the policies, codecs and programs of the README and of the guides are made without an error", () => {
+    const programs = Array.from(pages.values(), (text) => blocks(text).map(({ code }) => code)).flat()
+    assert.match(evaluated(programs), /^\d\d done\n$/)
+    const wrong = "import { Policy } from \"holdfast\"\nPolicy.make({ maxFrame: 10, outboxBytes: 5 })"
+    assert.include(evaluated([wrong]), "outboxBytes")
+  })
+
   /** Runs a program that listens on port 7000, on another port, while `talk` does. It has to stop on SIGTERM. */
   const serving = async (
     program: string,
