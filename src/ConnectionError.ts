@@ -9,6 +9,7 @@
 import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import type * as Socket from "effect/socket/Socket"
+import { certificateFacts, certificateRow } from "./internal/reasons/certificates.ts"
 import { checkCode, isWorthRetrying, unexpected } from "./internal/reasons/closeCodes.ts"
 import { mayPass } from "./internal/reasons/http.ts"
 import { reason, withoutStack } from "./internal/reasons/reason.ts"
@@ -119,6 +120,32 @@ export class UpgradeRefused extends reason<UpgradeRefused>()("UpgradeRefused", {
   codes: { retry: mayPass },
   told: () => undefined
 }) {}
+
+/**
+ * One end of a TLS connection does not accept the certificate of the other: `by` says which. With `local` we refused the
+ * peer's, with `peer` it refused ours.
+ *
+ * **Details**
+ *
+ * `problem` is why: `untrusted` (no authority that is trusted here signed it), `expired`, `notYetValid`, `revoked`,
+ * `wrongName` (it names another host), `missing` (one was asked for, and none was shown), or `other`. A peer that refuses says
+ * it in an alert, which rarely tells more than that; `cause` is what Node and OpenSSL say.
+ *
+ * Not retryable: the same certificate would be refused again. `Policy.retryOn: ["CertificateRefused"]` is for clients that
+ * wait until the certificate is renewed.
+ *
+ * **Gotchas**
+ *
+ * In TLS 1.3 a client is done before the server has looked at its certificate, so the refusal may come later: a fatal alert
+ * before the first byte of the server, where it asked for a certificate, is this reason too. A server that closes without an
+ * alert, as Node's own does, gives no reason: that is an end like any other. And silence cannot be told from consent.
+ *
+ * @category opening
+ * @since 0.1.0
+ */
+export class CertificateRefused
+  extends reason<CertificateRefused>()("CertificateRefused", certificateFacts, certificateRow)
+{}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // ending
@@ -589,6 +616,7 @@ export class OutcomeUnknown extends reason<OutcomeUnknown>()("OutcomeUnknown", {
 // the error
 // ---------------------------------------------------------------------------------------------------------------------
 
+const certificates = [CertificateRefused] as const
 const opening = [OpenFailed, OpenTimeout, HandshakeTimeout, HandshakeFailed, Refused, UpgradeRefused] as const
 const transport = [Closed, Reset, TransportFailed] as const
 const deadlines = [SilenceTimeout, PongTimeout, WriteStalled, FrameTimeout, IdleTimeout, MaxAge] as const
@@ -605,6 +633,7 @@ const lending = [AcquireTimeout, PoolFull, RequestTimeout, OutcomeUnknown] as co
  */
 export const Reason = Schema.Union([
   ...opening,
+  ...certificates,
   ...transport,
   ...deadlines,
   ...bounds,

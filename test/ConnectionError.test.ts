@@ -42,6 +42,20 @@ const all: ReadonlyArray<readonly [ConnectionError.Reason, boolean, string]> = [
       `the peer refused the upgrade with ${status}`
     ] as const
   ),
+  [
+    new ConnectionError.CertificateRefused({ by: "local", problem: "expired", cause: "certificate has expired" }),
+    false,
+    "we refused the certificate of the peer: it has expired (certificate has expired)"
+  ],
+  [
+    new ConnectionError.CertificateRefused({
+      by: "peer",
+      problem: "missing",
+      cause: { library: "SSL", reason: "required" }
+    }),
+    false,
+    "the peer refused our certificate: none was shown (required)"
+  ],
   [new ConnectionError.Closed({ by: "peer" }), true, "closed by the peer"],
   [
     new ConnectionError.Closed({ by: "peer", code: 4000, note: "bye" }),
@@ -687,6 +701,14 @@ const told: ReadonlyArray<
     new ConnectionError.OutcomeUnknown({ cause: "reset by the peer" }),
     false,
     "it is unknown whether the request was carried out: reset by the peer",
+    [1008, undefined],
+    [11, "", true],
+    "closed by the peer (code 11)"
+  ],
+  [
+    new ConnectionError.CertificateRefused({ by: "local", problem: "expired", cause: "certificate has expired" }),
+    false,
+    "we refused the certificate of the peer: it has expired (certificate has expired)",
     [1008, undefined],
     [11, "", true],
     "closed by the peer (code 11)"

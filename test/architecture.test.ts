@@ -28,6 +28,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["internal/codec/framings"],
   ["internal/webSocket"],
   ["Codec"],
+  // ready ones, which know no connection
+  ["codecs/internal"],
+  ["codecs"],
   // a connection: what it knows, the fibers that act on it, what its user holds
   ["internal/connection/core"],
   // what a turn, a rate and a peer that takes nothing leave a connection to read
@@ -95,12 +98,13 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "rpc" | "testing" | "vitest" | "node" | "cli"
+type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "testing" | "vitest" | "node" | "cli"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
   noun: ["effect", "@msgpack/msgpack"],
   internal: ["effect"],
+  codecs: ["effect"],
   rpc: ["effect"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
@@ -213,7 +217,7 @@ const areaOf = (path: string): Area | undefined => {
   // an entry of its own, so that nobody else needs vitest
   if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
-  const folder = /^src\/(internal|rpc|testing|node|cli)\/.+\.ts$/.exec(path)
+  const folder = /^src\/(internal|codecs|rpc|testing|node|cli)\/.+\.ts$/.exec(path)
   return folder === null ? undefined : folder[1] as Area
 }
 

@@ -20,14 +20,14 @@ import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
 import * as NativeProtocol from "../Protocol.ts"
 import { CommandFailed } from "./CommandFailed.ts"
-import { because, dialer, duration, peerFlags, type Protocol, url } from "./peer.ts"
+import { because, dialer, duration, peerFlags, type Protocol, sayWaiting, url } from "./peer.ts"
 import { policyFlags, policyOf } from "./policyFlags.ts"
 
 type Failure = ConnectionError.ConnectionError
 
 const flags = {
   url,
-  ...peerFlags,
+  peer: peerFlags,
   wait: duration(
     "wait",
     "1s",
@@ -76,10 +76,9 @@ const opener = (protocol: Protocol, policy: Policy.Policy) => {
   }
 }
 
-const isLocal = ({ reason }: ConnectionError.ConnectionError): boolean =>
-  reason._tag === "Closed" && reason.by === "local"
-
 const seconds = (delay: Duration.Duration): string => `${(Duration.toMillis(delay) / 1000).toFixed(1)} s`
+
+const isLocal = ({ reason }: Failure): boolean => reason._tag === "Closed" && reason.by === "local"
 
 const lines = (count: number): string => `${count} sent ${count === 1 ? "line" : "lines"}`
 
@@ -92,8 +91,16 @@ const unsent = ({ lost, unknown }: { readonly lost: number; readonly unknown: nu
 class Unsent {
   /** Refused, too long, or lost with a connection that had accepted them. */
   lost = 0
+  /** Accepted by the connection that there is. */
+  accepted = 0
   /** Read from the input, and not accepted by a connection yet. */
   waiting = 0
+
+  /** A connection ended that had not written this many. A server that refused our certificate took none of the others. */
+  lose(lost: number, { reason }: Failure): void {
+    this.lost += reason._tag === "CertificateRefused" ? Math.max(lost, this.accepted) : lost
+    this.accepted = 0
+  }
 
   /** How many, as the end of a sentence; empty where there are none. */
   toString(count = this.lost + this.waiting): string {
@@ -130,16 +137,16 @@ const isGoodbye = (error: Failure, retry: string): boolean =>
 export const connect = Command.make(
   "connect",
   flags,
-  Effect.fnUntraced(function*({ ca, cert, insecure, key, protocol, proxy, retry, servername, url, wait, ...limits }) {
+  Effect.fnUntraced(function*({ peer, retry, url, wait, ...limits }) {
     const given = yield* policyOf(limits)
     const tries = retry._tag === "Some" ? retry.value : given.retryAttempts === 0 ? "forever" : `${given.retryAttempts}`
     const policy = Policy.make({ retryAttempts: Number.isNaN(Number(tries)) ? 0 : Number(tries) }, given)
-    const dial = yield* dialer(url, { ca, cert, insecure, key, protocol, proxy, servername }, policy)
+    const dial = yield* dialer(url, peer, policy)
     const stdio = yield* Stdio.Stdio
     const onTerminal = yield* stdio.stdoutIsTerminal
     const name = redactUrl(url)
 
-    const client = yield* Client.make(Effect.flatMap(dial, opener(protocol, policy)), {
+    const client = yield* Client.make(sayWaiting(Effect.flatMap(dial, opener(peer.protocol, policy))), {
       policy,
       ...(tries === "never" ? { isRetryable: () => false } : {})
     })
@@ -148,7 +155,7 @@ export const connect = Command.make(
     let everConnected = false
     let connected = false
     const report = Effect.fnUntraced(function*(state: Client.State<string>) {
-      if ("lost" in state) unsentLines.lost += state.lost
+      if ("lost" in state) unsentLines.lose(state.lost, state.error)
       switch (state._tag) {
         case "Connected": {
           everConnected = connected = true
@@ -203,14 +210,17 @@ export const connect = Command.make(
 
     /** Sends a line, when and as the policy says; never fails while the client lives. */
     const send = (line: string): Effect.Effect<void, Failure> =>
-      Effect.catch(client.send(line), (error) =>
-        Effect.flatMap(client.state, (state) =>
-          state._tag === "Closed"
-            ? Effect.fail(error)
-            // nothing was read ahead, so there is nothing that its bounds could be meant for
-            : error.reason._tag === "Offline" && policy.whenOffline === "wait"
-            ? Effect.andThen(client.connection, send(line))
-            : refused(error)))
+      Effect.catch(
+        Effect.andThen(client.send(line), Effect.sync(() => unsentLines.accepted++)),
+        (error) =>
+          Effect.flatMap(client.state, (state) =>
+            state._tag === "Closed"
+              ? Effect.fail(error)
+              // nothing was read ahead, so there is nothing that its bounds could be meant for
+              : error.reason._tag === "Offline" && policy.whenOffline === "wait"
+              ? Effect.andThen(client.connection, send(line))
+              : refused(error))
+      )
 
     const read = inputLines(policy.maxFrame)
     const sendInput = Effect.fnUntraced(function*(chunk: Uint8Array | undefined) {

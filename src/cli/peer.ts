@@ -2,14 +2,17 @@
 import * as Argument from "effect/cli/Argument"
 import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as ConnectionError from "../ConnectionError.ts"
 import { lacksUnit, needsUnit } from "../internal/limits/definition.ts"
+import { why } from "../internal/reasons/certificates.ts"
 import { causeCode, causeText } from "../internal/reasons/text.ts"
 import * as Dialer from "../node/Dialer.ts"
+import { OnWaiting } from "../node/internal/tls/consent.ts"
 import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
@@ -89,7 +92,12 @@ export const peerFlags = {
     Flag.withDescription("Take any certificate, such as a self-signed one; a machine in between can read along"),
     Flag.withDefault(false)
   ),
-  proxy: proxyFlag
+  proxy: proxyFlag,
+  deflate: Flag.Boolean("deflate").pipe(
+    Flag.withoutNegation,
+    Flag.withDescription("Offer to compress the messages of a WebSocket (permessage-deflate)"),
+    Flag.withDefault(false)
+  )
 }
 
 export type Protocol = "lines" | "frames" | "native"
@@ -102,6 +110,7 @@ interface DialFlags {
   readonly servername: Option.Option<string>
   readonly insecure: boolean
   readonly proxy: Option.Option<string>
+  readonly deflate: boolean
 }
 
 const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
@@ -124,6 +133,7 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
       }
       : {}),
     proxy: Option.getOrUndefined(given.proxy),
+    deflate: given.deflate,
     policy: given.protocol === "native" ? nativeBelow(policy) : policy
   }
   const dial = Dialer.make(url, options)
@@ -135,30 +145,38 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
   return Effect.orDie(dial)
 })
 
+/** Says that a dialler waits for what the server says to our certificate. */
+export const sayWaiting = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.provideService(effect, OnWaiting, Console.error("waiting for the server's answer"))
+
+type Refused = ConnectionError.CertificateRefused
+
+/** What to do about a certificate that is not accepted. */
+const certificateAdvice: Record<Refused["by"], Partial<Record<Refused["problem"], string>>> = {
+  local: {
+    expired: "its certificate has expired: the server needs a new one",
+    notYetValid: "its certificate is not valid yet: is the clock of this machine right?",
+    wrongName: "its certificate is for another name: use that one in the URL, or name it with --servername",
+    untrusted: "its certificate is signed by an authority that is not trusted here: name that one with --ca",
+    revoked: "its certificate was revoked: the server needs a new one"
+  },
+  peer: {
+    missing: "the server asks for a certificate of ours: give one with --cert and --key",
+    expired: "the server does not accept our certificate, which has expired: --cert needs a new one"
+  }
+}
+
+const ofCertificate = ({ by, cause, problem }: Refused): string => {
+  const told = by === "local" && /SELF_SIGNED_CERT/.test(causeCode(cause) ?? "")
+    ? "its certificate is self-signed, which proves nothing: name it with --ca, or take any certificate with --insecure"
+    : certificateAdvice[by][problem] ?? (by === "local"
+      ? "its certificate is not accepted here"
+      : "the server does not accept our certificate: is --cert signed by an authority that it trusts?")
+  return `${told} (${why(cause)})`
+}
+
 /** What Node and OpenSSL say, as a sentence that says what to do. The first that matches the code or the text is told. */
 const advice: ReadonlyArray<readonly [pattern: RegExp, sentence: string]> = [
-  [
-    /SELF_SIGNED_CERT/,
-    "its certificate is self-signed, which proves nothing: name it with --ca, or take any certificate with --insecure"
-  ],
-  [
-    /UNABLE_TO_(VERIFY_LEAF|GET_ISSUER)/,
-    "its certificate is signed by an authority that is not trusted here: name that one with --ca"
-  ],
-  [/CERT_HAS_EXPIRED/, "its certificate has expired: the server needs a new one"],
-  [/CERT_NOT_YET_VALID/, "its certificate is not valid yet: is the clock of this machine right?"],
-  [
-    /ERR_TLS_CERT_ALTNAME_INVALID/,
-    "its certificate is for another name: use that one in the URL, or name it with --servername"
-  ],
-  [
-    /CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE.*certificate/i,
-    "the server asks for a certificate of ours: give one with --cert and --key"
-  ],
-  [
-    /ALERT.*(CERTIFICATE|UNKNOWN_CA)|alert (bad |unsupported |unknown )?(certificate|ca)/i,
-    "the server does not accept our certificate: is --cert signed by an authority that it trusts?"
-  ],
   [
     /wrong.version.number|packet.length.too.long|http.request|unexpected.message|record.layer/i,
     "the peer does not answer in TLS: is it a port for tcp or ws, and not for tls or wss?"
@@ -179,7 +197,8 @@ const advice: ReadonlyArray<readonly [pattern: RegExp, sentence: string]> = [
 
 /** Bytes of a peer that are no frames or messages of the protocol. */
 const isForeign = (reason: ConnectionError.Reason): boolean =>
-  (reason._tag === "InvalidMessage" || reason._tag === "InvalidLength" || reason._tag === "FrameTooLong") &&
+  ((reason._tag === "InvalidMessage" && reason.format !== "DEFLATE") || reason._tag === "InvalidLength" ||
+    reason._tag === "FrameTooLong") &&
   reason.direction === "decode"
 
 /** Why, as the end of a sentence: what to do about it, and what Node or OpenSSL says of it behind that. */
@@ -187,6 +206,7 @@ export const because = ({ message, reason }: ConnectionError.ConnectionError): s
   const text = message.replace(/^could not open the connection: /, "").replace(/^closed by /, "by ")
   if (isForeign(reason)) return `the peer speaks another protocol than --protocol says (${text})`
   if (!("cause" in reason) || reason._tag === "HandshakeFailed") return text
+  if (reason._tag === "CertificateRefused") return ofCertificate(reason)
   const known = `${causeCode(reason.cause) ?? ""} ${causeText(reason.cause)}`
   const sentence = advice.find(([pattern]) => pattern.test(known))?.[1]
   return sentence === undefined ? text : `${sentence} (${text})`

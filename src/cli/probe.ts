@@ -15,7 +15,7 @@ import { oneLine, plainJson } from "../internal/reasons/text.ts"
 import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
 import { CommandFailed } from "./CommandFailed.ts"
-import { because, dialer, duration, peerFlags, url, whole } from "./peer.ts"
+import { because, dialer, duration, peerFlags, sayWaiting, url, whole } from "./peer.ts"
 import { dialOf, micros, type Report, rttOf, seconds, table } from "./probeReport.ts"
 import { frames, lines, native, type Speech } from "./probeSpeech.ts"
 
@@ -254,7 +254,8 @@ export const probe = Command.make(
     let failed = 0
     const dialling = Effect.gen(function*() {
       for (let i = samples.length + failed; i < dials; i++) {
-        const { result, took } = yield* dialOnce(dial)
+        // told once: each dial waits for the same
+        const { result, took } = yield* i === 0 ? sayWaiting(dialOnce(dial)) : dialOnce(dial)
         if (result._tag === "Success") samples.push(took)
         else {
           if (i === 0) {

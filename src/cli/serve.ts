@@ -77,6 +77,14 @@ const flags = {
     Flag.atLeast(0)
   ),
   behind: behindFlags,
+  deflate: Flag.Boolean("deflate").pipe(
+    Flag.withoutNegation,
+    Flag.withDescription(
+      "Compress WebSocket messages of 1 KiB and more, with clients that offer it (permessage-deflate); --max-frame bounds what a " +
+        "message inflates to"
+    ),
+    Flag.withDefault(false)
+  ),
   ...policyFlags("serve")
 }
 
@@ -194,111 +202,115 @@ const prettyLogger = (): Logger.Logger<unknown, void> => {
 export const serve = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function*({ behind, ca, cert, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
-    const policy = yield* policyOf(limits)
-    const tls = {
-      cert: yield* readFile("--cert", cert),
-      key: yield* readFile("--key", key),
-      ca: yield* readFile("--ca", ca)
-    }
-    const urls = isReadonlyArrayNonEmpty(listen) ? listen : of("tcp://127.0.0.1:7000")
-    const listeners = yield* Effect.forEach(urls, (url) =>
-      Listener.make(url, {
-        ...(/^(tls|wss):/i.test(url) ? tls : {}),
-        origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
-        subprotocols: subprotocol,
-        ...behindOptions(behind),
-        policy: protocol === "native" ? nativeBelow(policy) : policy
-      }).pipe(Effect.mapError((error) => new CommandFailed({ message: `--listen: ${asFlags(error.message)}` }))))
+  Effect.fnUntraced(
+    function*({ behind, ca, cert, deflate, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
+      const policy = yield* policyOf(limits)
+      const tls = {
+        cert: yield* readFile("--cert", cert),
+        key: yield* readFile("--key", key),
+        ca: yield* readFile("--ca", ca)
+      }
+      const urls = isReadonlyArrayNonEmpty(listen) ? listen : of("tcp://127.0.0.1:7000")
+      const listeners = yield* Effect.forEach(urls, (url) =>
+        Listener.make(url, {
+          ...(/^(tls|wss):/i.test(url) ? tls : {}),
+          deflate,
+          origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
+          subprotocols: subprotocol,
+          ...behindOptions(behind),
+          policy: protocol === "native" ? nativeBelow(policy) : policy
+        }).pipe(Effect.mapError((error) => new CommandFailed({ message: `--listen: ${asFlags(error.message)}` }))))
 
-    // how many clients would come back, were we to die now
-    let live = 0
-    const count = (event: Server.Event): void => {
-      if (event._tag === "Opened") live++
-      // when we stop, the last to hear of it is told the same as the first
-      if (event._tag === "Closed" && event.snapshot.reason?._tag !== "GoingAway") live--
-    }
-    const bound = refusalBound()
-    const run = <A>(
-      open: (
-        socket: Socket.Socket
-      ) => Effect.Effect<Connection.Connection<A>, ConnectionError.ConnectionError, Scope.Scope>,
-      registry: Registry.Registry<A>,
-      /** What we say ourselves, as a message. */
-      say: (text: string) => A
-    ) =>
-      Server.run({
-        open,
-        registry,
-        policy,
-        // each event is a line already
-        logs: false,
-        onEvent: (event) => {
-          count(event)
-          if (event._tag !== "Refused") return logEvent(log)(event)
-          const untold = bound()
-          if (untold === undefined) return Effect.void
-          const line = logEvent(log)(event)
-          if (untold === 0) return line
-          const more = Effect.logWarning(`refused ${untold} more connections`)
-          return Effect.andThen(Effect.annotateLogs(more, { event: "refused-more", untold }), line)
-        },
-        onDrain: logDraining(log),
-        handle: (connection) =>
-          Effect.gen(function*() {
-            while (true) {
-              const messages = yield* connection.receiveAll
-              if (mode === "echo") {
-                yield* connection.sendAll(messages)
-                continue
+      // how many clients would come back, were we to die now
+      let live = 0
+      const count = (event: Server.Event): void => {
+        if (event._tag === "Opened") live++
+        // when we stop, the last to hear of it is told the same as the first
+        if (event._tag === "Closed" && event.snapshot.reason?._tag !== "GoingAway") live--
+      }
+      const bound = refusalBound()
+      const run = <A>(
+        open: (
+          socket: Socket.Socket
+        ) => Effect.Effect<Connection.Connection<A>, ConnectionError.ConnectionError, Scope.Scope>,
+        registry: Registry.Registry<A>,
+        /** What we say ourselves, as a message. */
+        say: (text: string) => A
+      ) =>
+        Server.run({
+          open,
+          registry,
+          policy,
+          // each event is a line already
+          logs: false,
+          onEvent: (event) => {
+            count(event)
+            if (event._tag !== "Refused") return logEvent(log)(event)
+            const untold = bound()
+            if (untold === undefined) return Effect.void
+            const line = logEvent(log)(event)
+            if (untold === 0) return line
+            const more = Effect.logWarning(`refused ${untold} more connections`)
+            return Effect.andThen(Effect.annotateLogs(more, { event: "refused-more", untold }), line)
+          },
+          onDrain: logDraining(log),
+          handle: (connection) =>
+            Effect.gen(function*() {
+              while (true) {
+                const messages = yield* connection.receiveAll
+                if (mode === "echo") {
+                  yield* connection.sendAll(messages)
+                  continue
+                }
+                for (const message of messages) {
+                  const { failed } = yield* registry.broadcast(message, { except: connection.id })
+                  if (failed > 0) yield* connection.send(say(notHeard(failed)))
+                }
               }
-              for (const message of messages) {
-                const { failed } = yield* registry.broadcast(message, { except: connection.id })
-                if (failed > 0) yield* connection.send(say(notHeard(failed)))
-              }
-            }
-          })
-      })
+            })
+        })
 
-    const text = Effect.flatMap(Registry.make<string>(), (registry) =>
-      run(
-        protocol === "native"
-          ? Protocol.server({
-            codec: Codec.lengthPrefix().pipe(Codec.text),
-            policy,
-            advise: () => Protocol.spread(live, policy.acceptRate || 1000)
-          })
-          : Connection.make({
-            codec: Codec.lines(),
-            // a page in a browser answers frames by itself, and is not to be sent a `ping` that it did not ask for
-            heartbeat: Heartbeat.preferFrames(Heartbeat.text("ping", "pong")),
-            policy
-          }),
-        registry,
-        (text) => text
-      ))
-    const server = protocol === "frames"
-      ? Effect.flatMap(
-        Registry.make<Uint8Array>(),
-        (registry) =>
-          run(
-            Connection.make({ codec: Codec.lengthPrefix(), policy }),
-            registry,
-            (text) => new TextEncoder().encode(text)
+      const text = Effect.flatMap(Registry.make<string>(), (registry) =>
+        run(
+          protocol === "native"
+            ? Protocol.server({
+              codec: Codec.lengthPrefix().pipe(Codec.text),
+              policy,
+              advise: () => Protocol.spread(live, policy.acceptRate || 1000)
+            })
+            : Connection.make({
+              codec: Codec.lines(),
+              // a page in a browser answers frames by itself, and is not to be sent a `ping` that it did not ask for
+              heartbeat: Heartbeat.preferFrames(Heartbeat.text("ping", "pong")),
+              policy
+            }),
+          registry,
+          (text) => text
+        ))
+      const server = protocol === "frames"
+        ? Effect.flatMap(
+          Registry.make<Uint8Array>(),
+          (registry) =>
+            run(
+              Connection.make({ codec: Codec.lengthPrefix(), policy }),
+              registry,
+              (text) => new TextEncoder().encode(text)
+            )
+        )
+        : text
+
+      for (const { url } of listeners) yield* Console.log(`listening ${url}`)
+      yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
+        Effect.provide(
+          Layer.merge(
+            Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : prettyLogger()]),
+            Layer.succeed(Logger.LogToStderr, true)
           )
-      )
-      : text
-
-    for (const { url } of listeners) yield* Console.log(`listening ${url}`)
-    yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
-      Effect.provide(
-        Layer.merge(
-          Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : prettyLogger()]),
-          Layer.succeed(Logger.LogToStderr, true)
         )
       )
-    )
-  }, Effect.scoped)
+    },
+    Effect.scoped
+  )
 ).pipe(
   Command.withDescription(
     "Runs an echo or hub server. SIGINT and SIGTERM stop it: it accepts nothing more, answers what it has, and exits with 0, or with 1 when " +

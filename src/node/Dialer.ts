@@ -26,6 +26,7 @@ import { type Deflate, type Deflating, deflatingOf } from "./internal/deflate/op
 import { connect, type Connecting } from "./internal/dialling/connecting.ts"
 import * as Options from "./internal/options.ts"
 import { DialledSocket } from "./internal/stream/dialled.ts"
+import { openError } from "./internal/stream/duplex.ts"
 import { linger } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
 import { type Environment, environment } from "./internal/tunnel/environment.ts"
@@ -34,6 +35,7 @@ import * as Asking from "./internal/webSocket/asking.ts"
 import type { Fresh } from "./internal/webSocket/asking.ts"
 import { upgrade } from "./internal/webSocket/dial.ts"
 import { maskKey } from "./internal/webSocket/maskKey.ts"
+import { followed, type Web } from "./internal/webSocket/redirects.ts"
 import type * as Proxy from "./Proxy.ts"
 
 export type { Deflate } from "./internal/deflate/options.ts"
@@ -58,6 +60,15 @@ export interface DialOptions {
   readonly servername?: string | undefined
   /** Whether a server whose certificate cannot be verified is refused. Default true. */
   readonly rejectUnauthorized?: boolean | undefined
+  /**
+   * How long a server that asked for a certificate may say nothing, until its silence is taken for consent. Default
+   * 1 s. 0 does not wait.
+   *
+   * In TLS 1.3 a client is done before the server has looked at its certificate. The first byte of the server, or a session
+   * ticket, ends the wait; a server that ends the connection meanwhile is a failure to open it: `CertificateRefused` where it
+   * said so in an alert. Silence need not be consent: a server may refuse later.
+   */
+  readonly consent?: Duration.Input | undefined
   /**
    * A policy, or the fields that differ from `Policy.defaults`. A field that makes no sense throws `InvalidPolicy`.
    *
@@ -111,6 +122,14 @@ export interface DialOptions {
    * all the same. See `Deflate` for what it costs and how. Default false.
    */
   readonly deflate?: boolean | Deflate | undefined
+  /**
+   * How many times an upgrade goes where the server sends it (301, 302, 303, 307, 308). Default 0. 0 follows none.
+   *
+   * To another origin (scheme, host or port) go `protocols`, and none of `headers`, `cookies`, `cert` and `servername`. `open` bounds
+   * all steps together. A step away from TLS, or to what is no WebSocket, is `HandshakeFailed`; one too many is the `UpgradeRefused`
+   * that it is without this.
+   */
+  readonly followRedirects?: number | undefined
   /**
    * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
    * once.
@@ -218,6 +237,9 @@ interface Settings extends Options.OfPolicy, Connecting {
   readonly linger: number
   readonly asking: Asking.Given
   readonly deflate: Deflating | undefined
+  readonly followRedirects: number
+  /** How to connect to another origin, where a server sends us. */
+  readonly elsewhere: (address: Address.Address) => Result.Result<Connecting, string>
 }
 
 /** What is wrong with the choice of addresses. */
@@ -252,6 +274,7 @@ const prepare = (
     const deflate = yield* as("BadOption")(deflatingOf(options.deflate))
     const attemptDelay = yield* as("BadOption")(Options.read("attemptDelay", options.attemptDelay))
     const attemptTimeout = yield* as("BadOption")(Options.read("attemptTimeout", options.attemptTimeout))
+    const consent = yield* as("BadOption")(Options.read("consent", options.consent))
     const gate = yield* as("BadOption")(gateFor(address, options.proxy, variables))
     const direct = address.scheme === "unix" ? undefined : address.host
     const wrong = wrongChoice(gate?.host ?? direct, options)
@@ -262,19 +285,35 @@ const prepare = (
       ...(options.servername === undefined ? {} : { servername: options.servername }),
       ...(options.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: options.rejectUnauthorized })
     }
-    return {
-      address,
+    const followRedirects = yield* as("BadOption")(Options.read("followRedirects", options.followRedirects))
+    const connecting: Connecting & Options.OfPolicy = {
       ...Options.ofPolicy(policy),
-      linger,
-      asking: options,
-      deflate,
       family: options.family,
       lookup: options.lookup,
       localAddress: options.localAddress,
       attemptDelay,
       attemptTimeout: attemptTimeout === Options.longestTimer ? Infinity : attemptTimeout,
       tls,
+      consent,
       gate
+    }
+    const trust = followRedirects === 0 ? {} : yield* as("BadTls")(Material.tlsOptions({ ca: options.ca }))
+    return {
+      ...connecting,
+      address,
+      linger,
+      asking: options,
+      deflate,
+      followRedirects,
+      elsewhere: (address) =>
+        Result.map(gateFor(address, options.proxy, variables), (gate) => ({
+          ...connecting,
+          gate,
+          tls: {
+            secureContext: Tls.createSecureContext(trust),
+            ...(options.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: options.rejectUnauthorized })
+          }
+        }))
     }
   })
 }
@@ -300,9 +339,10 @@ const dialled = (
 // NodeSocket.makeNet and makeTls keep the connection to themselves, and TLS leaves keep-alive and Nagle alone
 const connecting = (
   address: Address.Address,
-  settings: Settings
+  settings: Settings,
+  how: Connecting = settings
 ): Effect.Effect<Net.Socket, Socket.SocketError, Scope.Scope> =>
-  connect(address, settings, (conn) => linger(conn, settings.linger))
+  connect(address, how, (conn) => linger(conn, settings.linger))
 
 const makeStream = (address: Address.Address, settings: Settings): Socket.Socket =>
   dialled(address, settings, connecting(address, settings))
@@ -311,24 +351,30 @@ const makeStream = (address: Address.Address, settings: Settings): Socket.Socket
 // WebSocket
 // ---------------------------------------------------------------------------------------------------------------------
 
-const makeWebSocket = (
-  address: Exclude<Address.Address, { readonly scheme: "unix" }>,
-  settings: Settings
-): Socket.Socket => {
-  const { port, scheme, tail } = address
+/** What is asked for, and of whom. */
+const targetOf = ({ host, port, scheme, tail }: Web) => {
   // a zone means something on this machine alone
-  const host = withoutZone(address.host)
+  const plain = withoutZone(host)
   const isUsual = port === (scheme === "ws" ? 80 : 443)
-  const target = {
-    host: isUsual ? Address.formatHost(host) : Address.formatInet(host, port),
-    path: tail.startsWith("/") ? tail : `/${tail}`,
-    deflate: settings.deflate
+  return {
+    host: isUsual ? Address.formatHost(plain) : Address.formatInet(plain, port),
+    path: tail.startsWith("/") ? tail : `/${tail}`
   }
+}
+
+const makeWebSocket = (address: Web, settings: Settings): Socket.Socket => {
+  const { deflate } = settings
   let compression: Compression | undefined
   const open = Effect.gen(function*() {
     const asking = yield* Asking.evaluate(settings.asking)
-    const conn = yield* connecting(address, settings)
-    const upgraded = yield* upgrade(conn, { ...target, ...asking })
+    const attempt = Effect.fnUntraced(function*(to: Web, isHome: boolean) {
+      const how = isHome ? settings : yield* Effect.mapError(Effect.fromResult(settings.elsewhere(to)), openError)
+      const conn = yield* connecting(to, settings, how)
+      const { headers } = isHome ? asking : { headers: {} }
+      const upgraded = yield* upgrade(conn, { ...targetOf(to), deflate, protocols: asking.protocols, headers })
+      return { conn, upgraded }
+    })
+    const { conn, upgraded } = yield* followed(address, settings.followRedirects, attempt)
     if (upgraded.head.length > 0) conn.unshift(upgraded.head)
     compression = upgraded.compression
     return conn

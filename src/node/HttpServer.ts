@@ -183,7 +183,7 @@ export const make = <In = never, Out = unknown, R = never>(
       ...NodeOptions.ofPolicy(policy),
       maxPending: policy.maxWaiting || 1,
       linger: settings.linger,
-      tls: undefined,
+      securing: undefined,
       rules,
       behind: { ...nothing, forwarding: prepared.behind.forwarding },
       context

@@ -355,6 +355,13 @@ const prepare = <R>(
       ? address.tail || "/"
       : undefined
     const rules = yield* as("BadOption")(rulesOf(home, options))
+    const tls = needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
+    const securing = tls === undefined ? undefined : {
+      context: Material.serverContext(tls),
+      requestCert: tls.ca !== undefined,
+      contextOf: undefined,
+      alpn: isWeb ? ["http/1.1"] : undefined
+    }
     return {
       url,
       address,
@@ -365,7 +372,7 @@ const prepare = <R>(
       ...Options.ofPolicy(policy),
       maxPending,
       linger,
-      tls: needsTls ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
+      securing: securing === undefined ? undefined : () => securing
     }
   })
 }

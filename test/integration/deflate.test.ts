@@ -3,11 +3,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Net from "node:net"
+import * as Zlib from "node:zlib"
 import { type PerMessageDeflateOptions, WebSocket, WebSocketServer } from "ws"
 import { Codec, Connection } from "../../src/index.ts"
-import { Dialer, Listener } from "../../src/node/index.ts"
+import { Dialer, HttpServer, Listener, Upgrade } from "../../src/node/index.ts"
 import { isLong, long } from "../support/often.ts"
-import { dice, serve, take, until } from "./support/kit.ts"
+import { certificate, dice, serve, take, until } from "./support/kit.ts"
 
 const host = "127.0.0.1"
 const bytes = { codec: Codec.bytes(), policy: { maxFrame: 200_000 } } as const
@@ -189,5 +190,123 @@ describe("two ends of ours", () => {
       const after = yield* size({ threshold: 0, contextTakeover: true })
       assert.isAtMost(alone, plain)
       assert.isBelow(after, alone * 0.6)
+    }))
+})
+
+describe("in the upgrade", () => {
+  /** The WebSocket of this Node, which is the one of a browser, and offers it by itself. */
+  const browser = (url: string) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const ws = new globalThis.WebSocket(url)
+        const messages: Array<unknown> = []
+        ws.addEventListener("message", (event) => messages.push(event.data))
+        return { ws, messages }
+      }),
+      ({ ws }) => Effect.sync(() => ws.close())
+    )
+
+  const lines = { codec: Codec.lines() }
+  const long = "the quick brown fox jumps over the lazy dog. ".repeat(200)
+
+  const listeners = {
+    "a listener": Effect.map(Listener.make(`ws://${host}:0`, { deflate: true }), (listener) => listener),
+    "an HTTP server": Effect.map(
+      HttpServer.make(`http://${host}:0`, { webSocket: "/", deflate: true }),
+      ({ webSockets }) => webSockets
+    ),
+    "one path of a listener": Effect.map(
+      Listener.make(`ws://${host}:0/other`, { paths: { "/": Upgrade.make(() => Effect.void, { deflate: true }) } }),
+      (listener) => ({ ...listener, url: listener.url.replace("other", "") })
+    )
+  }
+  for (const [name, make] of Object.entries(listeners)) {
+    it.live(`${name} agrees with a browser`, () =>
+      Effect.gen(function*() {
+        const listener = yield* make
+        const served = yield* serve(listener, lines)
+        const { messages, ws } = yield* browser(listener.url)
+        yield* until("it opens", () => ws.readyState === ws.OPEN)
+        assert.match(ws.extensions, /^permessage-deflate/)
+        ws.send(long)
+        yield* until("the echo", () => messages.length === 1)
+        assert.deepStrictEqual(messages, [long])
+        assert.isBelow((yield* served.connections[0]!.snapshot).bytesOut, long.length / 10)
+      }))
+  }
+
+  it.live("one end alone: nothing is compressed, and all is understood", () =>
+    Effect.gen(function*() {
+      for (const [mine, yours] of [[true, false], [false, true]]) {
+        const listener = yield* Listener.make(`ws://${host}:0`, { deflate: mine })
+        const served = yield* serve(listener, lines)
+        const connection = yield* Connection.make(yield* Dialer.make(listener.url, { deflate: yours }), lines)
+        yield* connection.send(long)
+        assert.strictEqual(yield* connection.receive, long)
+        assert.isAbove((yield* served.connections[0]!.snapshot).bytesIn, long.length)
+      }
+    }))
+
+  it.live("the sockets of a program without connections: both ways, and far more than is inflated at a time", () =>
+    Effect.gen(function*() {
+      const listener = yield* Listener.make(`wss://${host}:0`, { deflate: true, ...certificate() })
+      yield* Effect.forkScoped(listener.run((socket) =>
+        Effect.scoped(Effect.gen(function*() {
+          const reader = yield* socket.reader
+          const writer = yield* socket.writer
+          while (true) yield* writer.writeAll(yield* reader.pull)
+        })).pipe(Effect.ignore)
+      ))
+      const socket = yield* Dialer.make(listener.url, { deflate: true, rejectUnauthorized: false })
+      const reader = yield* socket.reader
+      const writer = yield* socket.writer
+      const sent = Array.from({ length: 40 }, (_, i) => `${i} ${long.repeat(10)}`)
+      yield* Effect.forkScoped(writer.writeAll([sent[0]!, ...sent.slice(1)]))
+      const got: Array<string | Uint8Array> = []
+      let most = 0
+      while (got.length < sent.length) {
+        const pulled = yield* reader.pull
+        most = Math.max(most, pulled.length)
+        got.push(...pulled)
+      }
+      assert.deepStrictEqual(got, sent)
+      // of 90 KB each
+      assert.isAtMost(most, 13)
+    }))
+})
+
+describe("a bomb", () => {
+  // 1 GiB of zeros
+  const bomb = Zlib.deflateRawSync(Buffer.alloc(1 << 20), { finishFlush: Zlib.constants.Z_SYNC_FLUSH })
+
+  it.live("F15 1 GiB in 1 MiB is cut at the limit: the memory is level, and others are served", () =>
+    Effect.gen(function*() {
+      const listener = yield* Listener.make(`ws://${host}:0`, { deflate: true })
+      const served = yield* serve(listener, { codec: Codec.bytes() })
+      const other = yield* Connection.make(yield* Dialer.make(listener.url), { codec: Codec.bytes() })
+      yield* other.send(Buffer.from("before"))
+      yield* other.receive
+      // a thousand MiB, one behind the other; what stands in front of a part is not part of it
+      const whole = Buffer.concat(Array.from({ length: 1024 }, () => bomb))
+      assert.isAbove(whole.length, 1_000_000)
+      const before = process.memoryUsage().rss
+      for (let n = 0; n < 20; n++) {
+        const peer = yield* theirClient(listener.url, true)
+        const raw = (peer.ws as unknown as { readonly _socket: Net.Socket })._socket
+        const key = Buffer.from([0, 0, 0, 0])
+        const header = Buffer.alloc(10)
+        header[0] = 0xc2
+        header[1] = 0xff
+        header.writeUInt32BE(whole.length, 6)
+        raw.write(Buffer.concat([header, key, whole]))
+        yield* until("its end", () => peer.closed !== undefined)
+        assert.strictEqual(peer.closed, 1009)
+        const started = performance.now()
+        yield* other.send(Buffer.from(`${n}`))
+        assert.strictEqual(`${Buffer.from(yield* other.receive)}`, `${n}`)
+        assert.isBelow(performance.now() - started, 1000)
+      }
+      assert.isBelow(process.memoryUsage().rss - before, 200 * 2 ** 20)
+      assert.isAbove(served.connections.length, 0)
     }))
 })

@@ -3,6 +3,7 @@
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Root from "holdfast"
+import * as Codecs from "holdfast/codecs"
 import * as Node from "holdfast/node"
 import * as Rpc from "holdfast/rpc"
 import * as Testing from "holdfast/testing"
@@ -20,7 +21,13 @@ import { isLong, long } from "../support/often.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-const entries = { "holdfast": Root, "holdfast/node": Node, "holdfast/rpc": Rpc, "holdfast/testing": Testing }
+const entries = {
+  "holdfast": Root,
+  "holdfast/codecs": Codecs,
+  "holdfast/node": Node,
+  "holdfast/rpc": Rpc,
+  "holdfast/testing": Testing
+}
 
 /** The kinds of what each namespace of each entry exports. */
 type Exports = Record<string, Record<string, Record<string, string>>>

@@ -17,7 +17,9 @@ export const reasonOf = (failure: Failure): ConnectionError.Reason => {
     case "Timeout":
       return new ConnectionError.HandshakeTimeout({ limit: failure.limit })
     case "Failed":
-      return new ConnectionError.HandshakeFailed({ cause: failure.cause })
+      return failure.cause instanceof ConnectionError.ConnectionError
+        ? failure.cause.reason
+        : new ConnectionError.HandshakeFailed({ cause: failure.cause })
     case "Answered":
       return new ConnectionError.HandshakeFailed({
         cause: `its request to upgrade was answered with ${failure.status}`

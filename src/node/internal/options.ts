@@ -29,6 +29,16 @@ export const definitions = {
       "`open` bounds all of them together"
     )
   ),
+  followRedirects: definitionOf(
+    count("followRedirects", { default: 0, minimum: 0, zero: "follows none" }).says(
+      "How many times an upgrade goes where the server sends it (301, 302, 303, 307, 308)"
+    )
+  ),
+  consent: definitionOf(
+    duration("consent", { default: "1s", zero: "does not wait" }).says(
+      "How long a server that asked for a certificate may say nothing, until its silence is taken for consent"
+    )
+  ),
   maxPending: definitionOf(
     count("maxPending", { default: 1024, minimum: 1 }).says(
       "The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together"

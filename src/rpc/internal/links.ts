@@ -69,7 +69,8 @@ export class Links {
     // the source knows which one it is
     if (inFlight === Infinity) return undefined
     for (const link of this.all.values()) {
-      if (!link.isLeaving && link.calls.size + link.users < inFlight) return link
+      // one that is interrupted has a place until its answer comes, one that is being sent has it already
+      if (!link.isLeaving && Math.max(link.calls.size, link.users) < inFlight) return link
     }
     return undefined
   }

@@ -7,8 +7,10 @@ import * as Net from "node:net"
 import * as Tls from "node:tls"
 import type { Address } from "../addresses/address.ts"
 import { familyOf, withoutZone } from "../addresses/zone.ts"
-import { openError } from "../stream/duplex.ts"
+import { errorOf, openError } from "../stream/duplex.ts"
 import { noop, setTcp, type Tcp } from "../stream/tcp.ts"
+import { consent } from "../tls/consent.ts"
+import { watchDialled } from "../tls/refusals.ts"
 import { type Gate, targetOf } from "../tunnel/through.ts"
 import { tunnel } from "../tunnel/tunnel.ts"
 import { attempts, type Pace, type Target } from "./attempts.ts"
@@ -23,6 +25,8 @@ export interface Connecting extends Lookup, Pace {
   readonly tls: Tls.ConnectionOptions
   /** The proxy to go through. */
   readonly gate: Gate | undefined
+  /** How long a server that asked for our certificate may be silent, in milliseconds. */
+  readonly consent: number
 }
 
 /** What is opened on the way to a connection. */
@@ -50,7 +54,7 @@ const opening = (
     }
     const onClose = (): void => {
       opened.delete(conn)
-      done(Effect.fail(openError(conn.errored ?? new Error("the connection closed while it opened"))))
+      done(Effect.fail(openError(errorOf(conn, conn.errored ?? new Error("the connection closed while it opened")))))
     }
     const onEvent = (): void => {
       onOpen(conn)
@@ -115,14 +119,15 @@ const secured = (
   opened: Opened,
   conn: Net.Socket,
   host: string,
-  tls: Tls.ConnectionOptions
+  { consent: limit, tls }: Pick<Connecting, "consent" | "tls">
 ): Effect.Effect<Net.Socket, Socket.SocketError> => {
   const servername = tls.servername ?? (Net.isIP(host) === 0 ? host : "")
-  return opening(
-    opened,
-    () => Tls.connect({ ...tls, socket: conn, host: withoutZone(host), servername }),
-    "secureConnect"
-  )
+  const open = (): Tls.TLSSocket => {
+    const secure = Tls.connect({ ...tls, socket: conn, host: withoutZone(host), servername })
+    watchDialled(secure)
+    return secure
+  }
+  return Effect.tap(opening(opened, open, "secureConnect"), (secure) => consent(secure as Tls.TLSSocket, limit))
 }
 
 /** A connection on which the peer comes next, through a proxy where there is one. */
@@ -136,7 +141,9 @@ const toPeer = (
   if (gate === undefined) return toHost(opened, host, port, how)
   const plain = toHost(opened, gate.host, gate.port, how)
   const { tls } = gate
-  const toGate = tls === undefined ? plain : Effect.flatMap(plain, (conn) => secured(opened, conn, gate.host, tls))
+  const toGate = tls === undefined
+    ? plain
+    : Effect.flatMap(plain, (conn) => secured(opened, conn, gate.host, { consent: 0, tls }))
   return Effect.flatMap(toGate, (conn) => tunnel(conn, gate, targetOf(host, port)))
 }
 
@@ -160,7 +167,7 @@ export const connect = (
       ? opening(opened, () => Net.createConnection({ path: to.path, allowHalfOpen }), "connect")
       : toPeer(opened, to.host, to.port, how)
     const whole = to.scheme === "tls" || to.scheme === "wss"
-      ? Effect.flatMap(plain, (conn) => secured(opened, conn, to.host, how.tls))
+      ? Effect.flatMap(plain, (conn) => secured(opened, conn, to.host, how))
       : plain
     const owned = Effect.onExit(whole, (exit) =>
       Effect.sync(() => {

@@ -8,13 +8,12 @@ import * as Net from "node:net"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
 import type { Reception } from "../../../internal/transport/accepted.ts"
 import * as Address from "../addresses/address.ts"
-import { longestTimer, type OfPolicy } from "../options.ts"
+import type { OfPolicy } from "../options.ts"
 import type { Behind } from "../proxy/behind.ts"
 import { headerOf } from "../proxy/named.ts"
 import { receive } from "../proxy/receive.ts"
 import { noop, setTcp } from "../stream/tcp.ts"
-import { handshakes } from "../tls/handshakes.ts"
-import type { TlsOptions } from "../tls/material.ts"
+import { handshakes, type Securing } from "../tls/handshakes.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { pathOf } from "../upgrade/request.ts"
 import { upgrades } from "../webSocket/requests.ts"
@@ -32,7 +31,7 @@ export interface Settings extends Pick<OfPolicy, "tcp" | "handshake" | "maxFrame
   readonly maxPending: number
   readonly linger: number
   /** With `tls` and `wss`. */
-  readonly tls: TlsOptions | undefined
+  readonly securing: (() => Securing) | undefined
   /** With `ws` and `wss`. */
   readonly rules: Rules<never>
   /** Which proxies are believed. */
@@ -74,13 +73,7 @@ export const make = (settings: Settings) => {
   server.on("error", (cause) => {
     for (const consumer of consumers) consumer.fail(cause)
   })
-  const secure = settings.tls === undefined ? undefined : handshakes({
-    ...settings.tls,
-    requestCert: settings.tls.ca !== undefined,
-    // ours counts, from the accept on
-    handshakeTimeout: longestTimer,
-    ...(address.scheme === "wss" ? { ALPNProtocols: ["http/1.1"] } : {})
-  })
+  const secure = settings.securing === undefined ? undefined : handshakes(settings.securing)
   const upgrade = address.scheme === "ws" || address.scheme === "wss"
     ? upgrades({ ...settings, limit: settings.handshake })
     : undefined

@@ -35,6 +35,13 @@ const aborted = closed(1006)
 const readError = (cause: unknown): Socket.SocketError =>
   new Socket.SocketError({ reason: new Socket.SocketReadError({ cause }) })
 
+/** Of a stream that knows what its errors mean: a `ConnectionError`, or nothing where it does not know. */
+export const Meaning = Symbol("holdfast/meaning")
+type Meaningful = Duplex & { readonly [Meaning]?: (cause: unknown) => unknown }
+
+/** What an error of a stream means. */
+export const errorOf = (conn: Duplex, cause: unknown): unknown => (conn as Meaningful)[Meaning]?.(cause) ?? cause
+
 type Pull = Effect.Effect<NonEmptyReadonlyArray<Chunk>, Socket.SocketError>
 
 const none: Array<Chunk> = []
@@ -51,7 +58,7 @@ function onEnd(this: ReadStream): void {
   this[reading]?.end(ended)
 }
 function onError(this: ReadStream, cause: unknown): void {
-  this[reading]?.abort(readError(cause))
+  this[reading]?.abort(readError(errorOf(this, cause)))
 }
 function onClose(this: ReadStream): void {
   if (this.errored === null) this[reading]?.end(ended)
@@ -83,7 +90,7 @@ export class Stream {
     this.ahead = 0
     this.conn = conn
     // what has happened already is not told again
-    if (conn.errored !== null) this.abort(readError(conn.errored))
+    if (conn.errored !== null) this.abort(readError(errorOf(conn, conn.errored)))
     else if (conn.destroyed || conn.readableEnded) this.end(ended)
     conn[reading] = this
     conn.on("data", onData)
@@ -321,7 +328,7 @@ const drained = (conn: Duplex): Effect.Effect<void, Socket.SocketError> =>
       resume(result)
     }
     const onDrain = (): void => settle(Effect.void)
-    const onError = (cause: unknown): void => settle(Effect.fail(writeError(cause)))
+    const onError = (cause: unknown): void => settle(Effect.fail(writeError(errorOf(conn, cause))))
     const onClose = (): void => settle(Effect.fail(writeError(new Error("the connection is closed"))))
     conn.on("drain", onDrain)
     conn.on("error", onError)
@@ -330,7 +337,9 @@ const drained = (conn: Duplex): Effect.Effect<void, Socket.SocketError> =>
   })
 
 const write = (conn: Duplex, chunks: ReadonlyArray<Chunk>): Effect.Effect<void, Socket.SocketError> => {
-  if (conn.destroyed) return Effect.fail(writeError(conn.errored ?? new Error("the connection is closed")))
+  if (conn.destroyed) {
+    return Effect.fail(writeError(errorOf(conn, conn.errored ?? new Error("the connection is closed"))))
+  }
   conn.cork()
   try {
     for (const chunk of chunks) conn.write(chunk)

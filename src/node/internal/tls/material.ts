@@ -76,3 +76,11 @@ export const tlsOptions = (material: TlsMaterial): Result.Result<TlsOptions, str
     yield* attempt("the TLS settings cannot be used", () => Tls.createSecureContext(options))
     return options
   })
+
+// of a server that asks for certificates, sessions are resumed by it alone
+const sessionIdContext = Crypto.createHash("sha1").update("holdfast").update(process.argv.join(" ")).digest("hex")
+  .slice(0, 32)
+
+/** The context of a server. */
+export const serverContext = (options: TlsOptions): Tls.SecureContext =>
+  Tls.createSecureContext({ ...options, sessionIdContext })

@@ -10,7 +10,7 @@ import type { Duplex } from "node:stream"
 import type { Compression } from "../../../internal/transport/compression.ts"
 import { agreedTo, offerOf } from "../deflate/negotiation.ts"
 import type { Deflating } from "../deflate/options.ts"
-import { openError } from "../stream/duplex.ts"
+import { errorOf, openError } from "../stream/duplex.ts"
 import { listed } from "../upgrade/request.ts"
 import type { Asking } from "./asking.ts"
 import { acceptOf } from "./key.ts"
@@ -77,6 +77,8 @@ export const upgrade = (conn: Net.Socket, target: Target): Effect.Effect<Upgrade
         conn.destroy()
         resume(Effect.fail(error))
       }
+      // a request on it would hear of nothing
+      if (conn.destroyed) return fail(openError(errorOf(conn, conn.errored ?? new Error("the connection ended"))))
       try {
         const request = Http.request({
           method: "GET",
@@ -85,7 +87,7 @@ export const upgrade = (conn: Net.Socket, target: Target): Effect.Effect<Upgrade
           createConnection: () => conn
         })
         // also what goes wrong once the answer is known
-        request.on("error", (cause) => fail(openError(cause)))
+        request.on("error", (cause) => fail(openError(errorOf(conn, conn.errored ?? cause))))
         request.once("response", (response) => {
           fail(
             response.statusCode === 101

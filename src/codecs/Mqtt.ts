@@ -1,0 +1,392 @@
+/**
+ * The packets of MQTT 3.1.1, as both ends write them.
+ *
+ * Use it for a client of a broker, or for a broker. The codec knows packets; which of them answers which, and what is sent again,
+ * is the matter of the program. `heartbeat` is that of a client.
+ *
+ * @see https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/mqtt-v3.1.1.html
+ * @since 0.1.0
+ */
+import * as Result from "effect/Result"
+import * as Codec from "../Codec.ts"
+import type { CodecReason } from "../ConnectionError.ts"
+import * as Heartbeats from "../Heartbeat.ts"
+import { ours, tooLongOf } from "../internal/codec/framing.ts"
+import { type Header, sized } from "../internal/codec/framings/sized.ts"
+import { guarded } from "../internal/codec/payload.ts"
+import { Fields, Out } from "./internal/mqttFields.ts"
+import { bytesOf, joined } from "./internal/text.ts"
+
+/**
+ * How often a message arrives: at most once, at least once, exactly once.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Qos = 0 | 1 | 2
+
+/**
+ * What a broker says in place of a client that is lost.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Will {
+  readonly topic: string
+  readonly payload: Uint8Array
+  readonly qos?: Qos | undefined
+  readonly retain?: boolean | undefined
+}
+
+/**
+ * Asks for a session. `keepAlive` is in seconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Connect {
+  readonly _tag: "Connect"
+  readonly clientId: string
+  readonly clean?: boolean | undefined
+  readonly keepAlive?: number | undefined
+  readonly username?: string | undefined
+  readonly password?: Uint8Array | string | undefined
+  readonly will?: Will | undefined
+}
+
+/**
+ * A message. One of `qos` 1 or 2 has an id.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Publish {
+  readonly _tag: "Publish"
+  readonly topic: string
+  readonly payload: Uint8Array
+  readonly qos: Qos
+  readonly id?: number | undefined
+  readonly retain?: boolean | undefined
+  readonly duplicate?: boolean | undefined
+}
+
+/**
+ * Every packet.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Packet =
+  | Connect
+  | { readonly _tag: "Connack"; readonly sessionPresent: boolean; readonly code: number }
+  | Publish
+  | { readonly _tag: "Puback" | "Pubrec" | "Pubrel" | "Pubcomp" | "Unsuback"; readonly id: number }
+  | {
+    readonly _tag: "Subscribe"
+    readonly id: number
+    readonly topics: ReadonlyArray<{ readonly filter: string; readonly qos: Qos }>
+  }
+  /** `codes`: the quality granted to each filter, or 128 for one that is refused. */
+  | { readonly _tag: "Suback"; readonly id: number; readonly codes: ReadonlyArray<number> }
+  | { readonly _tag: "Unsubscribe"; readonly id: number; readonly filters: ReadonlyArray<string> }
+  | { readonly _tag: "Pingreq" | "Pingresp" | "Disconnect" }
+
+const types = [
+  "",
+  "Connect",
+  "Connack",
+  "Publish",
+  "Puback",
+  "Pubrec",
+  "Pubrel",
+  "Pubcomp",
+  "Subscribe",
+  "Suback",
+  "Unsubscribe",
+  "Unsuback",
+  "Pingreq",
+  "Pingresp",
+  "Disconnect"
+] as const
+
+/** The flags that the standard wants of these; of all others but PUBLISH it wants none. */
+const flagged = new Set<string>(["Pubrel", "Subscribe", "Unsubscribe"])
+
+const mostRemaining = 268_435_455
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the frame: a byte of type and flags, and the length of the rest as a varint of up to 4 bytes
+// ---------------------------------------------------------------------------------------------------------------------
+
+const header = (): Header => {
+  const self: Header = {
+    most: 5,
+    size: 0,
+    body: 0,
+    strip: 0,
+    invalid: undefined,
+    read(bytes, pos, end) {
+      let length = 0
+      for (let i = pos + 1; i < end; i++) {
+        const byte = bytes[i]!
+        if (i - pos === 4 && byte > 127) {
+          self.invalid = "a length of more than 4 bytes"
+          return true
+        }
+        length += (byte & 127) * 128 ** (i - pos - 1)
+        if (byte < 128) {
+          self.size = i - pos + 1
+          self.body = length
+          return true
+        }
+      }
+      return false
+    }
+  }
+  return self
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// reading
+// ---------------------------------------------------------------------------------------------------------------------
+
+const qosOf = (value: number): Qos => {
+  if (value > 2) throw new Error("a quality of service over 2")
+  return value as Qos
+}
+
+const idOf = (fields: Fields): number => {
+  const id = fields.short()
+  if (id === 0) throw new Error("a packet id of 0")
+  return id
+}
+
+const readConnect = (fields: Fields): Connect => {
+  const protocol = fields.text()
+  const level = fields.byte()
+  if (protocol !== "MQTT" || level !== 4) throw new Error(`it speaks ${protocol} ${level}, not MQTT 3.1.1 (level 4)`)
+  const flags = fields.byte()
+  if ((flags & 1) !== 0) throw new Error("a reserved flag is set")
+  const keepAlive = fields.short()
+  const clientId = fields.text()
+  const hasWill = (flags & 4) !== 0
+  if (!hasWill && (flags & 0x38) !== 0) throw new Error("flags of a will, and no will")
+  const will = hasWill
+    ? {
+      topic: fields.text(),
+      payload: fields.bytes(),
+      qos: qosOf((flags >> 3) & 3),
+      retain: (flags & 32) !== 0
+    }
+    : undefined
+  return {
+    _tag: "Connect",
+    clientId,
+    clean: (flags & 2) !== 0,
+    keepAlive,
+    ...(will === undefined ? {} : { will }),
+    ...((flags & 128) === 0 ? {} : { username: fields.text() }),
+    ...((flags & 64) === 0 ? {} : { password: fields.bytes() })
+  }
+}
+
+const readPublish = (fields: Fields, flags: number): Publish => {
+  const qos = qosOf((flags >> 1) & 3)
+  const topic = fields.text()
+  if (topic === "" || /[+#]/.test(topic)) throw new Error("a topic with a wildcard, or none")
+  return {
+    _tag: "Publish",
+    topic,
+    qos,
+    ...(qos === 0 ? {} : { id: idOf(fields) }),
+    retain: (flags & 1) !== 0,
+    duplicate: (flags & 8) !== 0,
+    payload: fields.rest()
+  }
+}
+
+const many = <A>(fields: Fields, read: () => A): ReadonlyArray<A> => {
+  const all = [read()]
+  while (fields.hasMore) all.push(read())
+  return all
+}
+
+const readBody = (tag: (typeof types)[number], flags: number, fields: Fields): Packet => {
+  switch (tag) {
+    case "Connect":
+      return readConnect(fields)
+    case "Connack":
+      return { _tag: tag, sessionPresent: (fields.byte() & 1) !== 0, code: fields.byte() }
+    case "Publish":
+      return readPublish(fields, flags)
+    case "Puback":
+    case "Pubrec":
+    case "Pubrel":
+    case "Pubcomp":
+    case "Unsuback":
+      return { _tag: tag, id: idOf(fields) }
+    case "Subscribe": {
+      const id = idOf(fields)
+      return { _tag: tag, id, topics: many(fields, () => ({ filter: fields.text(), qos: qosOf(fields.byte()) })) }
+    }
+    case "Suback": {
+      const id = idOf(fields)
+      return { _tag: tag, id, codes: many(fields, () => fields.byte()) }
+    }
+    case "Unsubscribe": {
+      const id = idOf(fields)
+      return { _tag: tag, id, filters: many(fields, () => fields.text()) }
+    }
+    case "Pingreq":
+    case "Pingresp":
+    case "Disconnect":
+      return { _tag: tag }
+    default:
+      throw new Error("a packet of an unknown type")
+  }
+}
+
+const decode = (frame: Uint8Array | string): Result.Result<Packet, CodecReason> =>
+  guarded("decode", "MQTT", () => {
+    const bytes = bytesOf(frame)
+    const first = bytes[0] ?? 0
+    const tag = types[first >> 4] ?? ""
+    const flags = first & 15
+    if (tag !== "Publish" && flags !== (flagged.has(tag) ? 2 : 0)) {
+      return Result.fail("flags that its type does not have")
+    }
+    let at = 1
+    while (at < 5 && (bytes[at] ?? 0) > 127) at++
+    const fields = new Fields(bytes, at + 1)
+    const packet = readBody(tag, flags, fields)
+    return fields.hasMore ? Result.fail("bytes are left over") : Result.succeed(packet)
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// writing
+// ---------------------------------------------------------------------------------------------------------------------
+
+const writeConnect = (out: Out, { clean = true, clientId, keepAlive = 0, password, username, will }: Connect): void => {
+  if (password !== undefined && username === undefined) throw new Error("a password needs a username")
+  const ofWill = will === undefined ? 0 : 4 | ((will.qos ?? 0) << 3) | (will.retain === true ? 32 : 0)
+  const flags = (clean ? 2 : 0) | ofWill | (username === undefined ? 0 : 128) | (password === undefined ? 0 : 64)
+  out.text("MQTT").byte(4).byte(flags).short(keepAlive).text(clientId)
+  if (will !== undefined) out.text(will.topic).bytes(will.payload)
+  if (username !== undefined) out.text(username)
+  if (password !== undefined) out.bytes(bytesOf(password))
+}
+
+/** Writes what is behind the length, and returns the flags. */
+const writeBody = (out: Out, packet: Packet): number => {
+  switch (packet._tag) {
+    case "Connect":
+      writeConnect(out, packet)
+      return 0
+    case "Connack":
+      out.byte(packet.sessionPresent ? 1 : 0).byte(packet.code)
+      return 0
+    case "Publish": {
+      if (packet.topic === "" || /[+#]/.test(packet.topic)) throw new Error("a topic with a wildcard, or none")
+      if (packet.qos > 0 !== (packet.id !== undefined)) throw new Error("an id belongs to qos 1 and 2, and to no other")
+      out.text(packet.topic)
+      if (packet.id !== undefined) out.id(packet.id)
+      out.rest(packet.payload)
+      return (packet.qos << 1) | (packet.retain === true ? 1 : 0) | (packet.duplicate === true ? 8 : 0)
+    }
+    case "Subscribe":
+      if (packet.topics.length === 0) throw new Error("a subscription to nothing")
+      out.id(packet.id)
+      for (const { filter, qos } of packet.topics) out.text(filter).byte(qos)
+      return 2
+    case "Suback":
+      out.id(packet.id)
+      for (const code of packet.codes) out.byte(code)
+      return 0
+    case "Unsubscribe":
+      if (packet.filters.length === 0) throw new Error("an end of no subscription")
+      out.id(packet.id)
+      for (const filter of packet.filters) out.text(filter)
+      return 2
+    case "Puback":
+    case "Pubrec":
+    case "Pubrel":
+    case "Pubcomp":
+    case "Unsuback":
+      out.id(packet.id)
+      return flagged.has(packet._tag) ? 2 : 0
+    default:
+      return 0
+  }
+}
+
+const encode = (packet: Packet): Result.Result<Uint8Array, CodecReason> =>
+  guarded("encode", "MQTT", () => {
+    const out = new Out()
+    const flags = writeBody(out, packet)
+    const type = types.indexOf(packet._tag)
+    if (type < 1) return Result.fail("a packet of an unknown type")
+    if (out.size > mostRemaining) return Result.fail("a packet of more than 256 MiB")
+    const head = [(type << 4) | flags]
+    let rest = out.size
+    do {
+      head.push((rest % 128) | (rest >= 128 ? 128 : 0))
+      rest = Math.floor(rest / 128)
+    } while (rest > 0)
+    return Result.succeed(joined([new Uint8Array(head), ...out.parts]))
+  })
+
+/**
+ * The pings of a client: PINGREQ, answered with PINGRESP. A broker hangs up after one and a half times the `keepAlive` of CONNECT:
+ * give it in seconds what `Policy.pingEvery` says, or more.
+ *
+ * @category heartbeats
+ * @since 0.1.0
+ */
+export const heartbeat: Heartbeats.Heartbeat<Packet, Packet> = Heartbeats.messages<Packet>({
+  ping: { _tag: "Pingreq" },
+  pong: { _tag: "Pingresp" }
+})
+
+/**
+ * Makes the codec, which is the same at both ends.
+ *
+ * **Details**
+ *
+ * A packet is bounded by `maxFrame` from its announced length on, header included. What the standard does not allow (other flags,
+ * an id of 0, bytes left over, a version other than 3.1.1) is `InvalidMessage`.
+ *
+ * **Gotchas**
+ *
+ * The payload of a message is a view of what was read: copy what is kept for long.
+ *
+ * **Example** (Subscribe)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Connection } from "holdfast"
+ * import { Mqtt } from "holdfast/codecs"
+ * import { Dialer } from "holdfast/node"
+ *
+ * const open = Connection.make({ codec: Mqtt.make(), heartbeat: Mqtt.heartbeat })
+ *
+ * const program = Effect.scoped(Effect.gen(function*() {
+ *   const broker = yield* open(yield* Dialer.make("tcp://127.0.0.1:1883"))
+ *   yield* broker.send({ _tag: "Connect", clientId: "sensor-7", keepAlive: 30 })
+ *   yield* broker.send({ _tag: "Subscribe", id: 1, topics: [{ filter: "rooms/+", qos: 0 }] })
+ * }))
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: { readonly maxFrame?: number | undefined } = {}): Codec.Codec<Packet> =>
+  Codec.make<Packet>({
+    framing: ours({
+      name: "mqtt",
+      skips: false,
+      decoder: (limit: number) => sized(header(), limit, tooLongOf({})),
+      encode: (payload: Uint8Array) => Result.succeed(payload)
+    }),
+    payload: { form: "bytes", content: "value", decode, encode },
+    maxFrame: options.maxFrame
+  })

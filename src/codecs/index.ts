@@ -1,0 +1,6 @@
+export * as JsonRpc from "./JsonRpc.ts"
+export * as Mqtt from "./Mqtt.ts"
+export * as Nats from "./Nats.ts"
+export * as Protobuf from "./Protobuf.ts"
+export * as Resp from "./Resp.ts"
+export * as Sse from "./Sse.ts"
