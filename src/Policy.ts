@@ -408,6 +408,16 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
     "So senders do not flutter"
   ),
   /**
+   * The most memory that all connections of a server hold together, in bytes. Default 0 B. 0 is half of what the
+   * process may have.
+   *
+   * What counts is what was read and not received, unfinished frames, what is to be sent, and what the transports hold of
+   * both; see `Memory`.
+   */
+  memory: bytes("memory", { default: "0", minimum: 0, zero: "is half of what the process may have", on: serve }).says(
+    "The most memory that all connections of a server hold together, in bytes"
+  ),
+  /**
    * The most connections of a server. Well under the 20,000 descriptors that a process commonly has. Default 10000. 0
    * is no limit.
    */
@@ -671,10 +681,8 @@ export interface ConfigOptions {
  * @category data
  * @since 0.1.0
  */
-export const config = (options?: Policy | ConfigOptions): Config.Config<Policy> => {
-  const { from = defaults, prefix } = options instanceof Policy ? { from: options } : options ?? {}
-  return set.config(from, prefix)
-}
+export const config = (options?: Policy | ConfigOptions): Config.Config<Policy> =>
+  options instanceof Policy ? set.config(options, undefined) : set.config(options?.from ?? defaults, options?.prefix)
 
 /**
  * Provides a policy, read from configuration, as a service.

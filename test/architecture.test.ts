@@ -23,7 +23,8 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // what a metric is, and what sums it up
   ["internal/endings", "internal/telemetry", "Heartbeat", "Backoff"],
   ["internal/limits"],
-  ["Policy"],
+  ["internal/memory"],
+  ["Policy", "Memory"],
   ["internal/codec"],
   ["internal/codec/framings"],
   ["internal/webSocket"],

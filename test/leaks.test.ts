@@ -33,7 +33,7 @@ describe("leaks", () => {
           fibers--
         }
       }
-      const counts = { Opened: 0, Closed: 0, Refused: 0, AcceptFailed: 0 }
+      const counts = { Opened: 0, Closed: 0, Refused: 0, AcceptFailed: 0, MemoryTight: 0, MemoryFreed: 0 }
 
       yield* Effect.gen(function*() {
         const registry = yield* Registry.make<string>({ history: 100 })

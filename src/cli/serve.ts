@@ -102,23 +102,13 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
       return { text: `open #${id} ${remote ?? "unknown"}`, fields: { event: "open", id, address: remote ?? "unknown" } }
     }
     case "Closed": {
-      const { age, bytesIn, bytesOut, id, reason, remote } = event.snapshot
-      const detail = reason?.message ?? "closed"
+      const { age, bytesIn, bytesOut, id, reason, remote: address = "unknown" } = event.snapshot
+      const { _tag, message: detail } = reason ?? { _tag: "Closed", message: "closed" }
       const durationMs = Math.round(age)
       return {
-        text:
-          `close #${id} ${remote ?? "unknown"} after ${durationMs} ms, ${bytesIn} bytes in, ${bytesOut} bytes out: ` +
-          `${detail} (${reason?._tag ?? "Closed"})`,
-        fields: {
-          event: "close",
-          id,
-          address: remote ?? "unknown",
-          reason: reason?._tag ?? "Closed",
-          detail,
-          durationMs,
-          bytesIn,
-          bytesOut
-        }
+        text: `close #${id} ${address} after ${durationMs} ms, ${bytesIn} bytes in, ${bytesOut} bytes out: ${detail} ` +
+          `(${_tag})`,
+        fields: { event: "close", id, address, reason: _tag, detail, durationMs, bytesIn, bytesOut }
       }
     }
     case "Refused":
@@ -138,12 +128,24 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
         fields: { event: "accept-failed", detail, retryAfterMs: event.retryAfter }
       }
     }
+    case "MemoryTight":
+    case "MemoryFreed": {
+      const { _tag, held, limit } = event
+      const isTight = _tag === "MemoryTight"
+      const now = isTight ? "some are not read, and new ones wait" : "all are read again"
+      return {
+        text: `the connections hold ${held} of ${limit} bytes of memory: ${now}`,
+        fields: { event: isTight ? "memory-tight" : "memory-freed", held, limit }
+      }
+    }
   }
 }
 
+const warnings: ReadonlyArray<string> = ["Refused", "AcceptFailed", "MemoryTight"] satisfies Array<Server.Event["_tag"]>
+
 const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Effect<void> => {
   const { fields, text } = describeEvent(event)
-  const level = event._tag === "Refused" || event._tag === "AcceptFailed" ? "Warn" : "Info"
+  const level = warnings.includes(event._tag) ? "Warn" : "Info"
   // a defect is logged already
   const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
     ? Effect.logError(text, event.failure)

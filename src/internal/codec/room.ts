@@ -47,6 +47,14 @@ export class Room implements Scale {
     this.most = most
   }
 
+  /** There is so much room now, and nothing of it is taken. */
+  renew(messages: number, left: number, most: number): void {
+    this.messages = messages
+    this.left = left
+    this.most = most
+    this.weight = this.charged = this.work = 0
+  }
+
   /** Whether one more message has to wait. */
   get isFull(): boolean {
     return this.messages <= 0 || this.left <= 0

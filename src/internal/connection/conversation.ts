@@ -27,13 +27,14 @@ import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./co
 import { deadlineOf, deadlines, lookAgain } from "./deadlines.ts"
 import { hasRoom } from "./fairness/budget.ts"
 import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
-import { acceptArrived, handleArrived, reader, takeReads } from "./reader.ts"
+import { acceptArrived, goOn, handleArrived, pause, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
 
 /** Starts the conversation: its own fiber runs up to where it waits for the end. */
 export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): void => {
+  c.holding?.begin(c.timers, c.turns)
   const four = c.children.fork([reader(c, pull), writer(c), heartbeat(c), deadlines(c)])
   const conversation = Effect.flatMap(four, () => {
     c.wakeUp.release()
@@ -96,6 +97,7 @@ const settle = <In, Out>(c: Conversation<In, Out>): Failure => {
   c.lifecycle = { _tag: "Ended", reason, at: c.timers.now() }
   c.inbox.end(reason)
   c.lost = discard(c.outbox, reason)
+  c.holding?.end()
   startLeaving(c)
   return reason
 }
@@ -181,6 +183,8 @@ export const releaseWith = <In, Out>(
 export const acts: Acts = {
   handleArrived,
   hasRoom,
+  pause,
+  goOn,
   turnEnded,
   end,
   stop,

@@ -6,7 +6,6 @@ import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
 import { sizeOf } from "../bytes/sizes.ts"
-import { Room } from "../codec/room.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import { roundTrip } from "../telemetry/telemetry.ts"
 import { askEvery, stoppedReading } from "./core/facts.ts"
@@ -14,7 +13,8 @@ import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
-import { hasRoom, hasShare, renewShare, shareLeft, spendShare } from "./fairness/budget.ts"
+import { hasRoom, hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { decode, room } from "./fairness/decoding.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
 import { heard, resumed } from "./stopping.ts"
@@ -66,26 +66,6 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
     case "Violation":
       c.broken = signal.reason
       return false
-  }
-}
-
-// what the inbox of a connection has room for: measured before, and used up by, each decoding
-const room = new Room()
-
-/**
- * Decodes a read, or what there was no room for before; its messages, and a defect or a bad frame behind them, are separate.
- */
-const decode = <In, Out>(
-  c: Conversation<In, Out>,
-  chunk: Chunk | undefined,
-  messages: Array<In>
-): ConnectionError.Reason | undefined => {
-  c.inbox.measure(room)
-  room.messages = Math.min(room.messages, shareLeft(c))
-  try {
-    return chunk === undefined ? c.decoder.more(messages, room) : c.decoder.append(chunk, messages, room)
-  } catch (thrown) {
-    return defect(c, "codec", Cause.die(thrown))
   }
 }
 
@@ -175,6 +155,7 @@ const digest = <In, Out>(c: Conversation<In, Out>, chunk: Chunk | undefined, siz
   inbox.left(hasMore)
   // much of what came was for us, or this turn has done its share
   if (inbox.wantsMore) hasRoom(c)
+  c.holding?.count()
 }
 
 /**
@@ -208,22 +189,10 @@ export const acceptArrived = <In, Out>(c: Conversation<In, Out>): void => {
 
 /** Decodes what there was no room for, also when nothing more is read: it had come before the end. */
 const decodeMore = <In, Out>(c: Conversation<In, Out>): void => {
-  if (!hasShare(c)) return decodeNextTurn(c)
   digest(c, undefined, 0, c.timers.now())
   if (c.lifecycle._tag !== "Open") return
   const failure = broken(c)
   if (failure !== undefined) end(c, failure)
-}
-
-/** Others have their turn first. */
-const decodeNextTurn = <In, Out>(c: Conversation<In, Out>): void => {
-  if (c.isPutOff) return
-  c.isPutOff = true
-  c.turns.after(1, () => {
-    c.isPutOff = false
-    renewShare(c)
-    c.hasRoom()
-  })
 }
 
 /** Handles a read that the short cut took, as the reader does one that it pulled, and what there was no room for before. */
@@ -257,7 +226,10 @@ export const takeReads = <In, Out>(c: Conversation<In, Out>): void => {
  */
 const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): boolean => {
   // what came before, and was not taken, goes first
-  if (!c.isPulling) return false
+  if (!c.isPulling) {
+    c.holding?.keeps(chunk.length)
+    return false
+  }
   // only one is kept: no bound is passed by more than that
   handleArrived(c)
   // we are going away: what still comes is read, so that the peer's last writes do not become a reset, and dropped
@@ -327,12 +299,38 @@ const acceptNextTurn = <In, Out>(
   c: Conversation<In, Out>,
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
-): Effect.Effect<never, Failure> =>
-  Effect.flatMap(afterTurns(c.turns, 1), () => {
+): Effect.Effect<never, Failure> => {
+  if (c.holding?.isSpent === true) c.transport.pause?.()
+  return Effect.flatMap(afterTurns(c.turns, 1), () => {
     renewShare(c)
     if (c.lifecycle._tag !== "Open") return reading
     return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, c.timers.now(), reading)
   })
+}
+
+/** What is not read shows no end either: the transport is asked for it. */
+const stopReading = <In, Out>(c: Conversation<In, Out>): void => {
+  stoppedReading(c.facts)
+  if (c.transport.fault !== undefined) c.wakeUp.secondBy(c.timers.now() + askEvery)
+}
+
+/** The memory of all connections is used up: the transport reads nothing, where it can be told so, and the reader waits in its pull. */
+export const pause = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.transport.pause === undefined || !c.isPulling || c.lifecycle._tag !== "Open") return
+  c.awaitsMemory = c.isPaused = true
+  c.transport.pause()
+  stopReading(c)
+}
+
+/** It reads on, or looks again whether it may. */
+export const goOn = <In, Out>(c: Conversation<In, Out>): void => {
+  c.awaitsMemory = false
+  c.hold?.open()
+  if (!c.isPaused) return
+  c.isPaused = false
+  c.transport.resume?.()
+  if (c.lifecycle._tag === "Open") resumed(c)
+}
 
 /** Reads nothing while nothing is received, or the peer has to wait. */
 const acceptLater = <In, Out>(
@@ -340,10 +338,12 @@ const acceptLater = <In, Out>(
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
-  stoppedReading(c.facts)
-  // what is not read shows no end either: the transport is asked for it
-  if (c.transport.fault !== undefined) c.wakeUp.secondBy(c.timers.now() + askEvery)
+  stopReading(c)
+  c.holding?.readAhead(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
+  // not even ahead
+  if (c.holding?.mustWait === true) c.transport.pause?.()
   return Effect.flatMap(untilFree(c), () => {
+    c.holding?.readAhead(0)
     if (c.lifecycle._tag !== "Open") return reading
     return acceptAll(c, chunks, resumed(c), reading)
   })

@@ -75,16 +75,25 @@ const sendFrames = (o: Outbox, frames: ReadonlyArray<Frame | Framed>, from = 0):
 const wait = (o: Outbox, frames: ReadonlyArray<Frame | Framed>): Effect.Effect<void, Failure> =>
   Effect.callback((resume) => {
     if (o.closedWith !== undefined) return resume(Effect.fail(o.closedWith))
-    const waiter: Waiter = { ...unqueued, frames, accepted: 0, resume }
+    let bytes = 0
+    for (const frame of frames) bytes += sizeOf(frame)
+    const waiter: Waiter = { ...unqueued, frames, accepted: 0, bytes, resume }
     if (o.waiters === noWaiters) o.waiters = new Fifo()
     o.waiters.add(waiter)
+    o.waitingBytes += bytes
     admit(o)
+    // it is counted at the end of the turn
+    o.notify()
     return Effect.sync(() => {
-      o.waiters.delete(waiter)
+      remove(o, waiter)
       // the one behind may be smaller
       admit(o)
     })
   })
+
+const remove = (o: Outbox, waiter: Waiter): void => {
+  if (o.waiters.delete(waiter)) o.waitingBytes -= waiter.bytes
+}
 
 /** First come, first served: a large message at the head is not overtaken. */
 export const admit = (o: Outbox): void => {
@@ -94,13 +103,15 @@ export const admit = (o: Outbox): void => {
       const size = sizeOf(frame)
       const { outboxBytes } = o.owner.inForce.policy
       if (size > outboxBytes) {
-        o.waiters.delete(waiter)
+        remove(o, waiter)
         settle(o, waiter, Effect.fail(makeError(new MessageTooLarge({ size, limit: outboxBytes }))))
         break
       }
       if (!fits(o, size)) return
       accept(o, frame, size)
       waiter.accepted++
+      waiter.bytes -= size
+      o.waitingBytes -= size
     }
     if (waiter.accepted === waiter.frames.length) {
       o.waiters.delete(waiter)

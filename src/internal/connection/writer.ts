@@ -161,6 +161,11 @@ const began = <In, Out>(c: Conversation<In, Out>, at: number): void => {
 
 /** A turn is over in which something was sent, or the outbox was closed. */
 export const turnEnded = <In, Out>(c: Conversation<In, Out>): void => {
+  writeTurn(c)
+  c.holding?.count()
+}
+
+const writeTurn = <In, Out>(c: Conversation<In, Out>): void => {
   const { lifecycle, outbox } = c
   if (isOver(lifecycle)) return
   offerTurn(outbox)
@@ -234,6 +239,7 @@ export const writer = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, 
       onFailure: socketFailed(c),
       onSuccess: () => {
         wrote(c, c.timers.now())
+        c.holding?.count()
         return writer(c)
       }
     })

@@ -52,12 +52,17 @@ export const refusals = [
   "maxWaiting",
   "maxPending",
   "acceptRate",
+  "memory",
   "stopping"
 ] as const
 
 export const refused = ({ allowed, limit }: { readonly limit: string; readonly allowed?: number }): string =>
   limit === "stopping"
     ? "the server is stopping"
+    : limit === "memory"
+    ? `the connections of the server hold all the memory that they may${
+      allowed === undefined ? "" : ` (${allowed} bytes)`
+    }`
     : `the server's ${limit}${allowed === undefined ? "" : ` (${allowed})`} is reached`
 
 export const poolFull = ({ limit, waiting }: { readonly limit: number; readonly waiting: number }): string =>

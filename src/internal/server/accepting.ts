@@ -1,6 +1,6 @@
 /** Accepts until it is interrupted, again after an error, and then stops. */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -11,6 +11,8 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
 import { Refusing } from "../endings/refusing.ts"
+import { type Budget, budgetOf, CurrentBudget } from "../memory/budget.ts"
+import { processShare } from "../memory/processShare.ts"
 import { logError } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
@@ -38,7 +40,8 @@ const watching = (name: string, watch: () => Effect.Effect<void>): Effect.Effect
 const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
   policy: Policy,
-  context: Context.Context<never>
+  context: Context.Context<never>,
+  budget: Budget | undefined
 ): ServerState<C, Out, Session, R> => {
   const { timers, turns } = schedulingOf(context)
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
@@ -66,7 +69,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
     turns,
     now: timers.now,
     at: (time, run) => timers.at(time, run),
-    admission: new Admission(policy, timers),
+    admission: new Admission(policy, timers, budget),
     guests: new Set(),
     tell,
     reports,
@@ -77,6 +80,21 @@ const make = <C extends Served<Out>, Out, Session, R>(
     progress: (draining) => aside("drain of a server", watching("onDrain", () => onDrain(draining))),
     report: (event) => aside("refusal of a server", notify(event))
   }
+}
+
+/** Tells the application of what the memory of its connections comes to, and lets new ones in again. */
+const watchMemory = <C extends Served<Out>, Out, Session, R>(
+  { admission, report }: ServerState<C, Out, Session, R>,
+  budget: Budget
+): () => void => {
+  const tell = (_tag: "MemoryTight" | "MemoryFreed") => report({ _tag, held: budget.held, limit: budget.limit })
+  return budget.watch({
+    tight: () => tell("MemoryTight"),
+    freed: () => {
+      tell("MemoryFreed")
+      admission.memoryFreed()
+    }
+  })
 }
 
 /** What a listener of ours asks, from the accept of a connection on. */
@@ -139,7 +157,14 @@ export const run = <C extends Served<Out>, Out, Session, R>(
 ): Effect.Effect<never, never, SocketServer.SocketServer | R> =>
   Effect.scoped(Effect.gen(function*() {
     const listener = yield* SocketServer.SocketServer
-    const server = make(application, policy, yield* Effect.context<never>())
+    const context = yield* Effect.context<never>()
+    const budget = Context.get(context, CurrentBudget) ??
+      budgetOf(limitOf(policy, "memory"), limitOf(policy, "writeStall"), schedulingOf(context).timers, processShare)
+    const server = make(application, policy, context, budget)
+    if (budget !== undefined) {
+      const unwatch = watchMemory(server, budget)
+      yield* Effect.addFinalizer(() => Effect.sync(unwatch))
+    }
     const accepting = yield* Scope.make()
     const direct = reception(server)
     begin()
@@ -148,7 +173,9 @@ export const run = <C extends Served<Out>, Out, Session, R>(
     const lastAccept = (listener as Accepting)[LastAccept]?.(direct)
     yield* Effect.addFinalizer(() => stop(server, lastAccept, Scope.close(accepting, Exit.void)))
     const retryAfter = yield* Cadence.make("accepting", acceptRetry ?? acceptRetryDefault, acceptRetryDefault)
-    const running = Effect.provideService(listener.run(acceptor(server, direct)), Refusing, () =>
-      server.admission.isLeaving ? stopping : undefined)
+    const running = listener.run(acceptor(server, direct)).pipe(
+      Effect.provideService(Refusing, () => server.admission.isLeaving ? stopping : undefined),
+      Effect.provideService(CurrentBudget, budget)
+    )
     return yield* supervised(accepting, acceptAgain(running, retryAfter, server.tell))
   }))

@@ -67,9 +67,11 @@ export class Admission {
   // when the next connection is due, were they evenly spaced; up to a second's worth may come at once
   private nextSlotAt = -Infinity
   private timer: { readonly cancel: () => void } | undefined
+  private readonly memory: { readonly isTight: boolean } | undefined
 
-  constructor(policy: Policy, time: Pick<Timers, "now" | "at">) {
+  constructor(policy: Policy, time: Pick<Timers, "now" | "at">, memory?: { readonly isTight: boolean }) {
     this.policy = policy
+    this.memory = memory
     this.time = time
     this.maxConnections = limitOf(policy, "maxConnections")
     this.acceptEvery = 1000 / limitOf(policy, "acceptRate")
@@ -91,10 +93,11 @@ export class Admission {
     // connections that came before go first, also where the timer is late
     this.advance(now)
     const delay = this.untilSlot(1, now)
-    const standing = delay === 0 && this.admitted < this.maxConnections ? "admitted" : "waiting"
+    const isTight = this.memory?.isTight === true
+    const standing = delay === 0 && !isTight && this.admitted < this.maxConnections ? "admitted" : "waiting"
     if (standing === "waiting") {
       if (this.isLeaving) return "stopping"
-      if (policy.whenFull === "reject") return delay > 0 ? "acceptRate" : "maxConnections"
+      if (policy.whenFull === "reject") return delay > 0 ? "acceptRate" : isTight ? "memory" : "maxConnections"
       if (waiting.size >= policy.maxWaiting) return "maxWaiting"
     }
     if (host !== undefined) perAddress.set(host, fromHost + 1)
@@ -143,6 +146,11 @@ export class Admission {
     }
   }
 
+  /** Memory is not tight any more. */
+  memoryFreed(): void {
+    this.advance(this.time.now())
+  }
+
   /** Admits no more. */
   stop(): void {
     this.leaving()
@@ -152,7 +160,7 @@ export class Admission {
   /** Admits waiting connections, in the order they came, as far as the limits allow now. */
   private advance(now: number): void {
     const { waiting } = this
-    while (waiting.size > 0 && this.admitted < this.maxConnections) {
+    while (waiting.size > 0 && this.admitted < this.maxConnections && this.memory?.isTight !== true) {
       // the last one that waits has the slot before the next one, and the first one as many before that
       const delay = this.untilSlot(1 - waiting.size, now)
       if (delay > 0) {

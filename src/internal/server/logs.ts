@@ -42,6 +42,10 @@ export const logged = (event: Event): Effect.Effect<void> => {
       return ended("a connection was refused", event.remote, event.reason)
     case "AcceptFailed":
       return logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
+    case "MemoryTight": {
+      const { held, limit } = event
+      return Effect.logWarning(`the connections hold ${held} of ${limit} bytes: some are not read, and new ones wait`)
+    }
     default:
       return Effect.void
   }

@@ -8,7 +8,7 @@ import type { Admission, Applicant, Limit } from "./admission.ts"
 /** The reason of a refusal. */
 export const refusedBy = (limit: Limit, policy: Policy): ConnectionError.Refused =>
   new ConnectionError.Refused(
-    limit === "stopping" || limit === "maxPending" ? { limit } : { limit, allowed: policy[limit] }
+    limit === "stopping" || limit === "maxPending" || limit === "memory" ? { limit } : { limit, allowed: policy[limit] }
   )
 
 /** The reason of an end in the handshakes. */

@@ -28,6 +28,8 @@ import type { Arrival, Refusals } from "./reception.ts"
  *   set when that was a defect, a mistake in the program: `reason` is `Defect` then.
  * - `AcceptFailed`: the operating system did not give us a connection (out of file descriptors); accepting goes on after
  *   `retryAfter` milliseconds.
+ * - `MemoryTight`: the connections hold three quarters of `limit`, the memory that they may (`Policy.memory`): those that hold
+ *   most are not read, and new ones wait. `MemoryFreed`: no longer. Both in bytes.
  *
  * @category models
  * @since 0.1.0
@@ -49,6 +51,11 @@ export type Event =
     readonly _tag: "AcceptFailed"
     readonly cause: SocketServer.SocketServerError
     readonly retryAfter: number
+  }
+  | {
+    readonly _tag: "MemoryTight" | "MemoryFreed"
+    readonly held: number
+    readonly limit: number
   }
 
 /**

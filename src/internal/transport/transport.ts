@@ -43,6 +43,14 @@ export interface Transport {
    * how a slow writer is told from a stalled one in the middle of a large write.
    */
   readonly unsent?: (() => number) | undefined
+  /** Bytes that the transport has read and no pull has taken. */
+  readonly unread?: (() => number) | undefined
+  /** Reads nothing more, until the next pull: the kernel keeps what comes. */
+  readonly pause?: (() => void) | undefined
+  /** Reads on, for a pull that waited before the pause. */
+  readonly resume?: (() => void) | undefined
+  /** Lets go of what the kernel has not taken, and ends. */
+  readonly drop?: (() => void) | undefined
   /**
    * Writes all of it at once when the transport takes it without a wait. False: nothing was written, and the
    * socket's writer has to do it, or to say why it cannot. A write without a fiber is what makes small messages cheap.

@@ -21,6 +21,8 @@ interface Bounded {
   readonly inForce: InForce
   /** Some messages are pings and pongs: they are not for the inbox, and are to be found behind one that is full. */
   readonly heed: unknown
+  /** Nothing more is read until what was read is received. */
+  readonly awaitsMemory: boolean
   /** Everything was taken, and more is to be decoded. */
   readonly hasRoom: () => void
 }
@@ -175,10 +177,7 @@ export class Inbox<In> {
   measure(room: Room): void {
     const { inboxBytes, inboxMessages, maxDecoded } = this.owner.inForce.limits
     const isAhead = this.isAtBound && this.looksAhead
-    room.messages = isAhead ? 1 : inboxMessages - this.messages
-    room.left = isAhead ? 1 : inboxBytes - this.weight
-    room.most = maxDecoded
-    room.weight = room.charged = room.work = 0
+    room.renew(isAhead ? 1 : inboxMessages - this.messages, isAhead ? 1 : inboxBytes - this.weight, maxDecoded)
   }
 
   /** Whether more is to be decoded, as the reader sees it after each read. */
@@ -280,12 +279,18 @@ export class Inbox<In> {
     else this.room?.open()
   }
 
+  /** Lets go of what was not received. */
+  discard(): void {
+    this.hasMore = false
+    this.takeAll()
+  }
+
   private took(messages: number, bytes: number, weight: number): void {
     this.messages -= messages
     this.bytes -= bytes
     this.weight -= weight
     if (this.isAhead && !this.isAtBound) this.isAhead = false
-    if (this.hasMore && this.messages === 0) this.owner.hasRoom()
+    if (this.messages === 0 && (this.hasMore || this.owner.awaitsMemory)) this.owner.hasRoom()
     if (this.room !== undefined && !this.isFull) this.room.open()
   }
 

@@ -26,7 +26,7 @@ const finishReading = <In, Out>(c: Conversation<In, Out>, reason: Failure, by: n
   c.facts.readingSince = undefined
   c.facts.frameSince = undefined
   c.inbox.end(reason)
-  c.hold?.open()
+  c.acts.goOn(c)
   c.wakeUp.secondBy(by)
 }
 

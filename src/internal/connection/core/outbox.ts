@@ -35,8 +35,9 @@ type Resume = (effect: Effect.Effect<void, Failure>) => void
 
 export interface Waiter extends Queued<Waiter> {
   readonly frames: ReadonlyArray<Frame | Framed>
-  /** How many of them are accepted. */
+  /** How many of them are accepted, and the bytes of the others. */
   accepted: number
+  bytes: number
   readonly resume: Resume
 }
 
@@ -108,6 +109,8 @@ export class Outbox implements Task {
   writesData = false
   isNotified = false
   waiters: Fifo<Waiter> = noWaiters
+  /** Bytes of what they wait with. */
+  waitingBytes = 0
   /** By `target`. */
   flushers: Fifo<Flusher> = noFlushers
   isDeterring = false
@@ -338,6 +341,7 @@ export const close = (o: Outbox, error: Failure): void => {
   if (o.closedWith !== undefined) return
   o.closedWith = error
   for (const waiter of o.waiters.takeAll()) settle(o, waiter, Effect.fail(error))
+  o.waitingBytes = 0
   invite(o)
   o.notify()
 }

@@ -8,11 +8,11 @@ import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
-import type * as ConnectionError from "../../../ConnectionError.ts"
-import type { FrameTooLong } from "../../../ConnectionError.ts"
+import * as ConnectionError from "../../../ConnectionError.ts"
 import type { Beat, Signal } from "../../../Heartbeat.ts"
 import type { Frame } from "../../codec/encoder.ts"
-import type { Room } from "../../codec/room.ts"
+import type { Budget } from "../../memory/budget.ts"
+import { Holding } from "../../memory/holding.ts"
 import type { Gate } from "../../scheduling/gate.ts"
 import type { Cadence } from "../../scheduling/scheduleSteps.ts"
 import { Children, type Parent } from "../../scheduling/supervised.ts"
@@ -22,7 +22,7 @@ import { WakeUp } from "../../scheduling/wakeUp.ts"
 import type { Attachable } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
 import type { Close } from "../../webSocket/closing.ts"
-import type { Control } from "../../webSocket/decoder.ts"
+import type { StreamDecoder } from "../../webSocket/decoder.ts"
 import { Facts, type Stopping } from "./facts.ts"
 import { Inbox } from "./inbox.ts"
 import type { InForce } from "./limits.ts"
@@ -111,6 +111,9 @@ export interface Acts {
   readonly handleArrived: <In, Out>(c: Conversation<In, Out>) => void
   /** There is room for what has come and is not decoded. */
   readonly hasRoom: <In, Out>(c: Conversation<In, Out>) => void
+  /** The memory of all is used up, or is not any more. */
+  readonly pause: <In, Out>(c: Conversation<In, Out>) => void
+  readonly goOn: <In, Out>(c: Conversation<In, Out>) => void
   /** Its own fiber is to end it. */
   readonly stop: <In, Out>(c: Conversation<In, Out>) => void
   /** A turn is over in which something was sent. */
@@ -125,29 +128,6 @@ export interface Acts {
   readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
   readonly lookAgain: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
   readonly childEnded: <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>) => void
-}
-
-/** Reads the messages of one connection: a codec's, or those in the frames of a WebSocket. */
-export interface StreamDecoder<in out In> {
-  /**
-   * Adds the messages that a chunk completes, as long as there is room, and says what the stream cannot go on after. Not called
-   * while it has more.
-   */
-  readonly append: (chunk: Uint8Array | string, messages: Array<In>, room: Room) => ConnectionError.Reason | undefined
-  /** Goes on with what has come. */
-  readonly more: (messages: Array<In>, room: Room) => ConnectionError.Reason | undefined
-  /** Whether something has come that there was no room for; and its bytes. */
-  readonly hasMore: boolean
-  readonly undecoded: number
-  /** Bytes that have come of the unfinished message. */
-  readonly pending: number
-  /** Over-long messages that were passed over. */
-  skipped: Array<FrameTooLong>
-  readonly end: () => ConnectionError.Reason | undefined
-  /** How many messages were complete so far, and what else may be unfinished; where it is not the messages that say so. */
-  readonly completed?: number
-  /** Of a WebSocket: takes the control frames that have come. */
-  readonly takeControls?: () => ReadonlyArray<Control>
 }
 
 /** What releases the transport: the scope that it was opened in, or itself. */
@@ -169,6 +149,7 @@ export interface Parts<in out In, in out Out> {
   readonly clock: Clock.Clock
   readonly turns: Turns
   readonly timers: Timers
+  readonly budget: Budget | undefined
   /** How much of `maxAge` it lives. */
   readonly ageFactor: number
   readonly direct: boolean
@@ -244,8 +225,6 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   pending = 0
   /** Bytes behind a full inbox, which are not decoded. */
   undecoded = 0
-  /** They are decoded in the next turn. */
-  isPutOff = false
   bytesIn = 0
   /** Told of the first bytes. */
   heardWatchers: (() => void) | Array<() => void> | undefined
@@ -267,6 +246,11 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   rates: { messages: number; bytes: number } | undefined
   /** The reader waits here for what keeps it from reading, beside the inbox. */
   hold: Gate | undefined
+  /** Where its memory is counted. */
+  readonly holding: Holding | undefined
+  /** The reader waits for the memory of all, and may have its transport paused. */
+  awaitsMemory = false
+  isPaused = false
 
   // ---- writing ------------------------------------------------------------------------------------------------------
 
@@ -319,6 +303,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.outbox = new Outbox(turns, !messages && transport.unsent === undefined, this)
     this.inbox = new Inbox<In>(turns, this)
     this.children = new Children(fiberNames, this)
+    this.holding = parts.budget === undefined ? undefined : new Holding(parts.budget, this)
     this.heed = setup.heartbeat?.reader()
   }
 
@@ -333,7 +318,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   }
 
   hasRoom(): void {
-    this.acts.hasRoom(this)
+    if (this.awaitsMemory) this.holding!.count()
+    if (this.inbox.hasMore) this.acts.hasRoom(this)
   }
 
   childEnded(index: number, exit: Exit.Exit<never, Failure>): void {
@@ -350,6 +336,23 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   pongsLeft(): void {
     this.hold?.open()
+  }
+
+  pauseForMemory(): void {
+    this.acts.pause(this)
+  }
+
+  memoryFreed(): void {
+    this.acts.goOn(this)
+  }
+
+  holdsTooMuch(allowed: number): void {
+    this.inbox.discard()
+    this.arrived = undefined
+    const { transport } = this
+    this.acts.end(this, ConnectionError.make(new ConnectionError.Refused({ limit: "memory", allowed })))
+    // the peer would have to take it first
+    if (unsentOf(this) > 0) transport.drop?.()
   }
 
   writeFailed(defect: unknown): void {

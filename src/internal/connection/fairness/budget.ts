@@ -7,6 +7,7 @@ export const share = { messages: 256, bytes: 64 * 1024 }
 
 /** What was read of a connection in a turn. */
 interface Spending {
+  readonly holding: { readonly isSpent: boolean } | undefined
   readonly turns: Turns
   turn: number
   turnMessages: number
@@ -26,7 +27,13 @@ export const spendShare = (c: Spending, messages: number, bytes: number): void =
 
 /** How many messages of this connection this turn still takes. */
 export const shareLeft = (c: Spending): number =>
-  c.turn !== c.turns.count ? share.messages : c.turnBytes >= share.bytes ? 0 : share.messages - c.turnMessages
+  c.holding?.isSpent === true
+    ? 0
+    : c.turn !== c.turns.count
+    ? share.messages
+    : c.turnBytes >= share.bytes
+    ? 0
+    : share.messages - c.turnMessages
 
 /** A turn has passed, also where nothing was done in it. */
 export const renewShare = (c: Spending): void => {

@@ -1,13 +1,18 @@
-/** What keeps a connection from reading on, beside its end: an inbox that is full, pongs that the peer does not take, its rates. */
+/** What keeps a connection from reading on, beside its end: an inbox that is full, pongs, rates, the memory of all. */
 import * as Effect from "effect/Effect"
 import { Gate } from "../../scheduling/gate.ts"
 import type { Conversation } from "../core/state.ts"
 import { waitFor } from "./rates.ts"
 
-type Held = Pick<Conversation<never, never>, "hold" | "inForce" | "outbox" | "rates" | "timers" | "turns"> & {
-  readonly inbox: Pick<Conversation<never, never>["inbox"], "awaitRoom" | "isFull">
-  readonly lifecycle: Conversation<never, never>["lifecycle"]
-}
+type Held =
+  & Pick<
+    Conversation<never, never>,
+    "awaitsMemory" | "hold" | "holding" | "inForce" | "outbox" | "rates" | "timers" | "turns"
+  >
+  & {
+    readonly inbox: Pick<Conversation<never, never>["inbox"], "awaitRoom" | "isFull">
+    readonly lifecycle: Conversation<never, never>["lifecycle"]
+  }
 
 /** Pongs count to the outbox of the peer that asked for them, the ones that newer ones replaced as well. */
 const owesPongs = ({ inForce: { limits }, outbox: { pongs } }: Held): boolean =>
@@ -15,7 +20,8 @@ const owesPongs = ({ inForce: { limits }, outbox: { pongs } }: Held): boolean =>
 
 /** Whether the next read has to wait. */
 export const isHeld = (c: Held): boolean =>
-  c.inbox.isFull || owesPongs(c) || (c.rates !== undefined && waitFor(c, c.timers.now()) > 0)
+  c.inbox.isFull || owesPongs(c) || c.holding?.mustWait === true ||
+  (c.rates !== undefined && waitFor(c, c.timers.now()) > 0)
 
 /** Waits until nothing keeps the connection from reading on, or it ends. */
 export const untilFree = (c: Held): Effect.Effect<void> =>
@@ -24,7 +30,8 @@ export const untilFree = (c: Held): Effect.Effect<void> =>
     if (c.inbox.isFull) return Effect.andThen(c.inbox.awaitRoom(), untilFree(c))
     const at = c.timers.now()
     const wait = waitFor(c, at)
-    if (wait <= 0 && !owesPongs(c)) return Effect.void
+    c.awaitsMemory = c.holding?.mustWait === true
+    if (wait <= 0 && !owesPongs(c) && !c.awaitsMemory) return Effect.void
     const gate = c.hold ??= new Gate(c.turns, false)
     gate.close()
     if (wait <= 0) return Effect.andThen(gate.await, untilFree(c))

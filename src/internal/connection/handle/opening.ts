@@ -8,14 +8,15 @@ import * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import { decoderOf } from "../../codec/assembly.ts"
 import { within } from "../../endings/timeLimit.ts"
+import { CurrentBudget } from "../../memory/budget.ts"
 import { schedulingOf } from "../../scheduling/timers.ts"
 import { telemetryOf } from "../../telemetry/telemetry.ts"
 import { type Attachable, attachable } from "../../transport/accepted.ts"
 import { type Transport, transportOf, type WebSocketLink } from "../../transport/transport.ts"
-import { webSocketDecoderOf } from "../../webSocket/decoder.ts"
+import { type StreamDecoder, webSocketDecoderOf } from "../../webSocket/decoder.ts"
 import { acts, releaseWith, start } from "../conversation.ts"
 import type { Setup, WireFormat } from "../core/setup.ts"
-import { Conversation, type Opener, type StreamDecoder } from "../core/state.ts"
+import { Conversation, type Opener } from "../core/state.ts"
 import { ShortCuts } from "../fiberShortCuts.ts"
 import { Handle } from "./handle.ts"
 import { takeId } from "./internals.ts"
@@ -96,6 +97,7 @@ const converse = <In, Out>(
     clock,
     turns,
     timers,
+    budget: Context.get(context, CurrentBudget),
     ageFactor: 0.9 + 0.2 * Context.get(context, Random.Random).nextDoubleUnsafe(),
     direct: Context.get(context, ShortCuts)
   })

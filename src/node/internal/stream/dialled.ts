@@ -42,6 +42,22 @@ export class DialledSocket<R extends Duplex> implements Socket.Socket, Transport
     return this.dialling.remote
   }
 
+  unread(): number {
+    return this.stream.unread()
+  }
+
+  pause(): void {
+    this.stream.pause()
+  }
+
+  resume(): void {
+    this.stream.resume()
+  }
+
+  drop(): void {
+    this.stream.drop()
+  }
+
   unsent(): number {
     return this.stream.unsent()
   }

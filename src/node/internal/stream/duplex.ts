@@ -10,6 +10,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Socket from "effect/socket/Socket"
+import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { isWhole, setUnshared } from "../../../internal/bytes/memory.ts"
 
@@ -70,6 +71,8 @@ export class Stream {
   private conn: ReadStream | undefined
   private chunks = none
   private ahead = 0
+  private isPaused = false
+  private isStopped = false
   private failure: Socket.SocketError | undefined
   private waiter: ((result: Pull) => void) | undefined
   private take: ((chunk: Chunk) => boolean) | undefined
@@ -88,6 +91,7 @@ export class Stream {
     // as new, where another stream was read before
     this.failure = undefined
     this.ahead = 0
+    this.isPaused = false
     this.conn = conn
     // what has happened already is not told again
     if (conn.errored !== null) this.abort(readError(errorOf(conn, conn.errored)))
@@ -108,6 +112,7 @@ export class Stream {
     this.abort(aborted)
     this.take = undefined
     this.connected = undefined
+    this.resume()
     this.conn = undefined
     conn[reading] = undefined
     conn.off("data", onData)
@@ -157,7 +162,8 @@ export class Stream {
     this.chunks = none
     this.waiter = undefined
     // before what it wakes: that may pull again, and pause
-    if (this.ahead >= readAhead) this.conn?.resume()
+    if (this.isPaused) this.resume()
+    else if (this.ahead >= readAhead) this.conn?.resume()
     this.ahead = 0
     waiter(
       chunks.length > 0 ? Effect.succeed(chunks as unknown as NonEmptyReadonlyArray<Chunk>) : Effect.fail(failure!)
@@ -177,6 +183,34 @@ export class Stream {
 
   onRead(take: (chunk: Chunk) => boolean): void {
     this.take = take
+  }
+
+  /** Bytes that were read and not pulled. */
+  unread(): number {
+    return this.conn === undefined ? 0 : this.ahead + this.conn.readableLength
+  }
+
+  pause(): void {
+    const { conn } = this
+    if (conn === undefined || this.isPaused || conn.destroyed) return
+    this.isPaused = true
+    conn.pause()
+    this.isStopped = stopReading(conn)
+  }
+
+  resume(): void {
+    const { conn } = this
+    if (conn === undefined || !this.isPaused) return
+    this.isPaused = false
+    if (this.isStopped) startReading(conn)
+    conn.resume()
+  }
+
+  /** The peer is told by a reset. */
+  drop(): void {
+    const { conn } = this
+    if (conn instanceof Net.Socket) conn.resetAndDestroy()
+    else if (conn !== undefined) conn.destroy()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -250,6 +284,9 @@ export const writerOf = (stream: Pick<Stream, "finish" | "write" | "writeAll">):
 // ---------------------------------------------------------------------------------------------------------------------
 
 interface LibuvHandle {
+  reading?: boolean
+  readonly readStop?: () => number
+  readonly readStart?: () => number
   readonly writeQueueSize?: number
   /** The TCP handle below a TLS one. */
   readonly _parent?: { readonly writeQueueSize?: number } | null
@@ -350,4 +387,23 @@ const write = (conn: Duplex, chunks: ReadonlyArray<Chunk>): Effect.Effect<void, 
   }
   // one that failed at once emits its error in the next tick
   return conn.writableNeedDrain || conn.errored !== null ? drained(conn) : Effect.void
+}
+
+/**
+ * A stream that is paused has libuv read until its buffer is full: this keeps it from that, and says whether it did. Internal to
+ * Node, as are its names.
+ */
+const stopReading = (conn: Duplex): boolean => {
+  const { _handle: handle } = conn as Duplex & NodeStream
+  if (handle?.reading !== true || handle.readStop === undefined || handle.readStart === undefined) return false
+  handle.reading = false
+  handle.readStop()
+  return true
+}
+
+const startReading = (conn: Duplex): void => {
+  const { _handle: handle } = conn as Duplex & NodeStream
+  if (handle?.readStart === undefined || handle.reading !== false) return
+  handle.reading = true
+  handle.readStart()
 }
