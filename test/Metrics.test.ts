@@ -84,7 +84,7 @@ const serve = Effect.fnUntraced(function*(network: TestNetwork.Network, options?
 })
 
 describe("Metrics", () => {
-  it("the tables of the module and of README name every metric, with its kind, unit and label", () => {
+  it("the tables of the module and of the guide name every metric, with its kind, unit and label", () => {
     for (const { path, rewritten } of files) {
       const text = readFileSync(pathOf(path), "utf8")
       // `npm run limits` writes them

@@ -521,8 +521,8 @@ describe("a limit is said once", () => {
 
   it("a docstring and a row that say something else are found", () => {
     const planted = [
-      ["README.md", "| `silence` | 1m |", "| `silence` | 2m |"],
-      ["README.md", "| `checkAfter` | duration | 30s |", "| `checkAfter` | duration | 20s |"],
+      ["src/guides/limits.md", "| `silence` | 1m |", "| `silence` | 2m |"],
+      ["src/guides/pools-and-requests.md", "| `checkAfter` | duration | 30s |", "| `checkAfter` | duration | 20s |"],
       ["src/Policy.ts", "(bytes, not messages). The longest", "(messages). The longest"],
       ["src/ConnectionPool.ts", "Default 30 s. 0 checks every time.", "Default 30 s. 0 is off."],
       ["src/node/Dialer.ts", "Default 1 s. 0 destroys", "Default 3 s. 0 destroys"],

@@ -439,7 +439,8 @@ const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclud
 }).split("\0").filter((path) => path !== "" && existsSync(root + path))
 
 const tree: ReadonlyArray<Source> = files
-  .filter((path) => path.startsWith("src/"))
+  // guides are pages, and no code
+  .filter((path) => path.startsWith("src/") && !/^src\/guides\/[a-z-]+\.md$/.test(path))
   .map((path) => ({ path, text: readFileSync(root + path, "utf8") }))
 
 const planted = (files: Record<string, string>): Array<Source> =>

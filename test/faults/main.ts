@@ -2,20 +2,20 @@
  * `npm run test:faults`: what people see who pull a cable, against the real command.
  *
  * Servers and clients are processes of their own, where needed on hosts of their own (network namespaces). The table that it prints
- * says of each fault what each end made of it, and how soon; the README has the same.
+ * says of each fault what each end made of it, and how soon; the guide about deadlines has the same.
  */
 import { parseArgs } from "node:util"
 import type { Part } from "./fault.ts"
 import { parts } from "./parts/index.ts"
 import { cleanUp } from "./support/cleanUp.ts"
 import { build, type Built, Stage } from "./support/Stage.ts"
-import { judge, printed, type Ran, staleReadme, writeReadme } from "./table.ts"
+import { judge, printed, type Ran, staleGuide, writeGuide } from "./table.ts"
 
 const help = `Usage: npm run test:faults -- [options]
 
   --only PATTERN   the parts whose name matches this regular expression
   --list           the parts, their rows, and what this machine lacks for them
-  --write          write the table of README.md, with new seconds for each row that was seen as expected
+  --write          write the table of src/guides/heartbeats-and-deadlines.md, with new seconds for each row that was seen as expected
   --help           this text
 
 It ends with 1 when a reason is not the expected one, or seconds are over the bound or so few that a live peer was killed.
@@ -152,8 +152,8 @@ const main = async (): Promise<number> => {
   for (const { part, skipped: why } of skipped) console.log(`skipped ${part.name}: ${why}`)
   const wrong = judged.filter(({ complaint }) => complaint !== undefined).length
   const broken = ran.filter(({ error }) => error !== undefined).length
-  if (values.write) writeReadme(parts, ran)
-  const stale = staleReadme(parts)
+  if (values.write) writeGuide(parts, ran)
+  const stale = staleGuide(parts)
   if (stale !== undefined) console.log(`${stale}\n(npm run test:faults -- --write)`)
   console.log(
     `${judged.length - wrong} as expected, ${wrong} not, ${broken} parts failed, ${skipped.length} skipped, ` +

@@ -1,8 +1,8 @@
-/** The table of faults: what fails a row, and that the README has the rows there are. */
+/** The table of faults: what fails a row, and that the guide about deadlines has the rows there are. */
 import { assert, describe, it } from "@effect/vitest"
 import { complaint, lateness, row } from "./fault.ts"
 import { parts } from "./parts/index.ts"
-import { staleReadme } from "./table.ts"
+import { staleGuide } from "./table.ts"
 
 describe("the table of faults", () => {
   const cut = row({ fault: "link cut", end: "server", reason: ["A", "B"], atLeast: 2, atMost: 3, bound: "`silence`" })
@@ -21,13 +21,13 @@ describe("the table of faults", () => {
     assert.include(complaint(cut, { reason: "A", seconds: 1.99 }), "killed while its peer lived")
   })
 
-  it("is that of the README, but for the seconds", () => assert.isUndefined(staleReadme(parts)))
+  it("is that of the guide, but for the seconds", () => assert.isUndefined(staleGuide(parts)))
 
-  it("of the README is stale when a row changes", () => {
+  it("of the guide is stale when a row changes", () => {
     const [first, ...rest] = parts
     const changed = [{ ...first!, rows: [{ ...first!.rows[0]!, reason: "Other" }, ...first!.rows.slice(1)] }, ...rest]
-    assert.include(staleReadme(changed), "README.md lacks")
-    assert.include(staleReadme(parts.slice(1)), "README.md has")
+    assert.include(staleGuide(changed), "lacks")
+    assert.include(staleGuide(parts.slice(1)), "deadlines.md has")
   })
 
   it("tells rows apart", () => {

@@ -1,4 +1,4 @@
-/** The table: what was seen of each fault, on the terminal, and in the README. */
+/** The table: what was seen of each fault, on the terminal, and in the guide about deadlines. */
 import { readFileSync, writeFileSync } from "node:fs"
 import { complaint, type Outcome, type Part, reasonsOf, type Row, type Way } from "./fault.ts"
 import { keyOf } from "./support/Stage.ts"
@@ -51,10 +51,10 @@ export const printed = (ran: ReadonlyArray<Ran>): string =>
   ])
 
 // ---------------------------------------------------------------------------------------------------------------------
-// the README
+// the guide
 // ---------------------------------------------------------------------------------------------------------------------
 
-const readmeHead = ["fault", "over", "end", "what it sees", "seconds", "bound"]
+const guideHead = ["fault", "over", "end", "what it sees", "seconds", "bound"]
 
 const line = (cells: ReadonlyArray<string>): string => `| ${cells.join(" | ")} |`
 
@@ -73,40 +73,41 @@ const range = (seconds: ReadonlyArray<number>): string => {
 }
 
 const table = (parts: ReadonlyArray<Part>, seconds: (row: Row) => string): ReadonlyArray<string> => [
-  line(readmeHead),
+  line(guideHead),
   "|---|---|---|---|---|---|",
   ...parts.flatMap(({ rows }) => rows).map((row) => line([...lasting(row), seconds(row), boundOf(row)]))
 ]
 
-const readme = new URL("../../README.md", import.meta.url)
+const path = "src/guides/heartbeats-and-deadlines.md"
+const guide = new URL(`../../${path}`, import.meta.url)
 const marked = /(<!-- faults: written by npm run test:faults -- --write -->\n)([\s\S]*?)(\n<!-- end -->)/
 
 const withoutSeconds = (text: string): string => text.replaceAll(/ \| [^|]* (\| [^|]* \|)$/gm, " | $1")
 
-/** What the README says otherwise than the rows; undefined when nothing. */
-export const staleReadme = (parts: ReadonlyArray<Part>, text = readFileSync(readme, "utf8")): string | undefined => {
+/** What the guide says otherwise than the rows; undefined when nothing. */
+export const staleGuide = (parts: ReadonlyArray<Part>, text = readFileSync(guide, "utf8")): string | undefined => {
   const written = marked.exec(text)?.[2]
-  if (written === undefined) return "README.md has no table of faults"
+  if (written === undefined) return `${path} has no table of faults`
   const expected = table(parts, () => "").map(withoutSeconds)
   const found = written.split("\n").map(withoutSeconds)
   const missing = expected.find((row) => !found.includes(row))
   const extra = found.find((row) => !expected.includes(row))
   return missing !== undefined
-    ? `README.md lacks: ${missing}`
+    ? `${path} lacks: ${missing}`
     : extra === undefined
     ? undefined
-    : `README.md has: ${extra}`
+    : `${path} has: ${extra}`
 }
 
-/** The seconds that the README has for a row. */
+/** The seconds that the guide has for a row. */
 const writtenSeconds = (text: string, row: Row): string | undefined => {
   const begin = `| ${lasting(row).join(" | ")} | `
   return text.split("\n").find((line) => line.startsWith(begin))?.slice(begin.length).split(" | ")[0]
 }
 
-/** Writes the table of the README: new seconds for each row that was seen as expected. */
-export const writeReadme = (parts: ReadonlyArray<Part>, ran: ReadonlyArray<Ran>): void => {
-  const text = readFileSync(readme, "utf8")
+/** Writes the table of the guide: new seconds for each row that was seen as expected. */
+export const writeGuide = (parts: ReadonlyArray<Part>, ran: ReadonlyArray<Ran>): void => {
+  const text = readFileSync(guide, "utf8")
   const judged = ran.flatMap(judge)
   const secondsOf = (row: Row): string => {
     const of = judged.filter((it) => it.row === row)
@@ -115,5 +116,5 @@ export const writeReadme = (parts: ReadonlyArray<Part>, ran: ReadonlyArray<Ran>)
       : writtenSeconds(text, row) ?? "-"
   }
   const rows = table(parts, secondsOf).join("\n")
-  writeFileSync(readme, text.replace(marked, (_, before: string, __, after: string) => `${before}${rows}${after}`))
+  writeFileSync(guide, text.replace(marked, (_, before: string, __, after: string) => `${before}${rows}${after}`))
 }

@@ -102,7 +102,16 @@ describe("the published package", () => {
     const names = await readdir(installed)
     assert.deepStrictEqual(
       names.filter((name) => !["README.md", "node_modules"].includes(name)).toSorted(),
-      ["CHANGELOG.md", "LICENSE", "dist", "package.json"]
+      ["CHANGELOG.md", "LICENSE", "dist", "package.json", "src"]
+    )
+    // the pages that the README has links to, and no sources
+    const guides = await readdir(join(root, "src", "guides"))
+    assert.deepStrictEqual(
+      (await readdir(join(installed, "src"), { recursive: true })).toSorted(),
+      [
+        "guides",
+        ...guides.map((name) => join("guides", name))
+      ].toSorted()
     )
     const built = await readdir(join(installed, "dist"), { recursive: true })
     assert.isEmpty(built.filter((name) => /(?<!\.d)\.ts$/.test(name)))

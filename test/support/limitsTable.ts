@@ -1,5 +1,5 @@
 /**
- * Writes what the docs say of limits out of their definitions: the tables of the README, and the first paragraph of each
+ * Writes what the docs say of limits out of their definitions: the tables of the guides, and the first paragraph of each
  * docstring. `npm run limits` does it; a test compares.
  */
 import { readFileSync, writeFileSync } from "node:fs"
@@ -40,15 +40,15 @@ const tables: Readonly<Record<string, () => string>> = {
   }
 }
 
-/** The README with each table of limits, between its two markers, as the definitions say. */
-export const withTables = (readme: string): string =>
+/** A page with each table of limits, between its two markers, as the definitions say. */
+export const withTables = (page: string): string =>
   Object.entries(tables).reduce(
     (text, [name, rows]) =>
       text.replace(
         new RegExp(`(<!-- limits of a ${name}: .*-->\n)[\\s\\S]*?(\n<!-- end -->)`),
         (_, before: string, after: string) => `${before}${rows()}${after}`
       ),
-    readme
+    page
   )
 
 const width = 120
@@ -91,7 +91,8 @@ export const withDocs = (source: string, definitions: Definitions): string =>
 
 /** Every file that says something of a limit, and what it should say. */
 export const files: ReadonlyArray<{ readonly path: string; readonly rewritten: (text: string) => string }> = [
-  { path: "README.md", rewritten: withTables },
+  { path: "src/guides/limits.md", rewritten: withTables },
+  { path: "src/guides/pools-and-requests.md", rewritten: withTables },
   { path: "src/Policy.ts", rewritten: (text) => withDocs(text, policy) },
   { path: "src/ConnectionPool.ts", rewritten: (text) => withDocs(text, pool) },
   ...["Dialer", "Listener", "HttpServer"].map((name) => ({

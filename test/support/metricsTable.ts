@@ -1,4 +1,4 @@
-/** The table of metrics, in the docstring of the module and in README, as their definitions say. */
+/** The table of metrics, in the docstring of the module and in the guide, as their definitions say. */
 import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Metrics from "../../src/Metrics.ts"
@@ -42,7 +42,7 @@ export const files: ReadonlyArray<{ readonly path: string; readonly rewritten: (
       replaced(text, " * | metric | kind | unit | label |", definitions.map((row) => ` * | ${columns(row)} |`))
   })),
   {
-    path: "README.md",
+    path: "src/guides/observability.md",
     rewritten: (text) =>
       replaced(
         text,

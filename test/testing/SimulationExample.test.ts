@@ -1,4 +1,4 @@
-/** The examples of simulations in the README and in the documentation of `Simulation`, word for word. */
+/** The examples of simulations in the guide about testing and in the documentation of `Simulation`, word for word. */
 import { assert, describe } from "@effect/vitest"
 import { Effect, Exit, Stream } from "effect"
 import { SocketServer } from "effect/socket"
@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-// begin README.md
+// begin src/guides/testing.md
 const open = Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong") })
 const serve = Server.run({ open, handle: (c) => Stream.runForEach(Connection.batches(c), c.sendAll) })
 

@@ -109,7 +109,7 @@ export interface AtLeast {
 export interface Definition extends Common {
   readonly name: string
   readonly kind: "duration" | "bytes" | "count" | "number" | "choice" | "switch" | "list"
-  /** What it limits: the help of its flag, and the beginning of its docstring and of its row in the README. */
+  /** What it limits: the help of its flag, and the beginning of its docstring and of its row in the guide. */
   readonly says: string
   /** Why one would want it, or why its default is what it is. For the docs. */
   readonly why: string | undefined

@@ -1,4 +1,4 @@
-/** What the docs say of a limit, out of its definition: its docstring, its row in the README, the help of its flag. */
+/** What the docs say of a limit, out of its definition: its docstring, its row in the guide, the help of its flag. */
 import { type Definition, isOff, written, zeroOf } from "./definition.ts"
 
 type Definitions = Readonly<Record<string, Definition>>
@@ -71,7 +71,7 @@ export const helpOf = (definition: Definition, all: Definitions): string => {
   return `${definition.says}${zero === "" ? "" : `; ${zero}`} (default ${defaultOf(definition)}${afterComma(follows)})`
 }
 
-/** What the README says of a limit, apart from its name and its default. */
+/** What the guide says of a limit, apart from its name and its default. */
 export const whatFor = (definition: Definition, all: Definitions): string => {
   const follows = following(definition, all, quoted)
   const flag = definition.on === undefined ? "" : ` \`--${flagOf(definition)}\``
