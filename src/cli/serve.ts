@@ -110,10 +110,8 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
     }
     case "AcceptFailed": {
       const detail = String(event.cause.cause)
-      return {
-        text: `accepting failed, next try in ${event.retryAfter} ms: ${detail}`,
-        fields: { event: "accept-failed", detail, retryAfterMs: event.retryAfter }
-      }
+      const text = `accepting failed, next try in ${event.retryAfter} ms: ${detail}`
+      return { text, fields: { event: "accept-failed", detail, retryAfterMs: event.retryAfter } }
     }
     case "MemoryTight":
     case "MemoryFreed": {
