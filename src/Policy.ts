@@ -60,6 +60,8 @@ export type Overflow = typeof Overflow.Type
 
 const [serve, connect, both] = [["serve"], ["connect"], ["serve", "connect"]] as const
 
+const firstDelay = { limit: "retryBase", follows: "both" } as const
+
 /** How a client comes back. */
 const reconnecting = {
   /** A client's first delay before it dials again, before jitter; at least 1 ms. Default 200 ms, at most `retryCap`. */
@@ -71,12 +73,9 @@ const reconnecting = {
     "By how much each delay is longer than the one before, at least 1"
   ),
   /** The longest delay before a client dials again. Default 30 s, at least `retryBase`. 0 is no limit. */
-  retryCap: duration("retryCap", {
-    default: "30s",
-    zero: "no limit",
-    on: connect,
-    atLeast: { limit: "retryBase", follows: "both" }
-  }).says("The longest delay before a client dials again"),
+  retryCap: duration("retryCap", { default: "30s", zero: "no limit", on: connect, atLeast: firstDelay }).says(
+    "The longest delay before a client dials again"
+  ),
   /**
    * How delays are spread; see `Backoff.Jitter`. The default, anywhere from 0 to the delay, is the least load on a
    * server that comes back. Default `full`.
