@@ -1,7 +1,7 @@
 /**
  * The files that a received chunk, a sent message, a FIN and a changed limit pass on their way through a connection over
  * TCP: eight at most, beside the ground floor (`bytes`; `scheduling`, which is
- * how anything here waits) and the shares and rates of `fairness`, which each way asks, and which are a few lines each. Counted by the
+ * how anything here waits), the shares and rates of `fairness`, and what `telemetry` notes: each way asks them. Counted by the
  * engine's coverage, so that the lists are what runs and not what a reader believes.
  */
 import { assert, describe, it } from "@effect/vitest"
@@ -54,7 +54,7 @@ const passed = {
   ]
 }
 
-const ground = /^internal\/(?:bytes|scheduling|connection\/fairness)\//
+const ground = /^internal\/(?:bytes|scheduling|connection\/fairness|telemetry)\//
 
 describe("what happens to a connection passes few files", () => {
   it("as the engine counts them", { timeout: 60_000 }, async () => {

@@ -270,7 +270,7 @@ export const reader = <In, Out>(
       c.reads++
       handleArrived(c)
       const at = hear(c)
-      if (c.lifecycle._tag !== "Open") return reading
+      if (c.lifecycle._tag !== "Open" || c.isLost) return reading
       // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
       return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
     },
@@ -307,7 +307,7 @@ const acceptNextTurn = <In, Out>(
   if (c.holding?.isSpent === true) c.transport.pause?.()
   return Effect.flatMap(afterTurns(c.turns, 1), () => {
     renewShare(c)
-    if (c.lifecycle._tag !== "Open") return reading
+    if (c.lifecycle._tag !== "Open" || c.isLost) return reading
     return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, c.timers.now(), reading)
   })
 }
@@ -349,7 +349,7 @@ const acceptLater = <In, Out>(
   if (c.holding?.mustWait === true) c.transport.pause?.()
   return Effect.flatMap(untilFree(c), () => {
     c.holding?.readAhead(0)
-    if (c.lifecycle._tag !== "Open") return reading
+    if (c.lifecycle._tag !== "Open" || c.isLost) return reading
     return acceptAll(c, chunks, resumed(c), reading)
   })
 }

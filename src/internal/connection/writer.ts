@@ -213,11 +213,18 @@ const writeAtOnce = <In, Out>(c: Conversation<In, Out>): NonEmptyReadonlyArray<F
 // the fiber
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A reader whose turn is yet to come may know more: a reset, where a write only finds the socket closed. */
+// turns of the event loop in which a reader that waited for room pulls, and is told
+const turnsOfReader = 4
+
+/** A reader that is not pulling may know more when it does: a reset, where a write only finds the socket closed. */
 const socketFailed =
   <In, Out>(c: Conversation<In, Out>) => (cause: Socket.SocketError): Effect.Effect<never, Failure> => {
     const failed = Effect.fail(ConnectionError.fromSocketError(cause))
-    return c.isPulling ? failed : Effect.andThen(afterTurns(c.turns, 2), failed)
+    if (c.isPulling || c.lifecycle._tag !== "Open") return failed
+    c.isLost = true
+    c.hold?.open()
+    c.inbox.patched()
+    return Effect.andThen(afterTurns(c.turns, turnsOfReader), failed)
   }
 
 /**

@@ -60,8 +60,8 @@ scenario("F2 a timeout longer than the tick is not re-armed by every tick", {
   broken: {
     "the newest ping is waited for, not the oldest": {
       file: "src/internal/connection/core/unansweredPings.ts",
-      find: "this.oldestAt ??= now",
-      replace: "this.oldestAt = now",
+      find: "if (this.oldestAt === undefined) this.oldestAt = now",
+      replace: "if (this.oldestAt !== now) this.oldestAt = now",
       caughtBy: "the dead peer is noticed"
     }
   }

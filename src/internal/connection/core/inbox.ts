@@ -23,6 +23,8 @@ interface Bounded {
   readonly heed: unknown
   /** Nothing more is read until what was read is received. */
   readonly awaitsMemory: boolean
+  /** The transport is gone: the reader is to see why. */
+  readonly isLost: boolean
   /** Everything was taken, and more is to be decoded. */
   readonly hasRoom: () => void
 }
@@ -255,7 +257,7 @@ export class Inbox<In> {
   /** Waits until there is room, or the inbox has ended. */
   awaitRoom(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (!this.isFull || this.error !== undefined) return Effect.void
+      if (!this.isFull || this.error !== undefined || this.owner.isLost) return Effect.void
       this.room ??= new Gate(this.turns, false)
       return Effect.andThen(this.room.await, this.awaitRoom())
     })
@@ -272,10 +274,10 @@ export class Inbox<In> {
     })
   }
 
-  /** The bounds are other ones. */
+  /** The bounds are other ones, or the transport is gone. */
   patched(): void {
     if (this.wantsMore) this.owner.hasRoom()
-    if (this.isFull && this.error === undefined) this.room?.close()
+    if (this.isFull && this.error === undefined && !this.owner.isLost) this.room?.close()
     else this.room?.open()
   }
 

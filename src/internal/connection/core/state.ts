@@ -225,6 +225,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   /** The reader waits for more, and nothing was read that it has not got. */
   isPulling = false
+  /** A write failed, and the reader may know why: it reads on, and drops what comes. */
+  isLost = false
   /** Read by the short cut, and not accepted yet. */
   arrived: Uint8Array | string | undefined
   /** Bytes of the unfinished frame. */

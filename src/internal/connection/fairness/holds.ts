@@ -7,7 +7,7 @@ import { waitFor } from "./rates.ts"
 type Held =
   & Pick<
     Conversation<never, never>,
-    "awaitsMemory" | "hold" | "holding" | "inForce" | "outbox" | "rates" | "timers" | "turns"
+    "awaitsMemory" | "hold" | "holding" | "inForce" | "isLost" | "outbox" | "rates" | "timers" | "turns"
   >
   & {
     readonly inbox: Pick<Conversation<never, never>["inbox"], "awaitRoom" | "isFull">
@@ -26,7 +26,7 @@ export const isHeld = (c: Held): boolean =>
 /** Waits until nothing keeps the connection from reading on, or it ends. */
 export const untilFree = (c: Held): Effect.Effect<void> =>
   Effect.suspend(() => {
-    if (c.lifecycle._tag !== "Open") return Effect.void
+    if (c.lifecycle._tag !== "Open" || c.isLost) return Effect.void
     if (c.inbox.isFull) return Effect.andThen(c.inbox.awaitRoom(), untilFree(c))
     const at = c.timers.now()
     const wait = waitFor(c, at)
