@@ -140,7 +140,7 @@ const survives = async (args: ReadonlyArray<string>, flood: Flood): Promise<numb
     `${1024 * 1024}`
   ])
   await until("all are there", () => peers.stdout.includes("connected"))
-  const slowest = await honest.rounds(40)
+  const slowest = await honest.rounds(20)
   assert.isUndefined(server.exit, server.stderr)
   console.log(`${residentMiB(server.pid).toFixed(0)} MiB, the slowest answer took ${slowest.toFixed(0)} ms`)
   return slowest

@@ -97,7 +97,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
-describe("the published package", () => {
+describe.runIf(isLong)("the published package", { tags: ["long"] }, () => {
   it("holds the build and what a reader needs, and nothing else", async () => {
     const names = await readdir(installed)
     assert.deepStrictEqual(
