@@ -11,7 +11,7 @@ const jobs = (seeds: ReadonlyArray<string>, minutes: number, clients: number): A
 const count = (n: number): ReadonlyArray<string> => Array.from({ length: n }, (_, i) => String(i + 1))
 
 describe("the swarm", () => {
-  const storms = often(4, 200)
+  const storms = often(4, 100)
   it(`${storms} seeds of 6 clients in a storm of 5 virtual minutes: everything holds`, long(240_000), async () => {
     const seeds = count(storms)
     const tally = new Tally(seeds.length)
