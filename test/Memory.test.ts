@@ -231,13 +231,19 @@ describe("B115 a server", () => {
       return { connections, events, listener, tags }
     })
 
+  /** Its first connection holds most of what there may be. */
+  const serveHeavy = Effect.fnUntraced(function*(policy: Policy.Patch) {
+    const server = yield* serve(policy)
+    const heavy = yield* server.listener.connect
+    yield* settle
+    yield* heavy.send(`${"x".repeat(80_000)}\n`)
+    yield* settle
+    return server
+  })
+
   it.effect("B115 new connections wait while memory is tight, and are let in when it is not", () =>
     Effect.gen(function*() {
-      const { connections, events, listener, tags } = yield* serve({ memory: 100_000 })
-      const heavy = yield* listener.connect
-      yield* settle
-      yield* heavy.send(`${"x".repeat(80_000)}\n`)
-      yield* settle
+      const { connections, events, listener, tags } = yield* serveHeavy({ memory: 100_000 })
       yield* listener.connect
       yield* settle
       assert.strictEqual(connections.length, 1)
@@ -256,11 +262,7 @@ describe("B115 a server", () => {
 
   it.effect("B115 or are refused, by name", () =>
     Effect.gen(function*() {
-      const { events, listener } = yield* serve({ memory: 100_000, whenFull: "reject" })
-      const heavy = yield* listener.connect
-      yield* settle
-      yield* heavy.send(`${"x".repeat(80_000)}\n`)
-      yield* settle
+      const { events, listener } = yield* serveHeavy({ memory: 100_000, whenFull: "reject" })
       yield* listener.connect
       yield* settle
       const refused = events.find(({ _tag }) => _tag === "Refused")
@@ -271,11 +273,7 @@ describe("B115 a server", () => {
 
   it.effect("B115 after writeStall the heaviest goes, its handler too, and the one that waited comes in", () =>
     Effect.gen(function*() {
-      const { connections, events, listener, tags } = yield* serve({ memory: 100_000 })
-      const heavy = yield* listener.connect
-      yield* settle
-      yield* heavy.send(`${"x".repeat(80_000)}\n`)
-      yield* settle
+      const { connections, events, listener, tags } = yield* serveHeavy({ memory: 100_000 })
       yield* listener.connect
       yield* TestClock.adjust(29_999)
       assert.deepStrictEqual(tags(), ["Opened", "MemoryTight"])
