@@ -40,7 +40,7 @@ const links: Readonly<Record<Link, string>> = {
 }
 
 const Notice = () => {
-  const { drained, figures, link } = useModel()
+  const { drained, figures, link } = useModel(({ figures, link }) => `${link} ${figures === undefined}`)
   if (link === "locked") {
     return (
       <div class="notice" role="alert">
@@ -62,7 +62,7 @@ const Notice = () => {
 }
 
 const Status = () => {
-  const { figures, link } = useModel()
+  const { figures, link } = useModel(({ figures, link }) => `${link} ${figures?.at}`)
   return (
     <>
       <span class={`link ${link}`} role="status">{links[link]}</span>
@@ -99,7 +99,8 @@ const useFocusOn = (place: string): void => {
   const isFirst = useRef(true)
   useEffect(() => {
     if (isFirst.current) isFirst.current = false
-    else document.querySelector<HTMLElement>("main h2[tabindex], main [role=grid]")?.focus()
+    else document.querySelector<HTMLElement>("main h2[tabindex], main [role=grid]")?.focus({ preventScroll: true })
+    scrollTo(0, 0)
   }, [place])
 }
 

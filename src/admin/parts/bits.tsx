@@ -51,7 +51,7 @@ export const Timeline = ({ recent }: {
   >
 }) =>
   recent.length === 0
-    ? <Empty>Nothing is remembered: see Policy.events.</Empty>
+    ? <Empty>Nothing yet that is remembered.</Empty>
     : (
       <ol class="timeline">
         {recent.map(({ at, detail, times, what }, index) => (

@@ -13,6 +13,24 @@ export interface Line {
 
 const height = 110
 
+// one chart a frame: five at once are one long task
+const waiting = new Set<() => void>()
+
+const drawNext = (): void => {
+  const [next] = waiting
+  if (next === undefined) return
+  waiting.delete(next)
+  next()
+  if (waiting.size > 0) requestAnimationFrame(drawNext)
+}
+
+/** Draws in a frame that no other chart is drawn in; gives back what forgets it. */
+const drawSoon = (draw: () => void): () => void => {
+  waiting.add(draw)
+  if (waiting.size === 1) requestAnimationFrame(drawNext)
+  return () => void waiting.delete(draw)
+}
+
 const optionsOf = (lines: ReadonlyArray<Line>, show: (value: number) => string, width: number): uPlot.Options => {
   const axis = { stroke: colour("--dim"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { show: false } }
   return {
@@ -24,7 +42,7 @@ const optionsOf = (lines: ReadonlyArray<Line>, show: (value: number) => string, 
     scales: { x: { time: true }, y: { range: (_self, _min, max) => [0, Math.max(1, (max ?? 0) * 1.1)] } },
     axes: [
       { ...axis, size: 24, space: 60, values: [[1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
-      { ...axis, size: 52, space: 26, values: (_self, values) => values.map(show) }
+      { ...axis, size: 48, space: 26, values: (_self, values) => values.map((value) => show(value).replace("/s", "")) }
     ],
     series: [
       {},
@@ -73,7 +91,11 @@ export const Chart = ({ at, lines, note, show, title }: {
   }, [drawn, colours])
   const last = at.at(-1)
   useEffect(() => {
-    plot.current?.setData([at as Array<number>, ...lines.map(({ points }) => points as Array<number | null>)])
+    const data: uPlot.AlignedData = [
+      at as Array<number>,
+      ...lines.map(({ points }) => points as Array<number | null>)
+    ]
+    return drawSoon(() => plot.current?.setData(data))
   }, [last, drawn, colours])
   const index = hovered === null || hovered >= at.length ? at.length - 1 : hovered
   return (

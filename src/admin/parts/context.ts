@@ -17,11 +17,13 @@ export const AppContext = createContext<App | undefined>(undefined)
 
 export const useApp = (): App => useContext(AppContext)!
 
-/** Draws again whenever what the page knows has changed. */
-export const useModel = (): State => {
+const everything = (): object => ({})
+
+/** Draws again when what the page knows has changed, as far as `part` tells. */
+export const useModel = (part: (state: State) => unknown = everything): State => {
   const { model } = useApp()
-  const [, draw] = useState(0)
-  useEffect(() => model.subscribe(() => draw((drawn) => drawn + 1)), [model])
+  const [, draw] = useState<unknown>(undefined)
+  useEffect(() => model.subscribe(() => draw(part(model.state))), [model])
   return model.state
 }
 

@@ -8,7 +8,7 @@ const perSecond = (show: (value: number) => string) => (value: number): string =
 const colours = ["--one", "--two", "--three", "--four", "--five", "--six"]
 
 export const Charts = () => {
-  const { figures, series } = useModel()
+  const { figures, series } = useModel(({ figures }) => figures)
   const { at, columns } = series
   const uncounted = figures !== undefined && figures.totals === null ? "not counted without Metrics.layer" : undefined
   const reasons = [...series.reasons].map(([name, points], index) => ({

@@ -84,6 +84,7 @@ export const EndFacts = ({ ended }: { readonly ended: Pick<Ended, "end" | "words
     {ended.end === null ? undefined : (
       <dl class="facts">
         <Fact name="Reason">{ended.end.reason}</Fact>
+        <Fact name="In words">{ended.end.text}</Fact>
         <Fact name="Who">{ended.end.who}</Fact>
         <Fact name="Seen by">{ended.end.seenBy ?? "–"}</Fact>
         <Fact name="Rule">{ended.end.deadline ?? "–"}</Fact>

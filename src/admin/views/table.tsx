@@ -1,5 +1,6 @@
 /** The table of connections: of any number of them, it draws those that are in view. */
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core"
+import { Component } from "preact"
 import { useLayoutEffect, useRef, useState } from "preact/hooks"
 import type { Query, Row } from "../../node/internal/admin/schemas.ts"
 import type { Rows } from "../model/rows.ts"
@@ -46,7 +47,7 @@ const Header = ({ setSort, sort }: { readonly sort: Sort; readonly setSort: (sor
         <div
           role="columnheader"
           key={name}
-          class={`cell ${name}`}
+          class={`cell of-${name}`}
           aria-sort={by !== sort.sort ? "none" : sort.order === "asc" ? "ascending" : "descending"}
         >
           {by === undefined ? title : (
@@ -69,33 +70,42 @@ const Header = ({ setSort, sort }: { readonly sort: Sort; readonly setSort: (sor
   </div>
 )
 
-const Line = ({ gone, index, isActive, older, row, start }: {
+interface Shown {
   readonly row: Row | undefined
-  readonly gone: Row | undefined
   readonly index: number
   readonly start: number
   readonly isActive: boolean
   readonly older: number
-}) => {
-  const shown = gone ?? row
-  return (
-    <div
-      role="row"
-      id={`row-${index}`}
-      data-index={index}
-      data-id={shown?.id}
-      class={`row${isActive ? " active" : ""}${shown?.state === "ended" ? " over" : ""}`}
-      aria-rowindex={index + 2}
-      aria-selected={isActive}
-      style={{ transform: `translateY(${start - rowHeight}px)` }}
-    >
-      {columns.map(({ name, show }) => (
-        <div role="gridcell" key={name} class={`cell ${name}`}>
-          {shown === undefined ? "…" : show(shown, older)}
-        </div>
-      ))}
-    </div>
-  )
+}
+
+/** A row of the table: drawn again only when it shows something else, as the table is with every step of a scroll. */
+class Line extends Component<Shown> {
+  override shouldComponentUpdate({ index, isActive, older, row, start }: Shown): boolean {
+    const now = this.props
+    return row !== now.row || older !== now.older || isActive !== now.isActive || index !== now.index ||
+      start !== now.start
+  }
+
+  override render({ index, isActive, older, row: shown, start }: Shown) {
+    return (
+      <div
+        role="row"
+        id={`row-${index}`}
+        data-index={index}
+        data-id={shown?.id}
+        class={`row${isActive ? " active" : ""}${shown?.state === "ended" ? " over" : ""}`}
+        aria-rowindex={index + 2}
+        aria-selected={isActive}
+        style={{ transform: `translateY(${start - rowHeight}px)` }}
+      >
+        {columns.map(({ name, show }) => (
+          <div role="gridcell" key={name} class={`cell of-${name}`}>
+            {shown === undefined ? "…" : show(shown, older)}
+          </div>
+        ))}
+      </div>
+    )
+  }
 }
 
 export const Table = ({ gone, open, rows, setSort, sort }: {
@@ -108,7 +118,8 @@ export const Table = ({ gone, open, rows, setSort, sort }: {
   const total = rows.total ?? 0
   const { items, scroller, virtual } = useVirtual(total, rows.show)
   const [active, setActive] = useState(-1)
-  const older = performance.now() - rows.at
+  // whole seconds are shown
+  const older = Math.floor((performance.now() - rows.at) / 1000) * 1000
   const openRow = (index: number): void => {
     const row = rows.row(index)
     if (row !== undefined) open(row.id)
@@ -166,8 +177,7 @@ export const Table = ({ gone, open, rows, setSort, sort }: {
                 key={index}
                 index={index}
                 start={start}
-                row={row}
-                gone={row === undefined ? undefined : gone.get(row.id)}
+                row={row === undefined ? undefined : gone.get(row.id) ?? row}
                 isActive={index === active}
                 older={older}
               />
