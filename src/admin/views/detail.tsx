@@ -4,7 +4,7 @@ import type { Detail as Known, Ended, EndedPage } from "../../node/internal/admi
 import { bytes, count, span } from "../../node/internal/admin/shown/format.ts"
 import { Failed } from "../model/api.ts"
 import { Bar, Empty, Fact, Moment, Problem, Timeline, useClock } from "../parts/bits.tsx"
-import { useApp, usePoll } from "../parts/context.ts"
+import { useApp, useModel, usePoll } from "../parts/context.ts"
 import { Confirm } from "../parts/dialog.tsx"
 import { Values } from "./policies.tsx"
 
@@ -155,48 +155,56 @@ const Open = ({ at, known }: { readonly known: Known; readonly at: number }) => 
   )
 }
 
-const Over = ({ id }: { readonly id: number }) => {
-  const { data, error } = usePoll<EndedPage>("/api/ended", 2000, { id, limit: 1 })
-  const ended = data?.ended[0]
-  if (ended === undefined) {
-    return data === undefined ? <Problem error={error} /> : <Empty>No connection {id} is open or remembered.</Empty>
-  }
-  return (
-    <>
-      <p>
-        <span class="state ended">ended</span> <Moment at={ended.endedAt} />
-      </p>
-      <EndFacts ended={ended} />
-      <section aria-labelledby="events">
-        <h3 id="events">What happened at last</h3>
-        <Timeline recent={ended.recent} />
-      </section>
-      <Facts known={ended} older={0} />
-    </>
-  )
+const Over = ({ ended }: { readonly ended: Ended }) => (
+  <>
+    <p>
+      <span class="state ended">ended</span> <Moment at={ended.endedAt} />
+    </p>
+    <EndFacts ended={ended} />
+    <section aria-labelledby="events">
+      <h3 id="events">What happened at last</h3>
+      <Timeline recent={ended.recent} />
+    </section>
+    <Facts known={ended} older={0} />
+  </>
+)
+
+/** What is known of it; one that has ended is not asked for again. */
+const useKnown = (id: number) => {
+  const { gone } = useModel(({ gone }) => gone.has(id))
+  const { data: history, error: unread } = usePoll<EndedPage>("/api/ended", 2000, { id, limit: 1 })
+  const ended = history?.ended[0]
+  const isOver = gone.has(id) || ended !== undefined
+  const isUnasked = isOver || (history === undefined && unread === undefined)
+  const { at, data, error } = usePoll<Known>(isUnasked ? undefined : `/api/connections/${id}`, readEvery)
+  const isUnknown = error instanceof Failed && error.status === 404
+  return { at, ended, error: unread ?? error, isUnknown, open: isOver || isUnknown ? undefined : data }
 }
 
 export const Detail = ({ id }: { readonly id: number }) => {
-  const { at, data, error } = usePoll<Known>(`/api/connections/${id}`, readEvery)
+  const { at, ended, error, isUnknown, open } = useKnown(id)
   const [isClosing, setClosing] = useState(false)
-  const isGone = error instanceof Failed && error.status === 404
   return (
     <section class="view" aria-labelledby="detail-title">
       <div class="tools">
         <a href="#/">Connections</a>
         <h2 id="detail-title" tabIndex={-1}>Connection {id}</h2>
-        {data === undefined || isGone ? undefined : <span class={`state ${data.state}`}>{data.state}</span>}
-        {isGone || data === undefined ?
-          undefined :
-          <button type="button" class="danger push" onClick={() => setClosing(true)}>Close…</button>}
+        {open === undefined ? undefined : (
+          <>
+            <span class={`state ${open.state}`}>{open.state}</span>
+            <button type="button" class="danger push" onClick={() => setClosing(true)}>Close…</button>
+          </>
+        )}
       </div>
-      {isGone ? <Over id={id} /> : (
-        <>
-          <Problem error={error} />
-          {data === undefined ? undefined : <Open known={data} at={at} />}
-        </>
-      )}
-      {isClosing && !isGone ? <Closing id={id} stop={() => setClosing(false)} /> : undefined}
+      {isUnknown ? undefined : <Problem error={error} />}
+      {open !== undefined
+        ? <Open known={open} at={at} />
+        : ended !== undefined
+        ? <Over ended={ended} />
+        : isUnknown
+        ? <Empty>No connection {id} is open or remembered.</Empty>
+        : undefined}
+      {isClosing && open !== undefined ? <Closing id={id} stop={() => setClosing(false)} /> : undefined}
     </section>
   )
 }
