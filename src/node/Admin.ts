@@ -16,9 +16,22 @@ import type { Stats as DispatcherStats } from "../Dispatcher.ts"
 import type { Policy } from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import type { Stats as ServerStats } from "../Server.ts"
-import { api } from "./internal/admin/api.ts"
 import { inUrl, isLoopback, makeToken } from "./internal/admin/web/guard.ts"
 import { serve } from "./internal/admin/web/serving.ts"
+
+export {
+  /**
+   * The description of the API: its paths, and the schemas of what they take and answer.
+   *
+   * **When to use**
+   *
+   * For a program that uses the API: `HttpApiClient.make(Admin.Api, { baseUrl })`, with `Authorization: Bearer` on each request.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  api as Api
+} from "./internal/admin/api.ts"
 
 /**
  * The admin server does not start: its address is not one of loopback and no token was given, or it cannot listen there.
@@ -93,14 +106,6 @@ export interface Admin {
   /** What a browser opens: it has the token in it, so show it to people who may have it. */
   readonly address: Redacted.Redacted
 }
-
-/**
- * The description of the API: for `HttpApiClient`, and for an OpenAPI document.
- *
- * @category models
- * @since 0.1.0
- */
-export const Api: typeof api = api
 
 /**
  * Serves the admin API until the scope closes.

@@ -68,8 +68,7 @@ const patch = (
     if (isFixed !== undefined) {
       return yield* new S.Invalid({ message: `\`${isFixed}\` of a connection is fixed once it is open` })
     }
-    const policy = yield* connection.policy
-    const changed = yield* invalid(Policy.decode({ ...Policy.encode(policy), ...changes }))
+    const changed = yield* invalid(Policy.decode(changes))
     const patch = Object.fromEntries(
       names.flatMap((name) => name in changed ? [[name, Reflect.get(changed, name)]] : [])
     )

@@ -1,6 +1,7 @@
 /** The HTTP server of the admin API: where it listens, how much it lets in, and what stands before its routes. */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as ByteSize from "effect/ByteSize"
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as OpenApi from "effect/http-api/OpenApi"
@@ -8,6 +9,7 @@ import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
+import { causeResponse } from "effect/http/HttpServerError"
 import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
@@ -16,10 +18,11 @@ import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
+import { logError } from "../../../../internal/reasons/logs.ts"
 import { api } from "../api.ts"
 import { handlers } from "../handlers.ts"
 import type { Program } from "../program.ts"
-import { type Guard, makeGuard } from "./guard.ts"
+import { type Guard, makeGuard, parts } from "./guard.ts"
 import { pages, security } from "./pages.ts"
 
 // admin connections, those of streams included
@@ -67,6 +70,25 @@ const withCookie = (
 
 type App<R> = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, R>
 
+const refusals: Readonly<Record<number, string>> = {
+  400: "this is no request of this API: see /openapi.json",
+  413: "the body of a request may have 64 KiB",
+  415: "the body of a request is JSON: send `Content-Type: application/json`"
+}
+
+/** A request that cannot be read is its sender's mistake, and anything else is ours. */
+const failed = (cause: Cause.Cause<unknown>): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+  // its reader is gone, or the server stops
+  if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
+  return Effect.flatMap(causeResponse(cause), ([{ status }]) =>
+    status < 500
+      ? Effect.succeed(json(status, "Invalid", refusals[status] ?? refusals[400]!))
+      : Effect.as(
+        logError("the admin API failed", cause),
+        json(500, "Failed", "the admin API failed: see the log of this program")
+      ))
+}
+
 /** Stands before the routes. */
 const guarded = <R>(guard: Guard, app: App<R>): Effect.Effect<
   HttpServerResponse.HttpServerResponse,
@@ -90,12 +112,7 @@ const guarded = <R>(guard: Guard, app: App<R>): Effect.Effect<
       duration: answer,
       orElse: () => Effect.succeed(json(503, "TooSlow", "this took too long"))
     }),
-    Effect.catchCause((cause) =>
-      Effect.as(
-        Effect.logWarning("the admin API failed", cause),
-        json(500, "Failed", "the admin API failed: see the log of this program")
-      )
-    ),
+    Effect.catchCause(failed),
     Effect.map(HttpServerResponse.setHeaders(security))
   )
 
@@ -120,10 +137,9 @@ const routes = (program: Program, context: Context.Context<never>) =>
           )
         )
         yield* router.add("*", "*", (request) => {
-          const path = new URL(request.url, "http://localhost").pathname
           return Effect.succeed(
             request.method === "GET" || request.method === "HEAD"
-              ? page(path)
+              ? page(parts(request.url).path)
               : json(404, "NotFound", "there is nothing here for this method: see /openapi.json")
           )
         })
