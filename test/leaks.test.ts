@@ -20,8 +20,8 @@ const used = Effect.promise(async () => {
 })
 
 describe("leaks", () => {
-  const each = often(1000, 3000)
-  const all = 6 * each
+  const each = often(1000, 2500)
+  const all = 7 * each
   it.live(`${all} connections opened and closed leave no fiber, entry or memory`, () =>
     Effect.gen(function*() {
       let fibers = 0
@@ -87,7 +87,7 @@ describe("leaks", () => {
           })
 
         // the first thousands pay for compiled code
-        let before = yield* rounds(each)
+        let before = yield* rounds(2 * each)
         const growth: Array<number> = []
         for (let i = 0; i < 5; i++) {
           const after = yield* rounds(each)
@@ -112,4 +112,25 @@ describe("leaks", () => {
       for (let i = 0; i < 100; i++) yield* Effect.yieldNow
       assert.strictEqual(fibers, 0)
     }), long(120_000))
+
+  // with its fake socket, which is 9,000 of them
+  it.live("an idle connection of a server costs less than 22,500 bytes", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry.make<string>()
+      const listener = yield* TestSocket.makeServer()
+      yield* Server.run({
+        open: Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong") }),
+        registry,
+        policy: { maxConnections: 1000 },
+        handle: (connection) => Effect.forever(Effect.flatMap(connection.receive, connection.send))
+      }).pipe(Effect.provideService(SocketServer.SocketServer, listener.server), Effect.forkScoped)
+      yield* Effect.yieldNow
+      const connect = Effect.tap(listener.connect, (peer) => Effect.andThen(peer.send("hello\n"), peer.take))
+      yield* Effect.replicateEffect(connect, 100)
+      const before = yield* used
+      yield* Effect.replicateEffect(connect, 400)
+      const each = ((yield* used) - before) / 400
+      console.log(`an idle connection: ${Math.round(each)} bytes`)
+      assert.isBelow(each, 22_500)
+    }).pipe(Effect.scoped))
 })
