@@ -3,6 +3,7 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as ByteSize from "effect/ByteSize"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
@@ -18,8 +19,10 @@ import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
+import { setTimeout } from "node:timers/promises"
 import { logError } from "../../../../internal/reasons/logs.ts"
 import { api } from "../api.ts"
+import type { Readers } from "../changes.ts"
 import { handlers } from "../handlers.ts"
 import type { Program } from "../program.ts"
 import { type Guard, makeGuard, parts } from "./guard.ts"
@@ -32,6 +35,8 @@ const mostBody = ByteSize.kibibytes(64)
 const arrival = 10_000
 const answer = 30_000
 const stall = 30_000
+// for the last words to streams, twice
+const goodbye = 50
 
 export interface Place {
   readonly host: string
@@ -116,9 +121,9 @@ const guarded = <R>(guard: Guard, app: App<R>): Effect.Effect<
     Effect.map(HttpServerResponse.setHeaders(security))
   )
 
-const routes = (program: Program, context: Context.Context<never>) =>
+const routes = (program: Program, context: Context.Context<never>, readers: Readers) =>
   Layer.mergeAll(
-    handlers(program, context),
+    handlers(program, context, readers),
     HttpRouter.use((router) =>
       Effect.gen(function*() {
         const page = yield* pages
@@ -147,6 +152,16 @@ const routes = (program: Program, context: Context.Context<never>) =>
     )
   )
 
+/** Who watches a drain sees its end. Sockets take real time, whatever the clock of a test says. */
+const lastWords = (readers: Readers): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    if (readers.count === 0) return
+    // changes that wait are told first
+    await setTimeout(goodbye)
+    Deferred.doneUnsafe(readers.over, Effect.void)
+    await setTimeout(goodbye)
+  })
+
 /** Serves until the scope closes. Gives back the port. */
 export const serve = (
   program: Program,
@@ -160,11 +175,16 @@ export const serve = (
   Effect.gen(function*() {
     const context = yield* Effect.context<Scope.Scope>()
     const { port, server } = yield* listen(options.place, options.elsewhere)
+    const readers: Readers = { count: 0, over: yield* Deferred.make<void>() }
     const guard = makeGuard({ hosts: options.hosts, token: options.token, port })
-    const app = yield* Effect.provide(HttpRouter.toHttpEffect(routes(program, context)), HttpServer.layerServices)
+    const app = yield* Effect.provide(
+      HttpRouter.toHttpEffect(routes(program, context, readers)),
+      HttpServer.layerServices
+    )
     yield* server.serve(guarded(guard, app)).pipe(
       Effect.provideService(HttpIncomingMessage.MaxBodySize, mostBody),
       Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true)
     )
+    yield* Effect.addFinalizer(() => lastWords(readers))
     return port
   })
