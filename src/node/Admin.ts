@@ -17,7 +17,6 @@ import type { Policy } from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import type { Stats as ServerStats } from "../Server.ts"
 import { inUrl, isLoopback, makeToken } from "./internal/admin/web/guard.ts"
-import { serve } from "./internal/admin/web/serving.ts"
 
 export {
   /**
@@ -194,6 +193,8 @@ export const make = (options: Options): Effect.Effect<Admin, AdminError, Scope.S
       return yield* new AdminError({ detail: "the admin token must be printable ASCII without spaces, and not empty" })
     }
     const token = given === "off" ? undefined : given ?? makeToken()
+    // loaded by programs that serve it alone: an HTTP server and its router take as long to load as all else
+    const { serve } = yield* Effect.promise(() => import("./internal/admin/web/serving.ts"))
     const bound = yield* Effect.mapError(
       serve(program, { place: { host, port }, elsewhere: whenTaken === "free", hosts: [host, ...hosts], token }),
       ({ cause }) =>
