@@ -4,6 +4,7 @@ import type * as Net from "node:net"
 import { longestTimer } from "../options.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Settings } from "./settings.ts"
+import { readInSlices } from "./slices.ts"
 
 // what one turn of the event loop starts of the requests of one connection: the others have theirs first
 const share = 16
@@ -143,12 +144,14 @@ export class Pipeline {
     const { conn } = this
     if (!this.hasListeners) {
       this.hasListeners = true
+      readInSlices(conn)
+      const { destroySoon, resume } = conn
       // a handler that reads the body of its request resumes the connection, and so does Node at the end of a request
+      conn.resume = () => this.isHolding ? conn : resume.call(conn)
       conn.on("resume", () => {
-        if (this.held.length > 0) conn.pause()
+        if (this.isHolding) conn.pause()
       })
       conn.once("close", () => this.abandon())
-      const { destroySoon } = conn
       conn.destroySoon = () => {
         if (this.isHolding) this.discard()
         else if (!this.isLingering) destroySoon.call(conn)
