@@ -2,6 +2,7 @@
 import type * as Http from "node:http"
 import type * as Net from "node:net"
 import { longestTimer } from "../options.ts"
+import { startReading, stopReading } from "../stream/duplex.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Settings } from "./settings.ts"
 import { readInSlices } from "./slices.ts"
@@ -147,7 +148,11 @@ export class Pipeline {
       readInSlices(conn)
       const { destroySoon, resume } = conn
       // a handler that reads the body of its request resumes the connection, and so does Node at the end of a request
-      conn.resume = () => this.isHolding ? conn : resume.call(conn)
+      conn.resume = () => {
+        if (this.isHolding) return conn
+        startReading(conn)
+        return resume.call(conn)
+      }
       conn.on("resume", () => {
         if (this.isHolding) conn.pause()
       })
@@ -158,6 +163,7 @@ export class Pipeline {
       }
     }
     conn.pause()
+    stopReading(conn)
   }
 
   /** `destroySoon` where the peer sent more than we read: that would take the last answers from it. */
