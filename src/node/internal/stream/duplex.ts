@@ -175,6 +175,8 @@ export class Stream {
       this.waiter = resume
       this.settle()
       if (this.waiter !== resume) return
+      // it was paused for what the reader had, and nothing came meanwhile
+      this.resume()
       return Effect.sync(() => {
         this.waiter = undefined
       })
