@@ -13,7 +13,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as EffectHttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
-import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
 import type * as Net from "node:net"
@@ -42,7 +41,7 @@ import type * as Upgrade from "./Upgrade.ts"
  * @since 0.1.0
  */
 export interface Options<in out In = never, in out Out = unknown, out R = never>
-  extends Upgrade.Options<R>, Proxy.Options
+  extends Listener.TlsOptions, Listener.BindOptions, Upgrade.Options<R>, Proxy.Options
 {
   /**
    * The limits. In the words of HTTP:
@@ -82,19 +81,6 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    * `upgrade` decides about them; `paths` has more of them. Requests on other paths are the HTTP application's.
    */
   readonly webSocket?: string | undefined
-  /** The certificate of `https`, as PEM; intermediate certificates follow it in the same text. */
-  readonly cert?: string | Uint8Array | undefined
-  /** The private key of `cert`, as PEM. */
-  readonly key?: string | Uint8Array | Redacted.Redacted<string | Uint8Array> | undefined
-  /** When given, a client has to show a certificate that one of these authorities (PEM) signed. */
-  readonly ca?: string | Uint8Array | ReadonlyArray<string | Uint8Array> | undefined
-  /** Opens an encrypted `key`. */
-  readonly passphrase?: string | Redacted.Redacted<string> | undefined
-  /**
-   * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
-   * `somaxconn`. Default 511.
-   */
-  readonly backlog?: number | undefined
   /**
    * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
    * once.
@@ -150,7 +136,7 @@ export const make = <In = never, Out = unknown, R = never>(
       Effect.fromResult(prepare(url, policy, options)),
       (unusable) => new Listener.ListenFailed({ ...unusable })
     )
-    const { address, backlog, rules, settings, tls } = prepared
+    const { address, binding, rules, settings, tls } = prepared
     yield* NodeOptions.warnOf(policy)
     const context = yield* Effect.context<never>()
     const server = serverOf(prepared, (conn) => connections.open.get(conn))
@@ -219,7 +205,7 @@ export const make = <In = never, Out = unknown, R = never>(
     yield* Supervised.restarted("the deadlines of an HTTP server", connections.watch)
 
     const release = yield* Effect.mapError(
-      listen(server, address, NodeOptions.bindingOf(backlog, {})),
+      listen(server, address, binding),
       (refusal) => new Listener.ListenFailed({ url: prepared.url, ...refusal })
     )
     yield* Effect.addFinalizer(() => release)

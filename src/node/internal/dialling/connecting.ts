@@ -5,7 +5,7 @@ import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
-import type { Address } from "../addresses/address.ts"
+import { type Address, pipeOf } from "../addresses/address.ts"
 import { familyOf, withoutZone } from "../addresses/zone.ts"
 import { errorOf, openError } from "../stream/duplex.ts"
 import { noop, setTcp, type Tcp } from "../stream/tcp.ts"
@@ -164,7 +164,7 @@ export const connect = (
       opened.clear()
     }
     const plain = to.scheme === "unix"
-      ? opening(opened, () => Net.createConnection({ path: to.path, allowHalfOpen }), "connect")
+      ? opening(opened, () => Net.createConnection({ path: pipeOf(to.path), allowHalfOpen }), "connect")
       : toPeer(opened, to.host, to.port, how)
     const whole = to.scheme === "tls" || to.scheme === "wss"
       ? Effect.flatMap(plain, (conn) => secured(opened, conn, to.host, how))

@@ -5,6 +5,7 @@ import type { Policy } from "../../../Policy.ts"
 import type * as Proxy from "../../Proxy.ts"
 import type * as Upgrade from "../../Upgrade.ts"
 import * as Address from "../addresses/address.ts"
+import type { Binding } from "../addresses/listen.ts"
 import * as Options from "../options.ts"
 import { type Behind, behindOf } from "../proxy/behind.ts"
 import * as Material from "../tls/material.ts"
@@ -32,9 +33,8 @@ export const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): 
 }
 
 /** The options that are checked here; see `HttpServer.Options`. */
-interface Given extends Material.TlsMaterial, Upgrade.Options<unknown>, Proxy.Options {
+interface Given extends Material.TlsMaterial, Options.Bound, Upgrade.Options<unknown>, Proxy.Options {
   readonly webSocket?: string | undefined
-  readonly backlog?: number | undefined
   readonly linger?: Duration.Input | undefined
 }
 
@@ -43,7 +43,7 @@ export interface Prepared {
   /** As it may appear in an error. */
   readonly url: string
   readonly address: Address.Address
-  readonly backlog: number
+  readonly binding: Binding
   readonly settings: Settings
   readonly tls: Material.TlsOptions | undefined
   /** Which proxies are believed. */
@@ -68,7 +68,7 @@ export const prepare = (
   const url = Address.redactUrl(rawUrl)
   const as = (reason: Unusable["reason"]) => Result.mapError((detail: string): Unusable => ({ url, reason, detail }))
   return Result.gen(function*() {
-    if (!/^(https?|unix):\/\//i.test(rawUrl)) {
+    if (!/^(?:(?:https?|unix):\/\/|unix:@)/i.test(rawUrl)) {
       return yield* as("BadUrl")(Result.fail("an HTTP server has an http://, https:// or unix:// URL"))
     }
     // the same rules as for what is below HTTP
@@ -77,7 +77,7 @@ export const prepare = (
       (detail) => detail.replaceAll("tcp://", "http://").replaceAll("tls://", "https://")
     ))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
-    const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
+    const binding = yield* as("BadOption")(Options.bindingOf(address, options))
     if (options.webSocket !== undefined && !isPath(options.webSocket)) {
       return yield* as("BadOption")(Result.fail("`webSocket` is a path that starts with a slash and has no ? and no #"))
     }
@@ -93,7 +93,7 @@ export const prepare = (
     return {
       url,
       address,
-      backlog,
+      binding,
       behind,
       rules: rules as Rules<never>,
       settings: {
