@@ -28,8 +28,7 @@ import { inetAddressOf } from "./internal/addresses/zone.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
 import { behindOf } from "./internal/proxy/behind.ts"
-import * as Material from "./internal/tls/material.ts"
-import { type Checked, securing } from "./internal/tls/securing.ts"
+import { securingOf } from "./internal/tls/securing.ts"
 import { type Rules, rulesOf } from "./internal/webSocket/rules.ts"
 import type * as Proxy from "./Proxy.ts"
 import type * as Upgrade from "./Upgrade.ts"
@@ -368,26 +367,6 @@ interface Settings extends Omit<Acceptor.Settings, "context"> {
   readonly binding: Binding
 }
 
-/** What secures connections, now and after each renewal. */
-const certificatesOf = (
-  scheme: string,
-  { ca, cert, certificates, key, passphrase }: ListenOptions<unknown>
-): Result.Result<() => Checked, string> => {
-  if (certificates !== undefined) {
-    return [ca, cert, key, passphrase].every((it) => it === undefined)
-      ? Result.succeed(certificates["~holdfast/node/Certificates"] as () => Checked)
-      : Result.fail("`certificates` are in place of `cert`, `key`, `ca` and `passphrase`")
-  }
-  if (cert === undefined || key === undefined) {
-    const missing = cert === undefined ? key === undefined ? "both are" : "`cert` is" : "`key` is"
-    return Result.fail(`${scheme}:// needs the options \`cert\` and \`key\`, and ${missing} missing`)
-  }
-  return Result.map(Material.tlsOptions({ ca, cert, key, passphrase }), (own) => {
-    const checked: Checked = { own, names: new Map() }
-    return () => checked
-  })
-}
-
 const prepare = <R>(
   rawUrl: string,
   policy: Policy.Policy,
@@ -419,10 +398,7 @@ const prepare = <R>(
       maxPending,
       linger,
       securing: needsTls
-        ? securing(yield* as("BadTls")(certificatesOf(address.scheme, options)), {
-          minVersion: options.minVersion,
-          alpn: isWeb ? ["http/1.1"] : options.alpn
-        })
+        ? yield* as("BadTls")(securingOf(`${address.scheme}://`, options, isWeb ? ["http/1.1"] : options.alpn))
         : undefined
     }
   })

@@ -8,7 +8,8 @@ import * as Address from "../addresses/address.ts"
 import type { Binding } from "../addresses/listen.ts"
 import * as Options from "../options.ts"
 import { type Behind, behindOf } from "../proxy/behind.ts"
-import * as Material from "../tls/material.ts"
+import type { Securing as Handshaking } from "../tls/handshakes.ts"
+import * as Securing from "../tls/securing.ts"
 import { isPath, type Rules, rulesOf } from "../webSocket/rules.ts"
 
 /** What the connections of one server share. Limits are milliseconds, and 0 is none. */
@@ -33,7 +34,7 @@ export const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): 
 }
 
 /** The options that are checked here; see `HttpServer.Options`. */
-interface Given extends Material.TlsMaterial, Options.Bound, Upgrade.Options<unknown>, Proxy.Options {
+interface Given extends Securing.Given, Options.Bound, Upgrade.Options<unknown>, Proxy.Options {
   readonly webSocket?: string | undefined
   readonly linger?: Duration.Input | undefined
 }
@@ -45,7 +46,8 @@ export interface Prepared {
   readonly address: Address.Address
   readonly binding: Binding
   readonly settings: Settings
-  readonly tls: Material.TlsOptions | undefined
+  /** With `https`. */
+  readonly securing: (() => Handshaking) | undefined
   /** Which proxies are believed. */
   readonly behind: Behind
   /** Its hooks run in the context of `HttpServer.make`. */
@@ -86,10 +88,6 @@ export const prepare = (
     }
     const rules = yield* as("BadOption")(rulesOf(options.webSocket, options))
     const behind = yield* as("BadOption")(behindOf(options))
-    const secure = address.scheme === "tls"
-    if (secure && (options.cert === undefined || options.key === undefined)) {
-      return yield* as("BadTls")(Result.fail("https:// needs the options `cert` and `key`"))
-    }
     return {
       url,
       address,
@@ -107,7 +105,12 @@ export const prepare = (
         drain: Duration.toMillis(policy.drain),
         linger
       },
-      tls: secure ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
+      securing: address.scheme === "tls"
+        ? yield* as("BadTls")(Result.mapError(
+          Securing.securingOf("https://", options, ["http/1.1"]),
+          (detail) => detail.replace(/, and both are missing$/, "")
+        ))
+        : undefined
     }
   })
 }

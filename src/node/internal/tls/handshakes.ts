@@ -4,11 +4,6 @@ import * as Tls from "node:tls"
 import { noop } from "../stream/tcp.ts"
 import { meaningOfAccepted, watchAccepted } from "./refusals.ts"
 
-/** Names a connection by both of its ends: no two living connections of a machine share them. */
-export const tuple = (conn: Net.Socket): string | undefined =>
-  conn.remotePort === undefined
-    ? undefined
-    : `${conn.remoteAddress} ${conn.remotePort} ${conn.localAddress} ${conn.localPort}`
 /** How connections are secured from now on; asked at each handshake, so it may change under those that live. */
 export interface Securing {
   readonly context: Tls.SecureContext
