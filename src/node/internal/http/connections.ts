@@ -69,7 +69,7 @@ export class Connections<in out In, in out Out> {
     this.registry = registry
     this.address = address
     this.behind = behind
-    this.secure = securing === undefined ? undefined : handshakes(securing)
+    this.secure = securing === undefined ? undefined : handshakes(securing, settings.linger)
     this.refusals = refusals
     this.path = address.scheme === "unix" ? `unix:${address.path}` : undefined
     this.tcp = tcpOf(settings.policy)
@@ -131,7 +131,7 @@ export class Connections<in out In, in out Out> {
       // what is on top has the name of what is below
       if (header !== undefined) name(secured, header)
       this.opened(secured)
-    }, (cause) => fail({ _tag: "Failed", cause }))
+    }, (cause, isToldWhy) => fail({ _tag: "Failed", cause }, isToldWhy))
     conn.resume()
   }
 

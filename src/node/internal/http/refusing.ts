@@ -68,11 +68,11 @@ export class Refusing {
       conn.off("close", onClose)
       onSettled()
     }
-    const fail = (failure: Failure): void => {
+    const fail = (failure: Failure, isToldWhy = false): void => {
       if (isSettled) return
       done()
       this.tell({ _tag: "Refused", remote, reason: reasonOf(failure) })
-      conn.destroy()
+      if (!isToldWhy) conn.destroy()
     }
     const onClose = (): void => this.isClosed ? done() : fail({ _tag: "Failed", cause: closedEarly })
     const timer = timersOf(context).after(limit, () => fail({ _tag: "Timeout", limit }))
