@@ -1,5 +1,4 @@
 /** `holdfast serve`: an echo or hub server on any number of addresses. */
-import { isReadonlyArrayNonEmpty, of } from "effect/Array"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -20,6 +19,7 @@ import * as Server from "../Server.ts"
 import { adminFlags, adminOf, measured, withAdmin } from "./admin.ts"
 import { tlsOf } from "./certificates.ts"
 import { CommandFailed } from "./CommandFailed.ts"
+import { addressesOf, allTaken, listenFlags } from "./listenFlags.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
@@ -29,15 +29,7 @@ const file = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
 
 const flags = {
-  listen: Flag.String("listen").pipe(
-    Flag.withAlias("l"),
-    Flag.withMetavar("URL"),
-    Flag.withDescription(
-      "Where to listen: tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH; " +
-        "port 0 picks one; repeat it for several (default tcp://127.0.0.1:7000)"
-    ),
-    Flag.atLeast(0)
-  ),
+  listen: listenFlags,
   cert: file("cert", "Certificate chain for tls and wss, PEM; read again when it changes (within 10 s), and on SIGHUP"),
   key: file("key", "Private key of --cert, PEM"),
   ca: file("ca", "Ask clients of tls and wss for a certificate signed by these authorities, PEM"),
@@ -112,9 +104,10 @@ export const serve = Command.make(
       const policy = yield* policyOf(limits)
       const plan = yield* adminOf({ admin, adminToken, log, noAdmin })
       const tls = yield* tlsOf({ cert, key, ca })
-      const urls = isReadonlyArrayNonEmpty(listen) ? listen : of("tcp://127.0.0.1:7000")
-      const listeners = yield* Effect.forEach(urls, (url) =>
+      const addresses = yield* addressesOf(listen)
+      const listeners = yield* Effect.forEach(addresses, ({ url, ...binding }) =>
         Listener.make(url, {
+          ...binding,
           ...(/^(tls|wss):/i.test(url) ? tls : {}),
           deflate,
           origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
@@ -122,6 +115,7 @@ export const serve = Command.make(
           ...behindOptions(behind),
           policy: protocol === "native" ? nativeBelow(policy) : policy
         }).pipe(Effect.mapError((error) => new CommandFailed({ message: `--listen: ${asFlags(error.message)}` }))))
+      yield* allTaken
 
       // how many clients would come back, were we to die now
       let live = 0

@@ -1,4 +1,5 @@
 /** The stream of changes: a slow reader holds a bounded number of them, and is told how many it missed. */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -48,16 +49,33 @@ const show = (registry: Program["registry"]) => (change: Told<unknown, never, un
   }
 }
 
-/** Changes of the registry, and figures every second, at once the first time. */
-export const changesOf = (program: Program, figures: Effect.Effect<S.Figures>): Stream.Stream<S.Change> => {
-  const ticks = Stream.fromEffectSchedule(
-    Effect.map(
-      Effect.all({ figures, servers: serversOf(program) }),
-      (counted): S.Change => ({ _tag: "Figures", ...counted })
-    ),
-    Schedule.spaced("1 second")
+/** Who reads the stream, and when it is over. */
+export interface Readers {
+  count: number
+  readonly over: Deferred.Deferred<void>
+}
+
+/** Changes of the registry, and figures every second, at once the first time and once more when it is over. */
+export const changesOf = (
+  program: Program,
+  figures: Effect.Effect<S.Figures>,
+  readers: Readers
+): Stream.Stream<S.Change> => {
+  const counted = Effect.map(
+    Effect.all({ figures, servers: serversOf(program) }),
+    (counted): S.Change => ({ _tag: "Figures", ...counted })
   )
-  return Stream.merge(Stream.mapEffect(program.registry.changes, show(program.registry)), ticks, {
-    haltStrategy: "left"
-  })
+  const changes = Stream.mapEffect(program.registry.changes, show(program.registry))
+  const ticks = Stream.fromEffectSchedule(counted, Schedule.spaced("1 second"))
+  const until = Stream.merge(changes, ticks, { haltStrategy: "left" }).pipe(
+    Stream.interruptWhen(Deferred.await(readers.over)),
+    Stream.concat(Stream.fromEffect(counted))
+  )
+  return Stream.unwrap(Effect.as(
+    Effect.acquireRelease(
+      Effect.sync(() => readers.count++),
+      () => Effect.sync(() => readers.count--)
+    ),
+    until
+  ))
 }

@@ -13,7 +13,7 @@ import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import * as Policy from "../../../Policy.ts"
 import type { ExplainedEnd } from "../../../Registry.ts"
 import { api, Checked } from "./api.ts"
-import { changesOf } from "./changes.ts"
+import { changesOf, type Readers } from "./changes.ts"
 import { dispatchersOf, figuresOf, poolsOf, serversOf } from "./figures.ts"
 import { matching, page } from "./listing.ts"
 import type { Program } from "./program.ts"
@@ -68,8 +68,7 @@ const patch = (
     if (isFixed !== undefined) {
       return yield* new S.Invalid({ message: `\`${isFixed}\` of a connection is fixed once it is open` })
     }
-    const policy = yield* connection.policy
-    const changed = yield* invalid(Policy.decode({ ...Policy.encode(policy), ...changes }))
+    const changed = yield* invalid(Policy.decode(changes))
     const patch = Object.fromEntries(
       names.flatMap((name) => name in changed ? [[name, Reflect.get(changed, name)]] : [])
     )
@@ -90,7 +89,7 @@ const endedPage = (found: ReadonlyArray<ExplainedEnd>, { limit = 100, offset = 0
 const endedAtMost = (until: number | undefined) => ({ explanation: { snapshot: { age, openedAt } } }: ExplainedEnd) =>
   until === undefined || openedAt + age <= until
 
-const connections = (program: Program, figures: Effect.Effect<S.Figures>) =>
+const connections = (program: Program, figures: Effect.Effect<S.Figures>, readers: Readers) =>
   HttpApiBuilder.group(api, "connections", (handlers) =>
     Effect.map(Effect.scope, (scope) =>
       handlers
@@ -126,7 +125,7 @@ const connections = (program: Program, figures: Effect.Effect<S.Figures>) =>
             program.registry.ended({ ...query, where: endedAtMost(until) }),
             (found) => endedPage(found, { limit: limit ?? 100, offset: offset ?? 0 })
           ))
-        .handle("changes", () => Effect.succeed(changesOf(program, figures)))))
+        .handle("changes", () => Effect.succeed(changesOf(program, figures, readers)))))
 
 const drainOf = (program: Program, begun: boolean): Effect.Effect<S.Drain> =>
   Effect.map(serversOf(program), (servers) => ({
@@ -174,10 +173,10 @@ const checked = HttpApiMiddleware.layerSchemaErrorTransform(
 )
 
 /** The routes of the API. */
-export const handlers = (program: Program, context: Context.Context<never>) => {
+export const handlers = (program: Program, context: Context.Context<never>, readers: Readers) => {
   const figures = figuresOf(program, context)
   return HttpApiBuilder.layer(api).pipe(
-    Layer.provide([connections(program, figures), ofProgram(program, figures)]),
+    Layer.provide([connections(program, figures, readers), ofProgram(program, figures)]),
     Layer.provide(checked)
   )
 }

@@ -73,7 +73,7 @@ export const make = (settings: Settings) => {
   server.on("error", (cause) => {
     for (const consumer of consumers) consumer.fail(cause)
   })
-  const secure = settings.securing === undefined ? undefined : handshakes(settings.securing)
+  const secure = settings.securing === undefined ? undefined : handshakes(settings.securing, settings.linger)
   const upgrade = address.scheme === "ws" || address.scheme === "wss"
     ? upgrades({ ...settings, limit: settings.handshake })
     : undefined
@@ -192,7 +192,13 @@ export const make = (settings: Settings) => {
     // what a PROXY header took is part of it
     if (arrival.timer === undefined) limitTime(arrival, limit)
     if (secure === undefined) secured(arrival, raw)
-    else secure(raw, (conn) => secured(arrival, conn), (cause) => arrival.fail({ _tag: "Failed", cause }))
+    else {
+      secure(raw, (conn) => secured(arrival, conn), (cause, isToldWhy) => {
+        const failure = { _tag: "Failed", cause } as const
+        if (isToldWhy) arrivals.lingers(arrival, failure)
+        else arrival.fail(failure)
+      })
+    }
     raw.resume()
   }
 

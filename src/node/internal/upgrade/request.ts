@@ -3,10 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Cookies from "effect/http/Cookies"
 import * as Headers from "effect/http/Headers"
 import type * as Http from "node:http"
-import type * as Net from "node:net"
-import type * as Tls from "node:tls"
 import * as Address from "../addresses/address.ts"
-import { type Certificate, certificateOf } from "./certificate.ts"
+import { type Certificate, clientCertificate } from "./certificate.ts"
 
 /**
  * What a peer asked for.
@@ -144,10 +142,7 @@ export class Asked implements Asking {
   }
 
   get certificate(): Certificate | undefined {
-    const socket = this.head.socket as Net.Socket | Tls.TLSSocket
-    this.certificateRead ??= {
-      found: "getPeerX509Certificate" in socket ? certificateOf(socket.getPeerX509Certificate()) : undefined
-    }
+    this.certificateRead ??= { found: clientCertificate(this.head.socket) }
     return this.certificateRead.found
   }
 

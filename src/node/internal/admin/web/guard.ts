@@ -82,6 +82,14 @@ const isForeign = (asked: Asked): boolean => {
   return site !== undefined && site !== "same-origin" && site !== "none" && !isNavigation(asked)
 }
 
+/** The path and the query of a request, whatever is in them. */
+export const parts = (url: string): { readonly path: string; readonly query: URLSearchParams } => {
+  const at = url.indexOf("?")
+  return at < 0
+    ? { path: url, query: new URLSearchParams() }
+    : { path: url.slice(0, at), query: new URLSearchParams(url.slice(at + 1)) }
+}
+
 /** Paths that programs ask for; others are pages. */
 export const isForPrograms = (path: string): boolean =>
   path.startsWith("/api/") || path === "/metrics" || path === "/openapi.json"
@@ -106,8 +114,8 @@ export const makeGuard = (
     const answer: Verdict = { _tag: "Answer", cookie: false }
     if (token === undefined) return answer
     const { authorization } = asked.headers
-    const url = new URL(asked.url, "http://localhost")
-    const inQuery = url.searchParams.get("token")
+    const { path, query } = parts(asked.url)
+    const inQuery = query.get("token")
     const inCookie = asked.cookies[cookie.name]
     if (authorization !== undefined) {
       const bearer = /^bearer +(\S+) *$/i.exec(authorization)?.[1]
@@ -115,9 +123,10 @@ export const makeGuard = (
     }
     if (inQuery !== null) {
       if (!isSame(inQuery, wanted)) return wrongToken
-      if (isForPrograms(url.pathname)) return { _tag: "Answer", cookie: true }
-      url.searchParams.delete("token")
-      return { _tag: "Redirect", to: `${url.pathname.replace(/^\/+/, "/")}${url.search}` }
+      if (isForPrograms(path)) return { _tag: "Answer", cookie: true }
+      query.delete("token")
+      // `//host` and `/\\host` are other servers
+      return { _tag: "Redirect", to: `/${path.replace(/^[/\\]+/, "")}${query.size === 0 ? "" : `?${query}`}` }
     }
     if (inCookie !== undefined) return isSame(inCookie, wantedSession) ? answer : wrongToken
     return noToken
