@@ -110,6 +110,7 @@ describe("for other programs", () => {
 describe.skipIf(!hasTmux)("in a terminal", () => {
   it.runIf(isLong)(
     "follows its size, filters, inspects and closes; Ctrl-C, q, kill and a refusal leave the terminal as it was",
+    long(90_000),
     async () => {
       const { address, server, sockets } = await watched(3)
       const { dir, keys, modes, shows, tmux, type } = terminal()
@@ -189,7 +190,6 @@ describe.skipIf(!hasTmux)("in a terminal", () => {
       await shows("does not answer: trying again")
       keys("C-c")
       await asBefore(0)
-    },
-    long(90_000)
+    }
   )
 })
