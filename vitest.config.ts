@@ -28,16 +28,19 @@ const withoutConnections = [
 
 // those with tests that do more in `npm run test:long`
 const long = [
-  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server,leaks}.test.ts",
+  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
-  "test/internal/queues.test.ts",
-  "test/integration/{deadLink,deflate,fairness,memory,package,reconnect,redis}.test.ts",
+  "test/integration/{deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]
 
-// those of which `npm run test:goals` runs all cases, and `npm run test:long` one of each kind
+// the same, measured: one file at a time, after the others
+const longMeasured = ["test/leaks.test.ts", "test/internal/queues.test.ts", "test/integration/memory.test.ts"]
+
+// all cases of the memory, of which `npm run test:long` runs one of each kind; and a goal that is held on a quiet machine alone:
+// `npm run test:goals`
 const goals = ["test/integration/{fairness,memory}.test.ts"]
 
 // a real browser, for minutes: `npm run test:browser`
@@ -68,10 +71,24 @@ export default defineConfig({
     projects: HOLDFAST_BROWSER === "on"
       ? [{ extends: true, test: { name: "browser", include: browser, globalSetup } }]
       : HOLDFAST_LONG === "on"
-      ? [{
-        extends: true,
-        test: { name: "long", include: HOLDFAST_GOALS === "on" ? goals : long, globalSetup, fileParallelism: false }
-      }]
+      ? HOLDFAST_GOALS === "on"
+        ? [{ extends: true, test: { name: "goals", include: goals, globalSetup, fileParallelism: false } }]
+        : [
+          {
+            extends: true,
+            test: { name: "long", include: long, globalSetup, maxWorkers: 2, sequence: { groupOrder: 1 } }
+          },
+          {
+            extends: true,
+            test: {
+              name: "long, measured",
+              include: longMeasured,
+              globalSetup,
+              fileParallelism: false,
+              sequence: { groupOrder: 2 }
+            }
+          }
+        ]
       : [
         {
           extends: true,

@@ -29,6 +29,7 @@ import { DialledSocket } from "./internal/stream/dialled.ts"
 import { openError } from "./internal/stream/duplex.ts"
 import { linger } from "./internal/stream/tcp.ts"
 import * as Material from "./internal/tls/material.ts"
+import { Consents } from "./internal/tls/refusals.ts"
 import { type Environment, environment } from "./internal/tunnel/environment.ts"
 import { gateFor } from "./internal/tunnel/gate.ts"
 import * as Asking from "./internal/webSocket/asking.ts"
@@ -74,6 +75,10 @@ export interface DialOptions {
    * In TLS 1.3 a client is done before the server has looked at its certificate. The first byte of the server, or a session
    * ticket, ends the wait; a server that ends the connection meanwhile is a failure to open it: `CertificateRefused` where it
    * said so in an alert. Silence need not be consent: a server may refuse later.
+   *
+   * Some servers end the connection without an alert, Node's for one. That is `OpenFailed`, and worth another try: a server that
+   * is stopping does the same. The third such end in a row is `CertificateRefused`, where no byte has ever come to this
+   * dialler: keep what `make` returns, and run it for every try.
    */
   readonly consent?: Duration.Input | undefined
   /**
@@ -188,8 +193,12 @@ export class DialFailed extends Schema.TaggedError<DialFailed>()("DialFailed", {
  */
 export const make = (url: string, options: DialOptions = {}): Effect.Effect<Socket.Socket, DialFailed> => {
   const policy = Policy.make(options.policy)
+  const consents = new Consents()
   const variables = options.proxy === "environment" ? environment : Effect.undefined
-  const prepared = Effect.flatMap(variables, (variables) => Effect.fromResult(prepare(url, policy, options, variables)))
+  const prepared = Effect.flatMap(
+    variables,
+    (variables) => Effect.fromResult(prepare(url, policy, options, consents, variables))
+  )
   const made = Effect.map(prepared, (settings) => {
     const { address } = settings
     return address.scheme === "ws" || address.scheme === "wss"
@@ -269,6 +278,7 @@ const prepare = (
   rawUrl: string,
   policy: Policy.Policy,
   options: DialOptions,
+  consents: Consents,
   variables: Environment | undefined
 ): Result.Result<Settings, DialFailed> => {
   const url = Address.redactUrl(rawUrl)
@@ -306,6 +316,7 @@ const prepare = (
       attemptTimeout: attemptTimeout === Options.longestTimer ? Infinity : attemptTimeout,
       tls,
       consent,
+      consents,
       gate
     }
     const trust = followRedirects === 0 ? {} : yield* as("BadTls")(Material.tlsOptions({ ca: options.ca }))

@@ -12,18 +12,22 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as EffectHttpServer from "effect/http/HttpServer"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
-import type * as Redacted from "effect/Redacted"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
+import * as Http from "node:http"
 import type * as Net from "node:net"
 import * as Supervised from "../internal/scheduling/supervised.ts"
 import * as Policy from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { listen } from "./internal/addresses/listen.ts"
+import { withClient } from "./internal/http/client.ts"
 import { Connections } from "./internal/http/connections.ts"
 import { serverOf } from "./internal/http/nodeServer.ts"
+import { type Event, Refusing } from "./internal/http/refusing.ts"
 import { prepare } from "./internal/http/settings.ts"
 import { intercept } from "./internal/http/upgrade.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
@@ -31,9 +35,12 @@ import { lastReads } from "./internal/listening/lastAccept.ts"
 import * as NodeOptions from "./internal/options.ts"
 import { nothing } from "./internal/proxy/behind.ts"
 import { noop } from "./internal/stream/tcp.ts"
+import { clientCertificate as certificateOfClient } from "./internal/upgrade/certificate.ts"
 import * as Listener from "./Listener.ts"
 import type * as Proxy from "./Proxy.ts"
 import type * as Upgrade from "./Upgrade.ts"
+
+export type { Event } from "./internal/http/refusing.ts"
 
 /**
  * How to serve. Every field has a default.
@@ -42,7 +49,7 @@ import type * as Upgrade from "./Upgrade.ts"
  * @since 0.1.0
  */
 export interface Options<in out In = never, in out Out = unknown, out R = never>
-  extends Upgrade.Options<R>, Proxy.Options
+  extends Listener.TlsOptions, Listener.BindOptions, Upgrade.Options<R>, Proxy.Options
 {
   /**
    * The limits. In the words of HTTP:
@@ -82,19 +89,11 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    * `upgrade` decides about them; `paths` has more of them. Requests on other paths are the HTTP application's.
    */
   readonly webSocket?: string | undefined
-  /** The certificate of `https`, as PEM; intermediate certificates follow it in the same text. */
-  readonly cert?: string | Uint8Array | undefined
-  /** The private key of `cert`, as PEM. */
-  readonly key?: string | Uint8Array | Redacted.Redacted<string | Uint8Array> | undefined
-  /** When given, a client has to show a certificate that one of these authorities (PEM) signed. */
-  readonly ca?: string | Uint8Array | ReadonlyArray<string | Uint8Array> | undefined
-  /** Opens an encrypted `key`. */
-  readonly passphrase?: string | Redacted.Redacted<string> | undefined
   /**
-   * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
-   * `somaxconn`. Default 511.
+   * Called for each connection that is refused before its first request. It adds to what the server logs: a line a second at most,
+   * with the numbers. What it fails with is logged.
    */
-  readonly backlog?: number | undefined
+  readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
   /**
    * How long a connection that we are done with waits for the peer to be done as well. Default 1 s. 0 destroys it at
    * once.
@@ -150,7 +149,7 @@ export const make = <In = never, Out = unknown, R = never>(
       Effect.fromResult(prepare(url, policy, options)),
       (unusable) => new Listener.ListenFailed({ ...unusable })
     )
-    const { address, backlog, rules, settings, tls } = prepared
+    const { address, behind, binding, rules, settings } = prepared
     yield* NodeOptions.warnOf(policy)
     const context = yield* Effect.context<never>()
     const server = serverOf(prepared, (conn) => connections.open.get(conn))
@@ -160,17 +159,13 @@ export const make = <In = never, Out = unknown, R = never>(
     Object.assign(server, { pauseOnConnect: true })
     const accept = server.listeners("connection") as Array<(conn: Net.Socket) => void>
     server.removeAllListeners("connection")
-    const connections = new Connections(prepared, context, options.registry, (conn) => {
-      if (tls === undefined) connections.follow(conn)
+    const refusing = new Refusing(settings, context, options.onEvent)
+    yield* Effect.addFinalizer(() => refusing.end)
+    const connections = new Connections(prepared, context, options.registry, refusing, (conn) => {
       for (const listener of accept) listener.call(server, conn)
       conn.resume()
     })
     server.on("connection", (conn) => connections.accept(conn))
-    server.prependListener("secureConnection", (conn: Net.Socket) => {
-      connections.named(conn)
-      connections.follow(conn)
-    })
-    server.on("tlsClientError", (_, conn) => conn.destroy())
     server.on("clientError", (cause, conn) => {
       const connection = connections.open.get(conn as Net.Socket)
       if (connection === undefined) conn.destroy()
@@ -185,7 +180,7 @@ export const make = <In = never, Out = unknown, R = never>(
       linger: settings.linger,
       securing: undefined,
       rules,
-      behind: { ...nothing, forwarding: prepared.behind.forwarding },
+      behind: { ...nothing, forwarding: behind.forwarding },
       context
     })
     const upgrading = {
@@ -219,7 +214,7 @@ export const make = <In = never, Out = unknown, R = never>(
     yield* Supervised.restarted("the deadlines of an HTTP server", connections.watch)
 
     const release = yield* Effect.mapError(
-      listen(server, address, NodeOptions.bindingOf(backlog, {})),
+      listen(server, address, binding),
       (refusal) => new Listener.ListenFailed({ url: prepared.url, ...refusal })
     )
     yield* Effect.addFinalizer(() => release)
@@ -251,13 +246,20 @@ export const make = <In = never, Out = unknown, R = never>(
       lastReads(server, () => connections.count),
       Effect.andThen(Effect.sync(stop), connections.drained)
     )
+    const named: <A, E, R>(
+      handled: Effect.Effect<A, E, R>
+    ) => Effect.Effect<A, E, R | HttpServerRequest.HttpServerRequest> = behind.forwarding === undefined
+      ? (handled) => handled
+      : withClient(behind.forwarding, address.scheme === "unix" ? `unix:${address.path}` : undefined)
     return {
       url: boundUrl,
       http: EffectHttpServer.make({
         address: inner.address,
         serve: (app, middleware) =>
           Effect.andThen(
-            middleware === undefined ? inner.serve(app) : inner.serve(app, middleware),
+            middleware === undefined
+              ? inner.serve(named(app))
+              : inner.serve(app, (handled) => named(middleware(handled))),
             Effect.addFinalizer(() => drain)
           )
       }),
@@ -311,3 +313,35 @@ export const layer = <In = never, Out = unknown, R = never>(
     ))
   return Layer.merge(Layer.effectContext(made), NodeHttpServer.layerHttpServices)
 }
+
+/**
+ * The certificate that the client of a request has shown: in a handler of HTTP, and in a middleware. None without the option
+ * `ca`, under `http`, and behind a proxy that ends TLS. Of a request to upgrade it is `Upgrade.Request.certificate`.
+ *
+ * **Example** (A page for devices alone)
+ *
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { HttpServer } from "holdfast/node"
+ *
+ * const page = Effect.map(HttpServer.clientCertificate, (certificate) =>
+ *   Option.match(certificate, {
+ *     onNone: () => HttpServerResponse.text("no certificate", { status: 403 }),
+ *     onSome: ({ subject }) => HttpServerResponse.text(`hello ${subject["CN"]}`)
+ *   }))
+ *
+ * export const route = HttpRouter.add("GET", "/device", page)
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const clientCertificate: Effect.Effect<
+  Option.Option<Upgrade.Certificate>,
+  never,
+  HttpServerRequest.HttpServerRequest
+> = Effect.map(HttpServerRequest.HttpServerRequest, ({ source }) =>
+  source instanceof Http.IncomingMessage
+    ? Option.fromUndefinedOr(certificateOfClient(source.socket))
+    : Option.none())

@@ -2,7 +2,9 @@
  * Listens on an address and accepts sockets.
  *
  * One URL says everything about where: `tcp://127.0.0.1:7000`, `tls://[::]:7001`, `unix:///run/app.sock`,
- * `ws://0.0.0.0:8080/live`, `wss://0.0.0.0:8443/live`. What comes out is the `SocketServer` of `effect/socket`.
+ * `ws://0.0.0.0:8080/live`, `wss://0.0.0.0:8443/live`. A link-local address names its interface (`tcp://[fe80::1%eth0]:7000`), and
+ * `unix://@name` is an abstract name of Linux: it has no file, and any process of the machine (of the network namespace) may
+ * connect to it. What comes out is the `SocketServer` of `effect/socket`.
  *
  * @since 0.1.0
  */
@@ -26,20 +28,19 @@ import { inetAddressOf } from "./internal/addresses/zone.ts"
 import * as Acceptor from "./internal/listening/acceptor.ts"
 import * as Options from "./internal/options.ts"
 import { behindOf } from "./internal/proxy/behind.ts"
-import * as Material from "./internal/tls/material.ts"
-import { type Checked, securing } from "./internal/tls/securing.ts"
+import { securingOf } from "./internal/tls/securing.ts"
 import { type Rules, rulesOf } from "./internal/webSocket/rules.ts"
 import type * as Proxy from "./Proxy.ts"
 import type * as Upgrade from "./Upgrade.ts"
 
 /**
- * How to listen. Every field has a default.
+ * What a server shows in TLS, and what it asks of clients: options of `Listener` (`tls`, `wss`) and of `HttpServer` (`https`).
  *
  * @category models
  * @since 0.1.0
  */
-export interface ListenOptions<out R = never> extends Upgrade.Options<R>, Proxy.Options {
-  /** The certificate of `tls` and `wss`, as PEM; intermediate certificates follow it in the same text. */
+export interface TlsOptions {
+  /** The certificate to show, as PEM; intermediate certificates follow it in the same text. */
   readonly cert?: string | Uint8Array | undefined
   /** The private key of `cert`, as PEM. */
   readonly key?: string | Uint8Array | Redacted.Redacted<string | Uint8Array> | undefined
@@ -54,6 +55,63 @@ export interface ListenOptions<out R = never> extends Upgrade.Options<R>, Proxy.
   readonly certificates?: Certificates<unknown> | undefined
   /** The lowest version of TLS that is spoken. Default Node's, which is TLS 1.2. */
   readonly minVersion?: "TLSv1.2" | "TLSv1.3" | undefined
+}
+
+/**
+ * How the address of a server is bound: options of `Listener` and of `HttpServer`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface BindOptions {
+  /**
+   * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
+   * `somaxconn`. Default 511.
+   */
+  readonly backlog?: number | undefined
+  /**
+   * Several listeners may have the address at the same time, each with its share of the connections (SO_REUSEPORT): a
+   * successor listens before the one before it has gone. Default false.
+   *
+   * All of them have to say so, or the second gets `AddressInUse`. Linux, FreeBSD and a few more. On a Unix socket the
+   * listener takes the file over from the one that has it, whatever that said: clients of before stay with it, those from
+   * then on come here.
+   */
+  readonly reusePort?: boolean | undefined
+  /** An IPv6 address takes IPv6 connections alone; `[::]` leaves IPv4 to another listener of the port. Default false. */
+  readonly ipv6Only?: boolean | undefined
+  /**
+   * Listens on a socket that this process inherited, and binds nothing: the URL says the scheme, and what the address is called.
+   * Closed with the listener.
+   *
+   * - A number: the descriptor that a supervisor made.
+   * - `"systemd"`: the socket that systemd passed (socket activation: `LISTEN_FDS`, `LISTEN_PID`), where it is the only one;
+   *   `"systemd:web"`: the one whose unit says `FileDescriptorName=web`. None, several, or sockets for another process are a
+   *   `BadOption` that says what to do. The variables are taken away, so that a program started from here does not
+   *   read them.
+   */
+  readonly fd?: number | "systemd" | `systemd:${string}` | undefined
+  /**
+   * Who may connect to a Unix socket, as the mode of its file: `0o660` is its user and its group. Set before a client can
+   * connect. Default what the umask of the process leaves of `0o777`.
+   */
+  readonly mode?: number | undefined
+  /**
+   * Whose the file of a Unix socket is, by the numbers that `id` prints; what is left out stays as it is. Set before a client can
+   * connect. Default the user and the group of this process.
+   *
+   * Only root may name another user; others may name a group that they belong to. Else `PermissionDenied`.
+   */
+  readonly owner?: { readonly uid?: number | undefined; readonly gid?: number | undefined } | undefined
+}
+
+/**
+ * How to listen. Every field has a default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ListenOptions<out R = never> extends TlsOptions, BindOptions, Upgrade.Options<R>, Proxy.Options {
   /**
    * The protocols to agree to in the handshake (ALPN, RFC 7301), of `tls`, the one liked best first. A client that offers others
    * alone is refused with an alert. What was agreed to is `alpnProtocol` of `NodeSocket.NetSocket`. With `wss` it is
@@ -72,32 +130,6 @@ export interface ListenOptions<out R = never> extends Upgrade.Options<R>, Proxy.
    * - `keepAlive`, `keepAliveInterval`, `keepAliveCount`, `noDelay`: of TCP.
    */
   readonly policy?: Policy.Patch | undefined
-  /**
-   * The most connections that the kernel keeps and we did not accept yet. The default is Node's; the kernel cuts it to
-   * `somaxconn`. Default 511.
-   */
-  readonly backlog?: number | undefined
-  /**
-   * Several listeners may have the address at the same time, each with its share of the connections (SO_REUSEPORT): a
-   * successor listens before the one before it has gone. Default false.
-   *
-   * All of them have to say so, or the second gets `AddressInUse`. Linux, FreeBSD and a few more. On a Unix socket the
-   * listener takes the file over from the one that has it, whatever that said: clients of before stay with it, those from
-   * then on come here.
-   */
-  readonly reusePort?: boolean | undefined
-  /** An IPv6 address takes IPv6 connections alone; `[::]` leaves IPv4 to another listener of the port. Default false. */
-  readonly ipv6Only?: boolean | undefined
-  /**
-   * Listens on a descriptor that this process inherited: from systemd (socket activation, the first is 3), or from a
-   * supervisor. The URL says the scheme and what the address is called, and nothing is bound. Closed with the listener.
-   */
-  readonly fd?: number | undefined
-  /**
-   * Who may connect to a Unix socket, as the mode of its file: `0o660` is its user and its group. Set before a client can
-   * connect. Default what the umask of the process leaves of `0o777`.
-   */
-  readonly mode?: number | undefined
   /**
    * The most connections in a TLS handshake, in an HTTP upgrade or not taken by a `run`, together. Default 1024.
    *
@@ -118,11 +150,11 @@ export interface ListenOptions<out R = never> extends Upgrade.Options<R>, Proxy.
  *
  * - `BadUrl`, `BadOption`, `BadTls`: what was asked for makes no sense; `BadTls` covers a missing, unreadable or
  *   mismatched certificate or key.
- * - `AddressInUse`: another socket has the port.
+ * - `AddressInUse`: another socket has the port, or the abstract name.
  * - `SocketFileInUse`: a process answers on the Unix socket file, or the file is no socket. (One that a dead process
  *   left behind is replaced.)
- * - `PermissionDenied`: ports below 1024, or a directory we may not write to.
- * - `AddressNotAvailable`: no interface of this machine has the address, or the directory does not exist.
+ * - `PermissionDenied`: ports below 1024, a directory we may not write to, or an `owner` whom we may not give a file to.
+ * - `AddressNotAvailable`: no interface of this machine has the address or the name of the zone, or the directory does not exist.
  * - `HostNotFound`: the name does not resolve.
  * - `Unknown`: anything else; `cause` has it.
  *
@@ -215,8 +247,7 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  *
  * Let the successor listen before the process before it is asked to stop:
  *
- * 1. Both listen on one address: each with `fd`, a descriptor that a supervisor made and both inherited (systemd, the first is
- *    3), or each with `reusePort`. With `fd` there is one queue, and nothing in it is ever lost.
+ * 1. Both listen on one address: each with `fd`, a descriptor that a supervisor made and both inherited, or each with `reusePort`. With `fd` there is one queue, and nothing in it is ever lost.
  * 2. Start the successor, and wait until it listens. Then send SIGTERM to the one before.
  * 3. That takes what it had accepted, stops listening at once, and drains; from then on clients find the successor alone.
  *    Clients of the native protocol come back with one attempt each, and none of their requests is lost.
@@ -255,12 +286,7 @@ export const make = <R = never>(
       (refusal) => new ListenFailed({ url: settings.url, ...refusal })
     )
     yield* Effect.addFinalizer(() => release)
-    // of a socket file that was inherited Node does not know the name
-    const bound = address.scheme === "unix" ? address.path : acceptor.server.address() as Net.AddressInfo | null
-    if (bound === null) {
-      const detail = `the descriptor ${options.fd} is no TCP socket, which ${address.scheme}:// is about`
-      return yield* Effect.fail(new ListenFailed({ url: settings.url, reason: "BadOption", detail }))
-    }
+    const bound = acceptor.server.address() as Net.AddressInfo | string
     const socketAddress = typeof bound === "string"
       ? NetAddress.unixPathAddress(bound)
       : yield* Effect.mapError(
@@ -341,26 +367,6 @@ interface Settings extends Omit<Acceptor.Settings, "context"> {
   readonly binding: Binding
 }
 
-/** What secures connections, now and after each renewal. */
-const certificatesOf = (
-  scheme: string,
-  { ca, cert, certificates, key, passphrase }: ListenOptions<unknown>
-): Result.Result<() => Checked, string> => {
-  if (certificates !== undefined) {
-    return [ca, cert, key, passphrase].every((it) => it === undefined)
-      ? Result.succeed(certificates["~holdfast/node/Certificates"] as () => Checked)
-      : Result.fail("`certificates` are in place of `cert`, `key`, `ca` and `passphrase`")
-  }
-  if (cert === undefined || key === undefined) {
-    const missing = cert === undefined ? key === undefined ? "both are" : "`cert` is" : "`key` is"
-    return Result.fail(`${scheme}:// needs the options \`cert\` and \`key\`, and ${missing} missing`)
-  }
-  return Result.map(Material.tlsOptions({ ca, cert, key, passphrase }), (own) => {
-    const checked: Checked = { own, names: new Map() }
-    return () => checked
-  })
-}
-
 const prepare = <R>(
   rawUrl: string,
   policy: Policy.Policy,
@@ -372,9 +378,7 @@ const prepare = <R>(
     const address = yield* as("BadUrl")(Address.parse(rawUrl, "listen"))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
     const maxPending = yield* as("BadOption")(Options.read("maxPending", options.maxPending))
-    const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
-    const wrong = Options.wrongBinding(address, options)
-    if (wrong !== undefined) return yield* as("BadOption")(Result.fail(wrong))
+    const binding = yield* as("BadOption")(Options.bindingOf(address, options))
     const behind = yield* as("BadOption")(behindOf(options))
     const needsTls = address.scheme === "tls" || address.scheme === "wss"
     const isWeb = address.scheme === "ws" || address.scheme === "wss"
@@ -389,15 +393,12 @@ const prepare = <R>(
       // its hooks run in the context of `make`
       rules: rules as Rules<never>,
       behind,
-      binding: Options.bindingOf(backlog, options),
+      binding,
       ...Options.ofPolicy(policy),
       maxPending,
       linger,
       securing: needsTls
-        ? securing(yield* as("BadTls")(certificatesOf(address.scheme, options)), {
-          minVersion: options.minVersion,
-          alpn: isWeb ? ["http/1.1"] : options.alpn
-        })
+        ? yield* as("BadTls")(securingOf(`${address.scheme}://`, options, isWeb ? ["http/1.1"] : options.alpn))
         : undefined
     }
   })

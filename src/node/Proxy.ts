@@ -52,8 +52,9 @@ export interface Options {
    *
    * A connection from there is counted as its client's when its request is read. Until then it is counted by `maxPending` alone.
    *
-   * With `HttpServer` it is for WebSockets, and for `maxConnectionsPerAddress`, which such a connection is not counted by: a proxy
-   * sends the requests of many clients over it.
+   * With `HttpServer` it is for all requests: `remoteAddress` of `HttpServerRequest` is the client's, `peerAddress` the proxy's (of
+   * spans, which begin before that, the attribute stays the proxy's). `maxConnectionsPerAddress` does not count such a
+   * connection: a proxy sends the requests of many clients over it.
    */
   readonly trustForwarded?: ReadonlyArray<string> | undefined
   /**

@@ -1,7 +1,7 @@
 /** What the command says of certificates that one end does not accept. */
 import * as Fs from "node:fs"
 import * as Tls from "node:tls"
-import { assert, describe, it } from "vitest"
+import { assert, describe, it, onTestFinished } from "vitest"
 import { authority } from "../node/fixtures/authority.ts"
 import { main, run, serve, tempDir, until } from "./support/kit.ts"
 
@@ -38,6 +38,23 @@ describe("certificates", () => {
       probed.stderr,
       /^waiting for the server's answer\nholdfast: cannot reach [^\n]*does not accept our cert/
     )
+  })
+
+  it("connect gives up on a server that ends each connection without a word when it was shown our certificate", async () => {
+    const dir = tempDir()
+    const ours = authority(dir, "ours")
+    const bad = authority(dir, "theirs").sign("bad", "DNS:client")
+    const { cert, key } = ours.sign("server", "DNS:localhost,IP:127.0.0.1")
+    const server = Tls.createServer({ cert, key, ca: ours.cert, requestCert: true })
+    onTestFinished(() => void server.close())
+    await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve))
+    const { port } = server.address() as { readonly port: number }
+    const as = ["--ca", ours.certFile, "--cert", bad.certFile, "--key", bad.keyFile]
+    const url = `tls://127.0.0.1:${port}`
+    const { code, stderr } = await cli("hi\n", "connect", url, ...as, "--retry", "forever", "--retry-base", "10ms")
+    assert.strictEqual(code, 1, stderr)
+    assert.match(stderr, /\nholdfast: [^\n]*does not accept our certificate[^\n]*; 1 line of the input was not sent\n$/)
+    assert.notMatch(stderr, /^connected/m)
   })
 
   it("SIGHUP renews those of serve, and drops no connection", async () => {

@@ -8,7 +8,8 @@ import { freePort, main, makeCertificate, needs, run, serve, start, tempDir, unt
 const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main, ...args])
 
 const flags = words(
-  "listen cert key ca protocol mode log origin subprotocol proxy-protocol trust-forwarded forwarded-header deflate policy " +
+  "listen socket-mode socket-owner cert key ca protocol mode log origin subprotocol proxy-protocol trust-forwarded forwarded-header deflate " +
+    "admin admin-token no-admin policy " +
     "ping-every pong silence min-ping-every write-stall " +
     "frame-deadline idle max-age handshake drain stop-grace half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages " +
     "message-rate byte-rate rate-burst over-rate overflow " +
@@ -67,6 +68,7 @@ describe("help", () => {
     assert.match(stdout, /--outbox-bytes .*\(default 2 MiB, at least --max-frame\)/)
     assert.match(stdout, /--drain .*0 does not wait \(default 5s\)/)
     assert.match(stdout, /--give-up-on LIST .*\(default none\)/)
+    assert.match(stdout, /--follow-redirects N .*0 follows none \(default 0\)/)
   })
 
   it("--version is that of the package", async () => {
@@ -183,6 +185,13 @@ describe("mistakes", { timeout: 60_000 }, () => {
     const found = await problems(
       [/--listen.*http:\/\//, "--listen", "http://127.0.0.1:0"],
       [/--listen.*nonsense/, "--listen", "nonsense"],
+      [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:tcp://a:1"],
+      [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:web:tcp://a:1"],
+      [/--listen.*descriptor 999 is no socket/, "--listen", "fd:999:tcp://a:1"],
+      [/--socket-mode is for a socket file/, "--socket-mode", "660"],
+      [/--socket-owner is for a socket file/, "--socket-owner", ":33", "--listen", "unix://@a"],
+      [/--socket-mode.*"rw".*octal/, "--socket-mode", "rw"],
+      [/--socket-owner.*"root".*1000:33/, "--socket-owner", "root"],
       [/--listen.*port/, "--listen", "tcp://127.0.0.1"],
       [/--listen.*99999/, "--listen", "tcp://127.0.0.1:99999"],
       [/--listen.*directory/, "--listen", "unix:///no/such/directory/s.sock"],

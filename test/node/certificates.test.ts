@@ -102,8 +102,8 @@ describe("a server refuses a client", () => {
         const { refused, url } = yield* echoing(`${scheme}://127.0.0.1:0`, { ca: ours.cert })
         assert.strictEqual(yield* ask(url, ours.sign("good", "DNS:client")), "hi")
         assert.strictEqual(yield* ask(url), "CertificateRefused peer missing")
-        assert.strictEqual(yield* ask(url, theirs.sign("bad", "DNS:client")), "CertificateRefused peer other")
-        assert.strictEqual(yield* ask(url, ours.sign("old", "DNS:client", -1)), "CertificateRefused peer other")
+        assert.strictEqual(yield* ask(url, theirs.sign("bad", "DNS:client")), "CertificateRefused peer untrusted")
+        assert.strictEqual(yield* ask(url, ours.sign("old", "DNS:client", -1)), "CertificateRefused peer expired")
         yield* until("all refusals", () => refused.length === 3)
         assert.deepStrictEqual(
           refused,

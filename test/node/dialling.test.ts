@@ -203,20 +203,31 @@ describe("dialling", () => {
       )
     }))
 
-  it.live.skipIf(linkLocal === undefined)(
-    "B142 a zone works in dialling and listening, by name and by number",
-    () =>
-      Effect.gen(function*() {
-        const { address, id, name } = linkLocal!
-        for (const scheme of ["tcp", "ws"]) {
-          for (const zone of [`%${name}`, `%25${name}`, `%${id}`]) {
-            const listener = yield* serve(`${scheme}://[${address}${zone}]:0`, echo)
-            assert.include(listener.url, `[${address}%`)
-            yield* word(listener.url, {})
-          }
+  it.live("B142 a zone works in dialling and listening, by name and by number", (context) =>
+    Effect.gen(function*() {
+      if (linkLocal === undefined) return context.skip("no interface of this machine has a link-local address")
+      const { address, id, name } = linkLocal
+      const { cert, key } = certificate()
+      for (const scheme of ["tcp", "ws", "tls", "wss"]) {
+        for (const zone of [`%${name}`, `%25${name}`, `%${id}`]) {
+          const listener = yield* serve(`${scheme}://[${address}${zone}]:0`, echo, { cert, key })
+          assert.include(listener.url, `[${address}%`)
+          yield* word(listener.url, { ca: cert, servername: "localhost" })
         }
-      })
-  )
+      }
+    }))
+
+  it.live("B142 a zone that is no interface is told at both ends, and nothing is dialled", () =>
+    Effect.gen(function*() {
+      for (const zone of ["nosuch0", "99999"]) {
+        const { message, reason } = yield* Effect.flip(Effect.scoped(Listener.make(`tcp://[fe80::1%${zone}]:0`)))
+        assert.strictEqual(reason, "AddressNotAvailable")
+        assert.match(message, new RegExp(`no network interface of this machine is called ${zone}$`))
+        assert.match(yield* opening(`tcp://[fe80::1%${zone}]:1`, {}), new RegExp(`is called ${zone}$`))
+      }
+      const { message } = yield* Effect.flip(Effect.scoped(Listener.make("tcp://[fe80::1]:0")))
+      assert.match(message, /a link-local address has to name its interface, as in \[fe80::1%eth0\]$/)
+    }))
 
   it.live("B142 the loopback interface is a zone too", () =>
     Effect.gen(function*() {

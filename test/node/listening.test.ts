@@ -7,8 +7,8 @@ import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
-import { HttpServer, Listener } from "../../src/node/index.ts"
-import { client, echo, onLinux, portOf, run, serve, tempDir, until } from "./fixtures/kit.ts"
+import { Dialer, HttpServer, Listener } from "../../src/node/index.ts"
+import { client, echo, known, onLinux, portOf, run, serve, tempDir, until } from "./fixtures/kit.ts"
 
 const answers = Effect.fnUntraced(function*(listener: { readonly url: string }, text = "hello") {
   const peer = yield* client(listener)
@@ -67,6 +67,42 @@ describe("the file of a Unix socket", () => {
       assert.deepStrictEqual(Fs.readdirSync(dir), [])
     }))
 
+  it.live.skipIf(process.getuid?.() !== 0)(
+    "has the owner that was asked for, before a client can connect (needs root)",
+    () =>
+      Effect.gen(function*() {
+        const dir = yield* tempDir
+        for (const owner of [{ uid: 1, gid: 2 }, { gid: 3 }, { uid: 4 }]) {
+          const path = `${dir}/${JSON.stringify(owner)}.sock`
+          const url = `unix://${path}`
+          yield* serve(url, echo, { owner, mode: 0o660 })
+          const { gid, mode, uid } = Fs.statSync(path)
+          assert.deepStrictEqual({ gid, uid, mode: mode & 0o777 }, { gid: 0, uid: 0, mode: 0o660, ...owner })
+          yield* answers({ url })
+        }
+      })
+  )
+
+  it.live.skipIf(process.getuid?.() !== 0)(
+    "cannot be given away by a process that may not (needs root)",
+    () =>
+      Effect.gen(function*() {
+        const dir = yield* tempDir
+        Fs.chmodSync(dir, 0o777)
+        process.setegid!(12345)
+        process.seteuid!(12345)
+        const said = yield* Effect.ensuring(
+          refused(`unix://${dir}/app.sock`, { owner: { uid: 1, gid: 7 } }),
+          Effect.sync(() => {
+            process.seteuid!(0)
+            process.setegid!(0)
+          })
+        )
+        assert.match(said, /^PermissionDenied .*may not give the socket file to the user 1 and the group 7; only root/)
+        yield* until("nothing is left", () => Fs.readdirSync(dir).length === 0)
+      })
+  )
+
   it.live("B111 stays when it was removed by hand, and is another listener's by now", () =>
     Effect.gen(function*() {
       const dir = yield* tempDir
@@ -118,6 +154,66 @@ describe("the file of a Unix socket", () => {
         yield* answers(yield* serve(`unix://${folder}/${name}`, echo))
         assert.deepStrictEqual(Fs.readdirSync(folder), [name])
       }
+    }))
+})
+
+describe.skipIf(!onLinux)("an abstract name (Linux)", () => {
+  it.live("has no file, is had by one listener, and is free when that closes", () =>
+    Effect.gen(function*() {
+      const name = `holdfast-${process.pid}-${Date.now()}`
+      const end = yield* named(`unix://@${name}`, "one")
+      assert.match(yield* refused(`unix://@${name}`, {}), /^AddressInUse .*another process has this name/)
+      const listing = Fs.readFileSync("/proc/net/unix", "utf8")
+      assert.include(listing, ` @${name}\n`)
+      assert.strictEqual(yield* whoAnswers(`unix://\0${name}`), "one")
+      yield* end
+      const listener = yield* serve(`unix:@${name}`, echo)
+      assert.strictEqual(listener.url, `unix://@${name}`)
+      assert.deepInclude(listener.address, { path: `@${name}` })
+    }))
+
+  it.live("is dialled, and what is told of both ends has it", () =>
+    Effect.gen(function*() {
+      const url = `unix://@holdfast dial ${process.pid}`
+      const listener = yield* Listener.make(url, { policy: { handshake: "1 second" } })
+      const seen: Array<string | undefined> = []
+      yield* Effect.forkScoped(
+        listener.run((socket) =>
+          Effect.andThen(Effect.sync(() => seen.push(known(socket)?.local, known(socket)?.remote)), echo(socket))
+        ),
+        { startImmediately: true }
+      )
+      const socket = yield* Dialer.make(url)
+      const reader = yield* socket.reader
+      yield* (yield* socket.writer).write("hello")
+      assert.strictEqual(String((yield* reader.pull)[0]), "hello")
+      const name = url.slice("unix://".length)
+      seen.push(known(socket)?.remote)
+      assert.deepStrictEqual(seen, [name, `unix:${name}`, name])
+      const nobody = yield* Dialer.make(`${url}?`)
+      const { reason } = yield* Effect.flip(nobody.reader)
+      assert.match(String(reason.cause), /ECONNREFUSED/)
+    }))
+
+  it.live("serves HTTP", () =>
+    Effect.gen(function*() {
+      const http = yield* HttpServer.make(`unix:@holdfast-http-${process.pid}`)
+      assert.strictEqual(http.url, `unix://@holdfast-http-${process.pid}`)
+      const peer = yield* client({ url: `unix://\0holdfast-http-${process.pid}` })
+      peer.conn.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      assert.isTrue(peer.conn.connecting || peer.connected)
+    }))
+
+  it.live("makes sense, and has no options of a file", () =>
+    Effect.gen(function*() {
+      assert.match(yield* refused("unix:@", {}), /^BadUrl .*the name is missing/)
+      assert.match(yield* refused("unix://@a\0b", {}), /^BadUrl .*zero byte/)
+      assert.match(yield* refused(`unix://@${"x".repeat(107)}`, {}), /^BadUrl .*longer than the 107 bytes/)
+      yield* Effect.scoped(Listener.make(`unix://@${"x".repeat(106)}`))
+      assert.match(yield* refused("unix://@a", { mode: 0o600 }), /^BadOption .*mode is that of a socket file/)
+      assert.match(yield* refused("unix://@a", { owner: { uid: 1 } }), /^BadOption .*owner is that of a socket file/)
+      assert.match(yield* refused("unix://@a", { reusePort: true }), /^BadOption .*not for an abstract name/)
+      assert.match(yield* refused("unix:///a", { owner: { uid: 1.5 } }), /^BadOption .*owner has a uid and a gid/)
     }))
 })
 

@@ -464,6 +464,44 @@ describe("an HTTP server behind a proxy", () => {
       assert.deepStrictEqual(remotes(served), ["203.0.113.9", "203.0.113.10"])
     }))
 
+  it.live("shows the client of a plain request that a trusted proxy names, and tells of a bad PROXY header", () =>
+    Effect.gen(function*() {
+      const refused: Array<HttpServer.Event> = []
+      const server = yield* HttpServer.make("http://127.0.0.1:0", {
+        trustForwarded: ["127.0.0.1"],
+        proxyProtocol: ["127.0.0.2"],
+        onEvent: (event) => Effect.sync(() => void refused.push(event))
+      })
+      const inMiddleware: Array<string> = []
+      const see = Effect.map(
+        HttpServerRequest.HttpServerRequest,
+        ({ peerAddress, remoteAddress }) =>
+          [remoteAddress, peerAddress].map((it) => Option.getOrElse(it, () => "none")).join(" by ")
+      )
+      yield* server.http.serve(
+        Effect.map(see, (text) => HttpServerResponse.text(`you are ${text}`)),
+        (app) => Effect.andThen(Effect.map(see, (text) => void inMiddleware.push(text)), app)
+      )
+      const ask = (header: string, expected: string, from = "127.0.0.1") =>
+        Effect.gen(function*() {
+          const one = yield* peer(portOf(server), from)
+          one.conn.write(`GET / HTTP/1.1\r\nHost: localhost\r\n${header}\r\n`)
+          yield* until(`${header} is answered`, () => one.heard.includes(`you are ${expected}`))
+        })
+      yield* ask("X-Forwarded-For: 1.2.3.4, 203.0.113.9\r\n", "203.0.113.9 by 127.0.0.1")
+      yield* ask("X-Forwarded-For: [2001:db8::7]:4711\r\n", "2001:db8::7 by 127.0.0.1")
+      yield* ask("", "127.0.0.1 by 127.0.0.1")
+      yield* ask("X-Forwarded-For: 203.0.113.9\r\n", "127.0.0.3 by 127.0.0.3", "127.0.0.3")
+      assert.strictEqual(inMiddleware[0], "203.0.113.9 by 127.0.0.1")
+      const bad = yield* peer(portOf(server), "127.0.0.2")
+      bad.conn.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+      yield* until("it is refused", () => bad.isEnded && refused.length === 1)
+      const { reason, remote } = refused[0]!
+      assert.match(remote!, /^127\.0\.0\.2:/)
+      assert.strictEqual(reason._tag, "HandshakeFailed")
+      assert.match(reason.message, /no PROXY header came from a proxy that is named to send one/)
+    }))
+
   it.live("names the client of a WebSocket by its PROXY header, which the handlers get", () =>
     Effect.gen(function*() {
       const server = yield* HttpServer.make("http://127.0.0.1:0", { proxyProtocol: ["127.0.0.1"], webSocket: "/live" })

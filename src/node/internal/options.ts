@@ -6,8 +6,10 @@ import * as Result from "effect/Result"
 import * as Net from "node:net"
 import { count, definitionOf, duration, numberOf, wrongCount } from "../../internal/limits/definition.ts"
 import type { Policy } from "../../Policy.ts"
-import type { Address } from "./addresses/address.ts"
+import { type Descriptor, wrongDescriptor } from "./addresses/activation.ts"
+import { type Address, isAbstract } from "./addresses/address.ts"
 import type { Binding } from "./addresses/listen.ts"
+import type { Owner } from "./addresses/socketFile.ts"
 import { setsProbes, type Tcp, tcpOf } from "./stream/tcp.ts"
 
 /** The options of a socket that are limits and in no policy: they are about what is around a conversation. */
@@ -101,28 +103,43 @@ export const ofPolicy = (policy: Policy): OfPolicy => ({
 
 /** How to listen, apart from where. */
 export interface Bound {
+  readonly backlog?: number | undefined
   readonly reusePort?: boolean | undefined
   readonly ipv6Only?: boolean | undefined
-  readonly fd?: number | undefined
+  readonly fd?: Descriptor | undefined
   readonly mode?: number | undefined
+  readonly owner?: Owner | undefined
 }
 
-export const bindingOf = (backlog: number, { fd, ipv6Only = false, mode, reusePort = false }: Bound): Binding => ({
-  backlog,
-  reusePort,
-  ipv6Only,
-  fd,
-  mode
-})
+/** Reads the options for an address; the failure is what is wrong with them. */
+export const bindingOf = (address: Address, options: Bound): Result.Result<Binding, string> => {
+  const { fd, ipv6Only = false, mode, owner, reusePort = false } = options
+  const wrong = wrongBinding(address, options)
+  return wrong === undefined
+    ? Result.map(read("backlog", options.backlog), (backlog) => ({ backlog, reusePort, ipv6Only, fd, mode, owner }))
+    : Result.fail(wrong)
+}
 
-/** What is wrong with them for an address. */
-export const wrongBinding = (address: Address, { fd, ipv6Only, mode }: Bound): string | undefined => {
-  if (fd !== undefined && !(Number.isSafeInteger(fd) && fd >= 0)) return `fd is no file descriptor: ${fd}`
+const isId = (id: number | undefined): boolean =>
+  id === undefined || (Number.isInteger(id) && id >= 0 && id < 2 ** 32 - 1)
+
+const wrongBinding = (address: Address, { fd, ipv6Only, mode, owner, reusePort }: Bound): string | undefined => {
+  const wrongFd = fd === undefined ? undefined : wrongDescriptor(fd)
+  if (wrongFd !== undefined) return wrongFd
   if (mode !== undefined && !(Number.isInteger(mode) && mode >= 0 && mode <= 0o777)) {
     return `mode has to be from 0 to 0o777, it is ${mode}`
   }
-  if (mode !== undefined && (address.scheme !== "unix" || fd !== undefined)) {
-    return "mode is that of a socket file, which only unix:// makes"
+  if (owner !== undefined && !(isId(owner.uid) && isId(owner.gid))) {
+    return "owner has a uid and a gid, which are numbers as `id` prints them"
+  }
+  const makesFile = address.scheme === "unix" && !isAbstract(address.path) && fd === undefined
+  for (const [name, given] of Object.entries({ mode, owner })) {
+    if (given !== undefined && !makesFile) {
+      return `${name} is that of a socket file, which only unix:// makes, with a path`
+    }
+  }
+  if (reusePort === true && address.scheme === "unix" && isAbstract(address.path)) {
+    return "reusePort is not for an abstract name, which one socket has at a time"
   }
   if (ipv6Only === true && (address.scheme === "unix" || Net.isIP(address.host) === 4)) {
     return "ipv6Only is for an IPv6 address, such as [::]"

@@ -11,7 +11,11 @@ export type Address =
     /** The path as written, with its query: empty when none was. */
     readonly tail: string
   }
-  | { readonly scheme: "unix"; readonly path: string }
+  | {
+    readonly scheme: "unix"
+    /** The path of a socket file, or an abstract name behind an `@`, as `ss` and systemd write it. */
+    readonly path: string
+  }
 
 const authority = /^(\[[^\]@/?#]*\]|[^[\]:@/?#]*)(?::([^/?#@:]*))?(\/[^?#]*)?(\?[^#]*)?(#.*)?$/
 const defaultPorts: { readonly [scheme: string]: number | undefined } = { ws: 80, wss: 443 }
@@ -19,25 +23,40 @@ const defaultPorts: { readonly [scheme: string]: number | undefined } = { ws: 80
 // sun_path of Linux (108) and of macOS (104), each with its final zero byte; libuv refuses longer ones with EINVAL
 export const longestUnixPath = process.platform === "linux" ? 107 : 103
 
+export const isAbstract = (path: string): boolean => path.startsWith("@")
+
+/** A path as Node takes it: the kernel tells abstract names by their first byte, which is zero. */
+export const pipeOf = (path: string): string => isAbstract(path) ? `\0${path.slice(1)}` : path
+
+const parseUnix = (path: string): Result.Result<Address, string> => {
+  if (path === "" || path === "@") {
+    return Result.fail(`the ${path === "" ? "path" : "name"} is missing; write unix:///path/to.sock or unix://@name`)
+  }
+  if (!path.startsWith("/") && !isAbstract(path)) {
+    return Result.fail("the path has to be absolute, with three slashes: unix:///path/to.sock")
+  }
+  if (path.includes("\0")) return Result.fail("the path contains a zero byte")
+  if (isAbstract(path) && process.platform !== "linux") {
+    return Result.fail("abstract names are Linux's alone; write unix:///path/to.sock")
+  }
+  return Buffer.byteLength(path) > longestUnixPath
+    ? Result.fail(`the path is longer than the ${longestUnixPath} bytes a Unix socket can have`)
+    : Result.succeed({ scheme: "unix", path })
+}
+
 /**
  * Reads a URL. A listener needs a port and takes 0 (any); a dialer may leave the port of `ws` and `wss` out and has
  * no use for 0. The failure is what is wrong, as the end of a sentence.
  */
 export const parse = (url: string, role: "listen" | "dial"): Result.Result<Address, string> => {
-  const [, scheme, rest] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s.exec(url) ?? []
+  // others write unix:@name
+  const whole = url.replace(/^unix:(?=@)/i, "unix://")
+  const [, scheme, rest] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s.exec(whole) ?? []
   switch (scheme?.toLowerCase()) {
     case undefined:
       return Result.fail("it is not a URL; write tcp://, tls://, unix://, ws:// or wss:// and then the address")
-    case "unix": {
-      if (rest === "") return Result.fail("the path is missing; write unix:///path/to.sock")
-      if (!rest.startsWith("/")) {
-        return Result.fail("the path has to be absolute, with three slashes: unix:///path/to.sock")
-      }
-      if (rest.includes("\0")) return Result.fail("the path contains a zero byte")
-      return Buffer.byteLength(rest) > longestUnixPath
-        ? Result.fail(`the path is longer than the ${longestUnixPath} bytes a Unix socket can have`)
-        : Result.succeed({ scheme: "unix", path: rest })
-    }
+    case "unix":
+      return parseUnix(rest!)
     case "tcp":
     case "tls":
     case "ws":
@@ -122,7 +141,7 @@ export const formatUrl = (address: Address, port?: number): string =>
     : `${address.scheme}://${formatInet(address.host, port ?? address.port)}${address.tail}`
 
 /** A URL as it may appear in an error: without its password. */
-export const redactUrl = (url: string): string => url.replace(/^([^/]*:\/\/)[^/?#]*@/, "$1***@")
+export const redactUrl = (url: string): string => url.replace(/^(?!unix:)([^/]*:\/\/)[^/?#]*@/i, "$1***@")
 
 /** Our end of a TCP connection. */
 export const localOf = (conn: Net.Socket): string | undefined =>

@@ -2,13 +2,15 @@
 import * as Effect from "effect/Effect"
 import type * as Net from "node:net"
 import * as Path from "node:path"
-import type { Address } from "./address.ts"
+import { type Descriptor, take } from "./activation.ts"
+import { type Address, isAbstract, pipeOf } from "./address.ts"
 import * as SocketFile from "./socketFile.ts"
-import { withZoneName } from "./zone.ts"
+import { isLinkLocal, withZoneName, wrongZone } from "./zone.ts"
 
 /** Why an address cannot be had, in the fields of a `ListenFailed`. */
 export interface Refusal {
   readonly reason:
+    | "BadOption"
     | "AddressInUse"
     | "SocketFileInUse"
     | "PermissionDenied"
@@ -25,6 +27,9 @@ export const explain = (address: Address, cause: NodeJS.ErrnoException): Refusal
   const as = (reason: Refusal["reason"], detail: string): Refusal => ({ reason, detail, cause })
   switch (cause.code) {
     case "EADDRINUSE":
+      if (unix && isAbstract(address.path)) {
+        return as("AddressInUse", "another process has this name; stop it or choose another name")
+      }
       return unix
         ? as("SocketFileInUse", "another process is listening on this socket file")
         : as("AddressInUse", `port ${address.port} is in use by another socket; stop it or choose another port`)
@@ -38,6 +43,10 @@ export const explain = (address: Address, cause: NodeJS.ErrnoException): Refusal
     case "ENOTFOUND":
     case "EAI_AGAIN":
       return as("HostNotFound", "the host name does not resolve to an address")
+    case "EINVAL":
+      return unix || !isLinkLocal(address.host)
+        ? as("Unknown", cause.message)
+        : as("AddressNotAvailable", wrongZone(address.host))
     default:
       return as("Unknown", cause.message)
   }
@@ -49,9 +58,10 @@ export interface Binding {
   readonly reusePort: boolean
   readonly ipv6Only: boolean
   /** A descriptor that was inherited, bound already. */
-  readonly fd: number | undefined
-  /** The mode of a socket file. */
+  readonly fd: Descriptor | undefined
+  /** Of a socket file. */
   readonly mode: number | undefined
+  readonly owner: SocketFile.Owner | undefined
 }
 
 /** What a listener does at its end besides closing: nothing, or removing its socket file. */
@@ -60,32 +70,58 @@ export type Release = Effect.Effect<void>
 /** Starts to listen. A socket file without a listener is replaced. */
 export const listen = (server: Net.Server, address: Address, binding: Binding): Effect.Effect<Release, Refusal> => {
   const { backlog, fd, ipv6Only, reusePort } = binding
-  if (fd !== undefined) {
-    return Effect.as(
-      Effect.mapError(attempt(server, address, { fd, backlog }), ({ cause }): Refusal => ({
-        reason: "Unknown",
-        detail: `the descriptor ${fd} is no socket that can listen (${cause.message})`,
-        cause
-      })),
-      Effect.void
-    )
+  if (fd !== undefined) return listenOnDescriptor(server, address, fd, backlog)
+  if (address.scheme !== "unix") {
+    const host = withZoneName(address.host)
+    return Effect.as(attempt(server, address, { host, port: address.port, backlog, ipv6Only, reusePort }), Effect.void)
   }
-  return address.scheme === "unix" ? listenOnFile(server, address, binding) : Effect.as(
-    attempt(server, address, { host: withZoneName(address.host), port: address.port, backlog, ipv6Only, reusePort }),
-    Effect.void
-  )
+  if (!isAbstract(address.path)) return listenOnFile(server, address, binding)
+  return Effect.map(attempt(server, address, { path: pipeOf(address.path), backlog }), () => {
+    Object.assign(server, { address: () => address.path })
+    return Effect.void
+  })
 }
+
+const listenOnDescriptor = (
+  server: Net.Server,
+  address: Address,
+  descriptor: Descriptor,
+  backlog: number
+): Effect.Effect<Release, Refusal> =>
+  Effect.gen(function*() {
+    const fd = yield* Effect.mapError(
+      Effect.suspend(() => Effect.fromResult(take(descriptor))),
+      (detail): Refusal => ({ reason: "BadOption", detail, cause: new Error(detail) })
+    )
+    yield* Effect.mapError(attempt(server, address, { fd, backlog }), ({ cause }): Refusal => ({
+      reason: "Unknown",
+      detail: `the descriptor ${fd} is no socket that can listen (${cause.message})`,
+      cause
+    }))
+    if (address.scheme === "unix") {
+      // Node does not know the name of one that was inherited
+      Object.assign(server, { address: () => address.path })
+    } else if (typeof server.address() !== "object" || server.address() === null) {
+      server.close()
+      const detail = `the descriptor ${fd} is no TCP socket, which ${address.scheme}:// is about`
+      return yield* Effect.fail<Refusal>({ reason: "BadOption", detail, cause: new Error(detail) })
+    }
+    return Effect.void
+  })
 
 const listenOnFile = (
   server: Net.Server,
   address: Address & { readonly scheme: "unix" },
-  { backlog, mode, reusePort }: Binding
+  { backlog, mode, owner, reusePort }: Binding
 ): Effect.Effect<Release, Refusal> => {
   const { path } = address
   const placed = (name: string) =>
     Effect.tryPromise({
-      try: () => SocketFile.place(name, path, { mode, takeOver: reusePort }),
-      catch: (cause) => explain(address, cause as NodeJS.ErrnoException)
+      try: () => SocketFile.place(name, path, { mode, owner, takeOver: reusePort }),
+      catch: (cause) =>
+        cause instanceof SocketFile.NotOurs
+          ? { reason: "PermissionDenied" as const, detail: cause.message, cause }
+          : explain(address, cause as NodeJS.ErrnoException)
     }).pipe(
       Effect.flatMap((placed) => {
         const cause = new Error(`EADDRINUSE: ${path}`)

@@ -11,6 +11,30 @@ import * as Net from "node:net"
 import * as Path from "node:path"
 import { longestUnixPath } from "./address.ts"
 
+/** Whose a socket file is; what is left out stays as it is. */
+export interface Owner {
+  readonly uid?: number | undefined
+  readonly gid?: number | undefined
+}
+
+/** We may not give a file away. */
+export class NotOurs extends Error {}
+
+const give = async (path: string, { gid = -1, uid = -1 }: Owner): Promise<void> => {
+  try {
+    await Fs.chown(path, uid, gid)
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "EPERM") throw cause
+    const to = [uid === -1 ? [] : `the user ${uid}`, gid === -1 ? [] : `the group ${gid}`].flat().join(" and ")
+    const groups = [...new Set([process.getgid?.(), ...process.getgroups?.() ?? []])].join(", ")
+    throw new NotOurs(
+      `this process may not give the socket file to ${to}; only root may give it to another user, and others to a group ` +
+        `of their own, which are ${groups}`,
+      { cause }
+    )
+  }
+}
+
 export const exists = (path: string): Promise<boolean> => Fs.access(path).then(() => true, () => false)
 
 /** A name in the same folder, for as long as the socket is not in its place. */
@@ -65,8 +89,9 @@ export interface Placed {
 export const place = async (
   from: string,
   path: string,
-  options: { readonly mode: number | undefined; readonly takeOver: boolean }
+  options: { readonly mode: number | undefined; readonly owner: Owner | undefined; readonly takeOver: boolean }
 ): Promise<Placed | string> => {
+  if (options.owner !== undefined) await give(from, options.owner)
   if (options.mode !== undefined) await Fs.chmod(from, options.mode)
   const ours = await identityOf(from)
   // a second name, which is only given where there is no file yet

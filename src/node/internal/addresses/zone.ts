@@ -19,6 +19,28 @@ export const withZoneName = (host: string): string =>
     return name === undefined ? whole : `%${name}`
   })
 
+/** Whether an address means something on one interface alone. */
+export const isLinkLocal = (host: string): boolean => /^fe[89ab][\da-f]:/i.test(host)
+
+/** Why a link-local address cannot be had, as a sentence; undefined where its zone is an interface of this machine. */
+const unknownZone = (host: string): string | undefined => {
+  const zone = /%(.*)$/.exec(withZoneName(host))?.[1]
+  if (zone === undefined) {
+    return "a link-local address has to name its interface, as in [fe80::1%eth0]"
+  }
+  return Object.hasOwn(Os.networkInterfaces(), zone)
+    ? undefined
+    : `no network interface of this machine is called ${zone}`
+}
+
+/** What is wrong with a link-local address that the system refuses. */
+export const wrongZone = (host: string): string =>
+  unknownZone(host) ?? "no network interface of this machine has this address"
+
+/** What keeps a link-local address from being dialled: libuv takes an unknown zone for none, and would dial elsewhere. */
+export const undialledZone = (host: string): string | undefined =>
+  isLinkLocal(host) && host.includes("%") ? unknownZone(host) : undefined
+
 /** What a socket is bound to, as `effect/net` has it. An interface without a scope of its own (`lo`) is left out. */
 export const inetAddressOf = (host: string, port: number): Result.Result<NetAddress.InetAddress, Error> =>
   Result.orElse(

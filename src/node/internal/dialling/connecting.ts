@@ -5,12 +5,12 @@ import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
-import type { Address } from "../addresses/address.ts"
+import { type Address, pipeOf } from "../addresses/address.ts"
 import { familyOf, withoutZone } from "../addresses/zone.ts"
 import { errorOf, openError } from "../stream/duplex.ts"
 import { noop, setTcp, type Tcp } from "../stream/tcp.ts"
 import { consent } from "../tls/consent.ts"
-import { watchDialled } from "../tls/refusals.ts"
+import { Consents, watchDialled } from "../tls/refusals.ts"
 import { type Gate, targetOf } from "../tunnel/through.ts"
 import { tunnel } from "../tunnel/tunnel.ts"
 import { attempts, type Pace, type Target } from "./attempts.ts"
@@ -27,6 +27,8 @@ export interface Connecting extends Lookup, Pace {
   readonly gate: Gate | undefined
   /** How long a server that asked for our certificate may be silent, in milliseconds. */
   readonly consent: number
+  /** What servers have said to it before. */
+  readonly consents: Consents
 }
 
 /** What is opened on the way to a connection. */
@@ -119,15 +121,18 @@ const secured = (
   opened: Opened,
   conn: Net.Socket,
   host: string,
-  { consent: limit, tls }: Pick<Connecting, "consent" | "tls">
+  { consent: limit, consents, tls }: Pick<Connecting, "consent" | "consents" | "tls">
 ): Effect.Effect<Net.Socket, Socket.SocketError> => {
   const servername = tls.servername ?? (Net.isIP(host) === 0 ? host : "")
   const open = (): Tls.TLSSocket => {
     const secure = Tls.connect({ ...tls, socket: conn, host: withoutZone(host), servername })
-    watchDialled(secure)
+    watchDialled(secure, consents)
     return secure
   }
-  return Effect.tap(opening(opened, open, "secureConnect"), (secure) => consent(secure as Tls.TLSSocket, limit))
+  return Effect.tap(
+    opening(opened, open, "secureConnect"),
+    (secure) => consent(secure as Tls.TLSSocket, limit, consents)
+  )
 }
 
 /** A connection on which the peer comes next, through a proxy where there is one. */
@@ -143,7 +148,7 @@ const toPeer = (
   const { tls } = gate
   const toGate = tls === undefined
     ? plain
-    : Effect.flatMap(plain, (conn) => secured(opened, conn, gate.host, { consent: 0, tls }))
+    : Effect.flatMap(plain, (conn) => secured(opened, conn, gate.host, { consent: 0, consents: new Consents(), tls }))
   return Effect.flatMap(toGate, (conn) => tunnel(conn, gate, targetOf(host, port)))
 }
 
@@ -164,7 +169,7 @@ export const connect = (
       opened.clear()
     }
     const plain = to.scheme === "unix"
-      ? opening(opened, () => Net.createConnection({ path: to.path, allowHalfOpen }), "connect")
+      ? opening(opened, () => Net.createConnection({ path: pipeOf(to.path), allowHalfOpen }), "connect")
       : toPeer(opened, to.host, to.port, how)
     const whole = to.scheme === "tls" || to.scheme === "wss"
       ? Effect.flatMap(plain, (conn) => secured(opened, conn, to.host, how))

@@ -4,7 +4,7 @@ import type { AddressResolver } from "effect/net/AddressResolver"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Dns from "node:dns"
 import * as Net from "node:net"
-import { familyOf, interfaceOf, withZoneName } from "../addresses/zone.ts"
+import { familyOf, interfaceOf, undialledZone, withZoneName } from "../addresses/zone.ts"
 import { interleaved, type Target } from "./attempts.ts"
 
 /** Which addresses, and where they come from. */
@@ -61,7 +61,12 @@ export const targetsOf = (
   { family, lookup }: Lookup
 ): Effect.Effect<ReadonlyArray<Target>, unknown> => {
   if (Net.isIP(host) !== 0) {
-    return Effect.sync(() => [{ family: familyOf(host), host: withZoneName(host), port }])
+    return Effect.suspend(() => {
+      const wrong = undialledZone(host)
+      return wrong === undefined
+        ? Effect.succeed([{ family: familyOf(host), host: withZoneName(host), port }])
+        : Effect.fail(new Error(wrong))
+    })
   }
   const found = lookup === undefined ? byNode(host, port, family) : byResolver(lookup, host, port, family)
   return Effect.flatMap(found, (targets) => {

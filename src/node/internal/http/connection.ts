@@ -13,8 +13,9 @@ import { type ConnectionState, type Internals, takeId, TypeId } from "../../../i
 import { InvalidPolicy } from "../../../Policy.ts"
 import * as Address from "../addresses/address.ts"
 import { longestTimer } from "../options.ts"
-import { unsent } from "../stream/duplex.ts"
+import { errorOf, unsent } from "../stream/duplex.ts"
 import { linger, noop } from "../stream/tcp.ts"
+import { identityOf } from "../upgrade/certificate.ts"
 import { Pipeline } from "./pipeline.ts"
 import type { Settings } from "./settings.ts"
 
@@ -73,6 +74,8 @@ export class HttpConnection implements Internals {
   private readonly opened: number
   private readonly local: string | undefined
   private readonly remote: string | undefined
+  /** A connection that is gone knows no certificate any more, so it is read before. */
+  private readonly identity: Snapshot["identity"]
   /** `maxAge` give or take 10 %, drawn once, so that connections that came together do not leave together. */
   private readonly leaveAt: number
   readonly closed = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()
@@ -112,6 +115,7 @@ export class HttpConnection implements Internals {
     this.leaveAt = settings.maxAge === 0 ? Infinity : this.opened + settings.maxAge * (0.9 + 0.2 * Math.random())
     this.local = Address.localOf(conn)
     this.remote = Address.remoteOf(conn)
+    this.identity = identityOf(conn)
     // before Node's own listener, which destroys, unless the application listens too
     conn.on("timeout", () => {
       this.isIdle = true
@@ -197,7 +201,12 @@ export class HttpConnection implements Internals {
       return
     }
     this.pipeline.abandon()
-    this.end(reasonFor(code, cause, settings, conn.bytesRead, response !== undefined))
+    const meaning = errorOf(conn, cause)
+    this.end(
+      meaning instanceof ConnectionError.ConnectionError
+        ? meaning.reason
+        : reasonFor(code, cause, settings, conn.bytesRead, response !== undefined)
+    )
     const protocol = code.startsWith("HPE_")
     if (!conn.writable || response?.headersSent || !(protocol || code === "ERR_HTTP_REQUEST_TIMEOUT")) {
       conn.destroy()
@@ -285,6 +294,7 @@ export class HttpConnection implements Internals {
       state: this.state,
       local: this.local,
       remote: this.remote,
+      ...(this.identity === undefined ? {} : { identity: this.identity }),
       openedAt: this.openedAt,
       age: at - this.opened,
       quietFor: Math.max(0, at - (conn.bytesRead === this.heard ? this.heardAt : at)),

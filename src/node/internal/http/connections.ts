@@ -10,18 +10,18 @@ import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Defects from "../../../internal/endings/defects.ts"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import { type Timer, timersOf } from "../../../internal/scheduling/timers.ts"
-import { Admission, type Applicant } from "../../../internal/server/admission.ts"
+import { Admission, type Applicant, type Limit } from "../../../internal/server/admission.ts"
 import { cutShort } from "../../../internal/server/draining.ts"
 import type { Registry } from "../../../Registry.ts"
 import type { Header } from "../../Proxy.ts"
 import * as Address from "../addresses/address.ts"
-import { longestTimer } from "../options.ts"
 import type { Behind } from "../proxy/behind.ts"
 import { name } from "../proxy/named.ts"
 import { receive } from "../proxy/receive.ts"
 import { linger, noop, setTcp, type Tcp, tcpOf } from "../stream/tcp.ts"
-import { tuple } from "../tls/handshakes.ts"
+import { handshakes } from "../tls/handshakes.ts"
 import { asConnection, HttpConnection } from "./connection.ts"
+import type { Refusing } from "./refusing.ts"
 import { checkEvery, type Prepared, type Settings } from "./settings.ts"
 
 const busy = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -38,43 +38,43 @@ export class Connections<in out In, in out Out> {
   private readonly settings: Settings
   private readonly context: Context.Context<never>
   private readonly registry: Registrar<In, Out> | undefined
-  /** A peer cannot be told anything before its TLS handshake. */
-  private readonly isSecure: boolean
+  private readonly secure: ReturnType<typeof handshakes> | undefined
   /** The peer's end of a Unix socket. */
   private readonly path: string | undefined
   private readonly tcp: Tcp
   private readonly admission: Admission
-  private readonly admit: (conn: Net.Socket) => void
+  private readonly onOpen: (conn: Net.Socket) => void
   /** Everything accepted: also what waits, is in a TLS handshake, or was upgraded. */
   private readonly accepted = new Set<Net.Socket>()
   private readonly registrations = new WeakMap<HttpConnection, Scope.Closeable>()
   private readonly address: Address.Address
   private readonly behind: Behind
-  /** By the ends of what TLS runs on: what a proxy said. */
-  private readonly names = new Map<string, Header>()
   /** How many have a `PROXY` header ahead. */
   private anonymous = 0
+  private readonly refusals: Refusing
   private onQuiet: (() => void) | undefined
   /** How many were accepted. */
   count = 0
 
-  /** `admit` gets each connection when its turn has come. */
+  /** `onOpen` gets each connection when its turn has come, secured. */
   constructor(
-    { address, behind, settings, tls }: Prepared,
+    { address, behind, securing, settings }: Prepared,
     context: Context.Context<never>,
     registry: Registrar<In, Out> | undefined,
-    admit: (conn: Net.Socket) => void
+    refusals: Refusing,
+    onOpen: (conn: Net.Socket) => void
   ) {
     this.settings = settings
     this.context = context
     this.registry = registry
     this.address = address
     this.behind = behind
-    this.isSecure = tls !== undefined
+    this.secure = securing === undefined ? undefined : handshakes(securing, settings.linger)
+    this.refusals = refusals
     this.path = address.scheme === "unix" ? `unix:${address.path}` : undefined
     this.tcp = tcpOf(settings.policy)
     this.admission = new Admission(settings.policy, timersOf(context))
-    this.admit = admit
+    this.onOpen = onOpen
   }
 
   // ---- admission ----------------------------------------------------------------------------------------------------
@@ -88,55 +88,62 @@ export class Connections<in out In, in out Out> {
     if (path === undefined) setTcp(conn, this.tcp)
     conn.once("close", () => accepted.delete(conn))
     if (!behind.sendsHeader(conn, address)) return this.apply(conn)
-    if (this.anonymous >= mostAnonymous) return void conn.destroy()
+    const { done, fail } = this.refusals.ahead(conn, this.remoteOf(conn), () => this.anonymous--)
     this.anonymous++
-    const key = this.isSecure ? tuple(conn) : undefined
-    const timer = timersOf(this.context).after(this.settings.handshake || longestTimer, () => conn.destroy())
-    const done = (): void => {
-      conn.off("close", done)
-      timer.cancel()
-      this.anonymous--
-    }
-    conn.once("close", done)
+    if (this.anonymous > mostAnonymous) return fail({ _tag: "TooMany", limit: "maxPending", allowed: mostAnonymous })
     receive(conn, (header) => {
       if (conn.destroyed) return
       done()
-      if (!this.isSecure) name(conn, header)
-      else if (key !== undefined) {
-        this.names.set(key, header)
-        conn.once("close", () => this.names.delete(key))
-      }
-      this.apply(conn, header.source)
-    }, () => conn.destroy())
+      name(conn, header)
+      this.apply(conn, header)
+    }, (cause) => fail({ _tag: "Failed", cause }))
   }
 
-  /** A TLS handshake is done: what is on top of it has the name of what is below. */
-  named(conn: Net.Socket): void {
-    const header = this.names.size === 0 ? undefined : this.names.get(tuple(conn) ?? "")
-    if (header !== undefined) name(conn, header)
+  private remoteOf(conn: Net.Socket): string | undefined {
+    return this.path ?? Address.remoteOf(conn)
   }
 
-  /** `source`: whom a proxy has named. */
-  private apply(conn: Net.Socket, source?: string): void {
-    const { admission, behind: { forwarding }, path } = this
+  private apply(conn: Net.Socket, header?: Header): void {
+    const { admission, behind: { forwarding } } = this
+    const remoteOf = (): string | undefined => header?.source ?? this.remoteOf(conn)
     const applicant: Applicant = {
       get remote() {
-        const remote = source ?? path ?? Address.remoteOf(conn)
+        const remote = remoteOf()
         // the requests of many clients come over it
         return forwarding?.isTrusted(remote) === true ? undefined : remote
       },
       host: undefined,
       standing: "outside",
-      onTurn: () => applicant.standing === "admitted" ? this.admit(conn) : this.refuse(conn)
+      onTurn: () => applicant.standing === "admitted" ? this.admit(conn, header) : this.refuse(conn, "stopping")
     }
     conn.once("close", () => admission.leave(applicant))
     const entered = admission.enter(applicant)
-    if (entered === "admitted") this.admit(conn)
-    else if (entered !== "waiting") this.refuse(conn)
+    if (entered === "admitted") this.admit(conn, header)
+    else if (entered !== "waiting") this.refuse(conn, entered)
   }
 
-  private refuse(conn: Net.Socket): void {
-    if (this.isSecure) {
+  private admit(conn: Net.Socket, header: Header | undefined): void {
+    const { secure } = this
+    if (secure === undefined) return this.opened(conn)
+    const { done, fail } = this.refusals.ahead(conn, header?.source ?? this.remoteOf(conn))
+    secure(conn, (secured) => {
+      done()
+      // what is on top has the name of what is below
+      if (header !== undefined) name(secured, header)
+      this.opened(secured)
+    }, (cause, isToldWhy) => fail({ _tag: "Failed", cause }, isToldWhy))
+    conn.resume()
+  }
+
+  private opened(conn: Net.Socket): void {
+    this.follow(conn)
+    this.onOpen(conn)
+  }
+
+  private refuse(conn: Net.Socket, limit: Limit): void {
+    this.refusals.limited(this.remoteOf(conn), limit)
+    // a peer cannot be told anything before its TLS handshake
+    if (this.secure !== undefined) {
       conn.destroy()
       return
     }
@@ -146,13 +153,15 @@ export class Connections<in out In, in out Out> {
 
   // ---- connections that speak HTTP ----------------------------------------------------------------------------------
 
-  follow(conn: Net.Socket): void {
+  private follow(conn: Net.Socket): void {
     const { context, registry } = this
     const openedAt = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
     const connection = new HttpConnection(conn, this.settings, openedAt)
     this.open.set(conn, connection)
     conn.once("close", () => this.forget(conn))
     if (registry !== undefined) this.register(registry, connection)
+    // its TLS handshake took until now
+    if (this.admission.isStopping) connection.leave(new ConnectionError.GoingAway({}), "Draining")
   }
 
   /** Registers a connection within `handshake`. One that is not registered cannot be seen, or asked to leave: it is ended. */
@@ -237,6 +246,7 @@ export class Connections<in out In, in out Out> {
 
   /** Also those that waited, are in a TLS handshake, or were upgraded. */
   destroyAll(): void {
+    this.refusals.isClosed = true
     for (const conn of this.accepted) conn.destroy()
   }
 }

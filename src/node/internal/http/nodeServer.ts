@@ -1,8 +1,6 @@
 /** Node's HTTP server, with the deadlines of a policy, and with responses that tell their connection. */
 import * as Http from "node:http"
-import * as Https from "node:https"
 import type * as Net from "node:net"
-import * as Options from "../options.ts"
 import type { HttpConnection } from "./connection.ts"
 import { checkEvery, type Prepared } from "./settings.ts"
 
@@ -22,8 +20,8 @@ const responses = (find: Find): typeof Http.ServerResponse =>
     }
   }
 
-/** A server that does not listen yet. `find` tells which connection a socket is. */
-export const serverOf = ({ settings, tls }: Prepared, find: Find): Http.Server => {
+/** A server that does not listen yet, also of connections with TLS, which are secured before it gets them. `find` tells which connection a socket is. */
+export const serverOf = ({ settings }: Prepared, find: Find): Http.Server => {
   const { frame, handshake, idle, policy } = settings
   const options = {
     noDelay: policy.noDelay,
@@ -34,13 +32,7 @@ export const serverOf = ({ settings, tls }: Prepared, find: Find): Http.Server =
     maxHeaderSize: policy.maxHeader,
     ServerResponse: responses(find)
   }
-  const server = tls === undefined ? Http.createServer(options) : Https.createServer({
-    ...options,
-    ...tls,
-    requestCert: tls.ca !== undefined,
-    handshakeTimeout: handshake || Options.longestTimer,
-    ALPNProtocols: ["http/1.1"]
-  })
+  const server = Http.createServer(options)
   server.maxRequestsPerSocket = policy.maxRequests
   return server
 }

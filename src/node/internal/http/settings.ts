@@ -5,9 +5,11 @@ import type { Policy } from "../../../Policy.ts"
 import type * as Proxy from "../../Proxy.ts"
 import type * as Upgrade from "../../Upgrade.ts"
 import * as Address from "../addresses/address.ts"
+import type { Binding } from "../addresses/listen.ts"
 import * as Options from "../options.ts"
 import { type Behind, behindOf } from "../proxy/behind.ts"
-import * as Material from "../tls/material.ts"
+import type { Securing as Handshaking } from "../tls/handshakes.ts"
+import * as Securing from "../tls/securing.ts"
 import { isPath, type Rules, rulesOf } from "../webSocket/rules.ts"
 
 /** What the connections of one server share. Limits are milliseconds, and 0 is none. */
@@ -32,9 +34,8 @@ export const checkEvery = ({ frame, handshake, maxAge, writeStall }: Settings): 
 }
 
 /** The options that are checked here; see `HttpServer.Options`. */
-interface Given extends Material.TlsMaterial, Upgrade.Options<unknown>, Proxy.Options {
+interface Given extends Securing.Given, Options.Bound, Upgrade.Options<unknown>, Proxy.Options {
   readonly webSocket?: string | undefined
-  readonly backlog?: number | undefined
   readonly linger?: Duration.Input | undefined
 }
 
@@ -43,9 +44,10 @@ export interface Prepared {
   /** As it may appear in an error. */
   readonly url: string
   readonly address: Address.Address
-  readonly backlog: number
+  readonly binding: Binding
   readonly settings: Settings
-  readonly tls: Material.TlsOptions | undefined
+  /** With `https`. */
+  readonly securing: (() => Handshaking) | undefined
   /** Which proxies are believed. */
   readonly behind: Behind
   /** Its hooks run in the context of `HttpServer.make`. */
@@ -68,7 +70,7 @@ export const prepare = (
   const url = Address.redactUrl(rawUrl)
   const as = (reason: Unusable["reason"]) => Result.mapError((detail: string): Unusable => ({ url, reason, detail }))
   return Result.gen(function*() {
-    if (!/^(https?|unix):\/\//i.test(rawUrl)) {
+    if (!/^(?:(?:https?|unix):\/\/|unix:@)/i.test(rawUrl)) {
       return yield* as("BadUrl")(Result.fail("an HTTP server has an http://, https:// or unix:// URL"))
     }
     // the same rules as for what is below HTTP
@@ -77,7 +79,7 @@ export const prepare = (
       (detail) => detail.replaceAll("tcp://", "http://").replaceAll("tls://", "https://")
     ))
     const linger = yield* as("BadOption")(Options.read("linger", options.linger))
-    const backlog = yield* as("BadOption")(Options.read("backlog", options.backlog))
+    const binding = yield* as("BadOption")(Options.bindingOf(address, options))
     if (options.webSocket !== undefined && !isPath(options.webSocket)) {
       return yield* as("BadOption")(Result.fail("`webSocket` is a path that starts with a slash and has no ? and no #"))
     }
@@ -86,14 +88,10 @@ export const prepare = (
     }
     const rules = yield* as("BadOption")(rulesOf(options.webSocket, options))
     const behind = yield* as("BadOption")(behindOf(options))
-    const secure = address.scheme === "tls"
-    if (secure && (options.cert === undefined || options.key === undefined)) {
-      return yield* as("BadTls")(Result.fail("https:// needs the options `cert` and `key`"))
-    }
     return {
       url,
       address,
-      backlog,
+      binding,
       behind,
       rules: rules as Rules<never>,
       settings: {
@@ -107,7 +105,12 @@ export const prepare = (
         drain: Duration.toMillis(policy.drain),
         linger
       },
-      tls: secure ? yield* as("BadTls")(Material.tlsOptions(options)) : undefined
+      securing: address.scheme === "tls"
+        ? yield* as("BadTls")(Result.mapError(
+          Securing.securingOf("https://", options, ["http/1.1"]),
+          (detail) => detail.replace(/, and both are missing$/, "")
+        ))
+        : undefined
     }
   })
 }

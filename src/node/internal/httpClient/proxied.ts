@@ -14,6 +14,7 @@ import type { Address } from "../addresses/address.ts"
 import { connect } from "../dialling/connecting.ts"
 import { timedOut } from "../stream/dialled.ts"
 import { noop, type Tcp } from "../stream/tcp.ts"
+import { Consents } from "../tls/refusals.ts"
 import type { Gate } from "../tunnel/through.ts"
 
 type Connect = ReturnType<typeof Undici.buildConnector>
@@ -51,7 +52,8 @@ export const proxied = (
     attemptDelay: 250,
     attemptTimeout: Infinity,
     tls: {},
-    consent: 0
+    consent: 0,
+    consents: new Consents()
   }
   const tunnel = connect({ scheme: "tcp", host: to.hostname, port, tail: "" }, how, noop)
   const limited = open === 0 ? tunnel : Effect.timeoutOrElse(tunnel, { duration: open, orElse: timedOut })

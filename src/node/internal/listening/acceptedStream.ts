@@ -5,23 +5,13 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type * as Net from "node:net"
-import type * as Tls from "node:tls"
 import type { Attachable } from "../../../internal/transport/accepted.ts"
 import { type Transport, TypeId } from "../../../internal/transport/transport.ts"
 import { CurrentHeader, type Header } from "../../Proxy.ts"
 import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
 import { linger } from "../stream/tcp.ts"
-import { certificateOf } from "../upgrade/certificate.ts"
+import { identityOf } from "../upgrade/certificate.ts"
 import type { Arrival, Opened } from "./arrival.ts"
-
-/** Whom the certificate of a client names; none is asked for without `ca`. */
-const identityOf = (conn: Net.Socket | Tls.TLSSocket): Transport["identity"] => {
-  if (!("authorized" in conn) || !conn.authorized) return undefined
-  const certificate = certificateOf(conn.getPeerX509Certificate())
-  if (certificate === undefined) return undefined
-  const { alternativeNames, fingerprint, subject } = certificate
-  return { subject, alternativeNames, fingerprint }
-}
 
 /** Adds what a proxy said, where one did. */
 export const withHeader = <R>(context: Context.Context<R>, header: Header | undefined): Context.Context<R> =>

@@ -73,7 +73,7 @@ export const make = (settings: Settings) => {
   server.on("error", (cause) => {
     for (const consumer of consumers) consumer.fail(cause)
   })
-  const secure = settings.securing === undefined ? undefined : handshakes(settings.securing)
+  const secure = settings.securing === undefined ? undefined : handshakes(settings.securing, settings.linger)
   const upgrade = address.scheme === "ws" || address.scheme === "wss"
     ? upgrades({ ...settings, limit: settings.handshake })
     : undefined
@@ -126,7 +126,7 @@ export const make = (settings: Settings) => {
 
   /** The server has counted it, or its turn has come. */
   function counted(arrival: Arrival): void {
-    switch (arrival.counted?.standing) {
+    switch (arrival.counted?.state) {
       case "waiting":
         waiting.add(arrival)
         stopTime(arrival)
@@ -170,7 +170,7 @@ export const make = (settings: Settings) => {
     if (consumer?.reception === undefined) return
     arrival.consumer = consumer
     arrival.counted = consumer.reception.admit(arrival.remote, noop)
-    if (arrival.counted.standing === "waiting") arrival.uncount()
+    if (arrival.counted.state === "waiting") arrival.uncount()
   }
 
   function limitTime(arrival: Arrival, limit: number): void {
@@ -192,7 +192,13 @@ export const make = (settings: Settings) => {
     // what a PROXY header took is part of it
     if (arrival.timer === undefined) limitTime(arrival, limit)
     if (secure === undefined) secured(arrival, raw)
-    else secure(raw, (conn) => secured(arrival, conn), (cause) => arrival.fail({ _tag: "Failed", cause }))
+    else {
+      secure(raw, (conn) => secured(arrival, conn), (cause, isToldWhy) => {
+        const failure = { _tag: "Failed", cause } as const
+        if (isToldWhy) arrivals.lingers(arrival, failure)
+        else arrival.fail(failure)
+      })
+    }
     raw.resume()
   }
 

@@ -55,6 +55,14 @@ export class Arrivals implements Owner {
     this.left(arrival.raw)
   }
 
+  /** It ended in its handshakes, and its client reads why. */
+  lingers(arrival: Arrival, failure: Failure): void {
+    arrival.failure ??= failure
+    this.gone(arrival)
+    arrival.isAnonymous = false
+    this.release(arrival)
+  }
+
   forget(arrival: Arrival): void {
     this.pending.delete(arrival)
     this.waiting.delete(arrival)

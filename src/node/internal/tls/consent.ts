@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import type * as Tls from "node:tls"
 import { errorOf, openError } from "../stream/duplex.ts"
-import { isAsked } from "./refusals.ts"
+import { type Consents, isAsked } from "./refusals.ts"
 
 /** Run when a dialler begins to wait for the answer to a certificate. */
 export const OnWaiting: Context.Reference<Effect.Effect<void>> = Context.Reference<Effect.Effect<void>>(
@@ -15,7 +15,7 @@ export const OnWaiting: Context.Reference<Effect.Effect<void>> = Context.Referen
 const unanswered = "the server ended the connection without a word: it may not accept our certificate"
 
 /** A byte of the server, or a session ticket, which a server gives to a client that it has accepted. */
-const answer = (conn: Tls.TLSSocket): Effect.Effect<void, Socket.SocketError> =>
+const answer = (conn: Tls.TLSSocket, isDoubtful: boolean): Effect.Effect<void, Socket.SocketError> =>
   Effect.callback((resume) => {
     let later: NodeJS.Immediate | undefined
     const cleanup = (): void => {
@@ -42,7 +42,7 @@ const answer = (conn: Tls.TLSSocket): Effect.Effect<void, Socket.SocketError> =>
       else conn.read()
     }
     const onEnd = (): void => done(failure)
-    conn.once("session", onSession)
+    if (!isDoubtful) conn.once("session", onSession)
     conn.on("readable", onReadable)
     conn.once("end", onEnd)
     conn.once("close", onEnd)
@@ -51,13 +51,18 @@ const answer = (conn: Tls.TLSSocket): Effect.Effect<void, Socket.SocketError> =>
 
 /**
  * In TLS 1.3 a client is done before the server has looked at its certificate: where one was asked for, this waits until the
- * server has said something, at most for `limit` milliseconds. Silence is taken for consent then, which it need not be.
+ * server has said something, at most for `limit` milliseconds. Silence is taken for consent then, which it need not be. Where a
+ * connection before ended without a word, a session ticket is no answer, and a server of TLS 1.2 is waited for as well.
  */
-export const consent = (conn: Tls.TLSSocket, limit: number): Effect.Effect<void, Socket.SocketError> =>
+export const consent = (
+  conn: Tls.TLSSocket,
+  limit: number,
+  { isDoubtful }: Pick<Consents, "isDoubtful">
+): Effect.Effect<void, Socket.SocketError> =>
   Effect.suspend(() => {
-    if (limit === 0 || conn.getProtocol() !== "TLSv1.3" || !isAsked(conn)) return Effect.void
+    if (limit === 0 || !isAsked(conn) || (conn.getProtocol() !== "TLSv1.3" && !isDoubtful)) return Effect.void
     return Effect.andThen(
       Effect.flatMap(OnWaiting, (tell) => tell),
-      Effect.asVoid(Effect.timeoutOption(answer(conn), limit))
+      Effect.asVoid(Effect.timeoutOption(answer(conn, isDoubtful), limit))
     )
   })

@@ -2,13 +2,8 @@
 import type * as Net from "node:net"
 import * as Tls from "node:tls"
 import { noop } from "../stream/tcp.ts"
-import { meaningOfAccepted, watchAccepted } from "./refusals.ts"
+import { meaningOfAccepted, recordFor, watchAccepted } from "./refusals.ts"
 
-/** Names a connection by both of its ends: no two living connections of a machine share them. */
-export const tuple = (conn: Net.Socket): string | undefined =>
-  conn.remotePort === undefined
-    ? undefined
-    : `${conn.remoteAddress} ${conn.remotePort} ${conn.localAddress} ${conn.localPort}`
 /** How connections are secured from now on; asked at each handshake, so it may change under those that live. */
 export interface Securing {
   readonly context: Tls.SecureContext
@@ -25,34 +20,51 @@ interface Handshaking {
   readonly _handle?: {
     readonly verifyError?: () => Error | undefined
     readonly receive?: (bytes: Uint8Array) => void
+    readonly readStop?: () => void
   } | null
   secureConnecting?: boolean
 }
 
-// a record of 32 bytes that nothing can have encrypted
-const unreadable = Buffer.concat([Buffer.from([23, 3, 3, 0, 32]), Buffer.alloc(32)])
-
 /**
  * Tells a client that its certificate is not accepted. Node looks at it when OpenSSL is done with the handshake, and can send no
  * alert then: the client would see an end without a reason. OpenSSL answers a record that it cannot read with one, and says
- * that it could not; `done` is called then, or soon.
+ * that it could not; `done` is called then, or soon. What is wrong with the record chooses the alert, and a client of ours
+ * knows what it stands for.
  */
-const alert = (conn: Tls.TLSSocket & Handshaking, done: () => void): void => {
+const alert = (conn: Tls.TLSSocket & Handshaking, record: Buffer, done: () => void): void => {
   const later = setImmediate(done)
   conn.once("_tlsError", () => {
     clearImmediate(later)
     done()
   })
-  conn._handle?.receive?.(unreadable)
+  conn._handle?.receive?.(record)
+}
+
+/**
+ * Ends a connection whose client was sent an alert, and may be sending already: to close it with unread input is a reset, which
+ * takes the alert away from the client. What still comes stays in the kernel.
+ */
+const lingerUnread = (conn: Tls.TLSSocket & Handshaking, limit: number): void => {
+  if (limit === 0 || conn.destroyed) return void conn.destroy()
+  conn._handle?.readStop?.()
+  conn.end()
+  // a socket that is not read keeps no process alive
+  const timer = setTimeout(() => conn.destroy(), limit)
+  conn.once("close", () => clearTimeout(timer))
 }
 
 /**
  * Does the TLS handshake; what comes out is half-open. It ends with a call, or with the connection destroyed: bounding its time
- * is up to the caller.
+ * is up to the caller. One that failed is destroyed as well, or `isToldWhy`, and destroyed after `linger` milliseconds.
  */
 export const handshakes = (
-  securing: () => Securing
-): (raw: Net.Socket, onSecure: (conn: Tls.TLSSocket) => void, onFailure: (cause: unknown) => void) => void =>
+  securing: () => Securing,
+  linger: number
+): (
+  raw: Net.Socket,
+  onSecure: (conn: Tls.TLSSocket) => void,
+  onFailure: (cause: unknown, isToldWhy: boolean) => void
+) => void =>
 (raw, onSecure, onFailure) => {
   const { alpn, context, contextOf, requestCert } = securing()
   // until it is secure, the peer's end is the end; TLS takes this over from what it runs on
@@ -69,7 +81,7 @@ export const handshakes = (
     })
   })
   const fail = (cause: unknown): void => {
-    onFailure(meaningOfAccepted(cause) ?? cause)
+    onFailure(meaningOfAccepted(cause) ?? cause, false)
     conn.destroy()
   }
   conn.on("error", noop)
@@ -78,7 +90,12 @@ export const handshakes = (
   conn.once("secure", () => {
     conn.off("_tlsError", fail)
     const wrong = requestCert ? conn._handle?.verifyError?.() ?? undefined : undefined
-    if (wrong !== undefined) return alert(conn, () => fail(wrong))
+    if (wrong !== undefined) {
+      return alert(conn, recordFor(wrong), () => {
+        lingerUnread(conn, linger)
+        onFailure(meaningOfAccepted(wrong) ?? wrong, true)
+      })
+    }
     conn._releaseControl?.()
     conn.secureConnecting = false
     conn.authorized = requestCert

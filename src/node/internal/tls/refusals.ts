@@ -55,12 +55,51 @@ const byAlert: ReadonlyMap<number, Problem> = new Map([
 // decryption. TLS 1.2 has no alert for a missing one
 const inPlace: ReadonlySet<number> = new Set([10, 20, 40, 51])
 
+/** What a listener of ours says once the handshake is done; see `recordFor`. */
+const byOurs: ReadonlyMap<number, Problem> = new Map<number, Problem>([
+  // a bad record
+  [20, "untrusted"],
+  // a record that is too long: expired, or not valid yet
+  [22, "expired"],
+  // a record of another version, in TLS 1.3 and in 1.2
+  [50, "other"],
+  [70, "other"]
+])
+
 const alertOf = (cause: unknown): number => Number(/\bSSL alert number (\d+)/.exec(causeText(cause))?.[1] ?? NaN)
+
+// behind half a record of the client it has to fill that one up, which is 16 KiB and a little (RFC 8446, 5.2), and then is a bad one
+const record = (...header: ReadonlyArray<number>): Buffer =>
+  Buffer.concat([Buffer.from(header), Buffer.alloc(17 * 1024)])
+
+const badRecord = record(23, 3, 3, 0, 32)
+const longRecord = record(23, 3, 3, 255, 255)
+const foreignRecord = record(23, 9, 9, 0, 32)
+
+/** A record that OpenSSL cannot read, and answers with the alert that stands for what is wrong with a certificate. */
+export const recordFor = (cause: unknown): Buffer => {
+  const problem = byCode.get(causeCode(cause) ?? "")
+  if (problem === "untrusted") return badRecord
+  return problem === "expired" || problem === "notYetValid" ? longRecord : foreignRecord
+}
 
 /** What this end knows of its own certificate. */
 interface Ours {
   readonly asked: boolean
   readonly shown: boolean
+  /** When it is valid, in milliseconds. */
+  readonly from: number
+  readonly to: number
+  /** The handshake was done. */
+  readonly isDone: boolean
+}
+
+const nothing: Ours = { asked: false, shown: false, from: -Infinity, to: Infinity, isDone: false }
+
+/** What this end finds wrong with its own certificate. */
+const foundIn = ({ from, shown, to }: Ours): Problem | undefined => {
+  const now = Date.now()
+  return !shown ? "missing" : now > to ? "expired" : now < from ? "notYetValid" : undefined
 }
 
 /** Why a certificate of the peer is not accepted. */
@@ -71,15 +110,21 @@ export const refusedHere = (cause: unknown): ConnectionError.ConnectionError | u
     : ConnectionError.make(new ConnectionError.CertificateRefused({ by: "local", problem, cause }))
 }
 
-/** Why the peer does not accept ours. */
-const refusedThere = (cause: unknown, { asked, shown }: Ours): ConnectionError.ConnectionError | undefined => {
+/** Why the peer does not accept ours: what its alert says, or else what is to be seen in the certificate itself. */
+const refusedThere = (cause: unknown, ours: Ours): ConnectionError.ConnectionError | undefined => {
   const alert = alertOf(cause)
-  const problem = byAlert.get(alert) ?? (asked && inPlace.has(alert) ? "other" : undefined)
-  if (problem === undefined) return undefined
-  return ConnectionError.make(
-    new ConnectionError.CertificateRefused({ by: "peer", problem: asked && !shown ? "missing" : problem, cause })
-  )
+  const named = byAlert.get(alert)
+  const isMeant = named !== undefined || (ours.asked && (inPlace.has(alert) || (ours.isDone && byOurs.has(alert))))
+  if (!isMeant) return undefined
+  const found = ours.asked ? foundIn(ours) : undefined
+  const said = named ?? (ours.isDone ? byOurs.get(alert) : undefined) ?? "other"
+  // an alert that is about certificates, and says what is wrong
+  const isClear = named !== undefined && named !== "other" && found !== "missing"
+  return refusedBy(isClear ? named : found ?? said, cause)
 }
+
+const refusedBy = (problem: Problem, cause: unknown): ConnectionError.ConnectionError =>
+  ConnectionError.make(new ConnectionError.CertificateRefused({ by: "peer", problem, cause }))
 
 /**
  * Whether a server has asked for our certificate: only then it has told which signatures it knows (RFC 8446, 4.3.2; RFC 5246,
@@ -87,33 +132,91 @@ const refusedThere = (cause: unknown, { asked, shown }: Ours): ConnectionError.C
  */
 export const isAsked = (conn: Tls.TLSSocket): boolean => (conn.getSharedSigalgs() ?? []).length > 0
 
-const isShown = (conn: Tls.TLSSocket): boolean => Object.keys(conn.getCertificate() ?? {}).length > 0
+/** Our certificate, as we know it while there is a connection. */
+const oursOf = (conn: Tls.TLSSocket, isDone: boolean): Ours => {
+  const { valid_from: from, valid_to: to } = (conn.getCertificate() ?? {}) as Partial<Tls.PeerCertificate>
+  return from === undefined || to === undefined
+    ? { ...nothing, asked: true, isDone }
+    : { asked: true, shown: true, from: Date.parse(from), to: Date.parse(to), isDone }
+}
 
 /** The peer has said something, so it has accepted what we showed. */
 const hasAnswered = (conn: Duplex): boolean => conn.readableDidRead || conn.readableLength > 0
 
+// as many ends in a row are no coincidence
+const mostSilentEnds = 3
+
+/**
+ * What became of the connections of one dialler whose servers had asked for a certificate. A server may end such a connection
+ * without an alert (Node's do); so do one that is stopping, and a proxy whose server is gone. As long as no byte has ever come, it
+ * is taken for a refusal when it was so three times in a row.
+ */
+export class Consents {
+  private isProven = false
+  private silentEnds = 0
+
+  /** Whether a session ticket is not taken for consent any more, which servers send before they look. */
+  get isDoubtful(): boolean {
+    return !this.isProven && this.silentEnds > 0
+  }
+
+  get isRefused(): boolean {
+    return !this.isProven && this.silentEnds >= mostSilentEnds
+  }
+
+  answered(): void {
+    this.isProven = true
+  }
+
+  endedSilently(): void {
+    this.silentEnds++
+  }
+
+  endedOtherwise(): void {
+    this.silentEnds = 0
+  }
+}
+
 /** From now on the errors of a connection of ours tell which of them are refusals. */
-export const watchDialled = (conn: Tls.TLSSocket): void => {
-  let ours: Ours = { asked: false, shown: false }
-  const look = (): void => {
-    const asked = isAsked(conn)
-    if (asked) ours = { asked, shown: isShown(conn) }
+export const watchDialled = (conn: Tls.TLSSocket, consents: Consents): void => {
+  let ours = nothing
+  let isOver = false
+  const look = (isDone: boolean): void => {
+    if (isAsked(conn)) ours = oursOf(conn, isDone)
+  }
+  /** The peer has ended it, by a FIN or by an error. */
+  const onEnd = (cause: unknown): void => {
+    if (isOver) return
+    isOver = true
+    look(ours.isDone)
+    if (hasAnswered(conn)) consents.answered()
+    else if (!ours.asked || refusedThere(cause, ours) !== undefined) consents.endedOtherwise()
+    else consents.endedSilently()
   }
   // at its end a connection knows nothing any more
-  conn.once("secureConnect", look)
+  conn.once("secureConnect", () => look(true))
   conn.prependOnceListener("error", (cause) => {
-    look()
+    onEnd(cause)
     // after the handshake Node tells of an alert, and goes on
     conn.destroy(cause)
   })
+  conn.prependOnceListener("end", () => onEnd(undefined))
+  conn.once("close", () => {
+    if (hasAnswered(conn)) consents.answered()
+  })
   Object.assign(conn, {
-    [Meaning]: (cause: unknown) => refusedHere(cause) ?? (hasAnswered(conn) ? undefined : refusedThere(cause, ours))
+    [Meaning]: (cause: unknown) => {
+      const known = refusedHere(cause)
+      if (known !== undefined || hasAnswered(conn)) return known
+      return refusedThere(cause, ours) ??
+        (consents.isRefused && ours.asked ? refusedBy(foundIn(ours) ?? "other", cause) : undefined)
+    }
   })
 }
 
 /** What an error of an accepted connection means, in its handshake or before the first byte of the client. */
 export const meaningOfAccepted = (cause: unknown): ConnectionError.ConnectionError | undefined =>
-  refusedHere(cause) ?? refusedThere(cause, { asked: false, shown: true })
+  refusedHere(cause) ?? refusedThere(cause, nothing)
 
 function whenAccepted(this: Duplex, cause: unknown): ConnectionError.ConnectionError | undefined {
   return hasAnswered(this) ? undefined : meaningOfAccepted(cause)

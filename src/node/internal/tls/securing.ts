@@ -1,7 +1,8 @@
 /** The contexts of a listener: what it secures connections with, renewed when its certificates are. */
+import * as Result from "effect/Result"
 import * as Tls from "node:tls"
 import type { Securing } from "./handshakes.ts"
-import { sessionIdContext, type TlsOptions } from "./material.ts"
+import { sessionIdContext, type TlsMaterial, type TlsOptions, tlsOptions } from "./material.ts"
 
 /** The lowest version of TLS that an end speaks. */
 export type MinVersion = "TLSv1.2" | "TLSv1.3"
@@ -39,7 +40,7 @@ const build = ({ names, own }: Checked, { alpn, minVersion }: Fixed): Securing =
 }
 
 /** How the next connection is secured: made anew where the certificates have changed. */
-export const securing = (current: () => Checked, fixed: Fixed): () => Securing => {
+const securing = (current: () => Checked, fixed: Fixed): () => Securing => {
   let of = current()
   let built = build(of, fixed)
   return () => {
@@ -51,3 +52,38 @@ export const securing = (current: () => Checked, fixed: Fixed): () => Securing =
     return built
   }
 }
+
+/** What a server is told of TLS. */
+export interface Given extends TlsMaterial {
+  /** A value of `Certificates`. */
+  readonly certificates?: { readonly "~holdfast/node/Certificates": () => unknown } | undefined
+  readonly minVersion?: MinVersion | undefined
+}
+
+/** What secures connections, now and after each renewal. */
+const certificatesOf = (
+  scheme: string,
+  { ca, cert, certificates, key, passphrase }: Given
+): Result.Result<() => Checked, string> => {
+  if (certificates !== undefined) {
+    return [ca, cert, key, passphrase].every((it) => it === undefined)
+      ? Result.succeed(certificates["~holdfast/node/Certificates"] as () => Checked)
+      : Result.fail("`certificates` are in place of `cert`, `key`, `ca` and `passphrase`")
+  }
+  if (cert === undefined || key === undefined) {
+    const missing = cert === undefined ? key === undefined ? "both are" : "`cert` is" : "`key` is"
+    return Result.fail(`${scheme} needs the options \`cert\` and \`key\`, and ${missing} missing`)
+  }
+  return Result.map(tlsOptions({ ca, cert, key, passphrase }), (own) => {
+    const checked: Checked = { own, names: new Map() }
+    return () => checked
+  })
+}
+
+/** Reads the options of a server; the failure is what is wrong with them. `scheme` is `tls://`. */
+export const securingOf = (
+  scheme: string,
+  given: Given,
+  alpn: ReadonlyArray<string> | undefined
+): Result.Result<() => Securing, string> =>
+  Result.map(certificatesOf(scheme, given), (current) => securing(current, { minVersion: given.minVersion, alpn }))

@@ -1,5 +1,8 @@
 /** The certificate of a client, read into what a program decides by. */
 import type { X509Certificate } from "node:crypto"
+import type * as Net from "node:net"
+import type * as Tls from "node:tls"
+import type { Transport } from "../../../internal/transport/transport.ts"
 
 /**
  * A certificate that a peer showed, and that one of the authorities of the option `ca` signed.
@@ -52,3 +55,15 @@ export const certificateOf = (certificate: X509Certificate | undefined): Certifi
     validTo: new Date(certificate.validTo),
     raw: certificate.raw
   }
+
+/** The certificate of the client of an accepted connection. */
+export const clientCertificate = (conn: Net.Socket | Tls.TLSSocket): Certificate | undefined =>
+  "getPeerX509Certificate" in conn && conn.authorized ? certificateOf(conn.getPeerX509Certificate()) : undefined
+
+/** Whom the certificate of a client names; none is asked for without `ca`. */
+export const identityOf = (conn: Net.Socket | Tls.TLSSocket): Transport["identity"] => {
+  const certificate = clientCertificate(conn)
+  if (certificate === undefined) return undefined
+  const { alternativeNames, fingerprint, subject } = certificate
+  return { subject, alternativeNames, fingerprint }
+}

@@ -3,10 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Cookies from "effect/http/Cookies"
 import * as Headers from "effect/http/Headers"
 import type * as Http from "node:http"
-import type * as Net from "node:net"
-import type * as Tls from "node:tls"
 import * as Address from "../addresses/address.ts"
-import { type Certificate, certificateOf } from "./certificate.ts"
+import { type Certificate, clientCertificate } from "./certificate.ts"
 
 /**
  * What a peer asked for.
@@ -82,7 +80,9 @@ export const listed = (header: string | undefined): ReadonlyArray<string> =>
 export const pathOf = ({ url = "" }: Pick<Http.IncomingMessage, "url">): string => url.split("?", 1)[0]
 
 /** What is kept of the request of Node, which is four times as large. */
-type Head = Pick<Http.IncomingMessage, "method" | "url" | "headers" | "socket">
+interface Head extends Pick<Http.IncomingMessage, "method" | "url" | "socket"> {
+  readonly headers: Http.IncomingHttpHeaders | Headers.Headers
+}
 
 /** Reads only what is asked for: most hooks look at one header. */
 export class Asked implements Asking {
@@ -109,7 +109,8 @@ export class Asked implements Asking {
   /** It is answered. */
   settle(): void {
     const { headers, method, socket, url } = this.head
-    this.head = { method, url, headers, socket }
+    // once, where they were asked for
+    this.head = { method, url, headers: this.headersRead ?? headers, socket }
   }
 
   get method(): string {
@@ -141,15 +142,12 @@ export class Asked implements Asking {
   }
 
   get certificate(): Certificate | undefined {
-    const socket = this.head.socket as Net.Socket | Tls.TLSSocket
-    this.certificateRead ??= {
-      found: "getPeerX509Certificate" in socket ? certificateOf(socket.getPeerX509Certificate()) : undefined
-    }
+    this.certificateRead ??= { found: clientCertificate(this.head.socket) }
     return this.certificateRead.found
   }
 
   get subprotocols(): ReadonlyArray<string> {
-    return listed(this.head.headers["sec-websocket-protocol"])
+    return listed(this.head.headers["sec-websocket-protocol"] as string | undefined)
   }
 
   get agree(): Asking["agree"] {

@@ -1,0 +1,102 @@
+/** Where `serve` listens: its addresses, sockets that systemd or a supervisor passed, and whose a socket file is. */
+import { isReadonlyArrayNonEmpty, map, of } from "effect/Array"
+import * as CliError from "effect/cli/CliError"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { untaken } from "../node/internal/addresses/activation.ts"
+import type * as Listener from "../node/Listener.ts"
+import { CommandFailed } from "./CommandFailed.ts"
+
+/** A flag of which a wrong value says what is expected. */
+const read = <A>(
+  name: string,
+  metavar: string,
+  description: string,
+  expected: string,
+  parse: (text: string) => A | undefined
+) =>
+  Flag.String(name).pipe(
+    Flag.withMetavar(metavar),
+    Flag.withDescription(description),
+    Flag.mapEffect((value) => {
+      const parsed = parse(value)
+      return parsed === undefined
+        ? Effect.fail(new CliError.InvalidValue({ option: name, value, expected, kind: "flag" }))
+        : Effect.succeed(parsed)
+    }),
+    Flag.optional
+  )
+
+const numberOf = (text: string): number | undefined => text === "" ? undefined : Number(text)
+
+export const listenFlags = {
+  urls: Flag.String("listen").pipe(
+    Flag.withAlias("l"),
+    Flag.withMetavar("URL"),
+    Flag.withDescription(
+      "Where to listen: tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH, unix://@NAME (abstract, Linux), ws://HOST:PORT/PATH, " +
+        "wss://HOST:PORT/PATH; port 0 picks one; behind systemd: or systemd:NAME: the socket that systemd passed, behind fd:N: the " +
+        "descriptor N; repeat it for several (default tcp://127.0.0.1:7000)"
+    ),
+    Flag.atLeast(0)
+  ),
+  mode: read(
+    "socket-mode",
+    "MODE",
+    "Who may connect to a Unix socket, as the mode of its file, such as 660 (default what the umask leaves)",
+    "an octal mode such as 660",
+    (text) => /^[0-7]{1,4}$/.test(text) && Number.parseInt(text, 8) <= 0o777 ? Number.parseInt(text, 8) : undefined
+  ),
+  owner: read(
+    "socket-owner",
+    "UID:GID",
+    "Whose the file of a Unix socket is, by number; either may be left out, as in :33 (default ours)",
+    "numbers such as 1000:33, 1000 or :33",
+    (text): Listener.BindOptions["owner"] => {
+      const [, uid, gid = ""] = /^(\d{0,10})(?::(\d{0,10}))?$/.exec(text) ?? []
+      return uid === undefined || uid + gid === "" ? undefined : { uid: numberOf(uid), gid: numberOf(gid) }
+    }
+  )
+}
+
+interface Given {
+  readonly urls: ReadonlyArray<string>
+  readonly mode: Option.Option<number>
+  readonly owner: Option.Option<Listener.BindOptions["owner"]>
+}
+
+interface Bound extends Listener.BindOptions {
+  readonly url: string
+}
+
+const isFile = (url: string): boolean => /^unix:\/\/\//i.test(url)
+
+const boundTo = (text: string, of: Pick<Bound, "mode" | "owner">): Bound => {
+  const [, fd, systemd, name, url] = /^(?:fd:(\d+):|(systemd):(?:([^:]+):)?)([a-z]+:.*)$/is.exec(text) ?? []
+  if (url === undefined) return isFile(text) ? { url: text, ...of } : { url: text }
+  if (systemd === undefined) return { url, fd: Number(fd) }
+  return { url, fd: name === undefined ? "systemd" : `systemd:${name}` }
+}
+
+/** The addresses, each with how it is bound. */
+export const addressesOf = Effect.fnUntraced(function*(given: Given) {
+  const urls = isReadonlyArrayNonEmpty(given.urls) ? given.urls : of("tcp://127.0.0.1:7000")
+  const lost = (["mode", "owner"] as const).find((name) => Option.isSome<unknown>(given[name]))
+  if (lost !== undefined && !urls.some(isFile)) {
+    return yield* new CommandFailed({ message: `--socket-${lost} is for a socket file: --listen unix:///PATH` })
+  }
+  const ofFile = { mode: Option.getOrUndefined(given.mode), owner: Option.getOrUndefined(given.owner) }
+  return map(urls, (url) => boundTo(url, ofFile))
+})
+
+/** Clients of a socket that systemd holds open and nothing accepts from would wait for ever. */
+export const allTaken = Effect.suspend(() => {
+  const left = untaken()
+  return left === "" ? Effect.void : Effect.fail(
+    new CommandFailed({
+      message:
+        `--listen takes nothing from what systemd passed: ${left}; write --listen systemd:NAME:URL for each of them`
+    })
+  )
+})

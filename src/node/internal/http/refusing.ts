@@ -1,0 +1,104 @@
+/** Connections that an HTTP server refuses before they speak HTTP: told to the application, and logged together. */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Net from "node:net"
+import type * as ConnectionError from "../../../ConnectionError.ts"
+import { logError } from "../../../internal/reasons/logs.ts"
+import * as Supervised from "../../../internal/scheduling/supervised.ts"
+import { timersOf } from "../../../internal/scheduling/timers.ts"
+import type { Limit } from "../../../internal/server/admission.ts"
+import { reasonOf, Refusals, refusedBy } from "../../../internal/server/reception.ts"
+import type { Failure } from "../../../internal/transport/accepted.ts"
+import type { Policy } from "../../../Policy.ts"
+import { longestTimer } from "../options.ts"
+import { noop } from "../stream/tcp.ts"
+import type { Settings } from "./settings.ts"
+
+/**
+ * What an HTTP server tells of: a connection that was refused before its first request, by a limit (`Refused`), in its TLS handshake
+ * (`CertificateRefused`, `HandshakeFailed`, `HandshakeTimeout`), or for a `PROXY` header that cannot be read (`HandshakeFailed`
+ * with a `ProxyHeaderInvalid`).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Event {
+  readonly _tag: "Refused"
+  /** The peer's end, as text: the proxy's, where that has named no client. */
+  readonly remote: string | undefined
+  readonly reason: ConnectionError.Reason
+}
+
+export type OnEvent = (event: Event) => Effect.Effect<void>
+
+const closedEarly = new Error("the connection closed before its handshake was done")
+
+export class Refusing {
+  /** The server closes: what is cut by that is refused by nothing. */
+  isClosed = false
+  private readonly policy: Policy
+  /** In milliseconds. */
+  private readonly limit: number
+  private readonly context: Context.Context<never>
+  private readonly onEvent: OnEvent | undefined
+  private readonly refusals: Refusals
+  private readonly reports = new Set<Fiber.Fiber<unknown, unknown>>()
+
+  constructor({ handshake, policy }: Settings, context: Context.Context<never>, onEvent: OnEvent | undefined) {
+    this.policy = policy
+    this.limit = handshake || longestTimer
+    this.context = context
+    this.onEvent = onEvent
+    this.refusals = new Refusals(timersOf(context), (text) => this.aside(Effect.logWarning(text)))
+  }
+
+  limited(remote: string | undefined, limit: Limit): void {
+    this.tell({ _tag: "Refused", remote, reason: refusedBy(limit, this.policy) })
+  }
+
+  /** Bounds what a connection has ahead before it speaks HTTP: that is `done` in time, or the application is told why not. */
+  ahead(conn: Net.Socket, remote: string | undefined, onSettled = noop) {
+    const { context, limit } = this
+    let isSettled = false
+    const done = (): void => {
+      if (isSettled) return
+      isSettled = true
+      timer.cancel()
+      conn.off("close", onClose)
+      onSettled()
+    }
+    const fail = (failure: Failure, isToldWhy = false): void => {
+      if (isSettled) return
+      done()
+      this.tell({ _tag: "Refused", remote, reason: reasonOf(failure) })
+      if (!isToldWhy) conn.destroy()
+    }
+    const onClose = (): void => this.isClosed ? done() : fail({ _tag: "Failed", cause: closedEarly })
+    const timer = timersOf(context).after(limit, () => fail({ _tag: "Timeout", limit }))
+    conn.once("close", onClose)
+    return { done, fail }
+  }
+
+  /** Logs what was not logged yet, and waits until the application has heard all. */
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    this.refusals.flush()
+    return Effect.asVoid(Fiber.awaitAll([...this.reports]))
+  })
+
+  private tell(event: Event): void {
+    this.refusals.add(event.reason)
+    const { onEvent } = this
+    if (onEvent === undefined) return
+    this.aside(
+      Effect.catchCause(
+        Effect.suspend(() => onEvent(event)),
+        (cause) => logError("onEvent of an HTTP server failed", cause)
+      )
+    )
+  }
+
+  private aside(effect: Effect.Effect<void>): void {
+    Supervised.spawnAmong(this.reports, this.context, "refusal of an HTTP server", effect, () => {})
+  }
+}
