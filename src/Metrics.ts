@@ -34,6 +34,8 @@
  * | `holdfast_server_waiting` | gauge |  |  |
  * | `holdfast_server_accept_failures_total` | counter |  |  |
  * | `holdfast_server_handshake_seconds` | histogram | seconds |  |
+ * | `holdfast_memory_held_bytes` | gauge | bytes |  |
+ * | `holdfast_memory_limit_bytes` | gauge | bytes |  |
  * | `holdfast_clients` | gauge |  | `state`: connecting, connected, waiting |
  * | `holdfast_client_dials_total` | counter |  | `outcome`: opened, failed, interrupted |
  * | `holdfast_client_dial_seconds` | histogram | seconds |  |

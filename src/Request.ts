@@ -2,8 +2,9 @@
  * Questions and answers over connections that come and go: each answer finds the request it belongs to, and an error says
  * whether the peer may have seen the request.
  *
- * Use it where a client asks and a server answers, one answer for each question, in order or by an id. For other messages use
- * a `Connection`, or a `ConnectionPool` of them, directly.
+ * Use `make` where a client asks and a server answers, one answer for each question, in order or by an id. Use `duplex` where
+ * one connection carries more: pushes, requests of the other end, streams of answers. For other messages use a `Connection`, or
+ * a `ConnectionPool` of them, directly.
  *
  * @since 0.1.0
  */
@@ -11,12 +12,15 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import { within } from "./internal/endings/timeLimit.ts"
 import { Attempts } from "./internal/request/attempts.ts"
+import { DuplexRequests } from "./internal/request/duplex.ts"
 import { Pipelines } from "./internal/request/pipelines.ts"
 import { timersOf } from "./internal/scheduling/timers.ts"
 import { turnsOf } from "./internal/scheduling/turns.ts"
@@ -263,3 +267,133 @@ export const once = <In, Out, R>(
   Effect.scoped(
     Effect.flatMap(make(open, { ...terms, connections: 1 }), (requests) => requests.request(message))
   ) as Effect.Effect<In, Failure, Exclude<R, Scope.Scope>>
+
+// ---------------------------------------------------------------------------------------------------------------------
+// requests beside pushes
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * How requests share a connection with everything else.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DuplexOptions<in In, in out Out> {
+  /** What tells answers from pushes. What throws here ends its request with `Defect`, and in `response` or `isLast` the connection. */
+  readonly correlate: {
+    /** Gives a request its id: 1 and up, for each `duplex` its own. */
+    readonly request: (message: Out, id: number) => Out
+    /** The id of the request that a message answers; `undefined` is a push. A request of the other end is a push too. */
+    readonly response: (message: In) => number | undefined
+    /** Whether no other answer to the same request comes. Default: each answer is the last one. */
+    readonly isLast?: ((message: In) => boolean) | undefined
+    /** What tells the other end that nobody waits for an answer any more: sent after an interruption, and after a deadline. */
+    readonly cancel?: ((id: number) => Out) | undefined
+  }
+  /** From asking to the answer; 0 is no limit. Default 30 s. */
+  readonly deadline?: Duration.Input | undefined
+  /** How many pushes wait to be taken. Default 256. */
+  readonly pushes?: number | undefined
+  /**
+   * Where that many pushes wait. `suspend` (default): nothing more is read, answers neither, until one is taken, so the other
+   * end has to wait. `sliding`: the oldest is dropped. `dropping`: the new one is.
+   */
+  readonly whenFull?: "suspend" | "sliding" | "dropping" | undefined
+  /** How many answers of one `stream` wait to be taken. Nothing more is read then. Default 16. */
+  readonly parts?: number | undefined
+}
+
+/**
+ * One connection on which both ends ask and push.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Duplex<out In, in Out = In> {
+  /**
+   * Asks, and waits for the answer. The errors are those of `Requests.request`, and that of the connection where it had ended
+   * before: nothing is sent twice.
+   */
+  readonly request: (message: Out, terms?: Pick<Terms, "deadline">) => Effect.Effect<In, Failure>
+  /**
+   * Asks when it is run, and is every answer up to the one that `isLast` tells. `deadline` (default: none) is the longest wait for
+   * each of them. An end before the last answer is cancelled.
+   */
+  readonly stream: (message: Out, terms?: Pick<Terms, "deadline">) => Stream.Stream<In, Failure>
+  /** Every message that answers no request, until the connection ends, then its failure. Each goes to one reader. */
+  readonly pushes: Stream.Stream<In, Failure>
+  /** Sends what wants no answer: a push, or the answer to a request of the other end. */
+  readonly send: (message: Out) => Effect.Effect<void, Failure>
+}
+
+/**
+ * Shares one connection between requests, the pushes of the other end, and its requests: for as long as the scope is open.
+ *
+ * **When to use**
+ *
+ * For protocols in which both ends speak unasked, such as JSON-RPC or a chat with commands: by a client over its connection, and
+ * by a server in `handle`, which then asks its client.
+ *
+ * **Details**
+ *
+ * It is the only reader of the connection. When that ends, each request on its way fails: with `OutcomeUnknown` where the other
+ * end may have seen it. When the scope closes, they fail with `Closed`; the connection stays open.
+ *
+ * **Gotchas**
+ *
+ * With `suspend` the answer to a request is behind the pushes that came before it. What takes the pushes must not wait for an answer
+ * itself, unless it forks: run `pushes` in a fiber of its own, or choose another `whenFull`.
+ *
+ * **Example** (JSON-RPC in both directions)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { type Connection, Request } from "holdfast"
+ * import { JsonRpc } from "holdfast/codecs"
+ *
+ * const program = Effect.fnUntraced(function*(connection: Connection.Connection<JsonRpc.Message>) {
+ *   const duplex = yield* Request.duplex(connection, {
+ *     correlate: {
+ *       request: (message, id) => message._tag === "Request" ? { ...message, id } : message,
+ *       response: (message) =>
+ *         (message._tag === "Result" || message._tag === "Error") && typeof message.id === "number" ? message.id : undefined
+ *     }
+ *   })
+ *   // what the other end asks and tells
+ *   yield* duplex.pushes.pipe(
+ *     Stream.runForEach((message) =>
+ *       message._tag === "Request" ? duplex.send({ _tag: "Result", id: message.id, result: "pong" }) : Effect.void
+ *     ),
+ *     Effect.forkScoped
+ *   )
+ *   return yield* duplex.request({ _tag: "Request", id: 0, method: "time" }, { deadline: "2 seconds" })
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const duplex = Effect.fnUntraced(function*<In, Out>(
+  connection: Connection<In, Out>,
+  options: DuplexOptions<In, Out>
+): Effect.fn.Return<Duplex<In, Out>, never, Scope.Scope> {
+  const capacity = atLeast(1, "pushes", options.pushes ?? 256)
+  const parts = atLeast(1, "parts", options.parts ?? 16)
+  const limit = deadlineOf(options.deadline ?? "30 seconds")
+  const context = yield* Effect.context<never>()
+  const pushed = yield* Queue.make<In, Failure>({ capacity, strategy: options.whenFull ?? "suspend" })
+  const shared = new DuplexRequests<In, Out>(connection, { correlate: options.correlate, parts, context }, pushed)
+  const counted = timed(telemetryOf(context), timersOf(context).now, asked)
+  const asking = (answer: Effect.Effect<In, Failure>) => traced("holdfast.request")(counted(answer))
+  const reader = shared.startReader()
+  yield* Effect.addFinalizer(() => shared.close(reader))
+  const millisOf = (terms: Pick<Terms, "deadline"> | undefined, otherwise: number): number =>
+    terms?.deadline === undefined ? otherwise : deadlineOf(terms.deadline)
+  return {
+    request: (message, terms) =>
+      asking(within(ConnectionError.RequestTimeout, millisOf(terms, limit))(shared.request(message))),
+    stream: (message, terms) => shared.stream(message, millisOf(terms, Infinity)),
+    pushes: shared.pushes,
+    send: (message) => connection.send(message)
+  }
+})

@@ -12,6 +12,7 @@ import {
   ConnectionPool,
   Dispatcher,
   Heartbeat,
+  Memory,
   Metrics,
   type Policy,
   Registry,
@@ -220,6 +221,29 @@ describe("Metrics", () => {
         server_handshake_seconds: 1
       })
       assert.strictEqual(yield* sumOf("server_handshake_seconds"), 0.07)
+    })))
+
+  it.effect("the memory that connections hold, and may: a budget that two servers share counts once", () =>
+    measured(Effect.gen(function*() {
+      yield* TestClock.adjust(0)
+      const memory = Memory.make({ limit: 1_000_000 })
+      const serving = (listener: { readonly server: SocketServer.SocketServer["Service"] }) =>
+        memory.provide(Server.run({ open: lines(), handle: () => Effect.never })).pipe(
+          Effect.provideService(SocketServer.SocketServer, listener.server),
+          Effect.forkDetach
+        )
+      const [first, second] = [yield* TestSocket.makeServer(), yield* TestSocket.makeServer()]
+      const servers = [yield* serving(first), yield* serving(second)]
+      yield* Effect.addFinalizer(() => Effect.sync(() => servers.forEach((server) => server.interruptUnsafe())))
+      yield* settle
+      assert.deepStrictEqual(yield* those("memory_"), { memory_limit_bytes: 1_000_000 })
+      const peer = yield* first.connect
+      yield* settle
+      yield* peer.send(`${"x".repeat(5_000)}\n`)
+      yield* settle
+      const { memory_held_bytes: held } = yield* those("memory_")
+      assert.strictEqual(held, yield* memory.held)
+      assert.isAtLeast(held!, 5_000)
     })))
 
   it.effect("a client's dials are counted by their outcome, and its waits with their delay", () =>

@@ -80,6 +80,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/webSocket"],
   ["node/internal/listening", "node/Certificates"],
   ["node/internal/http", "node/internal/httpClient"],
+  // what looks at a running program: what it answers, and the HTTP server around that
+  ["node/internal/admin"],
+  ["node/internal/admin/web"],
   ["node"],
   ["cli"]
 ]

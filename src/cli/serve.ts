@@ -1,5 +1,4 @@
 /** `holdfast serve`: an echo or hub server on any number of addresses. */
-import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -17,12 +16,14 @@ import * as Listener from "../node/Listener.ts"
 import * as Protocol from "../Protocol.ts"
 import * as Registry from "../Registry.ts"
 import * as Server from "../Server.ts"
+import { adminFlags, adminOf, measured, withAdmin } from "./admin.ts"
 import { tlsOf } from "./certificates.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { addressesOf, allTaken, listenFlags } from "./listenFlags.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
+import { logDraining, logEvent, notHeard, refusalBound } from "./serveLogs.ts"
 
 const file = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
@@ -75,99 +76,33 @@ const flags = {
     ),
     Flag.withDefault(false)
   ),
+  ...adminFlags,
   ...policyFlags("serve")
 }
-
-/** What happened, as a sentence for people and as fields for machines. */
-const describeEvent = (event: Server.Event): { readonly text: string; readonly fields: Record<string, unknown> } => {
-  switch (event._tag) {
-    case "Opened": {
-      const { id, remote: address = "unknown" } = event.snapshot
-      return { text: `open #${id} ${address}`, fields: { event: "open", id, address } }
-    }
-    case "Closed": {
-      const { age, bytesIn, bytesOut, id, reason, remote: address = "unknown" } = event.snapshot
-      const { _tag, message: detail } = reason ?? { _tag: "Closed", message: "closed" }
-      const durationMs = Math.round(age)
-      return {
-        text: `close #${id} ${address} after ${durationMs} ms, ${bytesIn} bytes in, ${bytesOut} bytes out: ${detail} ` +
-          `(${_tag})`,
-        fields: { event: "close", id, address, reason: _tag, detail, durationMs, bytesIn, bytesOut }
-      }
-    }
-    case "Refused": {
-      const { reason: { _tag: reason, message: detail }, remote: address = "unknown" } = event
-      const text = `refused ${address}: ${detail} (${reason})`
-      return { text, fields: { event: "refused", address, reason, detail } }
-    }
-    case "AcceptFailed": {
-      const detail = String(event.cause.cause)
-      const text = `accepting failed, next try in ${event.retryAfter} ms: ${detail}`
-      return { text, fields: { event: "accept-failed", detail, retryAfterMs: event.retryAfter } }
-    }
-    case "MemoryTight":
-    case "MemoryFreed": {
-      const { _tag, held, limit } = event
-      const [name, now] = _tag === "MemoryTight"
-        ? ["memory-tight", "some are not read, and new ones wait"]
-        : ["memory-freed", "all are read again"]
-      return { text: `the connections hold ${held} of ${limit} bytes: ${now}`, fields: { event: name, held, limit } }
-    }
-  }
-}
-
-const warnings: ReadonlyArray<string> = ["Refused", "AcceptFailed", "MemoryTight"] satisfies Array<Server.Event["_tag"]>
-
-const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Effect<void> => {
-  const { fields, text } = describeEvent(event)
-  const level = warnings.includes(event._tag) ? "Warn" : "Info"
-  // a defect is logged already
-  const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
-    ? Effect.logError(text, event.failure)
-    : Effect.logWithLevel(level)(text)
-  return format === "json" ? Effect.annotateLogs(line, fields) : line
-}
-
-const logDraining =
-  (format: "pretty" | "json") => ({ left, limit, after, states }: Server.Draining): Effect.Effect<void> => {
-    const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
-    const line = Effect.logInfo(
-      `stopping: ${left} left (${parts.join(", ")}), ${Math.ceil((limit - after) / 1000)} s to go`
-    )
-    const fields = { event: "draining", left, ...states, durationMs: after }
-    return format === "json" ? Effect.annotateLogs(line, fields) : line
-  }
-
-// of more refusals in a second only their number is logged
-const mostRefusals = 20
-
-/** How many refusals before this one were not logged by themselves; undefined: this one is not either. */
-const refusalBound = () => {
-  let since = -Infinity
-  let count = 0
-  return (): number | undefined => {
-    const now = performance.now()
-    if (now - since < 1000) return ++count <= mostRefusals ? 0 : undefined
-    const untold = Math.max(0, count - mostRefusals)
-    since = now
-    count = 1
-    return untold
-  }
-}
-
-/** A message that came over one transport may be none on another: two lines are one message of a WebSocket. */
-const notHeard = (count: number): string =>
-  `holdfast: ${count} ${
-    count === 1 ? "member" : "members"
-  } did not get your last message: on their transport it is not one ` +
-  "message (a line break in lines)"
 
 export const serve = Command.make(
   "serve",
   flags,
   Effect.fnUntraced(
-    function*({ behind, ca, cert, deflate, key, listen, log, mode, origin, protocol, subprotocol, ...limits }) {
+    function*({
+      admin,
+      adminToken,
+      behind,
+      ca,
+      cert,
+      deflate,
+      key,
+      listen,
+      log,
+      mode,
+      noAdmin,
+      origin,
+      protocol,
+      subprotocol,
+      ...limits
+    }) {
       const policy = yield* policyOf(limits)
+      const plan = yield* adminOf({ admin, adminToken, log, noAdmin })
       const tls = yield* tlsOf({ cert, key, ca })
       const addresses = yield* addressesOf(listen)
       const listeners = yield* Effect.forEach(addresses, ({ url, ...binding }) =>
@@ -197,8 +132,8 @@ export const serve = Command.make(
         registry: Registry.Registry<A>,
         /** What we say ourselves, as a message. */
         say: (text: string) => A
-      ) =>
-        Server.run({
+      ) => {
+        const server = Server.make({
           open,
           registry,
           policy,
@@ -230,6 +165,8 @@ export const serve = Command.make(
               }
             })
         })
+        return withAdmin(plan, { registry, servers: { serve: server }, policies: { serve: policy } }, server.run)
+      }
 
       const text = Effect.flatMap(Registry.make<string>(), (registry) =>
         run(
@@ -262,6 +199,7 @@ export const serve = Command.make(
 
       for (const { url } of listeners) yield* Console.log(`listening ${url}`)
       yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
+        measured(plan),
         Effect.provide(
           Layer.merge(
             Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : prettyLogger()]),

@@ -1,3 +1,4 @@
+export * as Admin from "./Admin.ts"
 export * as Certificates from "./Certificates.ts"
 export * as Dialer from "./Dialer.ts"
 export * as HttpClient from "./HttpClient.ts"

@@ -86,7 +86,9 @@ export const servers: ReadonlyArray<ServerKind> = [
     fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url)),
     [
       // between its turns a server hears nothing, and frames have no heartbeat to ask with
-      ..."serve --protocol frames --max-connections 25000 --silence 10m --log-level error --listen".split(" "),
+      ..."serve --protocol frames --max-connections 25000 --silence 10m --log-level error --no-admin --listen".split(
+        " "
+      ),
       tcp
     ],
     "holdfast serve --protocol frames"

@@ -8,7 +8,8 @@ import { freePort, main, makeCertificate, needs, run, serve, start, tempDir, unt
 const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main, ...args])
 
 const flags = words(
-  "listen socket-mode socket-owner cert key ca protocol mode log origin subprotocol proxy-protocol trust-forwarded forwarded-header deflate policy " +
+  "listen socket-mode socket-owner cert key ca protocol mode log origin subprotocol proxy-protocol trust-forwarded forwarded-header deflate " +
+    "admin admin-token no-admin policy " +
     "ping-every pong silence min-ping-every write-stall " +
     "frame-deadline idle max-age handshake drain stop-grace half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages " +
     "message-rate byte-rate rate-burst over-rate overflow " +

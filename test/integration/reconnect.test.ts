@@ -121,6 +121,7 @@ const holdfast = (port: number, ...flags: ReadonlyArray<string>) =>
     const child = yield* spawn(process.execPath, [
       bundled,
       "serve",
+      "--no-admin",
       "--listen",
       `tcp://${host}:${port}`,
       ...flags

@@ -46,7 +46,7 @@ describe("a connection counts from its accept on", () => {
     Effect.gen(function*() {
       const { events, reception } = yield* start({ handshake: "10 seconds" })
       const arriving = reception.admit("1.2.3.4:5", () => {})
-      assert.strictEqual(arriving.standing, "admitted")
+      assert.strictEqual(arriving.state, "admitted")
       yield* TestClock.adjust(4000)
       const peer = yield* TestSocket.make()
       reception.receive(peer.socket, yield* context, () => {}, arriving)
@@ -63,17 +63,17 @@ describe("a connection counts from its accept on", () => {
       const turns: Array<string> = []
       const come = (name: string) => reception.admit(name, () => turns.push(name))
       const [first, second, third] = [come("a"), come("b"), come("c")]
-      assert.deepStrictEqual([first, second, third].map(({ standing }) => standing), ["admitted", "waiting", "refused"])
+      assert.deepStrictEqual([first, second, third].map(({ state }) => state), ["admitted", "waiting", "refused"])
       yield* TestClock.adjust(7)
       first.end({ _tag: "Timeout", limit: 7 })
-      assert.deepStrictEqual([turns, second.standing], [["b"], "admitted"])
+      assert.deepStrictEqual([turns, second.state], [["b"], "admitted"])
       second.end({ _tag: "Failed", cause: new Error("no TLS") })
       // a refused one was told of before
       third.end({ _tag: "Failed", cause: new Error("no TLS") })
       come("d").end({ _tag: "TooMany", limit: "maxPending", allowed: 3 })
       // one that the listener gives up is no event
       come("e").end()
-      assert.strictEqual(come("f").standing, "admitted")
+      assert.strictEqual(come("f").state, "admitted")
       assert.deepStrictEqual(events, [
         "0 Refused Refused c",
         "7 Refused HandshakeTimeout a",
@@ -86,7 +86,7 @@ describe("a connection counts from its accept on", () => {
     Effect.gen(function*() {
       const { reception } = yield* start({ acceptRate: 2, maxConnectionsPerAddress: 1 })
       const turns: Array<string> = []
-      const come = (remote: string) => reception.admit(remote, () => turns.push(remote)).standing
+      const come = (remote: string) => reception.admit(remote, () => turns.push(remote)).state
       assert.deepStrictEqual([come("1.1.1.1:1"), come("1.1.1.1:2"), come("[2001::1]:1"), come("[2001::2]:1")], [
         "admitted",
         "refused",
@@ -107,8 +107,8 @@ describe("a connection counts from its accept on", () => {
       const turns: Array<string> = []
       const waiting = reception.admit("b", () => turns.push("b"))
       const stopped = yield* Effect.forkChild(Fiber.interrupt(running), { startImmediately: true })
-      assert.deepStrictEqual([waiting.standing, turns], ["refused", ["b"]])
-      assert.strictEqual(reception.admit("c", () => {}).standing, "refused")
+      assert.deepStrictEqual([waiting.state, turns], ["refused", ["b"]])
+      assert.strictEqual(reception.admit("c", () => {}).state, "refused")
       yield* TestClock.adjust(1000)
       yield* Fiber.await(stopped)
       assert.deepStrictEqual(events, ["0 Refused Refused b", "0 Refused Refused c"])

@@ -93,6 +93,10 @@ expectTypeOf(asked.request).toEqualTypeOf<
 expectTypeOf(Request.once(open, { _tag: "Bye", code: 1 })).toEqualTypeOf<Effect.Effect<Read, Failure, Dial>>()
 // @ts-expect-error what this end reads
 Request.once(open, { _tag: "Quit" })
+declare const one: Connection.Connection<Read, Written>
+expectTypeOf(
+  Request.duplex(one, { correlate: { request: (message) => message, response: () => undefined } })
+).toEqualTypeOf<Effect.Effect<Request.Duplex<Read, Written>, never, Scope.Scope>>()
 class Questions extends Context.Service<Questions, Request.Requests<Read, Written>>()("Questions") {}
 expectTypeOf(Request.layer(Questions, open)).toEqualTypeOf<Layer.Layer<Questions, never, Dial>>()
 

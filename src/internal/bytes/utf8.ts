@@ -6,6 +6,21 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
 export const utf8 = (text: string): Uint8Array => encoder.encode(text)
 
+// a call of the encoder costs more than so many characters
+const few = 48
+
+/** Writes a text as UTF-8 where there are three bytes for each of its characters, and returns how many bytes it came to. */
+export const utf8Into = (text: string, target: Uint8Array): number => {
+  const { length } = text
+  if (length > few) return encoder.encodeInto(text, target).written
+  for (let i = 0; i < length; i++) {
+    const code = text.charCodeAt(i)
+    if (code > 0x7f) return encoder.encodeInto(text, target).written
+    target[i] = code
+  }
+  return length
+}
+
 /** A text as at most so many bytes of UTF-8, cut between two characters. */
 export const utf8Within = (text: string, most: number): Uint8Array => {
   const bytes = new Uint8Array(most)

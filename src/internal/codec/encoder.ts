@@ -4,7 +4,7 @@ import type { CodecReason } from "../../ConnectionError.ts"
 import { FrameTooLong } from "../../ConnectionError.ts"
 import { onRenew, uncleared } from "../bytes/memory.ts"
 import { sizeOf, sizeOver } from "../bytes/sizes.ts"
-import { utf8 } from "../bytes/utf8.ts"
+import { utf8, utf8Into } from "../bytes/utf8.ts"
 import { type Framing, isOurs } from "./framing.ts"
 import * as Payloads from "./payload.ts"
 
@@ -164,6 +164,10 @@ export class FrameBuffer {
 const guardSize = 64
 const guardByte = 0xa5
 
+// short text on its way into a frame: bytes of its own for each message would all be freed by the next collection, one by one
+const longestText = 1024
+const scratch = new Uint8Array(3 * longestText)
+
 /** The half of a framing that writes. */
 export type Outbound = Omit<Framing, "decoder">
 
@@ -177,6 +181,8 @@ export class Encoder<in Out> implements Writable {
   private readonly limit: number
   private readonly isBytes: boolean
   private readonly isTrusted: boolean
+  /** Whether the bytes of text are copied into a frame in any case. */
+  private readonly copiesText: boolean
   /** Whether frames may be written one behind the other: not where the transport keeps messages apart. */
   readonly isStream: boolean
   /** Size of the frame prepared last, in bytes. */
@@ -192,6 +198,7 @@ export class Encoder<in Out> implements Writable {
     this.limit = limit
     this.isBytes = known === Payloads.bytes
     this.isTrusted = isOurs(framing)
+    this.copiesText = this.isTrusted && framing.encodedSize !== undefined
     this.isStream = isStream
   }
 
@@ -208,8 +215,11 @@ export class Encoder<in Out> implements Writable {
     const over = sizeOver(content, limit)
     if (over > 0) return new FrameTooLong({ direction: "encode", size: over, limit })
     if (!this.isStream) return this.framed(content)
-    if (typeof content === "string" && framing.encodeText !== undefined) return this.finish(framing.encodeText(content))
-    const bytes = typeof content === "string" ? utf8(content) : content
+    let bytes: Uint8Array
+    if (typeof content !== "string") bytes = content
+    else if (this.copiesText && content.length <= longestText) bytes = scratch.subarray(0, utf8Into(content, scratch))
+    else if (framing.encodeText !== undefined) return this.finish(framing.encodeText(content))
+    else bytes = utf8(content)
     // what cannot be framed has its reason from `encode`
     const total = framing.encodedSize === undefined ? -1 : framing.encodedSize(bytes)
     if (total < 0) return this.finish(framing.encode(bytes))

@@ -14,7 +14,7 @@ import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
 import { answer } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
-import { hasRoom, hasShare, renewShare, spendShare } from "./fairness/budget.ts"
+import { hasRoom, hasShare, isSpent, renewShare, spendShare } from "./fairness/budget.ts"
 import { decode, room } from "./fairness/decoding.ts"
 import { isHeld, untilFree } from "./fairness/holds.ts"
 import { exceeded, spend } from "./fairness/rates.ts"
@@ -241,7 +241,7 @@ const take = <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string): bo
     hear(c)
     return true
   }
-  if (isHeld(c) || !hasShare(c)) {
+  if (isHeld(c) || !hasShare(c, chunk.length)) {
     c.isPulling = false
     return false
   }
@@ -290,7 +290,7 @@ const acceptAll = <In, Out>(
 ): Effect.Effect<never, Failure> => {
   let i = 0
   for (; i < chunks.length && c.broken === undefined && (i === 0 || !c.inbox.isFull); i++) {
-    if (!hasShare(c)) return acceptNextTurn(c, chunks.slice(i), reading)
+    if (!hasShare(c, chunks[i]!.length)) return acceptNextTurn(c, chunks.slice(i), reading)
     accept(c, chunks[i]!, at)
   }
   const failure = broken(c)
@@ -304,7 +304,7 @@ const acceptNextTurn = <In, Out>(
   chunks: ReadonlyArray<Chunk>,
   reading: Effect.Effect<never, Failure>
 ): Effect.Effect<never, Failure> => {
-  if (c.holding?.isSpent === true) c.transport.pause?.()
+  if (isSpent(c, chunks[0]!.length)) c.transport.pause?.()
   return Effect.flatMap(afterTurns(c.turns, 1), () => {
     renewShare(c)
     if (c.lifecycle._tag !== "Open" || c.isLost) return reading

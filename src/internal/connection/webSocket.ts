@@ -8,7 +8,7 @@ import { roundTrip } from "../telemetry/telemetry.ts"
 import { type Close, noCode, noFrame, writeClose } from "../webSocket/closing.ts"
 import type { Control } from "../webSocket/decoder.ts"
 import { Opcode } from "../webSocket/frames.ts"
-import { answer } from "./core/outbox.ts"
+import { answer, pingsRead } from "./core/outbox.ts"
 import type { Conversation } from "./core/state.ts"
 
 // a token of ours: 32 bits
@@ -51,6 +51,7 @@ export const heedControls = <In, Out>(c: Conversation<In, Out>, controls: Readon
         break
     }
   }
+  pingsRead(c.outbox)
 }
 
 /** The close frame of a conversation that is over. */

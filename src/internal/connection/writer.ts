@@ -67,11 +67,9 @@ const next = (o: Outbox): Writing | undefined => {
     // its end may share the write with what follows
     if (o.rest !== undefined) return begin(o, batch, size)
   }
-  if (o.control.length > 0) {
-    for (const frame of takeControl(o)) {
-      batch.push(frame)
-      size += sizeOf(frame)
-    }
+  for (const frame of takeControl(o)) {
+    batch.push(frame)
+    size += sizeOf(frame)
   }
   let buffered = 0
   while (size < writeBytes) {

@@ -46,6 +46,9 @@ const leastGrowth = 1024
 // of the limit, while it is tight: what all decode in a turn, before their receivers have theirs
 const turnShare = 1 / 16
 const turnShareAtLimit = 1 / 256
+// what a byte comes to in memory at the most; a read that is small with that is decoded beside those that used up the turn
+const mostWeight = 64
+
 // what one that reads again brings at the most; and when the next ones may
 const read = 64 * 1024
 const nextReads = 10
@@ -74,8 +77,8 @@ export class Budget {
   // all of them are looked at: what that changes is seen when it is done
   private isLooking = false
   private grownInTurn = 0
-  /** This turn of the event loop decodes nothing more. A read of 64 KiB may be 4 MiB of values. */
-  isSpent = false
+  /** This turn of the event loop decodes nothing large any more. A read of 64 KiB may be 4 MiB of values. */
+  private isSpent = false
 
   constructor(limit: number, patience: number) {
     this.limit = limit
@@ -123,6 +126,13 @@ export class Budget {
       this.isSpent = false
       this.grownInTurn = 0
     })
+  }
+
+  /** Whether so many bytes are not decoded in this turn: none, but those of the many that ask little have a share of their own. */
+  isSpentFor(bytes: number): boolean {
+    if (!this.isSpent) return false
+    const { grownInTurn, limit } = this
+    return bytes * mostWeight > limit * turnShareAtLimit || grownInTurn >= 2 * limit * turnShare
   }
 
   /** One holds so much more. */

@@ -91,9 +91,9 @@ export class Holding implements Holder {
     return !this.isOver && this.budget.mustWait(this)
   }
 
-  /** This turn decodes nothing more. */
-  get isSpent(): boolean {
-    return this.budget.isSpent
+  /** Whether this turn does not decode so many bytes any more. */
+  isSpentFor(bytes: number): boolean {
+    return this.budget.isSpentFor(bytes)
   }
 
   /** What is decoded at a time. */

@@ -163,7 +163,13 @@ export const run = <C extends Served<Out>, Out, Session, R>(
     const server = make(application, policy, context, budget)
     if (budget !== undefined) {
       const unwatch = watchMemory(server, budget)
-      yield* Effect.addFinalizer(() => Effect.sync(unwatch))
+      const forget = telemetryOf(context)?.budgets.use(budget)
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          unwatch()
+          forget?.()
+        })
+      )
     }
     const accepting = yield* Scope.make()
     const direct = reception(server)

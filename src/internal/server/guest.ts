@@ -98,7 +98,7 @@ export const receive = <C extends Served<Out>, Out, Session, R>(
     }
     server.guests.delete(guest)
     if (!guest.isOpened) server.counts.opening--
-    server.admission.leave(guest.arrival?.applicant ?? guest)
+    server.admission.leave(guest.arrival ?? guest)
     guest.claim()
   }
   Supervised.spawn(context, "guest of a server", life as Effect.Effect<void, never, R>, ended, {

@@ -44,35 +44,39 @@ interface Counting {
 }
 
 /** One accepted connection. It becomes a guest, which is counted as this, or it ends. */
-export class Arrival implements Arriving {
-  readonly applicant: Applicant
+export class Arrival implements Arriving, Applicant {
+  readonly remote: string | undefined
+  host: string | undefined
+  standing: Applicant["standing"] = "outside"
+  place: Applicant["place"]
   /** Which limit keeps it out. */
   limit: Limit | undefined
   /** When it was admitted. */
   since = 0
   private readonly counting: Counting
+  /** Kept while it waits. */
+  private whenTurn: (() => void) | undefined
 
-  constructor(counting: Counting, remote: string | undefined, onTurn: () => void) {
+  constructor(counting: Counting, remote: string | undefined, whenTurn: () => void) {
+    this.remote = remote
     this.counting = counting
     counting.counts.opening++
-    const applicant: Applicant = {
-      remote,
-      host: undefined,
-      standing: "outside",
-      onTurn: () => {
-        if (applicant.standing === "admitted") this.since = counting.now()
-        else this.refuse("stopping")
-        onTurn()
-      }
-    }
-    this.applicant = applicant
-    const entered = counting.admission.enter(applicant)
+    const entered = counting.admission.enter(this)
     if (entered === "admitted") this.since = counting.now()
-    else if (entered !== "waiting") this.refuse(entered)
+    else if (entered === "waiting") this.whenTurn = whenTurn
+    else this.refuse(entered)
   }
 
-  get standing(): Arriving["standing"] {
-    return this.limit !== undefined ? "refused" : this.applicant.standing === "waiting" ? "waiting" : "admitted"
+  onTurn(): void {
+    if (this.standing === "admitted") this.since = this.counting.now()
+    else this.refuse("stopping")
+    const { whenTurn } = this
+    this.whenTurn = undefined
+    whenTurn?.()
+  }
+
+  get state(): Arriving["state"] {
+    return this.limit !== undefined ? "refused" : this.standing === "waiting" ? "waiting" : "admitted"
   }
 
   refusal(): string | undefined {
@@ -86,11 +90,11 @@ export class Arrival implements Arriving {
   }
 
   private tell(reason: ConnectionError.Reason): void {
-    this.counting.report({ _tag: "Refused", remote: this.applicant.remote, reason, failure: undefined })
+    this.counting.report({ _tag: "Refused", remote: this.remote, reason, failure: undefined })
   }
 
   end(failure?: Failure): void {
-    this.counting.admission.leave(this.applicant)
+    this.counting.admission.leave(this)
     this.counting.counts.opening--
     if (failure !== undefined && this.limit === undefined) this.tell(reasonOf(failure))
   }

@@ -1,7 +1,9 @@
 /** An admitted guest, from its opening to its end: handshake, registration, handler. No generators: those live as long. */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import { ParentSpan } from "effect/Tracer"
 import * as ConnectionError from "../../ConnectionError.ts"
@@ -36,20 +38,28 @@ const opens = <C extends Served<Out>, Out, Session, R>(
   telemetry?.collector.observe("server_handshake_seconds", (now() - guest.since) / 1000)
 }
 
-/** Its logs say of which connection they are, and its spans are in that of the connection. */
+/**
+ * Its logs say of which connection they are, and its spans are in that of the connection. The fiber has nothing to go back
+ * to before `serve` does: a context that is provided for one effect costs half a kilobyte for as long as that runs.
+ */
 const placed = <C extends Served<Out>, Out, Session, R>(
   { application }: ServerState<C, Out, Session, R>,
-  { key, remote }: Guest<C>,
-  connection: C,
-  handler: Effect.Effect<unknown, unknown, R>
-): Effect.Effect<unknown, unknown, R> => {
+  { fiber, key, remote }: Guest<C>,
+  connection: C
+): void => {
+  if (fiber === undefined) return
   const { span } = connection[TypeId]
-  const inSpan = span === undefined ? handler : Effect.provideService(handler, ParentSpan, span.span)
-  return application.logs === false ? inSpan : Effect.annotateLogs(inSpan, {
-    connection: connection.id,
-    ...(key === undefined ? {} : { key: oneLine(key) }),
-    ...(remote === undefined ? {} : { remote: oneLine(remote) })
-  })
+  let context = fiber.context
+  if (span !== undefined) context = Context.add(context, ParentSpan, span.span)
+  if (application.logs !== false) {
+    context = Context.add(context, References.CurrentLogAnnotations, {
+      ...Context.get(context, References.CurrentLogAnnotations),
+      connection: connection.id,
+      ...(key === undefined ? {} : { key: oneLine(key) }),
+      ...(remote === undefined ? {} : { remote: oneLine(remote) })
+    })
+  }
+  fiber.setContext(context)
 }
 
 /** Announces the connection, and runs its handler. */
@@ -62,7 +72,8 @@ const handled = <C extends Served<Out>, Out, Session, R>(
   const run = Effect.suspend(() => {
     guest.by = "handle"
     opens(server, guest)
-    return placed(server, guest, connection, server.application.handle(connection, session))
+    placed(server, guest, connection)
+    return server.application.handle(connection, session)
   })
   return server.application.onEvent === undefined ? run : Effect.andThen(
     Effect.uninterruptible(Effect.flatMap(connection.snapshot, (snapshot) => {
@@ -232,10 +243,19 @@ export const serve = <C extends Served<Out>, Out, Session, R>(
   guest.isRunning = true
   const registration = Scope.makeUnsafe()
   const scope = Scope.makeUnsafe()
-  const opening = Effect.suspend(() => Effect.provideService(server.application.open(guest.socket), AtServer, true))
-  const conversation = Effect.flatMap(opening, (connection) => opened(server, guest, connection, registration))
-  return Effect.flatMap(
-    Effect.exit(Effect.interruptible(Scope.provide(conversation, scope))),
-    (exit) => conclude(server, guest, scope, registration, exit)
-  )
+  return Effect.withFiber((fiber) => {
+    const { context } = fiber
+    const conversation = Effect.suspend(() => {
+      const inside = Context.add(context, Scope.Scope, scope)
+      fiber.setContext(Context.add(inside, AtServer, true))
+      return Effect.flatMap(server.application.open(guest.socket), (connection) => {
+        fiber.setContext(inside)
+        return opened(server, guest, connection, registration)
+      })
+    })
+    return Effect.flatMap(Effect.exit(Effect.interruptible(conversation)), (exit) => {
+      fiber.setContext(context)
+      return conclude(server, guest, scope, registration, exit)
+    })
+  })
 }

@@ -82,6 +82,8 @@ const table = {
   server_waiting: gauge("Connections that wait for their turn: a limit is reached."),
   server_accept_failures_total: counter("Accepts that the operating system failed, such as out of file descriptors."),
   server_handshake_seconds: histogram("From the accept to the handler: TLS, upgrade, handshake, registration.", fast),
+  memory_held_bytes: gauge("Bytes that the connections of servers hold, of those that they may.", "By"),
+  memory_limit_bytes: gauge("Bytes that the connections of servers may hold: `Policy.memory`.", "By"),
   // clients
   clients: by("state", ["connecting", "connected", "waiting"], gauge("Clients now, by state.")),
   client_dials_total: by("outcome", ["opened", "failed", "interrupted"], counter("Dials of clients, by outcome.")),

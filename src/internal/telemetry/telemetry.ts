@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import { Budgets } from "./budgets.ts"
 import { Collector, type Source } from "./collector.ts"
 import { Connections } from "./connections.ts"
 import type { Name } from "./definitions.ts"
@@ -10,6 +11,7 @@ import type { Name } from "./definitions.ts"
 export class Telemetry {
   readonly collector = new Collector()
   readonly connections = new Connections(this.collector)
+  readonly budgets = new Budgets(this.collector)
 }
 
 /** The telemetry of what runs here. Without it nothing is counted that is not counted anyway. */

@@ -34,7 +34,7 @@ export type Failure =
 /** How a server counts a connection that was accepted and has a TLS handshake or an upgrade ahead. */
 export interface Arriving {
   /** `waiting`: its handshakes have to wait for its turn. `refused`: a limit keeps it out, of which the application was told. */
-  readonly standing: "waiting" | "admitted" | "refused"
+  readonly state: "waiting" | "admitted" | "refused"
   /**
    * Why the peer is not let in, asked just before a protocol's first word: a limit keeps it out, or the server stops, of which
    * the application is told now.

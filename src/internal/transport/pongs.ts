@@ -16,6 +16,11 @@ export class Pongs<A> {
     return false
   }
 
+  /** Whether a ping waits for the others of its read to be answered. */
+  get hasNewest(): boolean {
+    return this.newest !== undefined
+  }
+
   /** The pongs leave now, and with them the answer to this one. */
   leave(): A | undefined {
     const { newest } = this

@@ -27,6 +27,9 @@ const anywhere = new Room()
 // what inflating costs besides its bytes, as bytes: a message of any size takes a tenth of a millisecond of zlib's
 const perMessage = 2048
 
+// control frames that are read at a time: half a millisecond of work
+const mostControls = 512
+
 // what one turn inflates for a connection, at least one message
 const mostWork = 64 * 1024
 
@@ -63,6 +66,8 @@ export interface StreamDecoder<in out In> {
   readonly more: (messages: Array<In>, room: Room) => Reason | undefined
   /** Whether something has come that there was no room for; and its bytes. */
   readonly hasMore: boolean
+  /** Of a WebSocket: whether a control frame is next of that. It needs no room. */
+  readonly isAtControl?: boolean
   readonly undecoded: number
   /** Bytes that have come of the unfinished message. */
   readonly pending: number
@@ -112,7 +117,9 @@ export class WebSocketDecoder<In> implements Events {
     const { reader } = this
     this.messages = messages
     this.room = room
-    reader.isPaused = false
+    // behind an inbox that is full there may be control frames
+    reader.isPaused = room.isFull
+    reader.isStopped = false
     reader.rest = undefined
     const failure = reader.write(chunk)
     this.messages = nowhere
@@ -123,6 +130,12 @@ export class WebSocketDecoder<In> implements Events {
   /** Whether something has come that is not decoded. */
   get hasMore(): boolean {
     return this.undecoded > 0
+  }
+
+  /** Whether a control frame is next of what is not decoded: it is heard where messages have to wait. */
+  get isAtControl(): boolean {
+    const { dead, reader: { isStopped, rest } } = this
+    return isStopped && dead === undefined && rest !== undefined && (rest[0]! & 0x08) !== 0
   }
 
   /** Bytes that have come and are not decoded, besides those of the unfinished message. */
@@ -172,7 +185,7 @@ export class WebSocketDecoder<In> implements Events {
 
   private tell(control: Control): void {
     if (this.controls === undefined) this.controls = [control]
-    else this.controls.push(control)
+    else if (this.controls.push(control) >= mostControls) this.reader.isStopped = true
   }
 
   /** Takes the control frames that have come. */

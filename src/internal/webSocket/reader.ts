@@ -111,6 +111,8 @@ export class Reader implements Begun {
   completed = 0
   /** Set by a message: the `rest` of the chunk is to be written again. */
   isPaused = false
+  /** Set by an event: not even control frames are read on. */
+  isStopped = false
   rest: Uint8Array | undefined
   private isOver = false
   private failure: Failure | undefined
@@ -138,7 +140,7 @@ export class Reader implements Begun {
     const { maskBit, maskSize } = header
     const end = chunk.length
     let pos = 0
-    while (pos < end && !this.isOver && (!this.isPaused || this.isAtControl(chunk[pos]!))) {
+    while (pos < end && !this.isOver && !this.isStopped && (!this.isPaused || this.isAtControl(chunk[pos]!))) {
       if (this.inside) {
         pos = this.advance(chunk, pos, end)
         continue

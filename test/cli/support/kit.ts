@@ -151,7 +151,9 @@ export const words = (line: string): ReadonlyArray<string> => line.trim().split(
 export const serve = async (flags: string, atEnd?: AtEnd): Promise<Server> => {
   const args = words(flags)
   const count = Math.max(1, args.filter((arg) => arg === "--listen").length)
-  const running = start(process.execPath, [main, "serve", ...args], atEnd === undefined ? {} : { atEnd })
+  // what is not asked for would be loaded beside the test
+  const admin = args.some((arg) => arg.startsWith("--admin")) ? [] : ["--no-admin"]
+  const running = start(process.execPath, [main, "serve", ...args, ...admin], atEnd === undefined ? {} : { atEnd })
   const urls = () => [...running.stdout.matchAll(/^listening (.+)\n/gm)].map((match) => match[1]!)
   await until(
     `${count} listening lines of serve ${flags}`,

@@ -145,6 +145,7 @@ export class Stage {
       const listen = `${schemes[way]}://${options.address ?? "127.0.0.1"}:${options.port ?? 0}`
       const program = this.node(`serve (${way})`, this.#built.command, [
         "serve",
+        "--no-admin",
         "--listen",
         listen,
         "--protocol",

@@ -19,6 +19,8 @@ const notLine = () =>
     })
   )
 
+const isLine = (payload: Uint8Array): boolean => !payload.includes(LF) && payload[payload.length - 1] !== CR
+
 /** Whether no line of a run is over the limit; a `\r` counts here. */
 const fits = (run: Uint8Array, limit: number): boolean => {
   let pos = 0
@@ -126,10 +128,12 @@ export const lines = (options: FramingOptions & { readonly crlf?: boolean | unde
     name: "lines",
     skips: policy.skips,
     decoder: (limit) => decoder(limit, policy),
-    encode: (payload) =>
-      payload.includes(LF) || payload[payload.length - 1] === CR
-        ? notLine()
-        : Result.succeed(withMark(payload, mark)),
+    encode: (payload) => isLine(payload) ? Result.succeed(withMark(payload, mark)) : notLine(),
+    encodedSize: (payload) => isLine(payload) ? payload.length + mark.length : -1,
+    encodeInto(payload, target, at) {
+      target.set(payload, at)
+      target.set(mark, at + payload.length)
+    },
     encodeText: (payload) =>
       payload.includes("\n") || payload.endsWith("\r") ? notLine() : Result.succeed(utf8(payload + ending))
   })

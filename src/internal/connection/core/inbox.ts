@@ -21,6 +21,8 @@ interface Bounded {
   readonly inForce: InForce
   /** Some messages are pings and pongs: they are not for the inbox, and are to be found behind one that is full. */
   readonly heed: unknown
+  /** What is next of what has come is a control frame, which needs no room. */
+  readonly isAtControl: boolean
   /** Nothing more is read until what was read is received. */
   readonly awaitsMemory: boolean
   /** The transport is gone: the reader is to see why. */
@@ -163,7 +165,7 @@ export class Inbox<In> {
 
   /** Whether there is room for what has come and is not decoded. */
   get wantsMore(): boolean {
-    return this.hasMore && (!this.isAtBound || this.looksAhead)
+    return this.hasMore && (!this.isAtBound || this.looksAhead || this.owner.isAtControl)
   }
 
   /** What comes next may be a ping: one message is decoded to see, and kept if it is none. */

@@ -62,6 +62,8 @@ interface OutboxConnection {
   readonly pongOf: (ping: PeerPing<unknown>) => Frame | undefined
   /** The policy dropped a message. */
   readonly drops: () => void
+  /** A read is not at its end, and control frames are next of it. */
+  readonly isAtControl: boolean
   /** Pongs leave: the peer may send more. */
   readonly pongsLeft: () => void
 }
@@ -308,16 +310,26 @@ export const answer = (o: Outbox, ping: PeerPing<unknown>): void => {
   if (frame !== undefined) offerControl(o, frame)
 }
 
-/** Takes all control frames, and the answer to the newest ping that has none. */
+/** Whether control frames wait, or a ping whose read is over now. */
+const hasControl = ({ control, owner, pongs }: Outbox): boolean =>
+  control.length > 0 || (pongs?.hasNewest === true && !owner.isAtControl)
+
+/** The rest of a read that pings were in has been seen. */
+export const pingsRead = (o: Outbox): void => {
+  if (hasControl(o)) o.notify()
+}
+
+/** Takes all control frames, and the answer to the newest ping of a read that has none. */
 export const takeControl = (o: Outbox): ReadonlyArray<Frame> => {
-  const { control, pongs } = o
+  if (!hasControl(o)) return noFrames
+  const { control, owner, pongs } = o
   o.control = noFrames
-  if (pongs === undefined || pongs.owed === 0) return control
+  // those of one read are counted together, however many turns it takes
+  if (pongs === undefined || pongs.owed === 0 || owner.isAtControl) return control
   const newest = pongs.leave()
-  const frame = newest === undefined ? undefined : o.owner.pongOf(newest)
-  if (frame !== undefined) control.push(frame)
-  o.owner.pongsLeft()
-  return control
+  const frame = newest === undefined ? undefined : owner.pongOf(newest)
+  owner.pongsLeft()
+  return frame === undefined ? control : [...control, frame]
 }
 
 /** How many accepted messages are no longer here: handed to the transport, or dropped. */

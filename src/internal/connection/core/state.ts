@@ -346,6 +346,10 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     note(this, "dropped")
   }
 
+  get isAtControl(): boolean {
+    return this.decoder.isAtControl === true
+  }
+
   pongsLeft(): void {
     this.hold?.open()
   }

@@ -7,7 +7,9 @@ export const share = { messages: 256, bytes: 64 * 1024 }
 
 /** What was read of a connection in a turn. */
 interface Spending {
-  readonly holding: { readonly isSpent: boolean } | undefined
+  readonly holding: { readonly isSpentFor: (bytes: number) => boolean } | undefined
+  /** Bytes of earlier reads that are not decoded. */
+  readonly undecoded: number
   readonly turns: Turns
   turn: number
   turnMessages: number
@@ -25,9 +27,13 @@ export const spendShare = (c: Spending, messages: number, bytes: number): void =
   c.turnBytes += bytes
 }
 
-/** How many messages of this connection this turn still takes. */
-export const shareLeft = (c: Spending): number =>
-  c.holding?.isSpent === true
+/** Whether the memory of all keeps so many bytes, and what is not decoded of earlier reads, for the next turn. */
+export const isSpent = ({ holding, undecoded }: Spending, bytes = 0): boolean =>
+  holding !== undefined && holding.isSpentFor(undecoded + bytes)
+
+/** How many messages of this connection this turn still takes out of so many bytes. */
+export const shareLeft = (c: Spending, bytes = 0): number =>
+  isSpent(c, bytes)
     ? 0
     : c.turn !== c.turns.count
     ? share.messages
@@ -41,7 +47,7 @@ export const renewShare = (c: Spending): void => {
   c.turnBytes = 0
 }
 
-export const hasShare = (c: Spending): boolean => shareLeft(c) > 0
+export const hasShare = (c: Spending, bytes = 0): boolean => shareLeft(c, bytes) > 0
 
 /** What has come is decoded further: in this turn, or in the next one where this one has done its share. */
 export const hasRoom = <In, Out>(c: Conversation<In, Out>): void => {

@@ -18,7 +18,7 @@ export const decode = <In, Out>(
   messages: Array<In>
 ): ConnectionError.Reason | undefined => {
   c.inbox.measure(room)
-  room.messages = Math.min(room.messages, shareLeft(c))
+  room.messages = Math.min(room.messages, shareLeft(c, chunk?.length))
   if (c.holding !== undefined) room.left = Math.min(room.left, c.holding.room)
   try {
     return chunk === undefined ? c.decoder.more(messages, room) : c.decoder.append(chunk, messages, room)

@@ -160,7 +160,7 @@ const whoSays: Readonly<Record<Who, string>> = {
 }
 
 /** What a system says of the network is safe to show; other texts are those that a peer may read. */
-const textOf = (who: Who | undefined, reason: Reason): string =>
+export const textOf = (who: Who | undefined, reason: Reason): string =>
   who === "network" ? reason.message : toldOf(reason) ?? reason._tag
 
 const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`

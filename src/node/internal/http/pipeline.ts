@@ -2,8 +2,10 @@
 import type * as Http from "node:http"
 import type * as Net from "node:net"
 import { longestTimer } from "../options.ts"
+import { startReading, stopReading } from "../stream/duplex.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Settings } from "./settings.ts"
+import { readInSlices } from "./slices.ts"
 
 // what one turn of the event loop starts of the requests of one connection: the others have theirs first
 const share = 16
@@ -143,18 +145,25 @@ export class Pipeline {
     const { conn } = this
     if (!this.hasListeners) {
       this.hasListeners = true
+      readInSlices(conn)
+      const { destroySoon, resume } = conn
       // a handler that reads the body of its request resumes the connection, and so does Node at the end of a request
+      conn.resume = () => {
+        if (this.isHolding) return conn
+        startReading(conn)
+        return resume.call(conn)
+      }
       conn.on("resume", () => {
-        if (this.held.length > 0) conn.pause()
+        if (this.isHolding) conn.pause()
       })
       conn.once("close", () => this.abandon())
-      const { destroySoon } = conn
       conn.destroySoon = () => {
         if (this.isHolding) this.discard()
         else if (!this.isLingering) destroySoon.call(conn)
       }
     }
     conn.pause()
+    stopReading(conn)
   }
 
   /** `destroySoon` where the peer sent more than we read: that would take the last answers from it. */

@@ -126,7 +126,7 @@ export const make = (settings: Settings) => {
 
   /** The server has counted it, or its turn has come. */
   function counted(arrival: Arrival): void {
-    switch (arrival.counted?.standing) {
+    switch (arrival.counted?.state) {
       case "waiting":
         waiting.add(arrival)
         stopTime(arrival)
@@ -170,7 +170,7 @@ export const make = (settings: Settings) => {
     if (consumer?.reception === undefined) return
     arrival.consumer = consumer
     arrival.counted = consumer.reception.admit(arrival.remote, noop)
-    if (arrival.counted.standing === "waiting") arrival.uncount()
+    if (arrival.counted.state === "waiting") arrival.uncount()
   }
 
   function limitTime(arrival: Arrival, limit: number): void {

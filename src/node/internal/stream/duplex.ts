@@ -175,6 +175,8 @@ export class Stream {
       this.waiter = resume
       this.settle()
       if (this.waiter !== resume) return
+      // it was paused for what the reader had, and nothing came meanwhile
+      this.resume()
       return Effect.sync(() => {
         this.waiter = undefined
       })
@@ -393,7 +395,7 @@ const write = (conn: Duplex, chunks: ReadonlyArray<Chunk>): Effect.Effect<void, 
  * A stream that is paused has libuv read until its buffer is full: this keeps it from that, and says whether it did. Internal to
  * Node, as are its names.
  */
-const stopReading = (conn: Duplex): boolean => {
+export const stopReading = (conn: Duplex): boolean => {
   const { _handle: handle } = conn as Duplex & NodeStream
   if (handle?.reading !== true || handle.readStop === undefined || handle.readStart === undefined) return false
   handle.reading = false
@@ -401,7 +403,7 @@ const stopReading = (conn: Duplex): boolean => {
   return true
 }
 
-const startReading = (conn: Duplex): void => {
+export const startReading = (conn: Duplex): void => {
   const { _handle: handle } = conn as Duplex & NodeStream
   if (handle?.readStart === undefined || handle.reading !== false) return
   handle.reading = true

@@ -44,6 +44,19 @@ export const setTcp = (conn: Net.Socket, tcp: Tcp): void => {
   }
 }
 
+// how long a read is put off that discards what still comes
+const pauseBetween = 2
+
+/**
+ * Discards what comes, a read or two at a time: libuv goes on reading as long as a peer goes on sending, up to 2 MiB in each turn of the
+ * event loop, and other connections would wait for that.
+ */
+function discard(this: Duplex): void {
+  this.pause()
+  // a socket that is paused does not keep the process alive
+  setTimeout(() => this.resume(), pauseBetween)
+}
+
 /**
  * Ends our side of a connection that is no longer read, without taking our last bytes away from the peer.
  *
@@ -61,6 +74,6 @@ export const linger = (conn: Duplex, limit: number): void => {
   timer.unref()
   conn.once("close", () => clearTimeout(timer))
   // a stream with both sides ended destroys itself
-  conn.on("data", noop)
+  conn.on("data", discard)
   conn.resume()
 }

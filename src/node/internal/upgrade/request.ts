@@ -80,7 +80,9 @@ export const listed = (header: string | undefined): ReadonlyArray<string> =>
 export const pathOf = ({ url = "" }: Pick<Http.IncomingMessage, "url">): string => url.split("?", 1)[0]
 
 /** What is kept of the request of Node, which is four times as large. */
-type Head = Pick<Http.IncomingMessage, "method" | "url" | "headers" | "socket">
+interface Head extends Pick<Http.IncomingMessage, "method" | "url" | "socket"> {
+  readonly headers: Http.IncomingHttpHeaders | Headers.Headers
+}
 
 /** Reads only what is asked for: most hooks look at one header. */
 export class Asked implements Asking {
@@ -107,7 +109,8 @@ export class Asked implements Asking {
   /** It is answered. */
   settle(): void {
     const { headers, method, socket, url } = this.head
-    this.head = { method, url, headers, socket }
+    // once, where they were asked for
+    this.head = { method, url, headers: this.headersRead ?? headers, socket }
   }
 
   get method(): string {
@@ -144,7 +147,7 @@ export class Asked implements Asking {
   }
 
   get subprotocols(): ReadonlyArray<string> {
-    return listed(this.head.headers["sec-websocket-protocol"])
+    return listed(this.head.headers["sec-websocket-protocol"] as string | undefined)
   }
 
   get agree(): Asking["agree"] {

@@ -24,8 +24,12 @@ export const upgrades = <R>(options: Upgrading<R>): (conn: Net.Socket, below: Be
   })
   server.on("upgrade", (request, stream, head) => {
     const by = waiting.get(stream)
-    if (by === undefined) stream.destroy()
-    else upgrade(request, stream, head, by.below, by.onOpen)
+    if (by === undefined) {
+      stream.destroy()
+      return
+    }
+    waiting.delete(stream)
+    upgrade(request, stream, head, by.below, by.onOpen)
   })
   return (conn, below, onOpen) => {
     waiting.set(conn, { below, onOpen })

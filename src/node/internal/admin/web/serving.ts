@@ -1,0 +1,190 @@
+/** The HTTP server of the admin API: where it listens, how much it lets in, and what stands before its routes. */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as ByteSize from "effect/ByteSize"
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as OpenApi from "effect/http-api/OpenApi"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import { causeResponse } from "effect/http/HttpServerError"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
+import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+import { setTimeout } from "node:timers/promises"
+import { logError } from "../../../../internal/reasons/logs.ts"
+import { api } from "../api.ts"
+import type { Readers } from "../changes.ts"
+import { handlers } from "../handlers.ts"
+import type { Program } from "../program.ts"
+import { type Guard, makeGuard, parts } from "./guard.ts"
+import { pages, security } from "./pages.ts"
+
+// admin connections, those of streams included
+const mostConnections = 64
+const mostBody = ByteSize.kibibytes(64)
+// milliseconds: for a request to arrive, to be answered, and for a reader that takes nothing of an answer
+const arrival = 10_000
+const answer = 30_000
+const stall = 30_000
+// for the last words to streams, twice
+const goodbye = 50
+
+export interface Place {
+  readonly host: string
+  readonly port: number
+}
+
+const listenAt = (host: string, port: number) =>
+  Effect.gen(function*() {
+    const node = Http.createServer({
+      headersTimeout: arrival,
+      requestTimeout: arrival,
+      connectionsCheckingInterval: 1000,
+      keepAliveTimeout: 5000,
+      maxHeaderSize: 16_384
+    })
+    node.maxConnections = mostConnections
+    node.setTimeout(stall)
+    const server = yield* NodeHttpServer.make(() => node, { host, port, disablePreemptiveShutdown: true })
+    // streams do not end by themselves
+    yield* Effect.addFinalizer(() => Effect.sync(() => node.closeAllConnections()))
+    return { server, port: (node.address() as AddressInfo).port }
+  })
+
+/** Listens there, or on a free port of the host where the port is taken and `elsewhere` allows it. */
+const listen = ({ host, port }: Place, elsewhere: boolean) =>
+  elsewhere && port !== 0 ? Effect.catch(listenAt(host, port), () => listenAt(host, 0)) : listenAt(host, port)
+
+const json = (status: number, error: string, message: string): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe({ _tag: error, message }, { status })
+
+const withCookie = (
+  response: HttpServerResponse.HttpServerResponse,
+  { cookie: { name, value } }: Guard
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.setCookieUnsafe(response, name, value, { httpOnly: true, sameSite: "strict", path: "/" })
+
+type App<R> = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, R>
+
+const refusals: Readonly<Record<number, string>> = {
+  400: "this is no request of this API: see /openapi.json",
+  413: "the body of a request may have 64 KiB",
+  415: "the body of a request is JSON: send `Content-Type: application/json`"
+}
+
+/** A request that cannot be read is its sender's mistake, and anything else is ours. */
+const failed = (cause: Cause.Cause<unknown>): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+  // its reader is gone, or the server stops
+  if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
+  return Effect.flatMap(causeResponse(cause), ([{ status }]) =>
+    status < 500
+      ? Effect.succeed(json(status, "Invalid", refusals[status] ?? refusals[400]!))
+      : Effect.as(
+        logError("the admin API failed", cause),
+        json(500, "Failed", "the admin API failed: see the log of this program")
+      ))
+}
+
+/** Stands before the routes. */
+const guarded = <R>(guard: Guard, app: App<R>): Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  never,
+  R | HttpServerRequest
+> =>
+  Effect.gen(function*() {
+    const request = yield* HttpServerRequest
+    const verdict = guard.judge(request)
+    if (verdict._tag === "Refuse") {
+      const refused = json(verdict.status, verdict.error, verdict.message)
+      return verdict.status === 401 ? HttpServerResponse.setHeader(refused, "www-authenticate", "Bearer") : refused
+    }
+    if (verdict._tag === "Redirect") {
+      return withCookie(HttpServerResponse.redirect(verdict.to, { status: 303 }), guard)
+    }
+    const response = yield* app
+    return verdict.cookie ? withCookie(response, guard) : response
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: answer,
+      orElse: () => Effect.succeed(json(503, "TooSlow", "this took too long"))
+    }),
+    Effect.catchCause(failed),
+    Effect.map(HttpServerResponse.setHeaders(security))
+  )
+
+const routes = (program: Program, context: Context.Context<never>, readers: Readers) =>
+  Layer.mergeAll(
+    handlers(program, context, readers),
+    HttpRouter.use((router) =>
+      Effect.gen(function*() {
+        const page = yield* pages
+        const document = JSON.stringify(OpenApi.fromApi(api))
+        yield* router.add(
+          "GET",
+          "/openapi.json",
+          HttpServerResponse.text(document, { contentType: "application/json" })
+        )
+        yield* router.add(
+          "GET",
+          "/metrics",
+          Effect.map(
+            PrometheusMetrics.format(),
+            (text) => HttpServerResponse.text(text, { contentType: "text/plain; version=0.0.4; charset=utf-8" })
+          )
+        )
+        yield* router.add("*", "*", (request) => {
+          return Effect.succeed(
+            request.method === "GET" || request.method === "HEAD"
+              ? page(parts(request.url).path)
+              : json(404, "NotFound", "there is nothing here for this method: see /openapi.json")
+          )
+        })
+      })
+    )
+  )
+
+/** Who watches a drain sees its end. Sockets take real time, whatever the clock of a test says. */
+const lastWords = (readers: Readers): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    if (readers.count === 0) return
+    // changes that wait are told first
+    await setTimeout(goodbye)
+    Deferred.doneUnsafe(readers.over, Effect.void)
+    await setTimeout(goodbye)
+  })
+
+/** Serves until the scope closes. Gives back the port. */
+export const serve = (
+  program: Program,
+  options: {
+    readonly place: Place
+    readonly elsewhere: boolean
+    readonly token: Redacted.Redacted | undefined
+    readonly hosts: ReadonlyArray<string>
+  }
+) =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context<Scope.Scope>()
+    const { port, server } = yield* listen(options.place, options.elsewhere)
+    const readers: Readers = { count: 0, over: yield* Deferred.make<void>() }
+    const guard = makeGuard({ hosts: options.hosts, token: options.token, port })
+    const app = yield* Effect.provide(
+      HttpRouter.toHttpEffect(routes(program, context, readers)),
+      HttpServer.layerServices
+    )
+    yield* server.serve(guarded(guard, app)).pipe(
+      Effect.provideService(HttpIncomingMessage.MaxBodySize, mostBody),
+      Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true)
+    )
+    yield* Effect.addFinalizer(() => lastWords(readers))
+    return port
+  })
