@@ -7,17 +7,18 @@ import type * as Server from "../Server.ts"
 const describeEvent = (event: Server.Event): { readonly text: string; readonly fields: Record<string, unknown> } => {
   switch (event._tag) {
     case "Opened": {
-      const { id, remote: address = "unknown" } = event.snapshot
-      return { text: `open #${id} ${address}`, fields: { event: "open", id, address } }
+      const { id, local: listener = "unknown", remote: address = "unknown" } = event.snapshot
+      return { text: `open #${id} ${address} on ${listener}`, fields: { event: "open", id, address, listener } }
     }
     case "Closed": {
-      const { age, bytesIn, bytesOut, id, reason, remote: address = "unknown" } = event.snapshot
+      const { age, bytesIn, bytesOut, id, local: listener = "unknown", reason, remote: address = "unknown" } =
+        event.snapshot
       const { _tag, message: detail } = reason ?? { _tag: "Closed", message: "closed" }
       const durationMs = Math.round(age)
       return {
         text: `close #${id} ${address} after ${durationMs} ms, ${bytesIn} bytes in, ${bytesOut} bytes out: ${detail} ` +
           `(${_tag})`,
-        fields: { event: "close", id, address, reason: _tag, detail, durationMs, bytesIn, bytesOut }
+        fields: { event: "close", id, address, listener, reason: _tag, detail, durationMs, bytesIn, bytesOut }
       }
     }
     case "Refused": {
@@ -43,8 +44,15 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
 
 const warnings: ReadonlyArray<string> = ["Refused", "AcceptFailed", "MemoryTight"] satisfies Array<Server.Event["_tag"]>
 
-export const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Effect<void> => {
-  const { fields, text } = describeEvent(event)
+/** What a person with `nc` wonders about. */
+const hintOf = (event: Server.Event, protocol: string): string =>
+  protocol === "lines" && event._tag === "Closed" && event.snapshot.reason?._tag === "SilenceTimeout"
+    ? "; nc answers no ping: type pong, or serve with --silence 0"
+    : ""
+
+export const logEvent = (format: "pretty" | "json", protocol: string) => (event: Server.Event): Effect.Effect<void> => {
+  const { fields, text: what } = describeEvent(event)
+  const text = what + hintOf(event, protocol)
   const level = warnings.includes(event._tag) ? "Warn" : "Info"
   // a defect is logged already
   const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)

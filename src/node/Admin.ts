@@ -17,7 +17,6 @@ import type { Policy } from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import type { Stats as ServerStats } from "../Server.ts"
 import { inUrl, isLoopback, makeToken } from "./internal/admin/web/guard.ts"
-import { serve } from "./internal/admin/web/serving.ts"
 
 export {
   /**
@@ -68,11 +67,16 @@ export interface Counting<out A> {
 /**
  * What is shown, and where.
  *
+ * **Gotchas**
+ *
+ * On Docker and Kubernetes 127.0.0.1 is that of the container: forward a port (`kubectl port-forward`), or give a `host` and a
+ * `token`. It speaks plain HTTP: beyond loopback put TLS in front of it, and name the host that clients use in `hosts`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
-  /** The registry that the servers of the program use. */
+  /** The registry that the servers of the program use. Connections that are in none are counted by metrics alone. */
   readonly registry: Watched
   /** Servers by a name of yours: `Server.make`. */
   readonly servers?: Readonly<Record<string, Counting<ServerStats>>> | undefined
@@ -88,7 +92,10 @@ export interface Options {
   readonly port?: number | undefined
   /** What happens when the port is taken: `fail`, or listen on a free one. Default `free`. */
   readonly whenTaken?: "free" | "fail" | undefined
-  /** What a request has to know. Default: a random one, which is in the address of `Admin`. `"off"` on loopback alone. */
+  /**
+   * What a request has to know, in printable ASCII. Default: a random one, which is in `Admin.address`. `"off"` asks for none, on
+   * loopback alone: every user and every program of the machine may then close connections.
+   */
   readonly token?: Redacted.Redacted | "off" | undefined
   /** Names in `Host` beside IP addresses and `localhost`. Other names are refused: a page of another site made them up. */
   readonly hosts?: ReadonlyArray<string> | undefined
@@ -110,6 +117,67 @@ export interface Admin {
 /**
  * Serves the admin API until the scope closes.
  *
+ * **When to use**
+ *
+ * To look at the connections of a running program and to act on them: list and inspect them, close them, change their limits,
+ * see why others ended, and watch a drain. `layer` does the same and logs the address; `holdfast serve` has it built in.
+ *
+ * **Details**
+ *
+ * | path | what it does |
+ * |---|---|
+ * | `GET /api/connections` | lists: filter, `sort`, `order`, `offset`, `limit` (100, at most 1,000) |
+ * | `GET /api/connections/:id` | all that is known of one: fibers, deadlines with what is left of each, queues, policy, recent events |
+ * | `POST /api/connections/:id/close` | closes it: `{ reason, code, comeBack }`; the peer reads the reason where there is a `code` |
+ * | `POST /api/connections/close` | closes many, by `ids` or `where` |
+ * | `PATCH /api/connections/:id/policy` | changes limits of a live connection, as `Connection.patch` does |
+ * | `GET /api/ended` | those that have ended, by `reason`, `who`, `deadline`, `key`, `tag`, `remote`, `since`, `until` |
+ * | `GET /api/changes` | what changes, as server-sent events, and figures every second |
+ * | `GET /api/figures`, `/api/servers`, `/api/pools`, `/api/dispatchers`, `/api/policies` | what is counted and in force |
+ * | `GET /api/drain`, `POST /api/drain` | how far a drain is, and its begin |
+ * | `GET /metrics`, `/openapi.json` | metrics for Prometheus, and the description of the API |
+ *
+ * Every request needs the token: in `Authorization: Bearer`, in `?token=` once, or in the cookie that this sets. Requests for a
+ * host that is neither an IP address, nor `localhost`, nor one of `hosts` are refused, and so are those of pages of another site.
+ *
+ * It is bounded: 64 connections, bodies of 64 KiB, 10 s for a request to arrive and 30 s for its answer; a reader of changes that
+ * takes nothing for 30 s is ended, and a slow one misses changes and is told how many. Its connections are in no registry and no
+ * metric. It shows no content of messages, no session and no header, and there is no way to ask for them. Texts that a peer may
+ * have chosen are shown with escapes for what is not printed, and cut at 256 characters.
+ *
+ * **Gotchas**
+ *
+ * Figures of traffic and `/metrics` need `Metrics.layer` around the program. A port that is taken is replaced by a free one: read
+ * `Admin.address`.
+ *
+ * **Example** (A server that can be looked at, and stopped)
+ *
+ * ```ts
+ * import { Deferred, Effect, Layer, Redacted, Stream } from "effect"
+ * import { Codec, Connection, Metrics, Registry, Server } from "holdfast"
+ * import { Admin, Listener } from "holdfast/node"
+ *
+ * const program = Effect.gen(function*() {
+ *   const registry = yield* Registry.make<string>()
+ *   const stop = yield* Deferred.make<void>()
+ *   const chat = Server.make({
+ *     registry,
+ *     open: Connection.make({ codec: Codec.lines() }),
+ *     handle: (connection) => Stream.runForEach(Connection.messages(connection), connection.send)
+ *   })
+ *   const admin = yield* Admin.make({
+ *     registry,
+ *     servers: { chat },
+ *     drain: Effect.asVoid(Deferred.succeed(stop, undefined))
+ *   })
+ *   yield* Effect.log(`open ${Redacted.value(admin.address)}`)
+ *   yield* Effect.raceFirst(chat.run, Deferred.await(stop))
+ * }).pipe(
+ *   Effect.scoped,
+ *   Effect.provide(Layer.merge(Listener.layer("tcp://127.0.0.1:7000"), Metrics.layer))
+ * )
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -125,6 +193,8 @@ export const make = (options: Options): Effect.Effect<Admin, AdminError, Scope.S
       return yield* new AdminError({ detail: "the admin token must be printable ASCII without spaces, and not empty" })
     }
     const token = given === "off" ? undefined : given ?? makeToken()
+    // loaded by programs that serve it alone: an HTTP server and its router take as long to load as all else
+    const { serve } = yield* Effect.promise(() => import("./internal/admin/web/serving.ts"))
     const bound = yield* Effect.mapError(
       serve(program, { place: { host, port }, elsewhere: whenTaken === "free", hosts: [host, ...hosts], token }),
       ({ cause }) =>
@@ -134,13 +204,43 @@ export const make = (options: Options): Effect.Effect<Admin, AdminError, Scope.S
     return { host, port: bound, address: Redacted.make(`http://${inUrl(host)}:${bound}/${query}`) }
   })
 
+/** A token that was given is known, and is not to be found in a log. */
+const told = (address: Redacted.Redacted, token: Options["token"]): string =>
+  typeof token === "object" ? Redacted.value(address).replace(/\?.*/, "") : Redacted.value(address)
+
 /**
- * Serves the admin API for as long as the layer lives, and logs its address.
+ * Serves the admin API for as long as the layer lives, and logs its address: with a token that it made, without one that was
+ * given.
+ *
+ * **Example** (Ten lines around a program that has a registry)
+ *
+ * ```ts
+ * import { Context, Effect, Layer, Stream } from "effect"
+ * import { Codec, Connection, Metrics, Registry, Server } from "holdfast"
+ * import { Admin, Listener } from "holdfast/node"
+ *
+ * class Clients extends Context.Service<Clients, Registry.Registry<string>>()("app/Clients") {}
+ *
+ * const chat = Clients.use((registry) =>
+ *   Server.run({
+ *     registry,
+ *     open: Connection.make({ codec: Codec.lines() }),
+ *     handle: (connection) => Stream.runForEach(Connection.messages(connection), connection.send)
+ *   })
+ * )
+ *
+ * const admin = Layer.unwrap(Clients.use((registry) => Effect.succeed(Admin.layer({ registry }))))
+ *
+ * const program = chat.pipe(
+ *   Effect.provide(Listener.layer("tcp://127.0.0.1:7000")),
+ *   Effect.provide(admin.pipe(Layer.provideMerge(Registry.layer(Clients)), Layer.provideMerge(Metrics.layer)))
+ * )
+ * ```
  *
  * @category layers
  * @since 0.1.0
  */
 export const layer = (options: Options): Layer.Layer<never, AdminError> =>
   Layer.effectDiscard(
-    Effect.flatMap(make(options), ({ address }) => Effect.logInfo(`admin ${Redacted.value(address)}`))
+    Effect.flatMap(make(options), ({ address }) => Effect.logInfo(`admin ${told(address, options.token)}`))
   )

@@ -85,7 +85,17 @@ const rates = (load: string, unit: string, results: ReadonlyMap<Fleet, ReadonlyA
     loadBusy: turns.map(({ loadBusy }) => loadBusy)
   }))
 
-const streams = ["raw", "effect", "holdfast", "beside", "holdfast-fibers", "holdfast-batch", "serve", "go"]
+const streams = [
+  "raw",
+  "effect",
+  "holdfast",
+  "beside",
+  "holdfast-fibers",
+  "holdfast-metrics",
+  "holdfast-batch",
+  "serve",
+  "go"
+]
 const webSockets = ["ws", "socket.io", "holdfast-ws"]
 
 export const echo = (

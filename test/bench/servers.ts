@@ -74,6 +74,14 @@ export const servers: ReadonlyArray<ServerKind> = [
     { HOLDFAST_SHORT_CUTS: "off" }
   ),
   node(
+    "holdfast-metrics",
+    "frames",
+    script("holdfast"),
+    [tcp, "message"],
+    "the same as holdfast with metrics on, read once a second",
+    { HOLDFAST_BENCH_METRICS: "on" }
+  ),
+  node(
     "holdfast-batch",
     "frames",
     script("holdfast"),

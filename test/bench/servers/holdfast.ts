@@ -4,9 +4,11 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Codec from "../../../src/Codec.ts"
 import * as Connection from "../../../src/Connection.ts"
+import * as Metrics from "../../../src/Metrics.ts"
 import * as Listener from "../../../src/node/Listener.ts"
 import * as Registry from "../../../src/Registry.ts"
 import * as Server from "../../../src/Server.ts"
@@ -46,4 +48,9 @@ const program = Effect.gen(function*() {
   }).pipe(Effect.provideService(SocketServer.SocketServer, listener))
 })
 
-NodeRuntime.runMain(Effect.scoped(program))
+/** Prometheus asks every 15 s or so; once a second is the most that anything would. */
+const read = Effect.forever(Effect.delay(PrometheusMetrics.format(), "1 second"))
+
+const measured = Effect.provide(Effect.raceFirst(program, read), Metrics.layer)
+
+NodeRuntime.runMain(Effect.scoped(process.env.HOLDFAST_BENCH_METRICS === "on" ? measured : program))

@@ -68,6 +68,11 @@ export const api = HttpApi.make("holdfast").add(connections, program).middleware
   OpenApi.annotations({
     title: "Holdfast admin",
     version: "1",
+    transform: (document) => ({
+      ...document,
+      components: { ...document.components, securitySchemes: { token: { type: "http", scheme: "bearer" } } },
+      security: [{ token: [] }]
+    }),
     description:
       "Looks at the connections of a program and acts on them. Every request needs the token: `Authorization: Bearer`, " +
       "`?token=` once, or the cookie that this sets. Times are milliseconds, sizes are bytes. No content of messages is told."
