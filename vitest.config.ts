@@ -31,7 +31,7 @@ const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
-  "test/integration/{deadLink,deflate,package,reconnect,redis}.test.ts",
+  "test/integration/{deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]

@@ -604,7 +604,8 @@ const presets = { defaults, lan, mobile, realtime }
 
 /**
  * Reads a policy from JSON data: an object with any of the fields, and optionally `preset` naming the one they change
- * (`defaults`, `lan`, `mobile`, `realtime`). Unknown fields are errors; every wrong field is named.
+ * (`defaults`, `lan`, `mobile`, `realtime`). Unknown fields are errors, but for `$schema`; every wrong field is named.
+ * `holdfast policy --schema` prints the schema.
  *
  * @category data
  * @since 0.1.0
@@ -614,7 +615,8 @@ export const decode = (input: unknown): Effect.Effect<Policy, InvalidPolicy> =>
     if (typeof input !== "object" || input === null || Array.isArray(input)) {
       return Effect.fail(new InvalidPolicy({ detail: "expected an object with fields such as {\"silence\": \"60s\"}" }))
     }
-    const { preset, ...fields } = input as { readonly preset?: unknown }
+    // an editor reads `$schema`
+    const { $schema: _, preset, ...fields } = input as { readonly $schema?: unknown; readonly preset?: unknown }
     if (preset !== undefined && !(typeof preset === "string" && Object.hasOwn(presets, preset))) {
       return Effect.fail(new InvalidPolicy({ detail: `preset must be one of ${Object.keys(presets).join(", ")}` }))
     }

@@ -82,9 +82,16 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/http", "node/internal/httpClient"],
   // what looks at a running program: what it answers, and the HTTP server around that
   ["node/internal/admin"],
+  // how it is said to a person
+  ["node/internal/admin/shown"],
   ["node/internal/admin/web"],
   ["node"],
-  ["cli"]
+  ["cli"],
+  // the page, which is bundled: what the program is made of is there as types
+  ["admin/model"],
+  ["admin/parts"],
+  ["admin/views"],
+  ["admin"]
 ]
 
 /** How large a file, a function or class in it, and a room may be: lines of code, without comments, and files. */
@@ -102,7 +109,7 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "testing" | "vitest" | "node" | "cli"
+type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "testing" | "vitest" | "node" | "cli" | "admin"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
@@ -113,7 +120,8 @@ const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
-  cli: ["effect", "@effect/platform-node", "node:"]
+  cli: ["effect", "@effect/platform-node", "node:"],
+  admin: ["preact", "uplot", "@tanstack/virtual-core"]
 }
 
 interface Source {
@@ -138,6 +146,8 @@ const bare = (text: string): string => {
   }
   const regexMayStart = (at: number): boolean =>
     /(?:^|[(,=:[!&|?{};+\-*%~^<>]|\b(?:return|typeof|case|in|of|yield|await|void))\s*$/.test(out.slice(0, at).join(""))
+  // `</a>` and `<a />`
+  const isTag = (at: number): boolean => text[at - 1] === "<" || text[at + 1] === ">"
   // the depth of braces at which each open `${` ends
   const templates: Array<number> = []
   let depth = 0
@@ -170,7 +180,7 @@ const bare = (text: string): string => {
     } else if (char === "}" && templates.at(-1) === depth) {
       templates.pop()
       at = template(at + 1)
-    } else if (char === "/" && regexMayStart(at)) {
+    } else if (char === "/" && !isTag(at) && regexMayStart(at)) {
       let inClass = false
       const end = until(at + 1, (i) => {
         if (text[i] === "[") inClass = true
@@ -221,7 +231,7 @@ const areaOf = (path: string): Area | undefined => {
   // an entry of its own, so that nobody else needs vitest
   if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
-  const folder = /^src\/(internal|codecs|rpc|testing|node|cli)\/.+\.ts$/.exec(path)
+  const folder = /^src\/(internal|codecs|rpc|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
   return folder === null ? undefined : folder[1] as Area
 }
 
@@ -329,7 +339,7 @@ const ambient = [
 const timeAndRandomness = (sources: ReadonlyArray<Source>): Array<string> =>
   sources.flatMap(({ path, text }) => {
     const area = areaOf(path)
-    if (area === "node" || area === "cli") return []
+    if (area === "node" || area === "cli" || area === "admin") return []
     const code = bare(text)
     return ambient.flatMap((pattern) =>
       Array.from(code.matchAll(pattern), (match) => `${path}:${lineAt(text, match.index)} uses ${match[0]}`)
@@ -378,7 +388,7 @@ const longestBlock = (text: string): { readonly line: number; readonly size: num
 /** Files one can read in a sitting, rooms one can look over. */
 const small = (sources: ReadonlyArray<Source>): Array<string> => {
   const rooms = Map.groupBy(
-    sources.filter(({ path }) => path.startsWith("src/") && path.includes("/internal/")),
+    sources.filter(({ path }) => /^src\/(?:.*\/internal|admin)\//.test(path) || path.startsWith("src/internal/")),
     ({ path }) => posix.dirname(path)
   )
   return [
@@ -442,8 +452,10 @@ const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclud
 }).split("\0").filter((path) => path !== "" && existsSync(root + path))
 
 const tree: ReadonlyArray<Source> = files
-  // guides are pages, and no code
-  .filter((path) => path.startsWith("src/") && !/^src\/guides\/[a-z-]+\.md$/.test(path))
+  // guides and styles are no code
+  .filter((path) =>
+    path.startsWith("src/") && !/^src\/(?:guides\/[a-z-]+\.md|admin\/[a-z]+\.(?:html|css|svg))$/.test(path)
+  )
   .map((path) => ({ path, text: readFileSync(root + path, "utf8") }))
 
 const planted = (files: Record<string, string>): Array<Source> =>

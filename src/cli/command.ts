@@ -14,8 +14,10 @@ import { oneLine } from "../internal/reasons/text.ts"
 import * as Shutdown from "../node/Shutdown.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { connect } from "./connect.ts"
+import { policy } from "./policy.ts"
 import { probe } from "./probe.ts"
 import { serve } from "./serve.ts"
+import { top } from "./top.ts"
 
 // beside src and beside dist alike
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -35,7 +37,7 @@ const main = Command.make("holdfast").pipe(
   Command.withDescription(
     "Long-lived connections for Effect: a server to try things with, a client that comes back, a link's measures"
   ),
-  Command.withSubcommands([serve, connect, probe]),
+  Command.withSubcommands([serve, connect, probe, top, policy]),
   Command.run({ version }),
   Effect.tapCause((cause) => {
     const error = Cause.squash(cause)

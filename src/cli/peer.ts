@@ -97,6 +97,12 @@ export const peerFlags = {
     Flag.withoutNegation,
     Flag.withDescription("Offer to compress the messages of a WebSocket (permessage-deflate) (default off)"),
     Flag.withDefault(false)
+  ),
+  followRedirects: whole(
+    "follow-redirects",
+    0,
+    0,
+    "How many times to go where the server of a WebSocket sends us; to another origin without --cert; 0 follows none"
   )
 }
 
@@ -111,6 +117,7 @@ interface DialFlags {
   readonly insecure: boolean
   readonly proxy: Option.Option<string>
   readonly deflate: boolean
+  readonly followRedirects: number
 }
 
 const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
@@ -134,6 +141,7 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
       : {}),
     proxy: Option.getOrUndefined(given.proxy),
     deflate: given.deflate,
+    followRedirects: given.followRedirects,
     policy: given.protocol === "native" ? nativeBelow(policy) : policy
   }
   const dial = Dialer.make(url, options)

@@ -12,7 +12,8 @@ import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 /** Fields of a policy, as its JSON has them. */
 type Fields = Readonly<Record<string, unknown>>
 
-const definitions: Readonly<Record<string, Definition>> = definitionsOf(Policy.Policy.fields)
+/** Those of all limits of a policy. */
+export const definitions: Readonly<Record<string, Definition>> = definitionsOf(Policy.Policy.fields)
 
 const metavars: Partial<Record<Definition["kind"], string>> = {
   duration: "DURATION",
@@ -52,10 +53,10 @@ const flag = (definition: Definition): Flag.Flag<Option.Option<Fields>> => {
 }
 
 /**
- * A flag for each limit that people set by hand on a command, by the name of its field, and `--policy` for the rest. The
- * definitions of `Policy` say which.
+ * A flag for each limit that people set by hand on a command (or on any), by the name of its field, and `--policy` for the rest.
+ * The definitions of `Policy` say which.
  */
-export const policyFlags = (command: Command): Record<string, Flag.Flag<Option.Option<unknown>>> => ({
+export const policyFlags = (command?: Command): Record<string, Flag.Flag<Option.Option<unknown>>> => ({
   policy: Flag.String("policy").pipe(
     Flag.withMetavar("FILE.json"),
     Flag.withDescription("Limits as JSON: any field of a policy, and \"preset\": defaults, lan, mobile or realtime"),
@@ -63,7 +64,7 @@ export const policyFlags = (command: Command): Record<string, Flag.Flag<Option.O
   ),
   ...Object.fromEntries(
     Object.values(definitions)
-      .filter(({ on }) => on?.includes(command))
+      .filter(({ on }) => command === undefined ? on !== undefined : on?.includes(command))
       .map((definition) => [definition.name, flag(definition)])
   )
 })
@@ -87,18 +88,32 @@ const readFile = Effect.fnUntraced(function*(path: string) {
 export const nativeBelow = (policy: Policy.Policy): Policy.Policy =>
   Policy.make({ maxFrame: Math.max(policy.maxFrame + 1, 1024) }, policy)
 
-/** The policy file, if any, changed by the flags. */
-export const policyOf = Effect.fnUntraced(function*(
-  { policy, ...flags }: Readonly<Record<string, Option.Option<unknown>>>
-) {
+/** What a policy was made of. */
+interface Sources {
+  readonly policy: Policy.Policy
+  readonly file: Fields
+  readonly flags: Fields
+}
+
+/** The policy file, if any, changed by the flags; and what each of them said. */
+export const sourcesOf = Effect.fnUntraced(function*(
+  { policy, ...rest }: Readonly<Record<string, Option.Option<unknown>>>
+): Effect.fn.Return<Sources, CommandFailed, FileSystem.FileSystem> {
   const file = Option.isSome(policy!) ? yield* readFile(String(policy.value)) : {}
-  const given = Object.assign({}, ...Object.values(flags).map(Option.getOrElse(() => ({})))) as Fields
-  return yield* Effect.mapError(Policy.decode({ ...file, ...given }), ({ detail }) =>
+  const flags = Object.assign({}, ...Object.values(rest).map(Option.getOrElse(() => ({})))) as Fields
+  const made = yield* Effect.mapError(Policy.decode({ ...file, ...flags }), ({ detail }) =>
     new CommandFailed({
       // what a flag gave is named as the flag
-      message: Object.keys(given).reduce(
+      message: Object.keys(flags).reduce(
         (text, name) => text.replaceAll(new RegExp(`\\b${name}\\b`, "g"), `--${flagOf(definitions[name]!)}`),
         `invalid policy: ${detail}`
       )
     }))
+  return { policy: made, file, flags }
 })
+
+/** The policy file, if any, changed by the flags. */
+export const policyOf = (
+  flags: Readonly<Record<string, Option.Option<unknown>>>
+): Effect.Effect<Policy.Policy, CommandFailed, FileSystem.FileSystem> =>
+  Effect.map(sourcesOf(flags), ({ policy }) => policy)

@@ -7,17 +7,18 @@ import type * as Server from "../Server.ts"
 const describeEvent = (event: Server.Event): { readonly text: string; readonly fields: Record<string, unknown> } => {
   switch (event._tag) {
     case "Opened": {
-      const { id, remote: address = "unknown" } = event.snapshot
-      return { text: `open #${id} ${address}`, fields: { event: "open", id, address } }
+      const { id, local: listener = "unknown", remote: address = "unknown" } = event.snapshot
+      return { text: `open #${id} ${address} on ${listener}`, fields: { event: "open", id, address, listener } }
     }
     case "Closed": {
-      const { age, bytesIn, bytesOut, id, reason, remote: address = "unknown" } = event.snapshot
+      const { age, bytesIn, bytesOut, id, local: listener = "unknown", reason, remote: address = "unknown" } =
+        event.snapshot
       const { _tag, message: detail } = reason ?? { _tag: "Closed", message: "closed" }
       const durationMs = Math.round(age)
       return {
         text: `close #${id} ${address} after ${durationMs} ms, ${bytesIn} bytes in, ${bytesOut} bytes out: ${detail} ` +
           `(${_tag})`,
-        fields: { event: "close", id, address, reason: _tag, detail, durationMs, bytesIn, bytesOut }
+        fields: { event: "close", id, address, listener, reason: _tag, detail, durationMs, bytesIn, bytesOut }
       }
     }
     case "Refused": {

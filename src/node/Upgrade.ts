@@ -13,6 +13,7 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
@@ -20,11 +21,14 @@ import * as Http from "node:http"
 import type { ConnectionError } from "../ConnectionError.ts"
 import * as Defects from "../internal/endings/defects.ts"
 import { OnPath } from "../internal/transport/accepted.ts"
-import type { Deflate } from "./internal/deflate/options.ts"
+import type { Compression } from "../internal/transport/compression.ts"
+import { type Deflate, deflatingOf } from "./internal/deflate/options.ts"
+import { compressionOf } from "./internal/deflate/zlib.ts"
 import { Accepted } from "./internal/upgrade/accepted.ts"
 import type { Origins } from "./internal/upgrade/origins.ts"
 import { Asked, type Asking, type Request } from "./internal/upgrade/request.ts"
 
+export type { Compression } from "../internal/transport/compression.ts"
 export type { Deflate } from "./internal/deflate/options.ts"
 export type { Certificate } from "./internal/upgrade/certificate.ts"
 export type { Origins } from "./internal/upgrade/origins.ts"
@@ -218,6 +222,44 @@ export const make = <Session, R = never>(
 const requestOf = (asked: HttpServerRequest.HttpServerRequest): Asked => {
   if (!(asked.source instanceof Http.IncomingMessage)) throw new TypeError("`route` is for the HTTP server of Node")
   return new Asked(asked.source, { remote: Option.getOrUndefined(asked.remoteAddress) }, asked.headers)
+}
+
+/**
+ * What both ends come to that take `deflate` with these options, and have agreed: for `TestNetwork`, on which no upgrade agrees to
+ * anything. Options that make no sense throw a `RangeError`.
+ *
+ * **Example** (Compressed messages on a simulated network)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Upgrade } from "holdfast/node"
+ * import { TestNetwork } from "holdfast/testing"
+ *
+ * const compression = Upgrade.compression({ threshold: 0, contextTakeover: true })
+ *
+ * export const program = Effect.gen(function*() {
+ *   const network = yield* TestNetwork.make()
+ *   const listener = yield* network.host("server").listen(7000, { webSocket: true, compression })
+ *   const socket = network.host("client").dial("server:7000", { webSocket: true, compression })
+ *   return { listener, socket }
+ * })
+ * ```
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export const compression = (deflate: boolean | Deflate = true): Compression => {
+  const options = Result.getOrThrowWith(deflatingOf(deflate), (detail) => new RangeError(detail))
+  if (options === undefined) throw new RangeError("`deflate` is false, which compresses nothing")
+  const { contextTakeover: keeps, level, threshold, windowBits } = options
+  return compressionOf({
+    level,
+    threshold,
+    sentBits: windowBits,
+    receivedBits: windowBits,
+    keepsSent: keeps,
+    keepsReceived: keeps
+  })
 }
 
 /**

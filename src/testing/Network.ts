@@ -11,6 +11,9 @@ import type * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
+import type { Compression } from "../internal/transport/compression.ts"
+
+export type { Compression } from "../internal/transport/compression.ts"
 
 /**
  * How long a packet travels, in whole milliseconds.
@@ -107,6 +110,23 @@ export interface ListenOptions extends SocketOptions {
    * - Without a `Connection`, a message of the peer may have `Policy.maxFrame` bytes by default.
    */
   readonly webSocket?: boolean | undefined
+  /**
+   * With `webSocket`: messages are compressed as both ends have agreed to; give the dialler the same. `Upgrade.compression` of
+   * `holdfast/node` makes it. Default none.
+   */
+  readonly compression?: Compression | undefined
+}
+
+/**
+ * Whom the certificate of a client names; see `Connection.Snapshot`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Identity {
+  readonly subject: Readonly<Record<string, ReadonlyArray<string>>>
+  readonly alternativeNames: ReadonlyArray<string>
+  readonly fingerprint: string
 }
 
 /**
@@ -123,6 +143,13 @@ export interface DialOptions extends SocketOptions {
    * Default false, also for `ws://` addresses. See `ListenOptions.webSocket`.
    */
   readonly webSocket?: boolean | undefined
+  /** With `webSocket`; see `ListenOptions.compression`. */
+  readonly compression?: Compression | undefined
+  /**
+   * Whom our certificate names, were there TLS: the server has it as `identity` of the connection's snapshot, before its handshake
+   * runs, as from `tls://` and `wss://`. For tests of what a server allows to whom. Default none.
+   */
+  readonly identity?: Identity | undefined
 }
 
 /**

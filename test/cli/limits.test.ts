@@ -273,6 +273,7 @@ describe("the log", () => {
       event: "close",
       id: 1,
       address: open.address,
+      listener: `127.0.0.1:${server.ports[0]}`,
       reason: "Closed",
       bytesIn: 12,
       bytesOut: 12
@@ -297,7 +298,8 @@ describe("the log", () => {
     await run("nc", ["-N", "127.0.0.1", String(server.ports[0])], { input: "hello\nworld\n" })
     await until("two lines", () => server.stderr.split("\n").length > 2)
     const [open, close, rest] = server.stderr.split("\n")
-    assert.match(open!, /open #1 127\.0\.0\.1:\d+$/)
+    assert.match(open!, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO open #1 127\.0\.0\.1:\d+ on 127\.0\.0\.1:\d+$/)
+    assert.isTrue(open!.endsWith(` on 127.0.0.1:${server.ports[0]}`))
     assert.match(
       close!,
       /close #1 127\.0\.0\.1:\d+ after \d+ ms, 12 bytes in, 12 bytes out: closed by the peer \(Closed\)$/

@@ -68,6 +68,7 @@ describe("help", () => {
     assert.match(stdout, /--outbox-bytes .*\(default 2 MiB, at least --max-frame\)/)
     assert.match(stdout, /--drain .*0 does not wait \(default 5s\)/)
     assert.match(stdout, /--give-up-on LIST .*\(default none\)/)
+    assert.match(stdout, /--follow-redirects N .*0 follows none \(default 0\)/)
   })
 
   it("--version is that of the package", async () => {

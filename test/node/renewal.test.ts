@@ -1,4 +1,5 @@
 /** Certificates that change under a listener, and those for several names. */
+import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
@@ -10,7 +11,7 @@ import * as Tls from "node:tls"
 import { afterAll, beforeAll } from "vitest"
 import { Certificates, Dialer, Listener } from "../../src/node/index.ts"
 import { type Authority, authority, type Signed } from "./fixtures/authority.ts"
-import { echo, portOf } from "./fixtures/kit.ts"
+import { echo, portOf, run, until } from "./fixtures/kit.ts"
 
 let dir: string
 let ours: Authority
@@ -114,6 +115,27 @@ describe("certificates", () => {
       assert.match((yield* Effect.flip(dial(listener, { maxVersion: "TLSv1.2" }))).message, /protocol version/)
       assert.strictEqual((yield* dial(listener, { ALPNProtocols: ["chat/1", "x"] })).alpnProtocol, "chat/1")
       assert.match((yield* Effect.flip(dial(listener, { ALPNProtocols: ["x"] }))).message, /no application protocol/)
+      // a dialler offers, the one liked best by the server is agreed to, and a server that knows none of them is not spoken with
+      const agreed: Array<unknown> = []
+      yield* Effect.forkScoped(
+        run(listener, (socket) =>
+          Effect.andThen(
+            Effect.map(NodeSocket.NetSocket, (conn) => void agreed.push((conn as Tls.TLSSocket).alpnProtocol)),
+            echo(socket)
+          )),
+        { startImmediately: true }
+      )
+      const offering = (alpn?: ReadonlyArray<string>) =>
+        Effect.flatMap(
+          Dialer.make(listener.url, { ca: ours.cert, servername: "localhost", alpn }),
+          ({ reader }) => Effect.exit(Effect.scoped(reader))
+        )
+      assert.strictEqual((yield* offering(["x", "chat/1", "chat/2"]))._tag, "Success")
+      assert.strictEqual((yield* offering(["chat/1"]))._tag, "Success")
+      assert.strictEqual((yield* offering())._tag, "Success")
+      assert.strictEqual((yield* offering(["x"]))._tag, "Failure")
+      yield* until("all are accepted", () => agreed.length === 3)
+      assert.deepStrictEqual(agreed, ["chat/2", "chat/1", false])
       const older = yield* Effect.acquireRelease(
         Effect.callback<Tls.Server>((resume) => {
           const server = Tls.createServer({ ...one, maxVersion: "TLSv1.2" })

@@ -3,9 +3,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Queue, Scope, Stream } from "effect"
 import type { Socket } from "effect/socket"
 import { TestClock } from "effect/testing"
-import { Codec, Connection, Heartbeat, type Policy } from "../../src/index.ts"
+import { Codec, Connection, Heartbeat, type Policy, Server } from "../../src/index.ts"
 import { frameOf } from "../../src/internal/webSocket/encoding.ts"
 import { Opcode } from "../../src/internal/webSocket/frames.ts"
+import { Upgrade } from "../../src/node/index.ts"
 import { TestNetwork } from "../../src/testing/index.ts"
 import { accepting, bytes, connected, during, readBytes, settle } from "./support/network.ts"
 
@@ -233,4 +234,71 @@ describe("limits over a slow or a stalled network", () => {
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual((yield* c.snapshot).state, "open")
     }))
+})
+
+describe("what TLS and an upgrade would have come to", () => {
+  const device = { subject: { CN: ["device-7"] }, alternativeNames: ["DNS:a.test"], fingerprint: "AB:CD" }
+
+  for (const webSocket of [false, true]) {
+    it.effect(`${webSocket ? "a WebSocket" : "a stream"}: a server decides by the identity that a dialler was given`, () =>
+      Effect.gen(function*() {
+        const network = yield* TestNetwork.make({ seed: "identity" })
+        const server = Server.run({
+          open: Connection.make({ codec: Codec.lines() }),
+          handshake: (connection) =>
+            Effect.flatMap(connection.snapshot, ({ identity }) =>
+              identity?.subject["CN"]?.includes("device-7") === true
+                ? Effect.succeed(identity)
+                : Effect.fail("who are you?")),
+          handle: (connection, identity) => connection.send(JSON.stringify(identity)),
+          logs: false
+        })
+        yield* Effect.forkScoped(Effect.provide(server, network.host("server").layerServer(7, { webSocket })))
+        const ask = (identity?: TestNetwork.Identity) =>
+          Effect.forkScoped(Effect.result(Effect.scoped(Effect.gen(function*() {
+            const socket = network.host("client").dial("server:7", { webSocket, identity })
+            return yield* (yield* Connection.make({ codec: Codec.lines() })(socket)).receive
+          }))))
+        const known = yield* ask(device)
+        const unknown = yield* ask()
+        yield* TestClock.adjust(1000)
+        const told = yield* Fiber.join(known)
+        assert.deepStrictEqual(told._tag === "Success" ? JSON.parse(told.success) : told, device)
+        assert.strictEqual((yield* Fiber.join(unknown))._tag, "Failure")
+      }))
+  }
+
+  for (const contextTakeover of [false, true]) {
+    it.effect(`compression ${contextTakeover ? "with" : "without"} contexts: fewer bytes on the wire, the same messages`, () =>
+      Effect.gen(function*() {
+        const compression = Upgrade.compression({ threshold: 0, contextTakeover })
+        const lines = Array.from({ length: 20 }, (_, i) => `{"room":"${i}","text":"${"hello ".repeat(40)}"}`)
+        const wire = (options: { readonly compression?: Upgrade.Compression }) =>
+          Effect.scoped(Effect.gen(function*() {
+            const network = yield* TestNetwork.make({ seed: "deflate" })
+            const listener = yield* network.host("server").listen(7, { webSocket: true, ...options })
+            const got: Array<string> = []
+            yield* Effect.forkScoped(listener.run((socket) =>
+              Effect.scoped(Effect.flatMap(Connection.make(socket, { codec: Codec.lines() }), ({ receive }) =>
+                Effect.forever(Effect.map(receive, (line) =>
+                  void got.push(line)))))
+            ))
+            const socket = network.host("client").dial("server:7", { webSocket: true, ...options })
+            const connecting = yield* Effect.forkScoped(Connection.make(socket, { codec: Codec.lines() }))
+            yield* TestClock.adjust(1000)
+            const connection = yield* Fiber.join(connecting)
+            yield* connection.sendAll(lines)
+            yield* TestClock.adjust(1000)
+            yield* settle
+            assert.deepStrictEqual(got, lines)
+            return (yield* connection.snapshot).bytesOut
+          }))
+        assert.isBelow(yield* wire({ compression }), (yield* wire({})) / (contextTakeover ? 8 : 3))
+      }))
+  }
+
+  it("compression that makes no sense is a RangeError", () => {
+    assert.throws(() => Upgrade.compression({ windowBits: 8 }), RangeError, /windowBits/)
+    assert.throws(() => Upgrade.compression(false), RangeError)
+  })
 })

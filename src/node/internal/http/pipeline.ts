@@ -145,7 +145,8 @@ export class Pipeline {
     const { conn } = this
     if (!this.hasListeners) {
       this.hasListeners = true
-      readInSlices(conn)
+      // not before: what is read for Node's parser alone costs less
+      readInSlices(conn, () => this.count)
       const { destroySoon, resume } = conn
       // a handler that reads the body of its request resumes the connection, and so does Node at the end of a request
       conn.resume = () => {

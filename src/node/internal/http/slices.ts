@@ -1,23 +1,38 @@
-/** What a peer pipelines, as small reads: a parser makes requests of all that it is given, and a read of 64 KiB may be thousands. */
+/** What an HTTP server reads, in slices: a parser makes requests of all that it is given, and 64 KiB may be two thousand of them. */
 import type * as Net from "node:net"
 import { noop } from "../stream/tcp.ts"
 
-// a few requests, and a body of a megabyte in a thousand calls of the parser
-const slice = 1024
+// a few requests; and of a body
+const least = 1024
+const most = 16 * 1024
 
 /**
- * Has a connection of Node's HTTP server read in slices from now on: one that is paused between two of them parses no further.
+ * Has a connection of Node's HTTP server parse what it reads in slices: one that is paused between two of them parses no further.
+ * `requests` counts those that have begun. While none begins, slices become larger: they are a body.
  *
  * Node's parser reads from the socket by itself, all that a read brings, until there is another listener for data.
  */
-export const readInSlices = (conn: Net.Socket): void => {
+export const readInSlices = (conn: Net.Socket, requests: () => number): void => {
   conn.on("data", noop)
   conn.off("data", noop)
   const push = conn.push.bind(conn)
+  let slice = least
   conn.push = (chunk: unknown, encoding?: BufferEncoding) => {
-    if (!(chunk instanceof Uint8Array) || chunk.length <= slice) return push(chunk, encoding)
+    if (!(chunk instanceof Uint8Array)) return push(chunk, encoding)
     let goesOn = true
-    for (let at = 0; at < chunk.length; at += slice) goesOn = push(chunk.subarray(at, at + slice))
+    for (let at = 0; at < chunk.length;) {
+      const before = requests()
+      const to = at + slice
+      goesOn = push(chunk.subarray(at, to))
+      at = to
+      // what is paused is parsed later
+      slice = conn.isPaused() || requests() > before ? least : Math.min(2 * slice, most)
+    }
     return goesOn
   }
+}
+
+/** What is read from now on is for another protocol. */
+export const readWhole = (conn: Net.Socket): void => {
+  Reflect.deleteProperty(conn, "push")
 }

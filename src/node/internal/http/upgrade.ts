@@ -7,6 +7,7 @@ import { write } from "../upgrade/answer.ts"
 import { asksForWebSocket, isWellFormed } from "../upgrade/form.ts"
 import { type Below, pathOf } from "../upgrade/request.ts"
 import { type Upgrading, upgrading } from "../webSocket/upgrade.ts"
+import { readWhole } from "./slices.ts"
 
 const requests = new Set(["request", "checkContinue", "checkExpectation"])
 
@@ -40,6 +41,7 @@ export const intercept = <R, A extends Below>(
   }
   Object.assign(server, {
     emit(name: string, ...args: ReadonlyArray<unknown>): boolean {
+      if (name === "upgrade" || name === "connect") readWhole(args[1] as Net.Socket)
       if (name === "upgrade") {
         const [request, conn, head] = args as [Http.IncomingMessage, Net.Socket, Buffer]
         return upgraded(request, conn, head) || emit.call(server, name, ...args)

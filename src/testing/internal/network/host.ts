@@ -46,6 +46,7 @@ export const make = (stack: TcpStack, webSockets: WebSockets, name: string): Hos
         backlog: Settings.count("backlog", options.backlog ?? 511, 0),
         messages: options.webSocket !== true && options.messages === true,
         webSockets: options.webSocket === true ? webSockets : undefined,
+        compression: options.compression,
         settings: settingsOf(options)
       })
     )
@@ -66,10 +67,10 @@ export const make = (stack: TcpStack, webSockets: WebSockets, name: string): Hos
         const server = parsed === undefined ? undefined : topology.lookup(parsed.host)
         if (server === undefined) return fail("ENOTFOUND", "getaddrinfo")
         if (!host.isUp) return fail("ENETDOWN")
-        return Effect.succeed(connect(stack, host, server, parsed!.port, messages, settings))
+        return Effect.succeed(connect(stack, host, server, parsed!.port, messages, settings, options.identity))
       })
     )
-    return options.webSocket === true ? webSockets.over(stream, "client", settings) : stream
+    return options.webSocket === true ? webSockets.over(stream, "client", settings, options.compression) : stream
   }
 
   return {

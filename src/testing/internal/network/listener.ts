@@ -8,6 +8,7 @@ import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
+import type { Compression } from "../../../internal/transport/compression.ts"
 import { openError, systemError } from "../fabric/failures.ts"
 import type { SocketSettings } from "../fabric/settings.ts"
 import type { SimulatedHost } from "../fabric/simulatedHost.ts"
@@ -21,6 +22,7 @@ export interface Options {
   readonly messages: boolean
   /** Makes WebSockets of what is accepted. */
   readonly webSockets: WebSockets | undefined
+  readonly compression: Compression | undefined
   readonly settings: SocketSettings
 }
 
@@ -39,6 +41,7 @@ class Listener implements ListeningPort {
   readonly settings: SocketSettings
   readonly backlog: number
   private readonly webSockets: WebSockets | undefined
+  private readonly compression: Compression | undefined
   private readonly stack: TcpStack
   private readonly host: SimulatedHost
   /** Connected, and not accepted. */
@@ -53,6 +56,7 @@ class Listener implements ListeningPort {
     this.port = options.port
     this.messages = options.messages
     this.webSockets = options.webSockets
+    this.compression = options.compression
     this.settings = options.settings
     this.backlog = options.backlog
   }
@@ -109,18 +113,18 @@ class Listener implements ListeningPort {
   }
 
   private socketOf(connection: Connection): Socket.Socket {
-    const { client, server } = connection
+    const { client, identity, server } = connection
     let claimed = false
     const stream = Sockets.make(
       this.host,
-      { messages: this.messages, local: server.address, remote: client.address },
+      { messages: this.messages, local: server.address, remote: client.address, identity },
       Effect.suspend(() => {
         if (claimed) return Effect.fail(openError(new Error("the connection was read before")))
         claimed = true
         return Effect.succeed(server)
       })
     )
-    return this.webSockets?.over(stream, "server", this.settings) ?? stream
+    return this.webSockets?.over(stream, "server", this.settings, this.compression) ?? stream
   }
 
   readonly run = <R, E, _>(

@@ -1,5 +1,6 @@
 /** WebSockets of a network: frames on the bytes of its simulated TCP, masked from its seed. */
 import type * as Socket from "effect/socket/Socket"
+import type { Compression } from "../../../internal/transport/compression.ts"
 import type { WebSocketLink } from "../../../internal/transport/transport.ts"
 import { overStream } from "../../../internal/webSocket/socket.ts"
 import type { SocketOptions } from "../../Network.ts"
@@ -28,8 +29,15 @@ export class WebSockets {
   }
 
   /** The WebSocket over a stream. Its upgrade is done when the stream is connected. */
-  over(stream: Socket.Socket, role: WebSocketLink["role"], settings: Settings.SocketSettings): Socket.Socket {
+  over(
+    stream: Socket.Socket,
+    role: WebSocketLink["role"],
+    settings: Settings.SocketSettings,
+    compression: Compression | undefined
+  ): Socket.Socket {
     const maskKey = role === "client" ? this.maskKey : undefined
-    return overStream({ role, stream, maskKey }, { maxFrame, linger: settings.linger })
+    const link = { role, stream, maskKey }
+    const compressed = compression === undefined ? link : { ...link, compression: () => compression }
+    return overStream(compressed, { maxFrame, linger: settings.linger })
   }
 }

@@ -1,7 +1,7 @@
 /** Connections, each with its two ends, and the table of all of them. */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { EventKind, Injection } from "../../Network.ts"
+import type { EventKind, Identity, Injection } from "../../Network.ts"
 import { Injections, systemError } from "../fabric/failures.ts"
 import type { Draw } from "../fabric/random.ts"
 import type { SocketSettings } from "../fabric/settings.ts"
@@ -43,6 +43,8 @@ export class Connection implements EndpointConnection {
   readonly messages: boolean
   readonly client: Endpoint
   readonly server: Endpoint
+  /** Whom the client's certificate names. */
+  identity: Identity | undefined
   /** The address translator between the ends has forgotten it; `rebound`: the client comes from a new address now. */
   mapping: "known" | "expired" | "rebound" = "known"
   private lastPacket: number

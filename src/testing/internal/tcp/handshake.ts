@@ -1,4 +1,5 @@
 /** How connections open: SYN, SYN-ACK, ACK, each of the first two sent again until it is answered (RFC 9293, 3.5). */
+import type { Identity } from "../../Network.ts"
 import { systemError } from "../fabric/failures.ts"
 import type { SocketSettings } from "../fabric/settings.ts"
 import type { SimulatedHost } from "../fabric/simulatedHost.ts"
@@ -17,9 +18,11 @@ export const connect = (
   server: SimulatedHost,
   port: number,
   messages: boolean,
-  settings: SocketSettings
+  settings: SocketSettings,
+  identity: Identity | undefined
 ): Endpoint => {
   const connection = stack.add(client, server, port, messages, settings)
+  connection.identity = identity
   const { timeline } = stack.topology
   stack.topology.record("dial", connection.id, client.name, connection.server.address)
   sendSyn(stack, connection, firstRetry, timeline.now() + stack.settings.connectTimeout)

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
+import type { Identity } from "../../Network.ts"
 import type { Batch, Chunk } from "../fabric/chunk.ts"
 import { closeError, readError, systemError, writeError } from "../fabric/failures.ts"
 import type { SimulatedHost } from "../fabric/simulatedHost.ts"
@@ -18,7 +19,12 @@ const TransportId = "~holdfast/Transport"
  */
 export const make = (
   host: SimulatedHost,
-  options: { readonly messages: boolean; readonly local: string | undefined; readonly remote: string },
+  options: {
+    readonly messages: boolean
+    readonly local: string | undefined
+    readonly remote: string
+    readonly identity?: Identity | undefined
+  },
   acquire: Effect.Effect<Endpoint, Socket.SocketError>
 ): Socket.Socket => {
   let current: Endpoint | undefined
@@ -81,6 +87,7 @@ export const make = (
         return options.local ?? current?.address
       },
       remote: options.remote,
+      identity: options.identity,
       unsent: () => current?.outgoing.unsent ?? 0
     }
   })
