@@ -141,10 +141,10 @@ export const serve = Command.make(
           logs: false,
           onEvent: (event) => {
             count(event)
-            if (event._tag !== "Refused") return logEvent(log)(event)
+            if (event._tag !== "Refused") return logEvent(log, protocol)(event)
             const untold = bound()
             if (untold === undefined) return Effect.void
-            const line = logEvent(log)(event)
+            const line = logEvent(log, protocol)(event)
             if (untold === 0) return line
             const more = Effect.logWarning(`refused ${untold} more connections`)
             return Effect.andThen(Effect.annotateLogs(more, { event: "refused-more", untold }), line)

@@ -44,8 +44,15 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
 
 const warnings: ReadonlyArray<string> = ["Refused", "AcceptFailed", "MemoryTight"] satisfies Array<Server.Event["_tag"]>
 
-export const logEvent = (format: "pretty" | "json") => (event: Server.Event): Effect.Effect<void> => {
-  const { fields, text } = describeEvent(event)
+/** What a person with `nc` wonders about. */
+const hintOf = (event: Server.Event, protocol: string): string =>
+  protocol === "lines" && event._tag === "Closed" && event.snapshot.reason?._tag === "SilenceTimeout"
+    ? "; nc answers no ping: type pong, or serve with --silence 0"
+    : ""
+
+export const logEvent = (format: "pretty" | "json", protocol: string) => (event: Server.Event): Effect.Effect<void> => {
+  const { fields, text: what } = describeEvent(event)
+  const text = what + hintOf(event, protocol)
   const level = warnings.includes(event._tag) ? "Warn" : "Info"
   // a defect is logged already
   const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
