@@ -71,6 +71,14 @@ describe("help", () => {
     assert.match(stdout, /--follow-redirects N .*0 follows none \(default 0\)/)
   })
 
+  it("top --help tells of every flag, its keys, and a default for each", async () => {
+    const { stdout } = await holdfast("top", "--help")
+    const told = [...stdout.split("GLOBAL FLAGS")[0]!.matchAll(/\n {2}--([a-z-]+)/g)].map((match) => match[1])
+    assert.deepStrictEqual(told, words("interval sort order filter rows count json"))
+    for (const flag of told) assert.match(stdout, new RegExp(`--${flag}[ ,].*\\(default [^)]+\\)`), flag)
+    for (const key of ["arrow keys", "Enter", "/ filters", "Ctrl-C"]) assert.include(stdout, key)
+  })
+
   it("--version is that of the package", async () => {
     const { version } = JSON.parse(Fs.readFileSync(new URL("../../package.json", import.meta.url), "utf8"))
     const { code, stdout } = await holdfast("--version")

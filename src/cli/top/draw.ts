@@ -43,17 +43,19 @@ const columns: ReadonlyArray<Column> = [
   fixed("RTT", 8, ({ rtt }) => (rtt === null ? "-" : span(rtt.smoothed)))
 ]
 
-const least = 8
+// cells that names have before all columns have theirs, and how many columns come before names
+const least = 16
+const first = 5
 
 const rowLine = (width: number, show: (column: Column) => string, name: string): string => {
   let line = ""
   let left = width
-  for (const column of columns) {
-    if (left < column.width + 1) break
+  for (const [index, column] of columns.entries()) {
+    if (left - (index < first ? 0 : least) < column.width + 1) break
     line += `${fit(show(column), column.width, column.side)} `
     left -= column.width + 1
   }
-  return line + (left >= least ? fit(name, left) : " ".repeat(Math.max(0, left)))
+  return line + fit(name, left)
 }
 
 const rate = (value: number | null, show: (value: number) => string): string =>
