@@ -76,7 +76,9 @@ export interface Options {
    * A proxy to dial each origin through, also those of `http`: with `CONNECT`, or SOCKS5. See `Proxy.Through`; `"environment"` is that
    * of `Dialer.DialOptions`, with `HTTPS_PROXY` for `https` and `HTTP_PROXY` for `http`. Default none.
    *
-   * What the proxy says instead is a `Proxy.ProxyRefused` as the cause of the error. A proxy may have `CONNECT` for port 443 alone.
+   * What the proxy says instead is a `Proxy.ProxyRefused` as the cause of the error, and never taken for an answer of the origin:
+   * that is why a request of `http` goes through `CONNECT` as well, and is not sent to the proxy in absolute form (RFC 9112,
+   * 3.2.2). A proxy that has `CONNECT` for port 443 alone (Squid, unless its `SSL_ports` say more) refuses it with 403.
    */
   readonly proxy?: string | Redacted.Redacted<string> | Proxy.Through | undefined
 }

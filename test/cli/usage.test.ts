@@ -221,6 +221,17 @@ describe("mistakes", { timeout: 60_000 }, () => {
     }
   })
 
+  it("an admin API that makes no sense, or that anyone could use", async () => {
+    const found = await problems(
+      [/--admin must be HOST:PORT/, "--admin", "nonsense"],
+      [/--admin must be HOST:PORT/, "--admin", "127.0.0.1:70000"],
+      [/needs a token: set HOLDFAST_ADMIN_TOKEN/, "--admin", "0.0.0.0:0"],
+      [/needs a token/, "--admin", "[::]:0", "--admin-token", "off"],
+      [/--admin-token must be printable/, "--admin-token", "a b"]
+    )
+    assert.deepStrictEqual(found, [])
+  })
+
   it("a port that is taken", async () => {
     const server = Net.createServer()
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process"
 import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
 import { serve, start } from "../cli/support/kit.ts"
-import { isLong, long } from "../support/often.ts"
+import { isFull, isLong, long } from "../support/often.ts"
 
 const flooder = fileURLToPath(new URL("./support/flooder.mjs", import.meta.url))
 const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString("base64")
@@ -128,28 +128,50 @@ const measure = async (port: number, way: Way, millis: number): Promise<number> 
   return took[Math.floor(took.length * 0.99)]!
 }
 
+/** What `npm run test:long` measures: one of each kind. `npm run test:goals` measures all of them. */
+const chosen = new Set([
+  "tcp, 1-byte messages, reads",
+  "tcp, pings, never reads",
+  "ws, 1-byte messages, reads",
+  "ws, WebSocket pings, never reads",
+  "native, pings, never reads",
+  "http, pipelined requests, never reads"
+])
+
+/**
+ * What counts as calm at least, in milliseconds. A server that is busy with a flood uses up its slice, and the scheduler of Linux lets another
+ * process run for a tick of 4 ms (250 Hz); an idle server is never in its turn. On two processors with nothing else to do, the calm of one
+ * server was between 0.6 and 2.1 ms from round to round, and with tests beside it up to 10.
+ */
+const noise = 2
+
+// what else runs on this machine is measured too: the quietest round of each counts
+const rounds = isFull ? 6 : 4
+
 describe("one peer that floods beside fifty that do not", () => {
   for (const way of ways) {
     for (const reads of ["reads", "never reads"]) {
-      it.runIf(isLong)(
+      const floods = Object.entries(way.floods).filter(([flood]) =>
+        isFull || chosen.has(`${way.name}, ${flood}, ${reads}`)
+      )
+      it.runIf(isLong && floods.length > 0)(
         `B116 ${way.name}, it ${reads}: they wait at most three times as long as in a calm`,
-        long(60_000),
+        long(120_000),
         async () => {
           const port = await serveWith(way.flags)
           await measure(port, way, 400)
-          let calm = await measure(port, way, 800)
-          for (const [flood, bytes] of Object.entries(way.floods)) {
-            // what else runs on this machine is measured too: the quietest of three rounds counts
-            let ratio = Infinity
-            for (let round = 0; round < 3 && ratio > 3; round++) {
-              if (round > 0) calm = await measure(port, way, 800)
+          for (const [flood, bytes] of floods) {
+            let calm = Infinity
+            let flooded = Infinity
+            const isUnfair = (): boolean => flooded > 3 * Math.max(calm, noise)
+            for (let round = 0; round === 0 || (round < rounds && isUnfair()); round++) {
+              calm = Math.min(calm, await measure(port, way, 600))
               const child = spawn(process.execPath, [flooder, `${port}`, base64(bytes), base64(way.greeting), reads])
               await pause(300)
-              const flooded = await measure(port, way, 800).finally(() => child.kill("SIGKILL"))
-              ratio = flooded / Math.max(calm, 1)
+              flooded = Math.min(flooded, await measure(port, way, 600).finally(() => child.kill("SIGKILL")))
               console.log(`${way.name}, ${flood}, ${reads}: ${calm.toFixed(1)} ms, ${flooded.toFixed(1)} ms flooded`)
             }
-            assert.isAtMost(ratio, 3, flood)
+            assert.isAtMost(flooded, 3 * Math.max(calm, noise), flood)
           }
         }
       )

@@ -27,6 +27,10 @@ const start = Effect.fnUntraced(
   }
 )
 
+/** A test that needs a program; where this machine lacks it, its title says so. */
+const needing = (name: keyof typeof has) => (title: string, test: Parameters<typeof it.live>[1], timeout?: number) =>
+  it.live.skipIf(!has[name])(has[name] ? title : `${title} (not on this machine: ${name})`, test, timeout)
+
 /** Of one that has left before it is accepted the kernel does not know it. */
 const remotes = ({ events }: Served<string, string>): ReadonlyArray<string> =>
   events.flatMap((event) => event._tag === "Opened" ? [event.snapshot.remote?.replace(/:\d+$/, "") ?? "gone"] : [])
@@ -52,7 +56,7 @@ const refusals = ({ events }: Served<string, string>): ReadonlyArray<string> =>
   events.flatMap((event) => event._tag === "Refused" ? [event.reason.message] : [])
 
 describe("HAProxy in front of us", () => {
-  it.live.skipIf(!has.haproxy)(
+  needing("haproxy")(
     "names the clients of TCP, TLS and WebSockets by PROXY headers of both versions",
     () =>
       Effect.gen(function*() {
@@ -111,7 +115,7 @@ describe("HAProxy in front of us", () => {
       })
   )
 
-  it.live.skipIf(!has.haproxy)(
+  needing("haproxy")(
     "checks us with headers of its own, which are no clients'",
     () =>
       Effect.gen(function*() {
@@ -126,7 +130,7 @@ describe("HAProxy in front of us", () => {
       })
   )
 
-  it.live.skipIf(!has.haproxy)("that sends no header, where one is expected, is refused", () =>
+  needing("haproxy")("that sends no header, where one is expected, is refused", () =>
     Effect.gen(function*() {
       const { port, served } = yield* start("tcp")
       const [front] = yield* haproxy([{ to: port, send: "" }])
@@ -141,7 +145,7 @@ describe("HAProxy in front of us", () => {
 })
 
 describe("nginx in front of us", () => {
-  it.live.skipIf(!has.nginx)(
+  needing("nginx")(
     "names the clients of TCP, TLS and WebSockets, and one that is invented changes nothing",
     () =>
       Effect.gen(function*() {
@@ -182,7 +186,7 @@ describe("between us and a server", () => {
   ] as const
 
   for (const [name, kind, make] of proxies) {
-    it.live.skipIf(!has[name])(`${name} leads to each kind of server, when it knows us`, () =>
+    needing(name)(`${name} leads to each kind of server, when it knows us`, () =>
       Effect.gen(function*() {
         const port = yield* make
         const proxy = `${kind}://ada:secret@127.0.0.1:${port}`

@@ -5,7 +5,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Socket from "effect/socket/Socket"
 import * as TestClock from "effect/testing/TestClock"
 import * as Fs from "node:fs"
-import type * as Net from "node:net"
+import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Tls from "node:tls"
@@ -177,7 +177,22 @@ describe("a listener that refuses a certificate", () => {
         Effect.gen(function*() {
           const listener = yield* Listener.make(`${scheme}://127.0.0.1:0`, { ...server, ca: ours.cert, linger: 100 })
           yield* Effect.forkScoped(listener.run(() => Effect.void), { startImmediately: true })
-          const port = portOf(listener)
+          // what becomes of the connection is seen by what stands between
+          const ends: Array<string> = []
+          const relay = Net.createServer((client) => {
+            const upstream = Net.connect({ port: portOf(listener), host: "127.0.0.1", allowHalfOpen: true })
+            let first: string | undefined
+            const ended = (how: string) => () => {
+              if (first === undefined) ends.push(first = how)
+            }
+            upstream.on("end", ended("end")).on("error", ended("reset"))
+            upstream.on("data", (chunk) => client.write(chunk))
+            client.on("error", () => {})
+            client.on("data", (chunk) => upstream.write(chunk))
+          })
+          yield* Effect.callback<void>((resume) => void relay.listen(0, "127.0.0.1", () => resume(Effect.void)))
+          yield* Effect.addFinalizer(() => Effect.sync(() => relay.close()))
+          const { port } = relay.address() as Net.AddressInfo
           const ask = Effect.callback<string>((resume) => {
             const to = { port, host: "127.0.0.1", ca: ours.cert, cert: bad.cert, key: bad.key, maxVersion: version }
             const conn = Tls.connect(to, () => conn.write(Buffer.alloc(500_000)))
@@ -191,6 +206,8 @@ describe("a listener that refuses a certificate", () => {
           })
           const heard = yield* Effect.all(Array.from({ length: 10 }, () => ask), { concurrency: 5 })
           assert.deepStrictEqual(new Set(heard), new Set(["SSL alert number 20"]))
+          yield* until("all have ended", () => ends.length === 10)
+          assert.deepStrictEqual(new Set(ends), new Set(["end"]))
         }))
     }
 

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Latch, Scope } from "effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Diagnostics from "node:diagnostics_channel"
 import { Registry } from "../../src/index.ts"
 import { HttpServer } from "../../src/node/index.ts"
 import { certificate, client, until } from "./fixtures/kit.ts"
@@ -76,6 +77,35 @@ describe("B117 pipelined requests", () => {
         yield* until("one more", () => answers(peer.text).length === 1001)
       }))
   }
+
+  it.live("B116 what a read brought is parsed a few requests at a time, and the bodies between them are whole", () =>
+    Effect.gen(function*() {
+      const { free, url } = yield* start()
+      yield* free
+      const peer = yield* client({ url })
+      const turns: Array<number> = []
+      let count = 0
+      const counted = (): void => void count++
+      Diagnostics.subscribe("http.server.request.start", counted)
+      const next = (): void => {
+        turns.push(count)
+        count = 0
+        turn = setImmediate(next)
+      }
+      let turn = setImmediate(next)
+      const body = "b".repeat(100_000)
+      const post = `POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+      peer.conn.write(all(1000) + post + all(1000, 1000))
+      yield* until("all answers", () => answers(peer.text).length === 2001)
+      clearImmediate(turn)
+      Diagnostics.unsubscribe("http.server.request.start", counted)
+      const expected = [...inOrder(1000), `</body${body}>`, ...inOrder(2000).slice(1000)]
+      assert.deepStrictEqual(answers(peer.text), expected)
+      // of the first read Node's parser makes requests before anything can be told of it
+      turns.splice(turns.indexOf(Math.max(...turns)), 1)
+      assert.isBelow(Math.max(...turns), 600)
+      assert.isBelow(turns.filter((started) => started > 100).length, 3)
+    }))
 
   it.live("ten by default, and 0 is no limit", () =>
     Effect.gen(function*() {

@@ -8,3 +8,6 @@ export const long = (timeout: number) => ({ timeout, tags: ["long"] })
 
 /** Whether this is `npm run test:long`, for a test that is in no other run. */
 export const isLong = process.env.HOLDFAST_LONG === "on"
+
+/** Whether this is `npm run test:goals`: all cases of tests of which `npm run test:long` runs one of each kind. */
+export const isFull = process.env.HOLDFAST_GOALS === "on"

@@ -29,9 +29,8 @@ export const isAbstract = (path: string): boolean => path.startsWith("@")
 export const pipeOf = (path: string): string => isAbstract(path) ? `\0${path.slice(1)}` : path
 
 const parseUnix = (path: string): Result.Result<Address, string> => {
-  if (path === "" || path === "@") {
-    return Result.fail(`the ${path === "" ? "path" : "name"} is missing; write unix:///path/to.sock or unix://@name`)
-  }
+  if (path === "") return Result.fail("the path is missing; write unix:///path/to.sock")
+  if (path === "@") return Result.fail("the name is missing; write unix://@name")
   if (!path.startsWith("/") && !isAbstract(path)) {
     return Result.fail("the path has to be absolute, with three slashes: unix:///path/to.sock")
   }

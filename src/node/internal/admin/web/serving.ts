@@ -31,10 +31,11 @@ import { pages, security } from "./pages.ts"
 // admin connections, those of streams included
 const mostConnections = 64
 const mostBody = ByteSize.kibibytes(64)
-// milliseconds: for a request to arrive, to be answered, and for a reader that takes nothing of an answer
+// milliseconds: for a request to arrive, to be answered, and for a reader that takes nothing of an answer. Node ends such a
+// reader after one or two of these: it asks whether the system took anything since it asked last
 const arrival = 10_000
 const answer = 30_000
-const stall = 30_000
+const stall = 15_000
 // for the last words to streams, twice
 const goodbye = 50
 
