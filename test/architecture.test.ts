@@ -454,7 +454,7 @@ const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclud
 const tree: ReadonlyArray<Source> = files
   // guides and styles are no code
   .filter((path) =>
-    path.startsWith("src/") && !/^src\/(?:guides\/[a-z-]+\.md|admin\/[a-z]+\.(?:html|css|svg))$/.test(path)
+    path.startsWith("src/") && !/^src\/(?:guides\/[a-z-]+\.(?:md|png)|admin\/[a-z]+\.(?:html|css|svg))$/.test(path)
   )
   .map((path) => ({ path, text: readFileSync(root + path, "utf8") }))
 

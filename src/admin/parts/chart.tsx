@@ -11,7 +11,10 @@ export interface Line {
   readonly points: ReadonlyArray<number | null>
 }
 
-const height = 110
+const phone = matchMedia("(max-width: 760px)")
+
+// as the style sheet has it
+const heightNow = (): number => (phone.matches ? 64 : 110)
 
 // one chart a frame: five at once are one long task
 const waiting = new Set<() => void>()
@@ -35,7 +38,7 @@ const optionsOf = (lines: ReadonlyArray<Line>, show: (value: number) => string, 
   const axis = { stroke: colour("--dim"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { show: false } }
   return {
     width,
-    height,
+    height: heightNow(),
     padding: [8, 8, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { setScale: false }, points: { size: 6 } },
@@ -81,7 +84,9 @@ export const Chart = ({ at, lines, note, show, title }: {
       element
     )
     plot.current = made
-    const resized = new ResizeObserver(() => made.setSize({ width: Math.max(120, element.clientWidth), height }))
+    const resized = new ResizeObserver(() =>
+      made.setSize({ width: Math.max(120, element.clientWidth), height: heightNow() })
+    )
     resized.observe(element)
     return () => {
       resized.disconnect()

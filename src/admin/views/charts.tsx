@@ -25,7 +25,7 @@ export const Charts = () => {
         show={perSecond(short)}
         note={uncounted}
         lines={[
-          { name: "accepted", colour: "--one", points: columns.opened },
+          { name: "opened", colour: "--one", points: columns.opened },
           { name: "refused", colour: "--four", points: columns.refused }
         ]}
       />
