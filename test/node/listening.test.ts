@@ -8,6 +8,7 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
 import { Dialer, HttpServer, Listener } from "../../src/node/index.ts"
+import { nameBeside } from "../../src/node/internal/addresses/socketFile.ts"
 import { client, echo, known, onLinux, portOf, run, serve, tempDir, until } from "./fixtures/kit.ts"
 
 const answers = Effect.fnUntraced(function*(listener: { readonly url: string }, text = "hello") {
@@ -154,6 +155,8 @@ describe("the file of a Unix socket", () => {
         yield* answers(yield* serve(`unix://${folder}/${name}`, echo))
         assert.deepStrictEqual(Fs.readdirSync(folder), [name])
       }
+      const folder = `${dir}/${"y".repeat(longest - dir.length - 3)}`
+      for (let i = 0; i < 200; i++) assert.notStrictEqual(nameBeside(`${folder}/a`), `${folder}/a`)
     }))
 })
 

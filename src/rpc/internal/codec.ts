@@ -87,6 +87,8 @@ const linesAsTheyAre = (): Framing =>
   ours({
     ...lines({}),
     encode: (payload: Uint8Array) => Result.succeed(payload),
+    encodedSize: (payload: Uint8Array) => payload.length,
+    encodeInto: (payload: Uint8Array, target: Uint8Array, at: number) => target.set(payload, at),
     encodeText: (payload: string) => Result.succeed(utf8(payload))
   })
 

@@ -41,7 +41,13 @@ export const exists = (path: string): Promise<boolean> => Fs.access(path).then((
 export const nameBeside = (path: string): string => {
   const folder = Path.dirname(path)
   const room = longestUnixPath - Buffer.byteLength(Path.join(folder, "x")) + 1
-  return Path.join(folder, `.${Crypto.randomBytes(8).toString("hex")}`.slice(-Math.max(1, Math.min(room, 12))))
+  const length = Math.max(1, Math.min(room, 12))
+  let name: string
+  // where there is room for one character it may be the very name
+  do {
+    name = `.${Crypto.randomBytes(8).toString("hex")}`.slice(-length)
+  } while (name === Path.basename(path))
+  return Path.join(folder, name)
 }
 
 /** Which file it is, whatever its name. */
