@@ -37,7 +37,7 @@ const long = [
   "test/testing/TestNetworkHoldfast.test.ts"
 ]
 
-// the same, measured: one file at a time, after the others
+// the same, measured: one file at a time, in a process of its own, after the others
 const longMeasured = ["test/leaks.test.ts", "test/internal/queues.test.ts", "test/integration/memory.test.ts"]
 
 // all cases of the memory, of which `npm run test:long` runs one of each kind; and a goal that is held on a quiet machine alone:
@@ -70,7 +70,7 @@ export default defineConfig({
     teardownTimeout: 10_000,
     dangerouslyIgnoreUnhandledErrors: false,
     projects: HOLDFAST_BROWSER === "on"
-      ? [{ extends: true, test: { name: "browser", include: browser, globalSetup } }]
+      ? [{ extends: true, test: { name: "browser", include: browser, globalSetup, maxWorkers: 2 } }]
       : HOLDFAST_LONG === "on"
       ? HOLDFAST_GOALS === "on"
         ? [{ extends: true, test: { name: "goals", include: goals, globalSetup, fileParallelism: false } }]

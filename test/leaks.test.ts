@@ -105,9 +105,9 @@ describe("leaks", () => {
           assert.strictEqual((yield* registry.history).length, 100)
           assert.strictEqual(counts.Opened, counts.Closed)
           assert.strictEqual(counts.Closed + counts.Refused, all)
-          // a leak is in each of them, the engine's own housekeeping only in some, and it is less to see among more connections
-          const [, , typical] = growth.toSorted((a, b) => a - b)
-          if (isLong) assert.isBelow(typical, 50, `bytes a connection: ${growth}`)
+          // a leak is in all of them; what the engine keeps for itself comes in one round and goes in the next
+          const pairs = growth.slice(1).map((one, i) => (growth[i]! + one) / 2)
+          if (isLong) assert.isBelow(Math.min(...pairs), 50, `bytes a connection: ${growth}`)
 
           yield* Fiber.interrupt(running)
         }).pipe(Effect.scoped, Effect.provideService(Metric.FiberRuntimeMetrics, counting))

@@ -11,6 +11,9 @@ export class Failed extends Error {
   }
 }
 
+// milliseconds that an answer may take
+const slowest = 5000
+
 export const noAnswer = "the server does not answer"
 
 const messageOf = async (response: Response): Promise<string> => {
@@ -33,7 +36,10 @@ export interface Api {
 
 export const makeApi = (locked: () => void): Api => {
   const ask = async <A>(path: string, init: RequestInit): Promise<A> => {
-    const response = await fetch(path, { ...init, cache: "no-store" }).catch((cause: unknown) => {
+    // a server that is stopped in this moment may answer nothing at all
+    const late = AbortSignal.timeout(slowest)
+    const signal = init.signal ? AbortSignal.any([init.signal, late]) : late
+    const response = await fetch(path, { ...init, signal, cache: "no-store" }).catch((cause: unknown) => {
       if (init.signal?.aborted === true) throw cause
       throw new Failed(0, noAnswer)
     })
