@@ -38,10 +38,9 @@ const long = [
 ]
 
 // the same, measured: one file at a time, in a process of its own, after the others
-const longMeasured = ["test/leaks.test.ts", "test/internal/queues.test.ts", "test/integration/memory.test.ts"]
+const longMeasured = ["test/leaks.test.ts", "test/internal/queues.test.ts"]
 
-// all cases of the memory, of which `npm run test:long` runs one of each kind; and a goal that is held on a quiet machine alone:
-// `npm run test:goals`
+// goals that are not held in each run yet, and on a quiet machine alone: `npm run test:goals`
 const goals = ["test/integration/{fairness,memory}.test.ts"]
 
 // a real browser, for minutes: `npm run test:browser`
