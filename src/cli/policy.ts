@@ -10,11 +10,13 @@ import * as Policy from "../Policy.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { definitions, policyFlags, sourcesOf } from "./policyFlags.ts"
 
+const presets = Object.entries(Policy).flatMap(([name, value]) => value instanceof Policy.Policy ? [name] : [])
+
 const schema = jsonSchemaOf("A policy of Holdfast", definitions, {
   // for editors, which read it
   $schema: { type: "string", description: "Where the schema of this file is." },
   preset: {
-    enum: ["defaults", "lan", "mobile", "realtime"],
+    enum: presets,
     description: "What the other fields change.",
     default: "defaults"
   }

@@ -6,31 +6,7 @@ import { mostPoints } from "../../src/admin/model/series.ts"
 import type { Change, Figures, Page, Query, Row } from "../../src/node/internal/admin/schemas.ts"
 import { bytes, count, short, span } from "../../src/node/internal/admin/shown/format.ts"
 import { ratesBetween } from "../../src/node/internal/admin/shown/rates.ts"
-
-const row = (id: number, more: Partial<Row> = {}): Row => ({
-  id,
-  state: "open",
-  remote: null,
-  local: null,
-  key: null,
-  tags: [],
-  tagCount: 0,
-  openedAt: 0,
-  age: 0,
-  quietFor: 0,
-  bytesIn: 0,
-  bytesOut: 0,
-  messagesIn: 0,
-  messagesOut: 0,
-  inbox: { messages: 0, bytes: 0 },
-  outbox: { messages: 0, bytes: 0 },
-  dropped: 0,
-  lost: 0,
-  paused: false,
-  rtt: null,
-  reason: null,
-  ...more
-})
+import { row } from "./support/row.ts"
 
 const figures = (at: number, uptime: number, opened = 0): Figures => ({
   at,

@@ -5,7 +5,7 @@ import { draw } from "../../src/cli/top/draw.ts"
 import { press, queryOf, settled } from "../../src/cli/top/state.ts"
 import type { State } from "../../src/cli/top/state.ts"
 import { fit } from "../../src/cli/top/text.ts"
-import type { Row } from "../../src/node/internal/admin/schemas.ts"
+import { row } from "./support/row.ts"
 
 const none = {
   opened: null,
@@ -17,29 +17,7 @@ const none = {
   bytesOut: null
 }
 
-const row = (id: number, key: string | null = null): Row => ({
-  id,
-  state: "open",
-  remote: "127.0.0.1:1",
-  local: null,
-  key,
-  tags: [],
-  tagCount: 0,
-  openedAt: 0,
-  age: 1000,
-  quietFor: 0,
-  bytesIn: 0,
-  bytesOut: 0,
-  messagesIn: 0,
-  messagesOut: 0,
-  inbox: { messages: 0, bytes: 0 },
-  outbox: { messages: 0, bytes: 0 },
-  dropped: 0,
-  lost: 0,
-  paused: false,
-  rtt: null,
-  reason: null
-})
+const shownRow = (id: number, key: string | null = null) => row(id, { key, remote: "127.0.0.1:1", age: 1000 })
 
 const state = (total: number, more: Partial<State> = {}): State => {
   const offset = more.top ?? 0
@@ -74,7 +52,7 @@ const state = (total: number, more: Partial<State> = {}): State => {
         offset,
         limit: 100,
         at: 0,
-        connections: Array.from({ length: Math.min(15, total - offset) }, (_, i) => row(offset + i))
+        connections: Array.from({ length: Math.min(15, total - offset) }, (_, i) => shownRow(offset + i))
       }
     },
     ...more
@@ -132,7 +110,7 @@ describe("the screen", () => {
     const lines = draw({
       ...shown,
       size: { columns: 160, rows: 20 },
-      seen: { ...shown.seen!, page: { ...shown.seen!.page, connections: [row(1, evil)] } }
+      seen: { ...shown.seen!, page: { ...shown.seen!.page, connections: [shownRow(1, evil)] } }
     }).join("\n")
     assert.include(lines, "\\x1b]0;owned\\x07\\u202e")
     assert.notInclude(lines, "\x1b]")

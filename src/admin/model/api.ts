@@ -54,6 +54,7 @@ export const makeApi = (locked: () => void): Api => {
   }
 }
 
+// a page has no runtime of Effect, which is larger than all of it: its clock and its timers are the browser's.
 // milliseconds: figures come every second, so that a stream without any is dead
 const silence = 6000
 const retryAfter = 1000

@@ -32,9 +32,7 @@ const typeOf = ({ choices, kind, minimum = 0 }: Definition): Json => {
 }
 
 const plain = (definition: Definition): unknown =>
-  definition.kind === "list"
-    ? definition.default
-    : definition.kind === "duration" || definition.kind === "bytes"
+  definition.kind === "duration" || definition.kind === "bytes"
     ? written(definition, definition.default)
     : definition.default
 
