@@ -160,7 +160,7 @@ export const make = (settings: Settings) => {
     return arrival
   }
 
-  /** Its request says whose it is, and for which path: it counts from now on, unless it would wait. */
+  /** Its request says whose it is, and for which path: it counts from now on, and may have to wait. */
   function named(arrival: Arrival, request: Http.IncomingMessage): void {
     arrival.path = pathOf(request)
     arrival.onRequest = undefined
@@ -169,8 +169,17 @@ export const make = (settings: Settings) => {
     const consumer = consumers.findLast((one) => takes(one, arrival))
     if (consumer?.reception === undefined) return
     arrival.consumer = consumer
-    arrival.counted = consumer.reception.admit(arrival.remote, noop)
-    if (arrival.counted.state === "waiting") arrival.uncount()
+    // one of another server of ours is not held before it is adopted
+    const isHeld = pending.has(arrival)
+    arrival.counted = consumer.reception.admit(arrival.remote, () => {
+      if (!waiting.delete(arrival) || (isHeld && !hold(arrival))) return
+      if (isHeld) limitTime(arrival, settings.handshake)
+      arrival.turn()
+    })
+    if (arrival.counted.state !== "waiting") return
+    pending.delete(arrival)
+    waiting.add(arrival)
+    stopTime(arrival)
   }
 
   function limitTime(arrival: Arrival, limit: number): void {

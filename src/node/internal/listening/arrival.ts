@@ -30,6 +30,8 @@ export class Arrival {
   isAnonymous = false
   /** Told of the request, before anything looks at it. */
   onRequest: ((request: Http.IncomingMessage) => void) | undefined
+  /** Called when it waits no more for its turn, once it is known whose it is. */
+  private onTurn: (() => void) | undefined
   /** Of the request to upgrade. */
   path: string | undefined
   /** What it waits for is bounded by it. */
@@ -55,6 +57,19 @@ export class Arrival {
   /** Asked just before the upgrade. */
   get refusal(): string | undefined {
     return this.counted?.refusal()
+  }
+
+  mustWait(onTurn: () => void): boolean {
+    if (this.counted?.state !== "waiting") return false
+    this.onTurn = onTurn
+    return true
+  }
+
+  /** It waits no more: it is admitted, or refused. */
+  turn(): void {
+    const { onTurn } = this
+    this.onTurn = undefined
+    onTurn?.()
   }
 
   /** Its request was answered, and not upgraded. */

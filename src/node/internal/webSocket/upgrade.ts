@@ -158,19 +158,30 @@ export const upgrading = <R>(
     } catch (thrown) {
       return failed(Cause.die(thrown))
     }
-    if (upgrade === undefined) return letIn(undefined)
-    deciding(options, upgrade, asked, stream, head, (verdict) => {
-      if (stream.destroyed) return
-      if (Exit.isSuccess(verdict)) {
-        if (Option.isSome(verdict.value)) letIn(verdict.value.value)
+    const decide = (): void => {
+      if (upgrade === undefined) return letIn(undefined)
+      deciding(options, upgrade, asked, stream, head, (verdict) => {
+        if (stream.destroyed) return
+        if (Exit.isSuccess(verdict)) {
+          if (Option.isSome(verdict.value)) letIn(verdict.value.value)
+          else stream.destroy()
+          return
+        }
+        const failure = verdict.cause.reasons.find((reason) => reason._tag === "Fail")
+        if (Cause.hasDies(verdict.cause)) failed(verdict.cause)
+        else if (failure?._tag === "Fail" && failure.error instanceof Refused) refused(failure.error)
+        else if (failure !== undefined) failed(Cause.die(failure.error))
         else stream.destroy()
-        return
-      }
-      const failure = verdict.cause.reasons.find((reason) => reason._tag === "Fail")
-      if (Cause.hasDies(verdict.cause)) failed(verdict.cause)
-      else if (failure?._tag === "Fail" && failure.error instanceof Refused) refused(failure.error)
-      else if (failure !== undefined) failed(Cause.die(failure.error))
-      else stream.destroy()
+      })
+    }
+    let unwatch: (() => void) | undefined
+    const mustWait = below.mustWait?.(() => {
+      unwatch?.()
+      // as after a hook
+      process.nextTick(() => stream.destroyed || isRefused() || decide())
     })
+    if (mustWait !== true) return decide() // an HTTP server has set one
+    ;(stream as Net.Socket).setTimeout(0)
+    unwatch = whenGone(stream, head, () => stream.destroy())
   }
 }
