@@ -30,8 +30,8 @@ export class Arrival {
   isAnonymous = false
   /** Told of the request, before anything looks at it. */
   onRequest: ((request: Http.IncomingMessage) => void) | undefined
-  /** Called when it waits no more for its turn, once it is known whose it is. */
-  private onTurn: (() => void) | undefined
+  /** Called when it waits no more for its turn: it is admitted, or refused. */
+  onTurn: (() => void) | undefined
   /** Of the request to upgrade. */
   path: string | undefined
   /** What it waits for is bounded by it. */
@@ -59,17 +59,13 @@ export class Arrival {
     return this.counted?.refusal()
   }
 
-  mustWait(onTurn: () => void): boolean {
-    if (this.counted?.state !== "waiting") return false
-    this.onTurn = onTurn
-    return true
+  stopTime(): void {
+    this.timer?.cancel()
+    this.timer = undefined
   }
 
-  /** It waits no more: it is admitted, or refused. */
-  turn(): void {
-    const { onTurn } = this
-    this.onTurn = undefined
-    onTurn?.()
+  get mustWait(): boolean {
+    return this.counted?.state === "waiting"
   }
 
   /** Its request was answered, and not upgraded. */

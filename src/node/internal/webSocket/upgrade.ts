@@ -174,14 +174,15 @@ export const upgrading = <R>(
         else stream.destroy()
       })
     }
-    let unwatch: (() => void) | undefined
-    const mustWait = below.mustWait?.(() => {
-      unwatch?.()
+    if (below.mustWait !== true) return decide()
+    const conn = stream as Net.Socket
+    // an HTTP server has set one
+    conn.setTimeout(0)
+    const unwatch = whenGone(stream, head, () => stream.destroy())
+    below.onTurn = () => {
+      unwatch()
       // as after a hook
       process.nextTick(() => stream.destroyed || isRefused() || decide())
-    })
-    if (mustWait !== true) return decide() // an HTTP server has set one
-    ;(stream as Net.Socket).setTimeout(0)
-    unwatch = whenGone(stream, head, () => stream.destroy())
+    }
   }
 }
