@@ -11,7 +11,7 @@ import { once } from "node:events"
 import * as Net from "node:net"
 import { Codec, Connection, type ConnectionError, ConnectionPool, Request } from "../../src/index.ts"
 import { Dialer } from "../../src/node/index.ts"
-import { type Command, ping, Refusal, type Reply, resp } from "../examples/resp.ts"
+import { type Command, ping, Refusal, type Reply, resp } from "../examples/redis/resp.ts"
 import { long, often } from "../support/often.ts"
 import { dice, tempDir, until } from "./support/kit.ts"
 

@@ -7,8 +7,8 @@ import { Listener } from "holdfast/node"
 import { spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import { existsSync } from "node:fs"
-import { tempDir, until } from "../integration/support/kit.ts"
-import { type Failure, Pool, Redis } from "./redisPool.ts"
+import { tempDir, until } from "../../integration/support/kit.ts"
+import { type Failure, Pool, Redis } from "./redis.ts"
 import { type Reply, resp } from "./resp.ts"
 
 /** A Redis somewhere. `restart` brings it back after the command SHUTDOWN. */
