@@ -10,7 +10,8 @@ const realTime = [
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
   "test/README.test.ts",
-  "test/examples/{browserClient,redisPool}.test.ts"
+  "test/examples/{browser,mqtt,nats,proxies,redis,rpc}/*.test.ts",
+  "test/examples/{chat/page,main}.test.ts"
 ]
 
 // those that measure time, processors, or what is left in this process: what runs beside them is measured too
