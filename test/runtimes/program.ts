@@ -37,7 +37,8 @@ const listen = (scheme: Scheme) =>
     scheme === "tls" || scheme === "wss" ? { cert, key, policy } : { policy }
   )
 
-const dial = (url: string) => Effect.orDie(Dialer.make(url, /^(tls|wss):/.test(url) ? { ca: cert, policy } : { policy }))
+const dial = (url: string) =>
+  Effect.orDie(Dialer.make(url, /^(tls|wss):/.test(url) ? { ca: cert, policy } : { policy }))
 
 const lines = Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy })
 
@@ -110,7 +111,9 @@ const reconnectOver = (scheme: Scheme) =>
     const retries = { retryBase: 10, retryCap: 50, retryJitter: "none", retryOn: [1000] } as const
     const client = yield* Client.make(Effect.flatMap(dial(listener.url), lines), { policy: retries })
     yield* client.send("first")
-    while (served < 2) yield* Effect.sleep("1 millis")
+    while (served < 2) {
+      yield* Effect.sleep("1 millis")
+    }
     yield* client.connection
     yield* client.send("second")
     yield* equal(yield* client.receive, "second")
