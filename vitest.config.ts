@@ -14,8 +14,11 @@ const realTime = [
   "test/examples/{chat/page,main}.test.ts"
 ]
 
-// those that measure time, processors, or what is left in this process: what runs beside them is measured too
-const measured = ["test/integration/{deadLink,kernel,leaks,limits,slowPeers,stall}.test.ts"]
+// those that look at what is left in their process: each in one of its own
+const apart = ["test/integration/{deadLink,kernel,leaks,limits,stall}.test.ts"]
+
+// those that measure time and processors: what runs beside them is measured too
+const measured = ["test/integration/slowPeers.test.ts"]
 
 // those without a connection: `npm run test:fibers` would run them a second time
 const withoutConnections = [
@@ -107,14 +110,18 @@ export default defineConfig({
           test: {
             name: "integration",
             include: realTime,
-            exclude: measured,
+            exclude: [...apart, ...measured],
             globalSetup,
             maxWorkers,
             sequence: { groupOrder: 1 }
           }
         },
         {
-          // one file at a time, in a process of its own, and after everything else
+          extends: true,
+          test: { name: "apart", include: apart, globalSetup, isolate: true, maxWorkers, sequence: { groupOrder: 1 } }
+        },
+        {
+          // after everything else
           extends: true,
           test: {
             name: "measured",
