@@ -100,6 +100,37 @@ describe("who may ask", () => {
       assert.strictEqual((yield* asked(`/\\evil.example?token=${good}`, {})).headers.location, "/evil.example")
     }))
 
+  it.effect("a browser that is refused shows a page that says what to do, as strict as the others; programs get JSON", () =>
+    Effect.gen(function*() {
+      const server = yield* admin(yield* Registry.make<string>())
+      const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+      const shown = (path: string, headers: Http.OutgoingHttpHeaders) =>
+        ask(server, path, { headers: { accept, ...headers } })
+      const ok = yield* ask(server, "/", { headers: { ...bearer, accept } })
+      for (
+        const [path, headers, status, words] of [
+          ["/", {}, 401, /Open the address that the program printed.*\/\?token=/],
+          ["/?token=<script>alert(1)</script>", {}, 401, /another token.*may have started again/s],
+          ["/api/figures", {}, 401, /A token is needed/],
+          ["/", { host: "evil.example", ...bearer }, 403, /name is not known here.*<code>hosts<\/code>/s],
+          ["/", { origin: "http://evil.example", ...bearer }, 403, /page of another site/]
+        ] as const
+      ) {
+        const page = yield* shown(path, headers)
+        assert.deepStrictEqual([page.status, page.headers["content-type"]], [status, "text/html; charset=utf-8"])
+        assert.match(page.text, words)
+        assert.notMatch(page.text, /<script|style=|<link|alert|evil/)
+        assert.notInclude(page.text, Redacted.value(secret))
+        assert.strictEqual(page.headers["content-security-policy"], ok.headers["content-security-policy"])
+        assert.include(page.headers["content-security-policy"], "default-src 'none'")
+        assert.strictEqual(page.headers["www-authenticate"], status === 401 ? "Bearer" : undefined)
+      }
+      for (const accept of ["application/json", "*/*", undefined]) {
+        const answer = yield* ask(server, "/", { headers: accept === undefined ? {} : { accept } })
+        assert.deepStrictEqual([answer.status, answer.json()._tag], [401, "NoToken"])
+      }
+    }))
+
   it.effect("a foreign Host and a foreign Origin are refused, and said", () =>
     Effect.gen(function*() {
       const server = yield* admin(yield* Registry.make<string>(), { hosts: ["Admin.Example"] })

@@ -12,12 +12,10 @@ import { explainSnapshot, type Explanation } from "../../../internal/connection/
 import { states } from "../../../internal/connection/handle/handle.ts"
 import { type ConnectionState, type Internals, takeId, TypeId } from "../../../internal/connection/handle/internals.ts"
 import { InvalidPolicy } from "../../../Policy.ts"
-import * as Address from "../addresses/address.ts"
 import { longestTimer } from "../options.ts"
 import { errorOf, unsent } from "../stream/duplex.ts"
 import { linger, noop } from "../stream/tcp.ts"
-import { identityOf } from "../upgrade/certificate.ts"
-import { Ending } from "./ending.ts"
+import { Account } from "./account.ts"
 import { Pipeline } from "./pipeline.ts"
 import type { Settings } from "./settings.ts"
 
@@ -72,12 +70,6 @@ export class HttpConnection implements Internals {
   readonly conn: Net.Socket
   readonly settings: Settings
   readonly pipeline: Pipeline
-  private readonly openedAt: number
-  private readonly opened: number
-  private readonly local: string | undefined
-  private readonly remote: string | undefined
-  /** A connection that is gone knows no certificate any more, so it is read before. */
-  private readonly identity: Snapshot["identity"]
   /** `maxAge` give or take 10 %, drawn once, so that connections that came together do not leave together. */
   private readonly leaveAt: number
   readonly closed = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()
@@ -101,22 +93,17 @@ export class HttpConnection implements Internals {
   private isLast = false
   /** The response that has the connection. */
   private response: Http.ServerResponse | undefined
-  private readonly known: Ending
-  private taken = 0
-  private stalledSince: number | undefined
+  private readonly account: Account
   private timer: NodeJS.Timeout | undefined
 
   constructor(conn: Net.Socket, settings: Settings, openedAt: number) {
     this.conn = conn
     this.settings = settings
     this.pipeline = new Pipeline(conn, settings)
-    this.openedAt = openedAt
-    this.opened = performance.now()
-    this.known = new Ending(conn, settings.policy.recentEvents, this.opened)
-    this.leaveAt = settings.maxAge === 0 ? Infinity : this.opened + settings.maxAge * (0.9 + 0.2 * Math.random())
-    this.local = Address.localOf(conn)
-    this.remote = Address.remoteOf(conn)
-    this.identity = identityOf(conn)
+    this.account = new Account(conn, settings.policy.recentEvents, openedAt)
+    this.leaveAt = settings.maxAge === 0
+      ? Infinity
+      : this.account.opened + settings.maxAge * (0.9 + 0.2 * Math.random())
     // before Node's own listener, which destroys, unless the application listens too
     conn.on("timeout", () => {
       this.isIdle = true
@@ -131,7 +118,7 @@ export class HttpConnection implements Internals {
   /** The response has the connection. */
   begin(response: Http.ServerResponse): void {
     this.response = response
-    this.known.sample(performance.now())
+    this.account.use()
     if (this.isLast) return
     this.requests++
     this.isLast = this.requests === this.settings.policy.maxRequests
@@ -139,8 +126,8 @@ export class HttpConnection implements Internals {
 
   /** The response is done with the connection. */
   answered(response: Http.ServerResponse): void {
-    this.known.sample(performance.now())
-    if (this.conn.destroyed) this.known.lose(response)
+    this.account.use()
+    if (this.conn.destroyed) this.account.lose(response)
     this.response = undefined
     this.pipeline.answered(response)
     // Node says `Connection: close` in the last answer, but leaves it to the peer to do so
@@ -155,7 +142,7 @@ export class HttpConnection implements Internals {
 
   drop(): void {
     this.dropped++
-    this.known.note(performance.now(), "dropped")
+    this.account.note(performance.now(), "dropped")
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -165,8 +152,8 @@ export class HttpConnection implements Internals {
   /** Ends now: Node, or the caller, destroys the connection. The first reason is the one that is reported. */
   private end(reason: ConnectionError.Reason, seenBy: string): void {
     if (isOver(this.lifecycle)) return
-    this.known.seen(seenBy)
-    this.known.lose(this.response)
+    this.account.seen(seenBy)
+    this.account.lose(this.response)
     const error = reasonOf(this.lifecycle) ?? ConnectionError.make(reason)
     this.lifecycle = { _tag: "Closing", reason: error, by: performance.now(), flushes: false }
   }
@@ -186,8 +173,8 @@ export class HttpConnection implements Internals {
   ): void {
     const { lifecycle, response } = this
     if (lifecycle._tag === "Closing" || lifecycle._tag === "Ended") return
-    this.known.seen(seenBy)
-    this.known.note(performance.now(), to === "Draining" ? "draining" : "closing", reason._tag)
+    this.account.seen(seenBy)
+    this.account.note(performance.now(), to === "Draining" ? "draining" : "closing", reason._tag)
     const error = reasonOf(lifecycle) ?? ConnectionError.make(reason)
     const by = lifecycle._tag === "Draining" ? lifecycle.by : performance.now() + grace
     this.lifecycle = to === "Draining"
@@ -203,8 +190,7 @@ export class HttpConnection implements Internals {
     this.pipeline.leave()
     if (grace > longestTimer) return
     this.timer = setTimeout(() => {
-      this.known.giveUp()
-      this.known.lose(this.response)
+      this.account.giveUp(this.response)
       this.conn.destroy()
     }, grace).unref()
   }
@@ -233,7 +219,7 @@ export class HttpConnection implements Internals {
       return
     }
     const status = answers[code] ?? "400 Bad Request"
-    this.known.tell(parseInt(status))
+    this.account.tell(parseInt(status))
     conn.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
     // after a parse error no request comes any more, and a peer that still sends gets to read why it should not; a late
     // request could still be completed, and would be handled without an answer
@@ -246,16 +232,11 @@ export class HttpConnection implements Internals {
   /** What Node has no deadline for: a peer that takes none of our bytes, and old age. */
   check(at: number, unfair: boolean): void {
     const { conn } = this
-    this.known.sample(at)
-    const waiting = unsent(conn)
-    const taken = conn.bytesWritten - waiting
-    if (waiting === 0) this.stalledSince = undefined
-    else if (unfair || this.stalledSince === undefined || taken !== this.taken) this.stalledSince = at
-    else if (this.settings.writeStall > 0 && at - this.stalledSince >= this.settings.writeStall) {
+    this.account.sample(at)
+    if (this.account.isStalled(at, unfair, this.settings.writeStall)) {
       this.end(new ConnectionError.WriteStalled({ limit: this.settings.writeStall }), "deadlines")
       conn.destroy()
     }
-    this.taken = taken
     if (at >= this.leaveAt && this.lifecycle._tag === "Open") {
       this.leave(
         new ConnectionError.MaxAge({ limit: this.settings.maxAge }),
@@ -280,10 +261,10 @@ export class HttpConnection implements Internals {
         : new ConnectionError.Closed({ by: this.conn.readableEnded ? "peer" : "local" })
     )
     const at = performance.now()
-    this.known.sample(at)
-    this.known.lose(this.response)
+    this.account.sample(at)
+    this.account.lose(this.response)
     // Node ends one after its last answer
-    this.known.seen(this.isIdle ? "deadlines" : this.conn.readableEnded ? "reader" : "writer")
+    this.account.seen(this.isIdle ? "deadlines" : this.conn.readableEnded ? "reader" : "writer")
     this.lifecycle = { _tag: "Ended", reason: error, at }
     clearTimeout(this.timer)
     setImmediate(() => {
@@ -320,29 +301,20 @@ export class HttpConnection implements Internals {
     return {
       id: this.id,
       state: this.state,
-      local: this.local,
-      remote: this.remote,
-      ...(this.identity === undefined ? {} : { identity: this.identity }),
-      openedAt: this.openedAt,
-      age: at - this.opened,
-      quietFor: this.known.quietFor(at),
-      bytesIn: conn.bytesRead,
-      bytesOut: conn.bytesWritten,
+      ...this.account.look(at),
       messagesIn: this.requests,
       messagesOut: this.requests - active,
       inbox: { messages: Math.max(active, this.pipeline.size), bytes: 0 },
       outbox: { messages: active, bytes: lifecycle._tag === "Ended" ? 0 : unsent(conn) },
       dropped: this.dropped,
       skipped: 0,
-      lost: this.known.lostMessages,
       paused: this.pipeline.isHolding,
       rtt: undefined,
       reason: reasonOf(lifecycle)?.reason
     }
   }
 
-  readonly explain = (): Explanation =>
-    explainSnapshot(this.look(), this.known.known(this.reason, this.openedAt - this.opened))
+  readonly explain = (): Explanation => explainSnapshot(this.look(), this.account.known(this.reason))
 }
 
 /** As an entry of a registry: it can be seen, asked to leave and closed; messages are not for it. */
