@@ -34,7 +34,7 @@ const withoutConnections = [
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
   "test/cli/{progress,top}.test.ts",
-  "test/node/stopping.test.ts",
+  "test/node/{admin,stopping}.test.ts",
   "test/rpc/suite.test.ts",
   "test/integration/{agreement,deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
