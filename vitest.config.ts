@@ -7,6 +7,7 @@ const realTime = [
   "test/cli/**/*.test.ts",
   "test/codecs/servers.test.ts",
   "test/rpc/**/*.test.ts",
+  "test/runtimes/**/*.test.ts",
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
   "test/README.test.ts",
@@ -36,6 +37,7 @@ const long = [
   "test/cli/{progress,top}.test.ts",
   "test/node/{admin,stopping}.test.ts",
   "test/rpc/suite.test.ts",
+  "test/runtimes/runtimes.test.ts",
   "test/integration/{agreement,deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
