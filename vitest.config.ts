@@ -31,6 +31,7 @@ const withoutConnections = [
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
   "test/cli/top.test.ts",
+  "test/examples/main.test.ts",
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
   "test/integration/{deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
