@@ -35,6 +35,7 @@ const withoutConnections = [
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
   "test/cli/{progress,top}.test.ts",
+  "test/examples/main.test.ts",
   "test/node/{admin,stopping}.test.ts",
   "test/rpc/suite.test.ts",
   "test/runtimes/runtimes.test.ts",
