@@ -25,6 +25,7 @@ import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { progress } from "./progress.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
 import { logDraining, logEvent, notHeard, refusalBound } from "./serveLogs.ts"
+import { inWorkers, saysListening, shared, workersFlag } from "./workers.ts"
 
 const file = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
@@ -78,6 +79,7 @@ const flags = {
     Flag.withDefault(false)
   ),
   ...adminFlags,
+  workers: workersFlag,
   ...policyFlags("serve")
 }
 
@@ -100,9 +102,10 @@ export const serve = Command.make(
       origin,
       protocol,
       subprotocol,
+      workers: _,
       ...limits
     }) {
-      const policy = yield* policyOf(limits)
+      const policy = yield* shared(policyOf(limits))
       const plan = yield* adminOf({ admin, adminToken, log, noAdmin })
       const tls = yield* tlsOf({ cert, key, ca })
       const addresses = yield* addressesOf(listen)
@@ -198,7 +201,7 @@ export const serve = Command.make(
         )
         : text
 
-      for (const { url } of listeners) yield* Console.log(`listening ${url}`)
+      if (saysListening()) { for (const { url } of listeners) yield* Console.log(`listening ${url}`) }
       yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
         measured(plan),
         Effect.ensuring(Effect.sync(() => progress.clear())),
@@ -210,7 +213,8 @@ export const serve = Command.make(
         )
       )
     },
-    Effect.scoped
+    Effect.scoped,
+    inWorkers
   )
 ).pipe(
   Command.withDescription(

@@ -5,6 +5,7 @@ import * as Path from "node:path"
 import { type Descriptor, take } from "./activation.ts"
 import { type Address, isAbstract, pipeOf } from "./address.ts"
 import * as SocketFile from "./socketFile.ts"
+import { worker } from "./worker.ts"
 import { isLinkLocal, withZoneName, wrongZone } from "./zone.ts"
 
 /** Why an address cannot be had, in the fields of a `ListenFailed`. */
@@ -67,8 +68,11 @@ export interface Binding {
 /** What a listener does at its end besides closing: nothing, or removing its socket file. */
 export type Release = Effect.Effect<void>
 
-/** Starts to listen. A socket file without a listener is replaced. */
-export const listen = (server: Net.Server, address: Address, binding: Binding): Effect.Effect<Release, Refusal> => {
+/** Starts to listen; in a worker its parent does. A socket file without a listener is replaced. */
+export const listen = (server: Net.Server, address: Address, binding: Binding): Effect.Effect<Release, Refusal> =>
+  worker()?.listen(server, address, binding) ?? listenHere(server, address, binding)
+
+const listenHere = (server: Net.Server, address: Address, binding: Binding): Effect.Effect<Release, Refusal> => {
   const { backlog, fd, ipv6Only, reusePort } = binding
   if (fd !== undefined) return listenOnDescriptor(server, address, fd, backlog)
   if (address.scheme !== "unix") {
