@@ -206,20 +206,22 @@ const longest = 2 ** 31 - 1
  * @category running
  * @since 0.1.0
  */
-export const run =
-  (options: Options) => <A, E, R>(program: Effect.Effect<A, E, R>): Effect.Effect<A, E | WorkerLost, R> => {
-    const count = options.workers
-    if (!(Number.isInteger(count) && count >= 1 && count <= 1024)) {
-      throw new RangeError(`workers must be a whole number from 1 to 1024, got ${count}`)
-    }
-    const policy = Policy.make(options.policy)
-    return Effect.suspend((): Effect.Effect<A, E | WorkerLost, R> => {
+export const run = (
+  options: Options
+): <A, E, R>(program: Effect.Effect<A, E, R>) => Effect.Effect<A, E | WorkerLost, R> => {
+  const count = options.workers
+  if (!(Number.isInteger(count) && count >= 1 && count <= 1024)) {
+    throw new RangeError(`workers must be a whole number from 1 to 1024, got ${count}`)
+  }
+  const policy = Policy.make(options.policy)
+  return <A, E, R>(program: Effect.Effect<A, E, R>) =>
+    Effect.suspend((): Effect.Effect<A, E | WorkerLost, R> => {
       const identity = worker()?.identity
       return identity === undefined
         ? parent(options, policy)
         : Effect.annotateLogs(program, "worker", identity.number)
     })
-  }
+}
 
 const renewals = new Set<Queue.Queue<void>>()
 

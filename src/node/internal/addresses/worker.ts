@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Net from "node:net"
 import type { Address } from "./address.ts"
-import type { Binding, Refusal } from "./listen.ts"
+import type { Binding, Refusal } from "./binding.ts"
 
 /** Where a parent says to the process that it starts that it is a worker. */
 export const variable = "HOLDFAST_WORKER"
