@@ -24,6 +24,7 @@ import * as Policy from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { listen } from "./internal/addresses/listen.ts"
+import { worker } from "./internal/addresses/worker.ts"
 import { Connections } from "./internal/http/connections.ts"
 import { serverOf } from "./internal/http/nodeServer.ts"
 import { type Event, Refusing } from "./internal/http/refusing.ts"
@@ -260,7 +261,7 @@ export const make = <In = never, Out = unknown, R = never>(
             middleware === undefined
               ? inner.serve(named(app))
               : inner.serve(app, (handled) => named(middleware(handled))),
-            Effect.addFinalizer(() => drain)
+            Effect.andThen(Effect.addFinalizer(() => drain), Effect.sync(() => worker()?.ready()))
           )
       }),
       webSockets: { url: boundUrl.replace(/^http/, "ws"), address: inner.address, run: acceptor.run }
