@@ -46,21 +46,22 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
 const warnings: ReadonlyArray<string> = ["Refused", "AcceptFailed", "MemoryTight"] satisfies Array<Server.Event["_tag"]>
 
 /** What a person with `nc` wonders about. */
-const hintOf = (event: Server.Event, protocol: string): string =>
-  protocol === "lines" && event._tag === "Closed" && event.snapshot.reason?._tag === "SilenceTimeout"
+const hintOf = (event: Server.Event, isLines: (local?: string) => boolean): string =>
+  event._tag === "Closed" && event.snapshot.reason?._tag === "SilenceTimeout" && isLines(event.snapshot.local)
     ? "; nc answers no ping: type pong, or serve with --silence 0"
     : ""
 
-export const logEvent = (format: "pretty" | "json", protocol: string) => (event: Server.Event): Effect.Effect<void> => {
-  const { fields, text: what } = describeEvent(event)
-  const text = what + hintOf(event, protocol)
-  const level = warnings.includes(event._tag) ? "Warn" : "Info"
-  // a defect is logged already
-  const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
-    ? Effect.logError(text, event.failure)
-    : Effect.logWithLevel(level)(text)
-  return format === "json" ? Effect.annotateLogs(line, fields) : line
-}
+export const logEvent =
+  (format: "pretty" | "json", isLines: (local?: string) => boolean) => (event: Server.Event): Effect.Effect<void> => {
+    const { fields, text: what } = describeEvent(event)
+    const text = what + hintOf(event, isLines)
+    const level = warnings.includes(event._tag) ? "Warn" : "Info"
+    // a defect is logged already
+    const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
+      ? Effect.logError(text, event.failure)
+      : Effect.logWithLevel(level)(text)
+    return format === "json" ? Effect.annotateLogs(line, fields) : line
+  }
 
 const statesOf = ({ states }: Server.Draining): string =>
   Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`).join(", ")
