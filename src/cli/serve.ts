@@ -16,9 +16,11 @@ import { CommandFailed } from "./CommandFailed.ts"
 import { addressesOf, allTaken, listenFlags } from "./listenFlags.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
+import { progress } from "./progress.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
 import { logDraining, logEvent, notHeard, refusalBound } from "./serveLogs.ts"
 import * as Speech from "./speech.ts"
+import { inWorkers, saysListening, shared, workersFlag } from "./workers.ts"
 
 const file = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
@@ -72,6 +74,7 @@ const flags = {
     Flag.withDefault(false)
   ),
   ...adminFlags,
+  workers: workersFlag,
   ...policyFlags("serve")
 }
 
@@ -94,9 +97,10 @@ export const serve = Command.make(
       origin,
       protocol,
       subprotocol,
+      workers: _,
       ...limits
     }) {
-      const policy = yield* policyOf(limits)
+      const policy = yield* shared(policyOf(limits))
       const plan = yield* adminOf({ admin, adminToken, log, noAdmin })
       const tls = yield* tlsOf({ cert, key, ca })
       const addresses = yield* addressesOf(listen)
@@ -170,11 +174,12 @@ export const serve = Command.make(
         names.size === 1 ? listeners : map(listeners, (one, i) => Speech.speaking(one, spoken[i]!))
       )
 
-      for (const [i, { url }] of listeners.entries()) {
+      for (const [i, { url }] of saysListening() ? listeners.entries() : []) {
         yield* Console.log(`listening ${url}${names.size === 1 ? "" : ` (${spoken[i]})`}`)
       }
       yield* Effect.provideService(server, SocketServer.SocketServer, merged).pipe(
         measured(plan),
+        Effect.ensuring(Effect.sync(() => progress.clear())),
         Effect.provide(
           Layer.merge(
             Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : prettyLogger()]),
@@ -183,7 +188,8 @@ export const serve = Command.make(
         )
       )
     },
-    Effect.scoped
+    Effect.scoped,
+    inWorkers
   )
 ).pipe(
   Command.withDescription(
