@@ -125,6 +125,22 @@ describe("hub", () => {
     }
   })
 
+  it("a client that speaks something else is told of, with what to do", async () => {
+    const server = await serve(`--log json --max-frame 100 --listen tcp://127.0.0.1:0 --listen ws://127.0.0.1:0/live`)
+    const [notText, tooLong, noWebSocket] = [
+      await connect(server.ports[0]!),
+      await connect(server.ports[0]!),
+      await connect(server.ports[1]!)
+    ]
+    notText.write(Buffer.from([22, 3, 1, 255, 10]))
+    tooLong.write("x".repeat(200))
+    noWebSocket.write("GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+    const explained = async (reason: string) => String((await server.logged({ reason })).message)
+    assert.include(await explained("InvalidMessage"), "a client of TLS --listen tls://")
+    assert.include(await explained("FrameTooLong"), "; --max-frame sets the limit")
+    assert.include(await explained("HandshakeFailed"), "; ws:// is for WebSockets")
+  })
+
   it("bytes of frames reach a WebSocket as binary, and the other way round", async (context) => {
     needs(context, "webSocket")
     const server = await serve(`${hub} --protocol frames`)

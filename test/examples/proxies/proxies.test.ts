@@ -3,7 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Result } from "effect"
 import { Codec, Connection } from "holdfast"
 import { Dialer, type Listener } from "holdfast/node"
-import { freePort, installed } from "../support/servers.ts"
+import * as ChildProcess from "node:child_process"
+import * as Fs from "node:fs"
+import { freePort, installed, temporary } from "../support/servers.ts"
 import * as Fronts from "./fronts.ts"
 import { Clients, gateway, listen } from "./gateway.ts"
 
@@ -29,6 +31,59 @@ const serve = Effect.gen(function*() {
 })
 
 const expected = ["you are 127.0.0.7", "hello"]
+
+/** The configuration that the guide shows, in one language. */
+const guide = (language: string): ReadonlyArray<string> => {
+  const path = new URL("../../../src/guides/stopping-and-deploying.md", import.meta.url)
+  const blocks = Fs.readFileSync(path, "utf8").matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\``, "gm"))
+  return Array.from(blocks, ([, text]) => text!)
+}
+
+/** What a program says to a file, and its exit code. */
+const check = Effect.fnUntraced(
+  function*(program: string, text: string, args: (file: string, folder: string) => ReadonlyArray<string>) {
+    const path = yield* installed(program, program)
+    const folder = yield* temporary
+    Fs.writeFileSync(`${folder}/conf`, text)
+    const { status, stderr, stdout } = ChildProcess.spawnSync(path, args(`${folder}/conf`, folder), {
+      encoding: "utf8"
+    })
+    return { status, said: stdout + stderr }
+  }
+)
+
+describe("the guide", () => {
+  it.live.skipIf(!has("nginx"))(
+    "shows what nginx takes (skipped where it is not installed)",
+    () =>
+      Effect.gen(function*() {
+        const [location, server, ...others] = guide("nginx")
+        assert.deepStrictEqual(others, [])
+        const text =
+          `load_module /usr/lib/nginx/modules/ngx_stream_module.so; pid pid; worker_shutdown_timeout 30s; events {}
+        http { access_log off; server { listen 127.0.0.1:7999; ${location} } } stream { ${server} }`
+        const { said, status } = yield* check("nginx", text, (file, folder) => [
+          "-t",
+          "-p",
+          folder,
+          "-c",
+          file,
+          "-e",
+          "stderr"
+        ])
+        assert.strictEqual(status, 0, said)
+      })
+  )
+
+  it.live.skipIf(!has("haproxy"))(
+    "shows what HAProxy takes (skipped where it is not installed)",
+    () =>
+      Effect.gen(function*() {
+        const { said, status } = yield* check("haproxy", guide("haproxy").join("\n"), (file) => ["-c", "-f", file])
+        assert.strictEqual(status, 0, said)
+      })
+  )
+})
 
 describe("the gateway", () => {
   it.live.skipIf(!has("nginx"))(
