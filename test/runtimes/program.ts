@@ -387,7 +387,7 @@ const wanted = process.env.ONLY
 for (const [name, effect] of cases) {
   if (wanted !== undefined && !name.includes(wanted)) continue
   const began = performance.now()
-  const exit = await Effect.runPromiseExit(Effect.scoped(effect).pipe(Effect.timeout("10 seconds")))
+  const exit = await Effect.runPromiseExit(Effect.scoped(effect).pipe(Effect.timeout("30 seconds")))
   told(name, Exit.isSuccess(exit) ? "ok" : Cause.pretty(exit.cause), Math.round(performance.now() - began))
 }
 process.exit(0)

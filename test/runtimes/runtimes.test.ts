@@ -94,7 +94,7 @@ describe.runIf(isLong)("on each runtime, what has to work works", { tags: ["long
       const { stdout } = await run(
         found.binary,
         [...runtime.start, program, directory, command, ...runtime.start],
-        { cwd: root, timeout: 120_000, maxBuffer: 2 ** 24, env: { ...process.env, NODE_OPTIONS: "", NO_COLOR: "1" } }
+        { cwd: root, timeout: 140_000, maxBuffer: 2 ** 24, env: { ...process.env, NODE_OPTIONS: "", NO_COLOR: "1" } }
       )
       const told = stdout.trim().split("\n").filter((line) => line.startsWith("{")).map((line) =>
         JSON.parse(line) as Told
