@@ -30,7 +30,7 @@ const withoutConnections = [
 // those with tests that do more in `npm run test:long`
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
-  "test/cli/{progress,top}.test.ts",
+  "test/cli/{progress,top,workers}.test.ts",
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
   "test/integration/{agreement,deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
