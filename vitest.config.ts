@@ -34,7 +34,7 @@ const withoutConnections = [
 // those with tests that do more in `npm run test:long`
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
-  "test/cli/{progress,top}.test.ts",
+  "test/cli/{progress,top,workers}.test.ts",
   "test/examples/main.test.ts",
   "test/node/{admin,stopping}.test.ts",
   "test/rpc/suite.test.ts",

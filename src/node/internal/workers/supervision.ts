@@ -166,6 +166,7 @@ const keep = Effect.fnUntraced(function*(
         } else yield* Deferred.fail(event.renewal, next.failure.how)
         continue
       }
+      processes.alive.delete(running)
       lost = { worker, how: howOf(event.ended), code: event.ended.code ?? 1 }
     } else lost = current.failure
     const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), lost))
