@@ -1,4 +1,5 @@
 export * as Backoff from "./Backoff.ts"
+export * as Backplane from "./Backplane.ts"
 export * as Client from "./Client.ts"
 export * as Codec from "./Codec.ts"
 export * as Connection from "./Connection.ts"

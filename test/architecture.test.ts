@@ -19,6 +19,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // what knows nothing of connections: bytes, time and fibers, what a transport says of itself, how a reason is said
   ["internal/bytes", "internal/transport", "internal/reasons"],
   ["internal/scheduling"],
+  // what an engine does for a fleet, which knows no connection
+  ["internal/backplane"],
+  ["Backplane"],
   ["ConnectionError"],
   // what a metric is, and what sums it up
   ["internal/endings", "internal/telemetry", "Heartbeat", "Backoff"],

@@ -1,0 +1,76 @@
+/** What an engine in memory knows: leases, and who holds which key. Without time of its own. */
+import { type Claim, type ClaimOptions, type Holder, isNewer, type Member, type Token } from "./engine.ts"
+
+interface Lease {
+  readonly until: number
+  readonly millis: number
+  readonly isLeaving: boolean
+}
+
+/** The memory of an engine in one epoch. Times are milliseconds of the clock of the engine. */
+export class Directory {
+  readonly epoch: number
+  private readonly leases = new Map<string, Lease>()
+  private readonly keys = new Map<string, Holder>()
+  private claims = 0
+
+  constructor(epoch: number) {
+    this.epoch = epoch
+  }
+
+  isAlive(node: string, now: number): boolean {
+    const lease = this.leases.get(node)
+    return lease !== undefined && now < lease.until
+  }
+
+  join(node: string, millis: number, now: number): void {
+    this.leases.set(node, { until: now + millis, millis, isLeaving: false })
+  }
+
+  /** False where there is no lease to renew. */
+  renew(node: string, isLeaving: boolean, now: number): boolean {
+    const lease = this.leases.get(node)
+    if (lease === undefined || now >= lease.until) return false
+    this.leases.set(node, { ...lease, until: now + lease.millis, isLeaving })
+    return true
+  }
+
+  leave(node: string): void {
+    this.leases.delete(node)
+    this.forgetKeysOf(node)
+  }
+
+  private forgetKeysOf(node: string): void {
+    for (const [key, holder] of this.keys) if (holder.node === node) this.keys.delete(key)
+  }
+
+  nodes(now: number): ReadonlyArray<Member> {
+    const members: Array<Member> = []
+    for (const [node, { isLeaving, until }] of this.leases) {
+      if (now < until) members.push({ node, isLeaving })
+      else this.leave(node)
+    }
+    return members
+  }
+
+  find(key: string, now: number): Holder | undefined {
+    const holder = this.keys.get(key)
+    return holder !== undefined && this.isAlive(holder.node, now) ? holder : undefined
+  }
+
+  claim(node: string, key: string, { as, isOnlyIfFree = false }: ClaimOptions, now: number): Claim {
+    const previous = this.find(key, now)
+    const isTaken = previous !== undefined &&
+      (as === undefined ? isOnlyIfFree && previous.node !== node : isNewer(previous.token, as))
+    if (isTaken) return { _tag: "Taken", holder: previous }
+    const token: Token = as ?? { epoch: this.epoch, number: ++this.claims }
+    this.keys.set(key, { node, token })
+    return { _tag: "Claimed", token, previous }
+  }
+
+  release(node: string, key: string, token: Token): void {
+    const holder = this.keys.get(key)
+    if (holder === undefined || holder.node !== node) return
+    if (holder.token.epoch === token.epoch && holder.token.number === token.number) this.keys.delete(key)
+  }
+}
