@@ -58,6 +58,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // Effect's RPC over them
   ["rpc/internal"],
   ["rpc"],
+  // engines of a fleet, each made of its client
+  ["redis/internal"],
+  ["redis"],
   ["index"],
   // the simulated network, and what tests are made of: beside the library, on the same ground
   ["testing/Transport", "testing/Network"],
@@ -112,7 +115,7 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "testing" | "vitest" | "node" | "cli" | "admin"
+type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "redis" | "testing" | "vitest" | "node" | "cli" | "admin"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
@@ -120,6 +123,7 @@ const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   internal: ["effect"],
   codecs: ["effect"],
   rpc: ["effect"],
+  redis: ["effect", "redis", "node:"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
@@ -234,7 +238,7 @@ const areaOf = (path: string): Area | undefined => {
   // an entry of its own, so that nobody else needs vitest
   if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
-  const folder = /^src\/(internal|codecs|rpc|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
+  const folder = /^src\/(internal|codecs|rpc|redis|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
   return folder === null ? undefined : folder[1] as Area
 }
 

@@ -5,6 +5,7 @@ import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Root from "holdfast"
 import * as Codecs from "holdfast/codecs"
 import * as Node from "holdfast/node"
+import * as Redis from "holdfast/redis"
 import * as Rpc from "holdfast/rpc"
 import * as Testing from "holdfast/testing"
 import { execFile, spawn } from "node:child_process"
@@ -25,9 +26,13 @@ const entries = {
   "holdfast": Root,
   "holdfast/codecs": Codecs,
   "holdfast/node": Node,
+  "holdfast/redis": Redis,
   "holdfast/rpc": Rpc,
   "holdfast/testing": Testing
 }
+
+/** Optional peers, without which an entry cannot be imported. */
+const peers = ["redis"]
 
 /** The kinds of what each namespace of each entry exports. */
 type Exports = Record<string, Record<string, Record<string, string>>>
@@ -77,7 +82,8 @@ beforeAll(async () => {
     "--no-audit",
     "--no-fund",
     "--ignore-scripts",
-    join(folder, tarball!)
+    join(folder, tarball!),
+    ...peers
   )
   installed = join(app, "node_modules", "holdfast")
 

@@ -98,6 +98,11 @@ export type Arrival =
   | { readonly _tag: "Batch"; readonly bytes: Uint8Array }
   | { readonly _tag: "Gap"; readonly count: number | undefined }
 
+const told = (cause: unknown): string => {
+  const text = cause instanceof Error ? cause.message : typeof cause === "string" ? cause : ""
+  return text === "" ? "" : ` (${text})`
+}
+
 /**
  * Why an engine did not do what it was asked.
  *
@@ -117,7 +122,9 @@ export class BackplaneError extends Data.TaggedError("BackplaneError")<{
   override get message(): string {
     switch (this.reason) {
       case "unreachable":
-        return "the engine of the fleet does not answer: see that it runs, and that this node reaches it"
+        return `the engine of the fleet does not answer: see that it runs, and that this node reaches it${
+          told(this.cause)
+        }`
       case "lease":
         return "the lease of this node has ended: it joins the fleet again by itself"
       case "epoch":

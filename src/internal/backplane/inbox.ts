@@ -3,13 +3,14 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import type { Arrival } from "./engine.ts"
+import type { Arrival, BackplaneError } from "./engine.ts"
 
 export class Inbox {
   private readonly limit: number
   private readonly latch = Latch.makeUnsafe(false)
   private arrivals: Array<Arrival> = []
   private lost = 0
+  private error: BackplaneError | undefined
 
   constructor(limit: number) {
     this.limit = limit
@@ -27,10 +28,20 @@ export class Inbox {
     this.latch.openUnsafe()
   }
 
-  readonly take: Effect.Effect<NonEmptyReadonlyArray<Arrival>> = Effect.suspend(() => {
-    const { arrivals, lost } = this
+  /** Nothing comes any more: once all is taken, `take` fails. */
+  end(error: BackplaneError): void {
+    this.error ??= error
+    this.latch.openUnsafe()
+  }
+
+  readonly take: Effect.Effect<NonEmptyReadonlyArray<Arrival>, BackplaneError> = Effect.suspend(() => {
+    const { arrivals, error, lost } = this
     if (lost > 0) arrivals.push({ _tag: "Gap", count: lost })
-    if (!Arr.isArrayNonEmpty(arrivals)) return Effect.andThen(this.latch.await, this.take)
+    if (!Arr.isArrayNonEmpty(arrivals)) {
+      return error !== undefined
+        ? Effect.fail(error)
+        : Effect.andThen(this.latch.await, this.take)
+    }
     this.arrivals = []
     this.lost = 0
     this.latch.closeUnsafe()

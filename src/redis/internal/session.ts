@@ -1,0 +1,233 @@
+/** One stay of a node in a fleet on Redis: a connection, which is replaced once when it is cut, and what is asked on it. */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import {
+  BackplaneError,
+  type Claim,
+  type Holder,
+  type JoinOptions,
+  type Member,
+  type Session
+} from "../../internal/backplane/engine.ts"
+import { Inbox } from "../../internal/backplane/inbox.ts"
+import * as Supervised from "../../internal/scheduling/supervised.ts"
+import { type Connection, open, type Settings, unreachable } from "./connection.ts"
+import * as Scripts from "./scripts.ts"
+
+/** What all sessions of one engine share. */
+export interface Shared extends Settings {
+  readonly prefix: string
+  /** The largest batch: what its user allows, or the server if that is less. */
+  largest: number
+  /** The greatest epoch that was seen. */
+  seen: number
+}
+
+const mostWaiting = 1024
+
+// a connection that lived for less is not replaced: a server that cuts each one would be dialled in a hot loop
+const shortest = 1000
+
+interface Joined {
+  readonly epoch: number
+  readonly age: number
+  readonly session: string
+}
+
+const holderOf = (node: string, epoch: string, number: string): Holder => ({
+  node,
+  token: { epoch: Number(epoch), number: Number(number) }
+})
+
+/** What scripts fail with, in place of an answer. */
+const checked = ([status, ...answer]: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, BackplaneError> =>
+  status === "epoch" || status === "lease"
+    ? Effect.fail(new BackplaneError({ reason: status }))
+    : Effect.succeed([status!, ...answer])
+
+const reconnecting = Symbol()
+
+export class Stay {
+  private readonly shared: Shared
+  private readonly options: JoinOptions
+  private readonly at: string
+  private readonly inbox = new Inbox(mostWaiting)
+  private readonly settled = Latch.makeUnsafe(true)
+  private state: Connection | BackplaneError | typeof reconnecting = reconnecting
+  private client = ""
+
+  constructor(shared: Shared, options: JoinOptions) {
+    this.shared = shared
+    this.options = options
+    this.at = `{${shared.prefix}}:`
+  }
+
+  private channelOf(node: string): string {
+    return `${this.at}to:${node}`
+  }
+
+  private become(state: Connection | BackplaneError | typeof reconnecting): void {
+    this.state = state
+    if (state === reconnecting) this.settled.closeUnsafe()
+    else this.settled.openUnsafe()
+  }
+
+  private over(error: BackplaneError): void {
+    this.become(error)
+    this.inbox.end(error)
+  }
+
+  /** Runs with the connection; while that is replaced it waits for the new one. */
+  private use<A>(
+    uses: (connection: Connection) => Effect.Effect<A, BackplaneError>
+  ): Effect.Effect<A, BackplaneError> {
+    return Effect.suspend(() => {
+      const { state } = this
+      if (state === reconnecting) return Effect.andThen(this.settled.await, this.use(uses))
+      return state instanceof BackplaneError ? Effect.fail(state) : uses(state)
+    })
+  }
+
+  /** The inbox, and what the server says of itself. */
+  private listen(connection: Connection): Effect.Effect<void, BackplaneError> {
+    const { shared } = this
+    return Effect.gen({ self: this }, function*() {
+      this.client = String(yield* connection.ask(["CLIENT", "ID"]))
+      // a server may keep its settings to itself
+      const limits = yield* Effect.catch(
+        connection.ask(["CONFIG", "GET", "proto-max-bulk-len"]),
+        () => Effect.succeed({})
+      )
+      const limit = Number(Object.values(limits as Record<string, string>)[0])
+      if (limit > 0) shared.largest = Math.min(shared.largest, limit)
+      yield* connection.subscribe(this.channelOf(this.options.node), (bytes) => this.inbox.offer(bytes))
+    })
+  }
+
+  private join(connection: Connection, ...lease: ReadonlyArray<string>): Effect.Effect<Joined, BackplaneError> {
+    const { shared } = this
+    return Effect.map(
+      connection.run(Scripts.join, ["1", this.at, String(shared.seen), ...lease]),
+      ([epoch, age, session]) => {
+        shared.seen = Math.max(shared.seen, Number(epoch))
+        return { epoch: Number(epoch), age: Math.max(0, Number(age)), session: session! }
+      }
+    )
+  }
+
+  private begin(connection: Connection): Effect.Effect<Joined, BackplaneError> {
+    const { lease, node } = this.options
+    return Effect.andThen(this.listen(connection), this.join(connection, node, String(Math.ceil(lease))))
+  }
+
+  /** Goes on with another connection, where the server has kept what it knew. */
+  private resume(connection: Connection, { epoch }: Joined): Effect.Effect<void, BackplaneError> {
+    return Effect.gen({ self: this }, function*() {
+      // nothing that was sent on the old one may come after what is sent on this one
+      yield* Effect.ignore(connection.ask(["CLIENT", "KILL", "ID", this.client]))
+      const now = yield* this.join(connection)
+      if (now.epoch !== epoch) return yield* new BackplaneError({ reason: "epoch" })
+      this.inbox.gap(undefined)
+      yield* this.listen(connection)
+    })
+  }
+
+  private readonly connections = (joined: Deferred.Deferred<Joined, BackplaneError>) =>
+    Effect.gen({ self: this }, function*() {
+      let known: Joined | undefined
+      while (true) {
+        const from = yield* Clock.currentTimeMillis
+        const error = yield* Effect.scoped(Effect.gen({ self: this }, function*() {
+          const connection = yield* open(this.shared)
+          if (known === undefined) known = yield* this.bounded(this.begin(connection))
+          else yield* this.bounded(this.resume(connection, known))
+          this.become(connection)
+          Deferred.doneUnsafe(joined, Effect.succeed(known))
+          yield* connection.over
+          this.become(reconnecting)
+          return connection.error
+        }))
+        if ((yield* Clock.currentTimeMillis) - from < shortest) {
+          return yield* Effect.fail(error ?? unreachable(undefined))
+        }
+      }
+    })
+
+  private readonly bounded = <A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> =>
+    Effect.timeoutOrElse(effect, {
+      duration: this.shared.timeout,
+      orElse: () => Effect.fail(unreachable(`no answer for ${this.shared.timeout} ms`))
+    })
+
+  /** Joins, and stays until the scope is closed. */
+  readonly open: Effect.Effect<Session, BackplaneError, Scope.Scope> = Effect.gen({ self: this }, function*() {
+    const joined = Deferred.makeUnsafe<Joined, BackplaneError>()
+    yield* Supervised.spawnIn(yield* Effect.scope, "holdfast.redis", this.connections(joined), (exit) => {
+      const error = exit._tag === "Failure"
+        ? exit.cause.reasons.find((reason) => reason._tag === "Fail")?.error
+        : undefined
+      this.over(error ?? unreachable(exit))
+      Deferred.doneUnsafe(joined, Effect.fail(error ?? unreachable(exit)))
+    })
+    return this.session(yield* Deferred.await(joined))
+  })
+
+  private session({ age, epoch, session }: Joined): Session {
+    const { lease, node } = this.options
+    const head = ["1", this.at, String(epoch), node, session]
+    const run = (script: Scripts.Script, ...args: ReadonlyArray<string>) =>
+      Effect.flatMap(this.use((connection) => connection.run(script, [...head, ...args])), checked)
+    return {
+      epoch,
+      age,
+      renew: (isLeaving) => Effect.asVoid(run(Scripts.renew, isLeaving ? "1" : "0", String(Math.ceil(lease)))),
+      nodes: Effect.map(run(Scripts.nodes), ([, ...members]) => {
+        const found: Array<Member> = []
+        for (let i = 0; i < members.length; i += 2) found.push({ node: members[i]!, isLeaving: members[i + 1] === "1" })
+        return found
+      }),
+      claim: (key, { as, isOnlyIfFree = false } = {}) =>
+        Effect.map(
+          run(
+            Scripts.claim,
+            key,
+            as === undefined ? "" : String(as.epoch),
+            as === undefined ? "" : String(as.number),
+            isOnlyIfFree ? "1" : "0"
+          ),
+          ([tag, ...answer]): Claim => {
+            if (tag === "taken") return { _tag: "Taken", holder: holderOf(answer[0]!, answer[1]!, answer[2]!) }
+            const [first, number, of, theirs, rank] = answer
+            return {
+              _tag: "Claimed",
+              token: { epoch: Number(first), number: Number(number) },
+              previous: of === undefined ? undefined : holderOf(of, theirs!, rank!)
+            }
+          }
+        ),
+      release: (key, token) => Effect.asVoid(run(Scripts.release, key, String(token.epoch), String(token.number))),
+      find: (key) =>
+        Effect.map(
+          run(Scripts.find, key),
+          ([, of, theirs, rank]) => of === undefined ? undefined : holderOf(of, theirs!, rank!)
+        ),
+      publish: (to, batch) =>
+        batch.length > this.shared.largest
+          ? Effect.fail(new BackplaneError({ reason: "size" }))
+          : Effect.map(
+            this.use((connection) =>
+              connection.ask(["PUBLISH", this.channelOf(to), Buffer.from(batch.buffer, batch.byteOffset, batch.length)])
+            ),
+            (receivers) => receivers === 0 ? "nobody" : "sent"
+          ),
+      take: this.inbox.take,
+      // a lease that is not there any more has been left
+      leave: Effect.asVoid(
+        Effect.catchIf(run(Scripts.leave), (error) => error.reason !== "unreachable", () => Effect.void)
+      )
+    }
+  }
+}
