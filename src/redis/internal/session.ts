@@ -1,8 +1,5 @@
-/** One stay of a node in a fleet on Redis: a connection, which is replaced once when it is cut, and what is asked on it. */
-import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
+/** One stay of a node in a fleet on Redis: what is asked of the server, and what comes from it. */
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import {
   BackplaneError,
@@ -13,8 +10,8 @@ import {
   type Session
 } from "../../internal/backplane/engine.ts"
 import { Inbox } from "../../internal/backplane/inbox.ts"
-import * as Supervised from "../../internal/scheduling/supervised.ts"
-import { type Connection, open, type Settings, unreachable } from "./connection.ts"
+import { Line } from "../../internal/backplane/line.ts"
+import { type Connection, open, type Settings } from "./connection.ts"
 import * as Scripts from "./scripts.ts"
 
 /** What all sessions of one engine share. */
@@ -27,9 +24,6 @@ export interface Shared extends Settings {
 }
 
 const mostWaiting = 1024
-
-// a connection that lived for less is not replaced: a server that cuts each one would be dialled in a hot loop
-const shortest = 1000
 
 interface Joined {
   readonly epoch: number
@@ -48,47 +42,30 @@ const checked = ([status, ...answer]: ReadonlyArray<string>): Effect.Effect<Read
     ? Effect.fail(new BackplaneError({ reason: status }))
     : Effect.succeed([status!, ...answer])
 
-const reconnecting = Symbol()
-
 export class Stay {
   private readonly shared: Shared
   private readonly options: JoinOptions
   private readonly at: string
   private readonly inbox = new Inbox(mostWaiting)
-  private readonly settled = Latch.makeUnsafe(true)
-  private state: Connection | BackplaneError | typeof reconnecting = reconnecting
+  private readonly line: Line<Connection, Joined>
   private client = ""
 
   constructor(shared: Shared, options: JoinOptions) {
     this.shared = shared
     this.options = options
     this.at = `{${shared.prefix}}:`
+    this.line = new Line({
+      name: "holdfast.redis",
+      timeout: shared.timeout,
+      open: open(shared),
+      begin: (connection) => this.begin(connection),
+      resume: (connection, joined) => this.resume(connection, joined),
+      ended: (error) => this.inbox.end(error)
+    })
   }
 
   private channelOf(node: string): string {
     return `${this.at}to:${node}`
-  }
-
-  private become(state: Connection | BackplaneError | typeof reconnecting): void {
-    this.state = state
-    if (state === reconnecting) this.settled.closeUnsafe()
-    else this.settled.openUnsafe()
-  }
-
-  private over(error: BackplaneError): void {
-    this.become(error)
-    this.inbox.end(error)
-  }
-
-  /** Runs with the connection; while that is replaced it waits for the new one. */
-  private use<A>(
-    uses: (connection: Connection) => Effect.Effect<A, BackplaneError>
-  ): Effect.Effect<A, BackplaneError> {
-    return Effect.suspend(() => {
-      const { state } = this
-      if (state === reconnecting) return Effect.andThen(this.settled.await, this.use(uses))
-      return state instanceof BackplaneError ? Effect.fail(state) : uses(state)
-    })
   }
 
   /** The inbox, and what the server says of itself. */
@@ -135,51 +112,16 @@ export class Stay {
     })
   }
 
-  private readonly connections = (joined: Deferred.Deferred<Joined, BackplaneError>) =>
-    Effect.gen({ self: this }, function*() {
-      let known: Joined | undefined
-      while (true) {
-        const from = yield* Clock.currentTimeMillis
-        const error = yield* Effect.scoped(Effect.gen({ self: this }, function*() {
-          const connection = yield* open(this.shared)
-          if (known === undefined) known = yield* this.bounded(this.begin(connection))
-          else yield* this.bounded(this.resume(connection, known))
-          this.become(connection)
-          Deferred.doneUnsafe(joined, Effect.succeed(known))
-          yield* connection.over
-          this.become(reconnecting)
-          return connection.error
-        }))
-        if ((yield* Clock.currentTimeMillis) - from < shortest) {
-          return yield* Effect.fail(error ?? unreachable(undefined))
-        }
-      }
-    })
-
-  private readonly bounded = <A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> =>
-    Effect.timeoutOrElse(effect, {
-      duration: this.shared.timeout,
-      orElse: () => Effect.fail(unreachable(`no answer for ${this.shared.timeout} ms`))
-    })
-
   /** Joins, and stays until the scope is closed. */
-  readonly open: Effect.Effect<Session, BackplaneError, Scope.Scope> = Effect.gen({ self: this }, function*() {
-    const joined = Deferred.makeUnsafe<Joined, BackplaneError>()
-    yield* Supervised.spawnIn(yield* Effect.scope, "holdfast.redis", this.connections(joined), (exit) => {
-      const error = exit._tag === "Failure"
-        ? exit.cause.reasons.find((reason) => reason._tag === "Fail")?.error
-        : undefined
-      this.over(error ?? unreachable(exit))
-      Deferred.doneUnsafe(joined, Effect.fail(error ?? unreachable(exit)))
-    })
-    return this.session(yield* Deferred.await(joined))
-  })
+  get open(): Effect.Effect<Session, BackplaneError, Scope.Scope> {
+    return Effect.map(this.line.join, (joined) => this.session(joined))
+  }
 
   private session({ age, epoch, session }: Joined): Session {
     const { lease, node } = this.options
     const head = ["1", this.at, String(epoch), node, session]
     const run = (script: Scripts.Script, ...args: ReadonlyArray<string>) =>
-      Effect.flatMap(this.use((connection) => connection.run(script, [...head, ...args])), checked)
+      Effect.flatMap(this.line.use((connection) => connection.run(script, [...head, ...args])), checked)
     return {
       epoch,
       age,
@@ -218,7 +160,7 @@ export class Stay {
         batch.length > this.shared.largest
           ? Effect.fail(new BackplaneError({ reason: "size" }))
           : Effect.map(
-            this.use((connection) =>
+            this.line.use((connection) =>
               connection.ask(["PUBLISH", this.channelOf(to), Buffer.from(batch.buffer, batch.byteOffset, batch.length)])
             ),
             (receivers) => receivers === 0 ? "nobody" : "sent"
