@@ -52,7 +52,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
     "internal/dispatcher"
   ],
   ["Registry", "ConnectionPool", "Protocol", "Client", "Dispatcher"],
-  ["Request", "Metrics"],
+  ["internal/fleet/post"],
+  ["internal/fleet"],
+  ["Request", "Metrics", "Fleet"],
   ["internal/server"],
   ["Server"],
   // Effect's RPC over them
