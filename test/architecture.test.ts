@@ -64,7 +64,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // the simulated network, and what tests are made of: beside the library, on the same ground
   ["testing/Transport", "testing/Network"],
   ["testing/internal/fabric"],
-  ["testing/internal/tcp", "testing/internal/contract"],
+  ["testing/internal/tcp", "testing/internal/contract", "testing/internal/backplane"],
   ["testing/internal/network"],
   ["testing/TestNetwork", "testing/TestSocket"],
   ["testing/World"],
