@@ -85,6 +85,20 @@ export const Backplane: Context.Reference<Engine | undefined> = Context.Referenc
 /**
  * Provides an engine to the fleets that are made below.
  *
+ * **Example** (Two nodes in one process)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Backplane, Fleet } from "holdfast"
+ *
+ * const program = Effect.gen(function*() {
+ *   const one = yield* Fleet.make<string>()
+ *   const other = yield* Fleet.make<string>()
+ *   yield* one.send("ada", "hello") // also where `other` has ada
+ *   return yield* other.nodes
+ * }).pipe(Effect.scoped, Effect.provide(Backplane.layer(Backplane.memory)))
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

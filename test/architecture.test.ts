@@ -52,7 +52,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
     "internal/dispatcher"
   ],
   ["Registry", "ConnectionPool", "Protocol", "Client", "Dispatcher"],
-  ["Request", "Metrics"],
+  ["internal/fleet/post"],
+  ["internal/fleet"],
+  ["Request", "Metrics", "Fleet"],
   ["internal/server"],
   ["Server"],
   // Effect's RPC over them
@@ -65,7 +67,7 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // the simulated network, and what tests are made of: beside the library, on the same ground
   ["testing/Transport", "testing/Network"],
   ["testing/internal/fabric"],
-  ["testing/internal/tcp", "testing/internal/contract"],
+  ["testing/internal/tcp", "testing/internal/contract", "testing/internal/backplane"],
   ["testing/internal/network"],
   ["testing/TestNetwork", "testing/TestSocket"],
   ["testing/World"],

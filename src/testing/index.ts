@@ -1,3 +1,4 @@
+export * as BackplaneContract from "./BackplaneContract.ts"
 export * as Chaos from "./Chaos.ts"
 export * as Simulation from "./Simulation.ts"
 export * as SocketContract from "./SocketContract.ts"
