@@ -61,8 +61,8 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["rpc/internal"],
   ["rpc"],
   // engines of a fleet, each made of its client
-  ["redis/internal"],
-  ["redis"],
+  ["redis/internal", "nats/internal"],
+  ["redis", "nats"],
   ["index"],
   // the simulated network, and what tests are made of: beside the library, on the same ground
   ["testing/Transport", "testing/Network"],
@@ -117,7 +117,19 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "redis" | "testing" | "vitest" | "node" | "cli" | "admin"
+type Area =
+  | "index"
+  | "noun"
+  | "internal"
+  | "codecs"
+  | "rpc"
+  | "redis"
+  | "nats"
+  | "testing"
+  | "vitest"
+  | "node"
+  | "cli"
+  | "admin"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
@@ -126,6 +138,7 @@ const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   codecs: ["effect"],
   rpc: ["effect"],
   redis: ["effect", "redis", "node:"],
+  nats: ["effect", "@nats-io/transport-node", "@nats-io/kv", "node:"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
@@ -240,7 +253,7 @@ const areaOf = (path: string): Area | undefined => {
   // an entry of its own, so that nobody else needs vitest
   if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
-  const folder = /^src\/(internal|codecs|rpc|redis|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
+  const folder = /^src\/(internal|codecs|rpc|redis|nats|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
   return folder === null ? undefined : folder[1] as Area
 }
 

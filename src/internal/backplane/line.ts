@@ -15,8 +15,8 @@ const reconnecting = Symbol()
 
 /** A connection, for as long as its scope is open. */
 export interface Link {
-  /** Succeeds with the reason once it is of no use any more. */
-  readonly over: Effect.Effect<BackplaneError>
+  /** Succeeds with the reason once it was cut. Fails where it hangs: then the engine may do later what it was asked. */
+  readonly over: Effect.Effect<BackplaneError, BackplaneError>
 }
 
 /** What an engine does with its connections. */
@@ -36,7 +36,7 @@ export interface Engineering<C extends Link, J> {
 
 export class Line<C extends Link, J> {
   private readonly engineering: Engineering<C, J>
-  private readonly settled = Latch.makeUnsafe(true)
+  private readonly settled = Latch.makeUnsafe(false)
   private state: C | BackplaneError | typeof reconnecting = reconnecting
 
   constructor(engineering: Engineering<C, J>) {
@@ -81,9 +81,7 @@ export class Line<C extends Link, J> {
           this.become(reconnecting)
           return why
         }))
-        if (error.reason !== "unreachable" || (yield* Clock.currentTimeMillis) - from < shortest) {
-          return yield* Effect.fail(error)
-        }
+        if ((yield* Clock.currentTimeMillis) - from < shortest) return yield* Effect.fail(error)
       }
     })
   }

@@ -64,18 +64,20 @@ export class Pulse {
     })
   }
 
-  /** Succeeds with the reason once the connection is of no use any more. */
-  get over(): Effect.Effect<BackplaneError> {
-    return Effect.map(Effect.raceFirst(this.cut.await, this.stalled), () => this.error!)
+  /** Succeeds with the reason once the connection was cut, and fails when it hangs. */
+  get over(): Effect.Effect<BackplaneError, BackplaneError> {
+    return Effect.raceFirst(Effect.map(this.cut.await, () => this.error!), this.stalled)
   }
 
-  private get stalled(): Effect.Effect<void> {
+  private get stalled(): Effect.Effect<never, BackplaneError> {
     const { timeout } = this
-    const look: Effect.Effect<void> = Effect.suspend(() =>
-      this.waiting.size > 0 && this.clock.currentTimeMillisUnsafe() - this.heardAt >= timeout
-        ? Effect.sync(() => this.end(silent(timeout)))
-        : Effect.andThen(Effect.sleep(timeout / 4), look)
-    )
+    const look: Effect.Effect<never, BackplaneError> = Effect.suspend(() => {
+      if (this.waiting.size === 0 || this.clock.currentTimeMillisUnsafe() - this.heardAt < timeout) {
+        return Effect.andThen(Effect.sleep(timeout / 4), look)
+      }
+      this.end(silent(timeout))
+      return Effect.fail(silent(timeout))
+    })
     return look
   }
 }

@@ -45,7 +45,7 @@ export class Connection implements Link {
     client.on("end", end)
   }
 
-  get over(): Effect.Effect<BackplaneError> {
+  get over(): Effect.Effect<BackplaneError, BackplaneError> {
     return this.pulse.over
   }
 
