@@ -32,7 +32,7 @@ const long = [
   "test/cli/top.test.ts",
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
-  "test/integration/{deadLink,deflate,deflatePeers,natsEngine,package,reconnect,redis,redisEngine}.test.ts",
+  "test/integration/{deadLink,deflate,deflatePeers,engineFaults,natsEngine,package,reconnect,redis,redisEngine}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]

@@ -17,6 +17,7 @@ const lease = isLong ? "1 second" : "10 seconds"
 
 describe.skipIf(installed("nats-server") === undefined)(
   "the NATS engine (skipped where nats-server is missing)",
+  { tags: ["long"] },
   () => {
     const scope = Scope.makeUnsafe()
     let server: Daemon
