@@ -7,6 +7,8 @@ interface Lease {
   readonly isLeaving: boolean
 }
 
+const isSame = (one: Token, other: Token): boolean => one.epoch === other.epoch && one.number === other.number
+
 /** The memory of an engine in one epoch. Times are milliseconds of the clock of the engine. */
 export class Directory {
   readonly epoch: number
@@ -58,19 +60,19 @@ export class Directory {
     return holder !== undefined && this.isAlive(holder.node, now) ? holder : undefined
   }
 
-  claim(node: string, key: string, { as, isOnlyIfFree = false }: ClaimOptions, now: number): Claim {
-    const previous = this.find(key, now)
-    const isTaken = previous !== undefined &&
-      (as === undefined ? isOnlyIfFree && previous.node !== node : isNewer(previous.token, as))
-    if (isTaken) return { _tag: "Taken", holder: previous }
+  claim(node: string, key: string, { as, over }: ClaimOptions, now: number): Claim {
     const token: Token = as ?? { epoch: this.epoch, number: ++this.claims }
+    const holder = this.find(key, now)
+    if (holder !== undefined) {
+      const mayReplace = holder.node === node || (over !== undefined && isSame(holder.token, over))
+      if (!mayReplace || isNewer(holder.token, token)) return { _tag: "Taken", token, holder }
+    }
     this.keys.set(key, { node, token })
-    return { _tag: "Claimed", token, previous }
+    return { _tag: "Claimed", token }
   }
 
   release(node: string, key: string, token: Token): void {
     const holder = this.keys.get(key)
-    if (holder === undefined || holder.node !== node) return
-    if (holder.token.epoch === token.epoch && holder.token.number === token.number) this.keys.delete(key)
+    if (holder?.node === node && isSame(holder.token, token)) this.keys.delete(key)
   }
 }

@@ -123,11 +123,13 @@ const talk = (server: Server, socket: Socket.Socket): Effect.Effect<void> =>
 export const serve = (
   run: (handler: (socket: Socket.Socket) => Effect.Effect<void>) => Effect.Effect<never, unknown, Scope.Scope>,
   { losing }: Losses
-): Effect.Effect<never, unknown, Scope.Scope> =>
+): Effect.Effect<never, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
     const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
     const server = new Server(now, () => random.nextDoubleUnsafe(), losing)
-    return yield* run((socket) => talk(server, socket))
+    // a host that has crashed accepts nothing: its process ends with it
+    const accepts = Effect.ignore(run((socket) => talk(server, socket)))
+    return yield* Effect.forever(Effect.andThen(accepts, Effect.sleep(100)))
   })
