@@ -7,13 +7,18 @@ interface Lease {
   readonly isLeaving: boolean
 }
 
+/** Who holds a key, and the newest login that wants it. */
+interface Entry extends Holder {
+  readonly wanted?: Holder | undefined
+}
+
 const isSame = (one: Token, other: Token): boolean => one.epoch === other.epoch && one.number === other.number
 
 /** The memory of an engine in one epoch. Times are milliseconds of the clock of the engine. */
 export class Directory {
   readonly epoch: number
   private readonly leases = new Map<string, Lease>()
-  private readonly keys = new Map<string, Holder>()
+  private readonly keys = new Map<string, Entry>()
   private claims = 0
 
   constructor(epoch: number) {
@@ -55,19 +60,29 @@ export class Directory {
     return members
   }
 
-  find(key: string, now: number): Holder | undefined {
+  find(key: string, now: number): Entry | undefined {
     const holder = this.keys.get(key)
     return holder !== undefined && this.isAlive(holder.node, now) ? holder : undefined
   }
 
   claim(node: string, key: string, { as, over }: ClaimOptions, now: number): Claim {
     const token: Token = as ?? { epoch: this.epoch, number: ++this.claims }
+    const mine: Holder = { node, token }
     const holder = this.find(key, now)
-    if (holder !== undefined) {
-      const mayReplace = holder.node === node || (over !== undefined && isSame(holder.token, over))
-      if (!mayReplace || isNewer(holder.token, token)) return { _tag: "Taken", token, holder }
+    if (holder === undefined) {
+      this.keys.set(key, mine)
+      return { _tag: "Claimed", token }
     }
-    this.keys.set(key, { node, token })
+    const { wanted } = holder
+    const mayReplace = holder.node === node || (over !== undefined && isSame(holder.token, over))
+    if (isNewer(holder.token, token)) return { _tag: "Taken", token, holder }
+    if (!mayReplace) {
+      this.keys.set(key, { ...holder, wanted: isNewer(token, wanted?.token) ? mine : wanted })
+      return { _tag: "Taken", token, holder }
+    }
+    const isWanted = wanted !== undefined && wanted.node !== node && isNewer(wanted.token, token)
+    if (isWanted && holder.node === node) return { _tag: "Taken", token, holder: wanted }
+    this.keys.set(key, { ...mine, wanted: isWanted ? wanted : undefined })
     return { _tag: "Claimed", token }
   }
 

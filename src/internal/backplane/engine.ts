@@ -157,7 +157,12 @@ export interface Session {
    * - where this node holds it with a smaller token, or the same;
    * - where another node holds it with a smaller token, and that is the token `over`.
    *
-   * Otherwise it is `Taken`. The holder that is replaced cannot serve the key any more: the fleet has seen to it.
+   * Otherwise it is `Taken`. A holder that is replaced serves the key no more: the fleet has seen to it.
+   *
+   * A claim that is taken by a holder with a smaller token leaves a mark at the key: that this node, with this token, wants it.
+   * The greatest one counts, until a claim with a token as great is made. From then on a claim that the holder makes again
+   * (`as` a smaller token than the mark) is `Taken` by the node and the token of the mark: a holder that has not heard of a
+   * newer login learns of it so.
    */
   readonly claim: (key: string, options?: ClaimOptions) => Effect.Effect<Claim, BackplaneError>
   /** Removes a key from the directory, where that names this node with this very token. Otherwise nothing happens. */

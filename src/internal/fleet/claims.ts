@@ -163,7 +163,7 @@ const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, Backp
     }
     if (claim._tag === "Taken") {
       const { holder } = claim
-      if (holder.node !== node.name) return void node.keys.revoke(key, holder.token)
+      if (holder.node !== node.name) return yieldKey(node, key, holder.token)
       // a login of this node is under way: it settles this
       if (node.keys.isComing(key)) return
       held.token = holder.token

@@ -114,6 +114,23 @@ export const claims: ReadonlyArray<Check> = [
       yield* expect(late._tag === "Taken" && late.holder.node === "b", "it to be taken by b", late)
     })),
 
+  check("a holder that asks again learns that a newer login wants its key", ({ does, join }) =>
+    Effect.gen(function*() {
+      const a = yield* join("a")
+      const b = yield* join("b")
+      const first = yield* does("a claim", a.claim("key"))
+      const second = yield* does("a claim", b.claim("key"))
+      const again = yield* does("a claim again", a.claim("key", { as: first.token }))
+      const isTold = again._tag === "Taken" && again.holder.node === "b" &&
+        again.holder.token.number === second.token.number
+      yield* expect(isTold, "it to be taken by b, with the token of b's login", again)
+      const found = yield* does("a find", b.find("key"))
+      yield* expect(found?.node === "a", "a to hold the key still", found)
+      const newer = yield* does("a new login at a", a.claim("key"))
+      const kept = yield* does("a claim again", a.claim("key", { as: newer.token }))
+      yield* expect(kept._tag === "Claimed", "a newer login of a to keep the key", kept)
+    })),
+
   check("keys may be any text", ({ does, join }) =>
     Effect.gen(function*() {
       const a = yield* join("a")
