@@ -31,13 +31,16 @@ const broken: Record<string, (session: Backplane.Session) => Backplane.Session> 
     claim: (key, options) =>
       Effect.map(
         session.claim(key, options),
-        (claim) =>
-          claim._tag === "Taken" || options?.as !== undefined ? claim : { ...claim, token: { epoch: 1, number: 1 } }
+        (claim) => options?.as !== undefined ? claim : { ...claim, token: { epoch: 1, number: 1 } }
       )
   }),
-  "a claim that does not tell the previous one": (session) => ({
+  "a claim that replaces any holder": (session) => ({
     ...session,
-    claim: (key, options) => Effect.map(session.claim(key, options), (claim) => ({ ...claim, previous: undefined }))
+    claim: (key, options) =>
+      Effect.flatMap(session.claim(key, options), (claim) =>
+        claim._tag === "Claimed"
+          ? Effect.succeed(claim)
+          : session.claim(key, { as: claim.token, over: claim.holder.token }))
   }),
   "a release of any token": (session) => ({
     ...session,

@@ -2,7 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { BackplaneError, type Claim, type Token } from "../backplane/engine.ts"
+import { BackplaneError, type Claim, type ClaimOptions, type Token } from "../backplane/engine.ts"
 import type { Held } from "./keys.ts"
 import type { Node } from "./node.ts"
 
@@ -51,14 +51,28 @@ export const release = <Out>(node: Node<Out>, key: string, token: Token): void =
   node.releasing.openUnsafe()
 }
 
+/** Claims a key until this node holds it, with this token, or a newer login does. */
+const claimUntil = <Out>(
+  node: Node<Out>,
+  key: string,
+  options: ClaimOptions
+): Effect.Effect<Claim, BackplaneError> =>
+  Effect.flatMap(node.ask((session) => session.claim(key, options)), (claim) => {
+    if (claim._tag === "Claimed") return Effect.succeed(claim)
+    const { holder, token } = claim
+    const isFinal = holder.node === node.name || (node.isOnlyIfFree && options.as === undefined)
+    if (isFinal || node.keys.isNewer(holder.token, token)) return Effect.succeed(claim)
+    const again = claimUntil(node, key, { as: token, over: holder.token })
+    return Effect.andThen(takeOver(node, holder.node, key, token), again)
+  })
+
 const claimNew = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, ConnectionError.ConnectionError> =>
   Effect.gen(function*() {
     if (node.stay === undefined) yield* node.joined.await
     while (node.heldBack > 0) yield* Effect.sleep(node.heldBack)
     const session = node.stays
     const term = node.lease.number
-    const { isOnlyIfFree } = node
-    const asked = yield* Effect.result(node.ask((session) => session.claim(key, { isOnlyIfFree })))
+    const asked = yield* Effect.result(claimUntil(node, key, {}))
     if (asked._tag === "Failure") {
       // it may have been done all the same
       if (asked.failure.reason === "unreachable") node.unsettled.add(key)
@@ -66,16 +80,10 @@ const claimNew = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, Conne
       return yield* refused()
     }
     const claim = asked.success
-    if (claim._tag === "Taken") return yield* ConnectionError.make(new ConnectionError.DuplicateKey({ key }))
-    const { previous, token } = claim
-    if (previous !== undefined && previous.node !== node.name) {
-      const taken = yield* Effect.result(takeOver(node, previous.node, key, token))
-      if (taken._tag === "Failure") {
-        abandon(node, key, token)
-        return yield* refused()
-      }
-    }
-    return { token, term, session }
+    if (claim._tag === "Claimed") return { token: claim.token, term, session }
+    return yield* ConnectionError.make(
+      node.isOnlyIfFree ? new ConnectionError.DuplicateKey({ key }) : new ConnectionError.Superseded({ key })
+    )
   })
 
 /**
@@ -124,6 +132,12 @@ export const letGo = <Out>(node: Node<Out>, held: Held): void => {
   if (held.token !== undefined) release(node, held.key, held.token)
 }
 
+/** Another node claims a key for a newer login: this one serves it no more. */
+export const yieldKey = <Out>(node: Node<Out>, key: string, token: Token): void => {
+  const given = node.keys.revoke(key, token)
+  if (given !== undefined) release(node, key, given)
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // again
 // ---------------------------------------------------------------------------------------------------------------------
@@ -131,24 +145,29 @@ export const letGo = <Out>(node: Node<Out>, held: Held): void => {
 const isConfirmed = <Out>(node: Node<Out>, held: Held): boolean =>
   held.term === node.lease.number && held.session === node.stay?.number
 
-/** What the directory says to a claim that is made again. */
-const confirm = <Out>(node: Node<Out>, held: Held, claim: Claim, term: number): Effect.Effect<void, BackplaneError> =>
+const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, BackplaneError> =>
   Effect.gen(function*() {
-    const { key } = held
+    const { key, token } = held
+    const term = node.lease.number
     const session = node.stays
+    if (!node.guards.claimsAgain) {
+      held.term = term
+      held.session = session
+      return
+    }
+    if (token === undefined && node.heldBack > 0) return
+    const claim = yield* claimUntil(node, key, { as: token })
+    if (node.keys.held.get(key) !== held) {
+      if (claim._tag === "Claimed") abandon(node, key, claim.token)
+      return
+    }
     if (claim._tag === "Taken") {
       const { holder } = claim
-      if (holder.node !== node.name) return node.keys.revoke(key, holder.token)
+      if (holder.node !== node.name) return yieldKey(node, key, holder.token)
       // a login of this node is under way: it settles this
       if (node.keys.isComing(key)) return
       held.token = holder.token
-    } else {
-      held.token = claim.token
-      const { previous } = claim
-      if (previous !== undefined && previous.node !== node.name) {
-        yield* takeOver(node, previous.node, key, claim.token)
-      }
-    }
+    } else held.token = claim.token
     // what was served all the time is known to be the newest one, and otherwise others may not have claimed again yet
     if (!node.lease.serves(held.term) && node.heldBack > 0) return
     if (node.lease.number !== term || node.stay?.number !== session) return
@@ -156,36 +175,16 @@ const confirm = <Out>(node: Node<Out>, held: Held, claim: Claim, term: number): 
     held.session = session
   })
 
-const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, BackplaneError> =>
-  Effect.gen(function*() {
-    const { key, token } = held
-    const term = node.lease.number
-    if (!node.guards.claimsAgain) {
-      held.term = term
-      held.session = node.stays
-      return
-    }
-    if (token === undefined && node.heldBack > 0) return
-    const claim = yield* node.ask((session) => session.claim(key, { as: token }))
-    if (node.keys.held.get(key) === held) yield* confirm(node, held, claim, term)
-    else if (claim._tag === "Claimed") abandon(node, key, claim.token)
-  })
-
 // so many keys at once: an engine that is back is not asked for all of them in one moment
 const together = 32
 
-/** Claims keys again for as long as the session lasts: those in doubt at once, and all of them now and then. */
+/** Claims keys again that are in doubt, for as long as the session lasts. */
 export const keepChecking = <Out>(node: Node<Out>): Effect.Effect<never> =>
   Effect.gen(function*() {
     while (true) {
-      yield* Effect.timeoutOrElse(node.checking.await, {
-        duration: node.auditEvery,
-        orElse: () => Effect.sync(() => void (node.isAuditDue = true))
-      })
+      yield* node.checking.await
       node.checking.closeUnsafe()
-      const isAudit = node.isAuditDue
-      node.isAuditDue = false
-      const doubtful = Array.from(node.keys.held.values()).filter((held) => isAudit || !isConfirmed(node, held))
+      const doubtful = Array.from(node.keys.held.values()).filter((held) => !isConfirmed(node, held))
       yield* Effect.forEach(doubtful, (held) => Effect.ignore(claimAgain(node, held)), {
         concurrency: together,
         discard: true
@@ -196,15 +195,11 @@ export const keepChecking = <Out>(node: Node<Out>): Effect.Effect<never> =>
     }
   })
 
-/** A claim whose answer did not come may have been done: then the node that had the key is told, and the key is free. */
+/** A claim whose answer did not come may have been done: then the key is given back. */
 const settle = <Out>(node: Node<Out>, key: string): Effect.Effect<void, BackplaneError> =>
   Effect.map(node.find(key), (holder) => {
     node.unsettled.delete(key)
-    if (holder?.node !== node.name || node.keys.isComing(key)) return
-    for (const other of node.members.keys()) {
-      node.mail.post(other, { _tag: "Revoke", id: node.nextId(), key, token: holder.token })
-    }
-    abandon(node, key, holder.token)
+    if (holder?.node === node.name && !node.keys.isComing(key)) abandon(node, key, holder.token)
   })
 
 /** Gives keys back for as long as the session lasts. */

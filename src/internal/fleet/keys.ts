@@ -56,16 +56,17 @@ export class Keys {
     return revoked !== undefined && this.isNewer(revoked.token, token)
   }
 
-  /** A newer login was claimed elsewhere. */
-  revoke(key: string, token: Token): void {
+  /** A newer login was claimed elsewhere. Gives the token of the older one of this node, which it ends. */
+  revoke(key: string, token: Token): Token | undefined {
     const known = this.revocations.get(key)
     if (this.guards.revocations && this.isNewer(token, known?.token)) {
       this.revocations.set(key, { token, at: this.lease.now().monotonic })
     }
     const held = this.held.get(key)
-    if (held === undefined || (held.token !== undefined && !this.isNewer(token, held.token))) return
+    if (held === undefined || (held.token !== undefined && !this.isNewer(token, held.token))) return undefined
     this.held.delete(key)
     held.supersede()
+    return held.token
   }
 
   /** Forgets revocations that no claim under way can be older than. */

@@ -68,8 +68,6 @@ export interface Parts<in out Out> {
 /** An engine answers in this time, or does not answer, where there is no lease to derive it from. */
 const longestPatience = 5000
 
-const seldom = 60
-
 export class Node<in out Out> {
   readonly name: string
   readonly engine: Engine
@@ -84,8 +82,6 @@ export class Node<in out Out> {
   readonly isOnlyIfFree: boolean
   /** So long the engine has for an answer. */
   readonly patience: number
-  /** All keys are looked at again after so many milliseconds. */
-  readonly auditEvery: number
   stay: Stay | undefined
   stays = 0
   epoch: number | undefined
@@ -97,8 +93,8 @@ export class Node<in out Out> {
   private membersAt = -Infinity
   /** Open while there are keys to check. */
   readonly checking = Latch.makeUnsafe(false)
-  /** Whether all keys are to be checked, also those that seem to be in order. */
-  isAuditDue = false
+  /** Which batch of each node is the next one. */
+  readonly heard = new Map<string, { readonly run: number; readonly next: number }>()
   readonly joined = Latch.makeUnsafe(false)
   readonly probes = new Map<number, { readonly term: number; readonly asked: Moment }>()
   readonly takeovers = new Map<number, Takeover>()
@@ -125,7 +121,6 @@ export class Node<in out Out> {
     this.changes = parts.changes
     this.isOnlyIfFree = parts.isOnlyIfFree
     this.patience = Math.min(longestPatience, lease / 3)
-    this.auditEvery = seldom * Math.min(lease, longestPatience)
     this.lease = new Lease(clock, lease, guards.fence, () => {
       this.tell({ _tag: "Fenced" })
       this.checking.openUnsafe()
@@ -223,6 +218,7 @@ export class Node<in out Out> {
     }
     this.epoch = session.epoch
     this.stay = stay
+    this.mail.begin(stay.number)
     this.lease.doubt()
     if (this.lease.millis === Infinity) this.lease.extend(this.lease.number, stay.joinedAt)
     this.checking.openUnsafe()
@@ -262,23 +258,20 @@ export class Node<in out Out> {
         members.delete(this.name)
         this.members = members
         for (const node of members.keys()) if (!before.has(node)) this.tell({ _tag: "NodeJoined", node })
-        for (const [node, wasLeaving] of before) if (!members.has(node)) this.gone(node, wasLeaving)
+        for (const node of before.keys()) if (!members.has(node)) this.gone(node)
       })
     })
   }
 
-  /** The lease of a node is over. What it may have claimed at last, nobody was told of. */
-  private gone(node: string, wasLeaving: boolean): void {
+  /** The lease of a node is over. */
+  private gone(node: string): void {
+    this.heard.delete(node)
     this.mail.forget(node)
     this.lanes.gone(node)
     for (const takeover of this.takeovers.values()) {
       if (takeover.node === node) Deferred.doneUnsafe(takeover.acked, Effect.void)
     }
     this.questions.lose(node)
-    if (!wasLeaving) {
-      this.isAuditDue = true
-      this.checking.openUnsafe()
-    }
     this.tell({ _tag: "NodeGone", node })
   }
 

@@ -28,7 +28,7 @@ const hear = <Out>(node: Node<Out>, from: string, frame: Wire.Frame): Effect.Eff
       node.lanes.told(frame.id, from, frame.told)
       return undefined
     case "Revoke":
-      node.keys.revoke(frame.key, frame.token)
+      Claims.yieldKey(node, frame.key, frame.token)
       node.mail.post(from, { _tag: "Revoked", id: frame.id })
       return undefined
     case "Revoked": {
@@ -60,11 +60,7 @@ const hear = <Out>(node: Node<Out>, from: string, frame: Wire.Frame): Effect.Eff
 }
 
 /** Hears all that comes, in order. */
-const listen = <Out>(
-  node: Node<Out>,
-  stay: Stay,
-  heard: Map<string, number>
-): Effect.Effect<never, BackplaneError> =>
+const listen = <Out>(node: Node<Out>, stay: Stay): Effect.Effect<never, BackplaneError> =>
   Effect.forever(
     Effect.gen(function*() {
       const arrivals: ReadonlyArray<Arrival> = yield* stay.session.take
@@ -75,13 +71,13 @@ const listen = <Out>(
         }
         const batch = Wire.split(arrival.bytes)
         if (batch === undefined) continue
-        const { frames, from, sequence } = batch
-        const next = heard.get(from)
-        if (next !== undefined && sequence > 0) {
-          if (sequence < next) continue
-          if (sequence > next) node.gap(sequence - next, from)
-        }
-        heard.set(from, sequence + 1)
+        const { frames, from, run, sequence } = batch
+        const known = node.heard.get(from)
+        const next = known?.run === run ? known.next : 0
+        // what a session has sent does not come after what a later one of the same node has
+        if (known !== undefined && (run < known.run || sequence < next)) continue
+        if (known !== undefined && sequence > next) node.gap(sequence - next, from)
+        node.heard.set(from, { run, next: sequence + 1 })
         for (const frame of frames) {
           const work = hear(node, from, frame)
           if (work !== undefined) yield* work
@@ -128,13 +124,13 @@ const join = <Out>(node: Node<Out>): Effect.Effect<Stay, BackplaneError, Scope.S
   )
 
 /** One stay, until it is over. */
-const once = <Out>(node: Node<Out>, heard: Map<string, number>): Effect.Effect<never, BackplaneError> =>
+const once = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
   Effect.scoped(Effect.gen(function*() {
     const stay = yield* join(node)
     return yield* Effect.raceAllFirst([
       Deferred.await(stay.over),
-      listen(node, stay, heard),
-      node.mail.run(stay.session, node.patience),
+      listen(node, stay),
+      node.mail.carry(stay.session, node.patience),
       renew(node),
       Claims.keepChecking(node),
       Claims.keepReleasing(node)
@@ -146,11 +142,10 @@ const longestPause = 2000
 /** Stays in the fleet for as long as it runs. */
 export const keepJoined = <Out>(node: Node<Out>): Effect.Effect<never> =>
   Effect.gen(function*() {
-    const heard = new Map<string, number>()
     let failures = 0
     while (true) {
       const stays = node.stays
-      const exit = yield* Effect.exit(once(node, heard))
+      const exit = yield* Effect.exit(once(node))
       if (node.isLeft) return yield* Effect.never
       const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
       node.end(error instanceof BackplaneError ? error : new BackplaneError({ reason: "unreachable", cause: error }))

@@ -33,7 +33,9 @@ export class Mail {
   /** The largest batch of the engine. */
   private readonly largest: number
   private readonly boxes = new Map<string, Box>()
-  /** How many batches were made for each node so far. */
+  /** The session in which batches are counted. */
+  private run = 0
+  /** How many batches were made for each node in it. */
   private readonly sequences = new Map<string, number>()
   private readonly latch = Latch.makeUnsafe(false)
 
@@ -88,7 +90,7 @@ export class Mail {
         if (items.length === 0) continue
         const sequence = this.sequences.get(node) ?? 0
         this.sequences.set(node, sequence + 1)
-        const batch = Wire.join(this.from, sequence, items.map(({ bytes }) => bytes))
+        const batch = Wire.join(this.from, this.run, sequence, items.map(({ bytes }) => bytes))
         const publish = Effect.suspend(() => session.publish(node, batch)).pipe(
           Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.succeed("failed" as const) }),
           Effect.catch((error) =>
@@ -110,7 +112,7 @@ export class Mail {
   }
 
   /** Sends what comes, until the session is over. Batches for different nodes do not wait for each other. */
-  readonly run = (session: Session, limit: number): Effect.Effect<never, BackplaneError> =>
+  readonly carry = (session: Session, limit: number): Effect.Effect<never, BackplaneError> =>
     Effect.forever(
       Effect.gen({ self: this }, function*() {
         yield* this.latch.await
@@ -124,6 +126,11 @@ export class Mail {
       { disableYield: true }
     )
 
+  begin(run: number): void {
+    this.run = run
+    this.sequences.clear()
+  }
+
   /** The session is over: nothing of what waits leaves any more. */
   drop(): void {
     const boxes = Array.from(this.boxes.values())
@@ -131,11 +138,10 @@ export class Mail {
     for (const { items } of boxes) for (const { watcher } of items) watcher?.("dropped")
   }
 
-  /** A node is gone for good: its name does not come again. */
+  /** A node is gone: nothing of what waits for it leaves. */
   forget(node: string): void {
     const box = this.boxes.get(node)
     this.boxes.delete(node)
-    this.sequences.delete(node)
     for (const { watcher } of box?.items ?? []) watcher?.("dropped")
   }
 }

@@ -40,7 +40,9 @@ export type Frame =
 /** What arrived together: the frames of one sender, in the order in which it wrote them. */
 export interface Batch {
   readonly from: string
-  /** Counts the batches of this sender to this node, from 0. */
+  /** Grows with each session of the sender. */
+  readonly run: number
+  /** Counts the batches of this session to this node, from 0. */
   readonly sequence: number
   readonly frames: ReadonlyArray<Frame>
 }
@@ -199,11 +201,16 @@ const decodeFrame = (input: Reader): Frame => {
 }
 
 /** How many bytes of a batch are no frame. */
-export const headerOf = (from: string): number => 1 + 4 + 3 * from.length + 8
+export const headerOf = (from: string): number => 1 + 4 + 3 * from.length + 16
 
 /** Puts encoded frames into a batch. */
-export const join = (from: string, sequence: number, frames: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const header = new Writer().byte(version).text(from).number(sequence).done()
+export const join = (
+  from: string,
+  run: number,
+  sequence: number,
+  frames: ReadonlyArray<Uint8Array>
+): Uint8Array => {
+  const header = new Writer().byte(version).text(from).number(run).number(sequence).done()
   let size = header.length
   for (const frame of frames) size += frame.length
   const bytes = new Uint8Array(size)
@@ -222,10 +229,11 @@ export const split = (bytes: Uint8Array): Batch | undefined => {
     const input = new Reader(bytes)
     if (input.byte() !== version) return undefined
     const from = input.text()
+    const run = input.number()
     const sequence = input.number()
     const frames: Array<Frame> = []
     while (!input.isAtEnd) frames.push(decodeFrame(input))
-    return { from, sequence, frames }
+    return { from, run, sequence, frames }
   } catch {
     return undefined
   }

@@ -12,33 +12,60 @@ export const claims: ReadonlyArray<Check> = [
       const a = yield* join("a")
       const b = yield* join("b")
       const claim = yield* does("a claim", a.claim("key"))
-      yield* expect(claim._tag === "Claimed" && claim.previous === undefined, "a claim without a previous one", claim)
+      yield* expect(claim._tag === "Claimed", "a claim", claim)
       const found = yield* does("a find", b.find("key"))
       yield* expect(found?.node === "a", "b to find the key at a", found)
       yield* expect((yield* does("a find", b.find("other"))) === undefined, "no holder of a key nobody has", "one")
     })),
 
   check(
-    "a later claim has a greater token, and is told which one it replaced",
+    "a key of another node is taken, and the claim gets a greater token all the same",
     ({ does, join }) =>
       Effect.gen(function*() {
         const a = yield* join("a")
         const b = yield* join("b")
         const first = yield* does("a claim", a.claim("key"))
         const second = yield* does("a claim", b.claim("key"))
-        const third = yield* does("a claim", b.claim("key"))
-        if (first._tag !== "Claimed" || second._tag !== "Claimed" || third._tag !== "Claimed") {
-          return yield* expect(false, "three claims", [first, second, third])
+        if (first._tag !== "Claimed" || second._tag !== "Taken") {
+          return yield* expect(false, "the second claim to be taken", [first, second])
         }
-        yield* expect(second.previous?.node === "a", "the previous holder to be a", second)
+        yield* expect(second.holder.node === "a", "a as the holder", second)
+        yield* expect(second.holder.token.number === first.token.number, "the token of a", second)
         yield* expect(isNewer(second.token, first.token), "a greater token", [first, second])
-        yield* expect(third.previous?.node === "b", "the previous holder to be the same node", third)
-        yield* expect(isNewer(third.token, second.token), "a greater token", [second, third])
+        const found = yield* does("a find", b.find("key"))
+        yield* expect(found?.node === "a", "a to hold the key still", found)
+        const own = yield* does("a claim", a.claim("key"))
+        yield* expect(own._tag === "Claimed" && isNewer(own.token, second.token), "a to claim its own key anew", own)
       })
   ),
 
   check(
-    "of claims at once each has its own token, and the greatest one holds",
+    "a holder is replaced where the claim names its token, and has a greater one",
+    ({ does, join }) =>
+      Effect.gen(function*() {
+        const a = yield* join("a")
+        const b = yield* join("b")
+        const c = yield* join("c")
+        const first = yield* does("a claim", a.claim("key"))
+        const second = yield* does("a claim", b.claim("key"))
+        const third = yield* does("a claim", c.claim("key"))
+        const other = { ...second.token, number: second.token.number + 1000 }
+        const wrong = yield* does("a claim over another token", b.claim("key", { as: second.token, over: other }))
+        yield* expect(wrong._tag === "Taken", "it to be taken still", wrong)
+        const right = yield* does("a claim over it", b.claim("key", { as: second.token, over: first.token }))
+        const isKept = right._tag === "Claimed" && right.token.number === second.token.number
+        yield* expect(isKept, "a claim with its token", right)
+        const found = yield* does("a find", a.find("key"))
+        yield* expect(found?.node === "b", "b to hold the key", found)
+        const late = yield* does("a claim over the one before", c.claim("key", { as: third.token, over: first.token }))
+        yield* expect(late._tag === "Taken" && late.holder.node === "b", "it to be taken by b", late)
+        const small = yield* does("a claim that is older", a.claim("key", { as: first.token, over: second.token }))
+        yield* expect(small._tag === "Taken", "an older claim not to replace a newer one", small)
+      })
+  ),
+
+  check(
+    "of claims at once each has its own token, and one node has the key",
     ({ does, join }) =>
       Effect.gen(function*() {
         const sessions = [yield* join("a"), yield* join("b"), yield* join("c")]
@@ -47,30 +74,11 @@ export const claims: ReadonlyArray<Check> = [
           (session) => does("a claim", session.claim("key")),
           { concurrency: "unbounded" }
         )
-        const tokens = claims.flatMap((claim) => claim._tag === "Claimed" ? [claim.token] : [])
-        const numbers = new Set(tokens.map(({ number }) => number))
-        yield* expect(numbers.size === 30, "30 different tokens", tokens)
-        const firsts = claims.filter((claim) => claim._tag === "Claimed" && claim.previous === undefined)
-        yield* expect(firsts.length === 1, "one claim without a previous one", firsts)
+        const numbers = new Set(claims.map(({ token }) => token.number))
+        yield* expect(numbers.size === 30, "30 different tokens", claims)
         const found = yield* does("a find", sessions[0]!.find("key"))
-        const greatest = Math.max(...numbers)
-        yield* expect(found?.token.number === greatest, `the holder with ${greatest}`, found)
-      })
-  ),
-
-  check(
-    "a claim only if the key is free is refused for that of another node",
-    ({ does, join }) =>
-      Effect.gen(function*() {
-        const a = yield* join("a")
-        const b = yield* join("b")
-        yield* does("a claim", a.claim("key", { isOnlyIfFree: true }))
-        const refused = yield* does("a claim", b.claim("key", { isOnlyIfFree: true }))
-        yield* expect(refused._tag === "Taken" && refused.holder.node === "a", "it to be taken by a", refused)
-        const found = yield* does("a find", b.find("key"))
-        yield* expect(found?.node === "a", "a to hold the key still", found)
-        const own = yield* does("a claim", a.claim("key", { isOnlyIfFree: true }))
-        yield* expect(own._tag === "Claimed", "a to claim its own key", own)
+        const claimers = new Set<unknown>(claims.flatMap((claim, i) => claim._tag === "Claimed" ? ["abc"[i % 3]] : []))
+        yield* expect(claimers.size === 1 && claimers.has(found?.node), "one node to have it", [found, claims])
       })
   ),
 
@@ -80,7 +88,6 @@ export const claims: ReadonlyArray<Check> = [
       const b = yield* join("b")
       const first = yield* does("a claim", a.claim("key"))
       const second = yield* does("a claim", a.claim("key"))
-      if (first._tag !== "Claimed" || second._tag !== "Claimed") return yield* expect(false, "two claims", first)
       yield* does("a release", a.release("key", first.token))
       yield* does("a release", b.release("key", second.token))
       const kept = yield* does("a find", b.find("key"))
@@ -101,14 +108,27 @@ export const claims: ReadonlyArray<Check> = [
       const repeated = yield* does("a claim again", a.claim("key", { as: early }))
       yield* expect(repeated._tag === "Claimed", "the same claim to be made twice", repeated)
       const login = yield* does("a claim", b.claim("key"))
-      const isGreater = login._tag === "Claimed" && isNewer(login.token, early) && login.previous?.node === "a"
-      yield* expect(isGreater, "a new login to have a greater token, and a as the previous holder", login)
+      yield* expect(isNewer(login.token, early), "a new login to have a greater token", login)
+      yield* does("a claim over it", b.claim("key", { as: login.token, over: early }))
       const late = yield* does("a claim again", a.claim("key", { as: early }))
       yield* expect(late._tag === "Taken" && late.holder.node === "b", "it to be taken by b", late)
-      const other = yield* does("a claim again", a.claim("other", { as: early }))
-      const better = yield* does("a claim again", b.claim("other", { as: { epoch: 0, number: 8 } }))
-      const isReplaced = other._tag === "Claimed" && better._tag === "Claimed" && better.previous?.node === "a"
-      yield* expect(isReplaced, "a greater token to take the place of a smaller one", better)
+    })),
+
+  check("a holder that asks again learns that a newer login wants its key", ({ does, join }) =>
+    Effect.gen(function*() {
+      const a = yield* join("a")
+      const b = yield* join("b")
+      const first = yield* does("a claim", a.claim("key"))
+      const second = yield* does("a claim", b.claim("key"))
+      const again = yield* does("a claim again", a.claim("key", { as: first.token }))
+      const isTold = again._tag === "Taken" && again.holder.node === "b" &&
+        again.holder.token.number === second.token.number
+      yield* expect(isTold, "it to be taken by b, with the token of b's login", again)
+      const found = yield* does("a find", b.find("key"))
+      yield* expect(found?.node === "a", "a to hold the key still", found)
+      const newer = yield* does("a new login at a", a.claim("key"))
+      const kept = yield* does("a claim again", a.claim("key", { as: newer.token }))
+      yield* expect(kept._tag === "Claimed", "a newer login of a to keep the key", kept)
     })),
 
   check("keys may be any text", ({ does, join }) =>
