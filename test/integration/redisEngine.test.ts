@@ -12,10 +12,11 @@ import { type Daemon, installed, redisServer } from "./support/engines.ts"
 import { eventually, publish, received, table, takesLong } from "./support/engineTable.ts"
 
 // none may end while the machine has other work, but where a check waits for that
-const lease = isLong ? "1 second" : "10 seconds"
+const lease = isLong ? "2 seconds" : "10 seconds"
 
 describe.skipIf(installed("redis-server") === undefined)(
   "the Redis engine (skipped where redis-server is missing)",
+  { tags: ["long"] },
   () => {
     const scope = Scope.makeUnsafe()
     let server: Daemon

@@ -174,11 +174,14 @@ export class Connection implements Link {
     )
   }
 
-  /** Removes this very entry of the directory, and leaves no trace of it. */
-  erase(revision: number): Effect.Effect<void, BackplaneError> {
+  /** Removes this very entry of the directory, and leaves no trace of it. Whether it was there. */
+  erase(revision: number): Effect.Effect<boolean, BackplaneError> {
     const subject = `$JS.API.STREAM.MSG.DELETE.KV_${directoryOf(this.prefix)}`
     const asked = JSON.stringify({ seq: revision, no_erase: true })
-    return Effect.asVoid(this.pulse.promise(() => this.nats.request(subject, asked, { timeout: this.timeout })))
+    return Effect.map(
+      this.pulse.promise(() => this.nats.request(subject, asked, { timeout: this.timeout })),
+      (answer) => answer.json<{ readonly success?: boolean }>().success === true
+    )
   }
 
   /** The last revision of a bucket. */

@@ -1,19 +1,19 @@
 /** What the bucket of a fleet's directory holds, as text. */
 import type { KvEntry } from "@nats-io/kv"
 import { createHash } from "node:crypto"
-import type { Token } from "../../internal/backplane/engine.ts"
+import type { Holder, Token } from "../../internal/backplane/engine.ts"
 
 /** Who holds a key, by which claim, under which lease. */
-export interface Held {
-  readonly node: string
+export interface Held extends Holder {
   readonly generation: string
-  readonly token: Token
 }
 
 /** A key as the directory has it: without a holder, but with a revision, where it was removed. */
 export interface Entry {
   readonly revision: number
   readonly held: Held | undefined
+  /** The newest login that wants it. */
+  readonly wanted: Holder | undefined
 }
 
 /** The entry that says in which epoch the directory is. No key has this name. */
@@ -29,15 +29,37 @@ export const nameOf = (key: string): string => {
     : `k${bytes.toString("base64url")}`
 }
 
-/** A new login has no number: that is the revision. */
-export const heldText = (node: string, generation: string, epoch: number, number: number | undefined): string =>
-  number === undefined ? `${node} ${generation} ${epoch}` : `${node} ${generation} ${epoch} ${number}`
+/** A token that has no number yet: that will be the revision. */
+export interface Unnumbered {
+  readonly epoch: number
+  readonly number: undefined
+}
+
+/** What is to be written: of the two, one may be a new login. */
+export interface Written {
+  readonly held: { readonly node: string; readonly generation: string; readonly token: Token | Unnumbered }
+  readonly wanted: { readonly node: string; readonly token: Token | Unnumbered } | undefined
+}
+
+const tokenText = ({ epoch, number }: Token | Unnumbered): string => `${epoch} ${number ?? "="}`
+
+export const textOf = ({ held, wanted }: Written): string => {
+  const holder = `${held.node} ${held.generation} ${tokenText(held.token)}`
+  return wanted === undefined ? holder : `${holder} ${wanted.node} ${tokenText(wanted.token)}`
+}
 
 export const entryOf = (entry: KvEntry | null): Entry => {
-  if (entry === null) return { revision: 0, held: undefined }
+  if (entry === null) return { revision: 0, held: undefined, wanted: undefined }
   const { revision } = entry
-  if (entry.operation !== "PUT") return { revision, held: undefined }
-  const [node, generation, epoch, number] = entry.string().split(" ")
-  const token = { epoch: Number(epoch), number: number === undefined ? revision : Number(number) }
-  return { revision, held: { node: node!, generation: generation!, token } }
+  if (entry.operation !== "PUT") return { revision, held: undefined, wanted: undefined }
+  const tokenOf = (epoch: string, number: string): Token => ({
+    epoch: Number(epoch),
+    number: number === "=" ? revision : Number(number)
+  })
+  const [node, generation, epoch, number, wants, second, rank] = entry.string().split(" ")
+  return {
+    revision,
+    held: { node: node!, generation: generation!, token: tokenOf(epoch!, number!) },
+    wanted: wants === undefined ? undefined : { node: wants, token: tokenOf(second!, rank!) }
+  }
 }

@@ -7,7 +7,8 @@ import {
   type Holder,
   type JoinOptions,
   type Member,
-  type Session
+  type Session,
+  type Token
 } from "../../internal/backplane/engine.ts"
 import { Inbox } from "../../internal/backplane/inbox.ts"
 import { Line } from "../../internal/backplane/line.ts"
@@ -35,6 +36,9 @@ const holderOf = (node: string, epoch: string, number: string): Holder => ({
   node,
   token: { epoch: Number(epoch), number: Number(number) }
 })
+
+const tokenOf = (token: Token | undefined): ReadonlyArray<string> =>
+  token === undefined ? ["", ""] : [String(token.epoch), String(token.number)]
 
 /** What scripts fail with, in place of an answer. */
 const checked = ([status, ...answer]: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, BackplaneError> =>
@@ -131,26 +135,17 @@ export class Stay {
         for (let i = 0; i < members.length; i += 2) found.push({ node: members[i]!, isLeaving: members[i + 1] === "1" })
         return found
       }),
-      claim: (key, { as, isOnlyIfFree = false } = {}) =>
+      claim: (key, { as, over } = {}) =>
         Effect.map(
-          run(
-            Scripts.claim,
-            key,
-            as === undefined ? "" : String(as.epoch),
-            as === undefined ? "" : String(as.number),
-            isOnlyIfFree ? "1" : "0"
-          ),
-          ([tag, ...answer]): Claim => {
-            if (tag === "taken") return { _tag: "Taken", holder: holderOf(answer[0]!, answer[1]!, answer[2]!) }
-            const [first, number, of, theirs, rank] = answer
-            return {
-              _tag: "Claimed",
-              token: { epoch: Number(first), number: Number(number) },
-              previous: of === undefined ? undefined : holderOf(of, theirs!, rank!)
-            }
+          run(Scripts.claim, key, ...tokenOf(as), ...tokenOf(over)),
+          ([tag, first, number, of, theirs, rank]): Claim => {
+            const token: Token = { epoch: Number(first), number: Number(number) }
+            return tag === "taken"
+              ? { _tag: "Taken", token, holder: holderOf(of!, theirs!, rank!) }
+              : { _tag: "Claimed", token }
           }
         ),
-      release: (key, token) => Effect.asVoid(run(Scripts.release, key, String(token.epoch), String(token.number))),
+      release: (key, token) => Effect.asVoid(run(Scripts.release, key, ...tokenOf(token))),
       find: (key) =>
         Effect.map(
           run(Scripts.find, key),
