@@ -20,7 +20,8 @@ const stage = (names: ReadonlyArray<string>, options?: Parameters<typeof node>[1
 const soon = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
-    yield* TestClock.adjust("500 millis")
+    // in steps: what is said and answered needs turns, and no time
+    for (let i = 0; i < 20; i++) yield* TestClock.adjust(25)
     const exit = fiber.pollUnsafe()
     if (exit === undefined) throw new Error("it waits for more than that")
     return yield* exit
