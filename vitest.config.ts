@@ -33,6 +33,7 @@ const long = [
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
   "test/integration/{deadLink,deflate,deflatePeers,engineFaults,natsEngine,package,reconnect,redis,redisEngine}.test.ts",
+  "test/fleet/simulation.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]

@@ -91,6 +91,8 @@ export class Node<in out Out> {
   /** The other nodes; whether each is leaving. */
   members: ReadonlyMap<string, boolean> = new Map()
   private membersAt = -Infinity
+  /** Open when the lease is to be renewed before its time: only what comes back after a doubt ends it. */
+  readonly renewing = Latch.makeUnsafe(false)
   /** Open while there are keys to check. */
   readonly checking = Latch.makeUnsafe(false)
   /** Which batch of each node is the next one. */
@@ -123,6 +125,7 @@ export class Node<in out Out> {
     this.patience = Math.min(longestPatience, lease / 3)
     this.lease = new Lease(clock, lease, guards.fence, () => {
       this.tell({ _tag: "Fenced" })
+      this.renewing.openUnsafe()
       this.checking.openUnsafe()
     })
     this.keys = new Keys(guards, this.lease)
@@ -279,6 +282,7 @@ export class Node<in out Out> {
   gap(count: number | undefined, from: string | undefined): void {
     this.gaps += count ?? 1
     this.lease.doubt()
+    this.renewing.openUnsafe()
     this.checking.openUnsafe()
     this.tell({ _tag: "Gap", count, from })
   }

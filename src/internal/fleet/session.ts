@@ -98,6 +98,7 @@ const probe = <Out>(node: Node<Out>, term: number, asked: ReturnType<typeof node
 const renew = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
   Effect.gen(function*() {
     while (true) {
+      node.renewing.closeUnsafe()
       const asked = node.lease.now()
       const term = node.lease.number
       const renewed = yield* Effect.result(node.ask((session) => session.renew(node.isLeaving)))
@@ -109,7 +110,10 @@ const renew = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
       node.keys.forget()
       if (node.lease.millis === Infinity) return yield* Effect.never
       const share = renewed._tag === "Success" ? 3 : 10
-      yield* Effect.sleep((node.lease.millis / share) * (0.9 + 0.1 * (yield* Random.next)))
+      const pause = (node.lease.millis / share) * (0.9 + 0.1 * (yield* Random.next))
+      // an engine that does not answer is not asked in a circle
+      if (renewed._tag === "Failure") yield* Effect.sleep(pause)
+      else yield* Effect.timeoutOption(node.renewing.await, pause)
     }
   })
 

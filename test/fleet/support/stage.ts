@@ -91,9 +91,9 @@ export const node = (memory: Memory, options: Omit<Fleet.Options<string>, "engin
       fleet,
       link,
       /** Registers a connection; `logout` ends it. */
-      login: (key: string, tags: ReadonlyArray<string> = []) =>
+      login: (key: string, tags: ReadonlyArray<string> = [], options: Parameters<typeof fake>[0] = {}) =>
         Effect.gen(function*() {
-          const peer = fake()
+          const peer = fake(options)
           const scope = yield* Scope.make()
           yield* Effect.onError(
             Scope.provide(fleet.registry.add(peer.connection, { key, tags }), scope),

@@ -145,9 +145,9 @@ export class Lanes<in out Out> {
       else if (passing === "failed") message.settle("unknown")
       else if (passing === "dropped") message.settle("cut")
     }
-    if (!this.owner.mail.postBytes(node, bytes, watcher, false)) return message.settle("full")
     message.isUnderWay = true
     lane.underWay++
+    if (!this.owner.mail.postBytes(node, bytes, watcher, false)) message.settle("full")
   }
 
   /** A message is not under way any more. The last one lets those go on that wait, the returned ones first. */

@@ -116,6 +116,8 @@ export class Mail {
     Effect.forever(
       Effect.gen({ self: this }, function*() {
         yield* this.latch.await
+        // what the others of this turn post goes with it
+        yield* Effect.yieldNow
         this.latch.closeUnsafe()
         yield* Effect.forEach(
           Array.from(this.boxes),
