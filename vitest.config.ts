@@ -38,8 +38,10 @@ const long = [
   "test/examples/main.test.ts",
   "test/node/{admin,stopping}.test.ts",
   "test/rpc/suite.test.ts",
+  "test/fleet/simulation.test.ts",
   "test/runtimes/runtimes.test.ts",
-  "test/integration/{agreement,deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
+  "test/integration/{agreement,deadLink,deflate,deflatePeers,engineFaults,natsEngine}.test.ts",
+  "test/integration/{package,reconnect,redis,redisEngine}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]
