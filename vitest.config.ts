@@ -10,7 +10,8 @@ const realTime = [
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
   "test/README.test.ts",
-  "test/examples/{browserClient,redisPool}.test.ts"
+  "test/examples/{browser,mqtt,nats,proxies,redis,rpc}/*.test.ts",
+  "test/examples/{chat/page,main}.test.ts"
 ]
 
 // those that measure time, processors, or what is left in this process: what runs beside them is measured too
@@ -29,10 +30,10 @@ const withoutConnections = [
 // those with tests that do more in `npm run test:long`
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
-  "test/cli/top.test.ts",
+  "test/cli/{progress,top}.test.ts",
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
-  "test/integration/{deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
+  "test/integration/{agreement,deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]

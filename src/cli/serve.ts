@@ -22,6 +22,7 @@ import { CommandFailed } from "./CommandFailed.ts"
 import { addressesOf, allTaken, listenFlags } from "./listenFlags.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
+import { progress } from "./progress.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
 import { logDraining, logEvent, notHeard, refusalBound } from "./serveLogs.ts"
 
@@ -200,6 +201,7 @@ export const serve = Command.make(
       for (const { url } of listeners) yield* Console.log(`listening ${url}`)
       yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
         measured(plan),
+        Effect.ensuring(Effect.sync(() => progress.clear())),
         Effect.provide(
           Layer.merge(
             Logger.layer([log === "json" ? Logger.withConsoleError(jsonLogger) : prettyLogger()]),

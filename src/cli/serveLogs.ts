@@ -2,6 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Server from "../Server.ts"
+import { progress, span } from "./progress.ts"
 
 /** What happened, as a sentence for people and as fields for machines. */
 const describeEvent = (event: Server.Event): { readonly text: string; readonly fields: Record<string, unknown> } => {
@@ -61,15 +62,26 @@ export const logEvent = (format: "pretty" | "json", protocol: string) => (event:
   return format === "json" ? Effect.annotateLogs(line, fields) : line
 }
 
-export const logDraining =
-  (format: "pretty" | "json") => ({ left, limit, after, states }: Server.Draining): Effect.Effect<void> => {
-    const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
-    const line = Effect.logInfo(
-      `stopping: ${left} left (${parts.join(", ")}), ${Math.ceil((limit - after) / 1000)} s to go`
-    )
+const statesOf = ({ states }: Server.Draining): string =>
+  Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`).join(", ")
+
+/** How far a stop is: a log line a second, and on a terminal for people one line that is erased at the end. */
+export const logDraining = (format: "pretty" | "json") => {
+  let most = 0
+  return (draining: Server.Draining): Effect.Effect<void> => {
+    const { after, left, limit, states } = draining
+    const toGo = `${Math.ceil((limit - after) / 1000)} s to go`
+    if (format === "pretty" && progress.isOn) {
+      most = Math.max(most, left)
+      return Effect.sync(() =>
+        progress.show(`stopping for ${span(after)}: ${left} of ${most} left (${statesOf(draining)}), ${toGo}`)
+      )
+    }
+    const line = Effect.logInfo(`stopping: ${left} left (${statesOf(draining)}), ${toGo}`)
     const fields = { event: "draining", left, ...states, durationMs: after }
     return format === "json" ? Effect.annotateLogs(line, fields) : line
   }
+}
 
 // of more refusals in a second only their number is logged
 const mostRefusals = 20

@@ -128,9 +128,10 @@ const refusedBy = (problem: Problem, cause: unknown): ConnectionError.Connection
 
 /**
  * Whether a server has asked for our certificate: only then it has told which signatures it knows (RFC 8446, 4.3.2; RFC 5246,
- * 7.4.4). Empty once the connection is gone.
+ * 7.4.4). Empty once the connection is gone. Deno does not tell.
  */
-export const isAsked = (conn: Tls.TLSSocket): boolean => (conn.getSharedSigalgs() ?? []).length > 0
+export const isAsked = (conn: Partial<Pick<Tls.TLSSocket, "getSharedSigalgs">>): boolean =>
+  (conn.getSharedSigalgs?.() ?? []).length > 0
 
 /** Our certificate, as we know it while there is a connection. */
 const oursOf = (conn: Tls.TLSSocket, isDone: boolean): Ours => {
