@@ -29,11 +29,11 @@ const withoutConnections = [
 
 // those with tests that do more in `npm run test:long`
 const long = [
-  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,Metrics,Registry,Request,Server}.test.ts",
+  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,HistoryStorm,Metrics,Registry,Request,Server}.test.ts",
   "test/cli/{progress,top}.test.ts",
   "test/node/stopping.test.ts",
   "test/rpc/suite.test.ts",
-  "test/integration/{agreement,deadLink,deflate,deflatePeers,package,reconnect,redis}.test.ts",
+  "test/integration/{agreement,deadLink,deflate,deflatePeers,package,reconnect,redis,redisHistory}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]

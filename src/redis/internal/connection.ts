@@ -127,6 +127,11 @@ export class Connection {
       )
     })
   }
+
+  /** Takes nothing of a channel any more. */
+  unsubscribe(channel: string): Effect.Effect<void> {
+    return Effect.promise(() => this.client.unsubscribe(channel).then(() => {}, () => {}))
+  }
 }
 
 const within = (timeout: number) => <A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> =>
