@@ -10,7 +10,7 @@ const realTime = [
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
   "test/README.test.ts",
-  "test/examples/{browser,mqtt,nats,proxies,redis,rpc}/*.test.ts",
+  "test/examples/{browser,history,mqtt,nats,proxies,redis,rpc}/*.test.ts",
   "test/examples/{chat/page,main}.test.ts"
 ]
 
