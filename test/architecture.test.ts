@@ -22,6 +22,9 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // what an engine does for a fleet, which knows no connection
   ["internal/backplane"],
   ["Backplane"],
+  // what was said, by position, which knows no connection either
+  ["internal/history"],
+  ["History"],
   ["ConnectionError"],
   // what a metric is, and what sums it up
   ["internal/endings", "internal/telemetry", "Heartbeat", "Backoff"],

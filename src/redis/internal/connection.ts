@@ -68,6 +68,11 @@ export class Connection implements Link {
   subscribe(channel: string, listener: (bytes: Buffer) => void): Effect.Effect<void, BackplaneError> {
     return this.pulse.promise(() => this.client.subscribe(channel, listener, true))
   }
+
+  /** Takes nothing of a channel any more. */
+  unsubscribe(channel: string): Effect.Effect<void> {
+    return Effect.promise(() => this.client.unsubscribe(channel).then(() => {}, () => {}))
+  }
 }
 
 /** Opens a connection, for as long as the scope is open. */

@@ -18,7 +18,7 @@ export interface Script {
   readonly sha: string
 }
 
-const script = (text: string): Script => ({ text, sha: createHash("sha1").update(text).digest("hex") })
+export const script = (text: string): Script => ({ text, sha: createHash("sha1").update(text).digest("hex") })
 
 const leaseOf = `
 local function lease(of)
