@@ -142,8 +142,8 @@ describe.each(backends)("the Redis client, against %s", (_, backend) => {
     withRedis(backend, (redis) =>
       Effect.gen(function*() {
         const pool = yield* Pool
-        yield* pool.patch({ acquire: "50 millis" })
         for (let i = 0; i < 4; i++) yield* pool.get
+        yield* pool.patch({ acquire: "50 millis" })
         assert.strictEqual(tagOf(yield* Effect.flip(redis.get("greeting"))), "AcquireTimeout")
         yield* pool.patch({ waiters: 0 })
         assert.strictEqual(tagOf(yield* Effect.flip(redis.get("greeting"))), "PoolFull")
