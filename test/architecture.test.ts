@@ -19,6 +19,12 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   // what knows nothing of connections: bytes, time and fibers, what a transport says of itself, how a reason is said
   ["internal/bytes", "internal/transport", "internal/reasons"],
   ["internal/scheduling"],
+  // what an engine does for a fleet, which knows no connection
+  ["internal/backplane"],
+  ["Backplane"],
+  // what was said, by position, which knows no connection either
+  ["internal/history"],
+  ["History"],
   ["ConnectionError"],
   // what a metric is, and what sums it up
   ["internal/endings", "internal/telemetry", "Heartbeat", "Backoff"],
@@ -49,17 +55,22 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
     "internal/dispatcher"
   ],
   ["Registry", "ConnectionPool", "Protocol", "Client", "Dispatcher"],
-  ["Request", "Metrics"],
+  ["internal/fleet/post"],
+  ["internal/fleet"],
+  ["Request", "Metrics", "Fleet"],
   ["internal/server"],
   ["Server"],
   // Effect's RPC over them
   ["rpc/internal"],
   ["rpc"],
+  // engines of a fleet, each made of its client
+  ["redis/internal", "nats/internal"],
+  ["redis", "nats"],
   ["index"],
   // the simulated network, and what tests are made of: beside the library, on the same ground
   ["testing/Transport", "testing/Network"],
   ["testing/internal/fabric"],
-  ["testing/internal/tcp", "testing/internal/contract"],
+  ["testing/internal/tcp", "testing/internal/contract", "testing/internal/backplane"],
   ["testing/internal/network"],
   ["testing/TestNetwork", "testing/TestSocket"],
   ["testing/World"],
@@ -111,7 +122,19 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "testing" | "vitest" | "node" | "cli" | "admin"
+type Area =
+  | "index"
+  | "noun"
+  | "internal"
+  | "codecs"
+  | "rpc"
+  | "redis"
+  | "nats"
+  | "testing"
+  | "vitest"
+  | "node"
+  | "cli"
+  | "admin"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
@@ -119,6 +142,8 @@ const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   internal: ["effect"],
   codecs: ["effect"],
   rpc: ["effect"],
+  redis: ["effect", "redis", "node:"],
+  nats: ["effect", "@nats-io/transport-node", "@nats-io/kv", "node:"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
@@ -233,7 +258,7 @@ const areaOf = (path: string): Area | undefined => {
   // an entry of its own, so that nobody else needs vitest
   if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
-  const folder = /^src\/(internal|codecs|rpc|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
+  const folder = /^src\/(internal|codecs|rpc|redis|nats|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
   return folder === null ? undefined : folder[1] as Area
 }
 

@@ -180,6 +180,10 @@ describe("mistakes", { timeout: 60_000 }, () => {
     const found = await problems(
       [/--listen.*http:\/\//, "--listen", "http://127.0.0.1:0"],
       [/--listen.*nonsense/, "--listen", "nonsense"],
+      [/there is no protocol "natve"; there are lines, frames, native/, "--listen", "natve+tcp://127.0.0.1:0"],
+      [/there is no protocol "tls"/, "--listen", "fd:3:tls+tcp://127.0.0.1:0"],
+      [/--listen.*it is not a URL/, "--listen", "native+nonsense"],
+      [/--socket-mode is for a socket file/, "--socket-mode", "660", "--listen", "native+tcp://127.0.0.1:0"],
       [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:tcp://a:1"],
       [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:web:tcp://a:1"],
       [/--listen.*descriptor 999 is no socket/, "--listen", "fd:999:tcp://a:1"],

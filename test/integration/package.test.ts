@@ -4,7 +4,9 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Root from "holdfast"
 import * as Codecs from "holdfast/codecs"
+import * as Nats from "holdfast/nats"
 import * as Node from "holdfast/node"
+import * as Redis from "holdfast/redis"
 import * as Rpc from "holdfast/rpc"
 import * as Testing from "holdfast/testing"
 import { execFile, spawn } from "node:child_process"
@@ -24,10 +26,15 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 const entries = {
   "holdfast": Root,
   "holdfast/codecs": Codecs,
+  "holdfast/nats": Nats,
   "holdfast/node": Node,
+  "holdfast/redis": Redis,
   "holdfast/rpc": Rpc,
   "holdfast/testing": Testing
 }
+
+/** Optional peers, without which an entry cannot be imported. */
+const peers = ["redis", "@nats-io/kv", "@nats-io/transport-node"]
 
 /** The kinds of what each namespace of each entry exports. */
 type Exports = Record<string, Record<string, Record<string, string>>>
@@ -77,7 +84,8 @@ beforeAll(async () => {
     "--no-audit",
     "--no-fund",
     "--ignore-scripts",
-    join(folder, tarball!)
+    join(folder, tarball!),
+    ...peers
   )
   installed = join(app, "node_modules", "holdfast")
 

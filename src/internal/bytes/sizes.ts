@@ -13,3 +13,14 @@ export const sizeOver = (frame: Uint8Array | string, limit: number): number => {
   const size = typeof frame === "string" ? utf8Size(frame) : frame.length
   return size > limit ? size : 0
 }
+
+/** The size of a message in bytes: of text and bytes their own, else of JSON. */
+export const weightOf = (message: unknown): number => {
+  if (message instanceof Uint8Array || typeof message === "string") return sizeOf(message)
+  try {
+    return sizeOf(JSON.stringify(message) ?? "")
+  } catch {
+    // not a JSON value: counted, if not weighed
+    return 1
+  }
+}

@@ -2,7 +2,6 @@
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
-import { sizeOf } from "../bytes/sizes.ts"
 import { guarded } from "../endings/defects.ts"
 import { Mutex } from "../scheduling/mutex.ts"
 import { greets } from "./greeting.ts"
@@ -20,17 +19,6 @@ interface Batch<out Out> {
   readonly messages: ReadonlyArray<Out>
   /** What they count in the queue. */
   bytes: number
-}
-
-/** The size of a message in bytes: of text and bytes their own, else of JSON. */
-export const weightOf = (message: unknown): number => {
-  if (message instanceof Uint8Array || typeof message === "string") return sizeOf(message)
-  try {
-    return sizeOf(JSON.stringify(message) ?? "")
-  } catch {
-    // not a JSON value: counted, if not weighed
-    return 1
-  }
 }
 
 /** The senders of a client, first come first served, and how much they wait with. */

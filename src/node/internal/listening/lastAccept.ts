@@ -23,8 +23,10 @@ const acceptedHere = (server: Net.Server, count: () => number): Effect.Effect<vo
       if (!server.listening) return resume(Effect.void)
       const now = count()
       if (now !== before && left > 0) return void setImmediate(look, now, left - 1)
-      // frees the address at once; the callback would wait for every connection. That of an HTTP server would end idle ones
-      Net.Server.prototype.close.call(server, noop)
+      // frees the address at once; the callback would wait for every connection. That of an HTTP server would end idle ones; in Bun
+      // it is no server of `net`, and has that alone
+      if (server instanceof Net.Server) Net.Server.prototype.close.call(server, noop)
+      else (server as Pick<Net.Server, "close">).close(noop)
       resume(Effect.void)
     }
     setImmediate(look, -1, mostQueued)

@@ -1,0 +1,2 @@
+export * as RedisBackplane from "./RedisBackplane.ts"
+export * as RedisHistory from "./RedisHistory.ts"

@@ -1,0 +1,104 @@
+/** One connection to Redis: commands with their answers, until it is cut or answers nothing for too long. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { createClient, type RedisClientOptions } from "redis"
+import type { BackplaneError } from "../../internal/backplane/engine.ts"
+import type { Link } from "../../internal/backplane/line.ts"
+import { Pulse, unreachable, within } from "../../internal/backplane/pulse.ts"
+import type { Script } from "./scripts.ts"
+
+/** What it is made of. */
+export interface Settings {
+  /** Where it goes: asked for each connection. */
+  readonly url: Effect.Effect<string, unknown>
+  readonly client: Omit<RedisClientOptions, "url">
+  /** How long it may take to open, and to answer, in milliseconds. */
+  readonly timeout: number
+}
+
+type Client = ReturnType<typeof clientOf>
+
+// one connection for everything: replies and batches of others share it since RESP3
+const clientOf = (settings: Settings, url: string) =>
+  createClient({
+    ...settings.client,
+    ...(url === "" ? {} : { url }),
+    RESP: 3,
+    disableOfflineQueue: true,
+    maintNotifications: "disabled",
+    socket: { connectTimeout: settings.timeout, ...settings.client.socket, reconnectStrategy: false } as NonNullable<
+      RedisClientOptions["socket"]
+    >
+  })
+
+/** An open connection. */
+export class Connection implements Link {
+  private readonly client: Client
+  private readonly pulse: Pulse
+
+  constructor(client: Client, pulse: Pulse) {
+    this.client = client
+    this.pulse = pulse
+    const end = (cause?: unknown) => pulse.end(unreachable(cause))
+    client.on("error", end)
+    client.on("end", end)
+  }
+
+  get over(): Effect.Effect<BackplaneError, BackplaneError> {
+    return this.pulse.over
+  }
+
+  ask(command: ReadonlyArray<string | Buffer>): Effect.Effect<unknown, BackplaneError> {
+    return this.pulse.promise<unknown>(() => this.client.sendCommand(command))
+  }
+
+  /** Runs a script, which the server keeps for the next time. */
+  run(script: Script, args: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, BackplaneError> {
+    return Effect.catch(
+      this.ask(["EVALSHA", script.sha, ...args]),
+      (error) =>
+        error.cause instanceof Error && error.cause.message.startsWith("NOSCRIPT")
+          ? this.ask(["EVAL", script.text, ...args])
+          : Effect.fail(error)
+    ) as Effect.Effect<ReadonlyArray<string>, BackplaneError>
+  }
+
+  /** Takes all that is published on a channel from now on. */
+  subscribe(channel: string, listener: (bytes: Buffer) => void): Effect.Effect<void, BackplaneError> {
+    return this.pulse.promise(() => this.client.subscribe(channel, listener, true))
+  }
+
+  /** Takes nothing of a channel any more. */
+  unsubscribe(channel: string): Effect.Effect<void> {
+    return Effect.promise(() => this.client.unsubscribe(channel).then(() => {}, () => {}))
+  }
+}
+
+/** Opens a connection, for as long as the scope is open. */
+export const open = (settings: Settings): Effect.Effect<Connection, BackplaneError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { timeout } = settings
+    const url = yield* within(timeout)(Effect.mapError(settings.url, unreachable))
+    let isReleased = false
+    const client = yield* Effect.acquireRelease(
+      Effect.try({ try: () => clientOf(settings, url), catch: unreachable }),
+      (client) =>
+        Effect.sync(() => {
+          isReleased = true
+          client.destroy()
+        })
+    )
+    const connection = new Connection(client, new Pulse(yield* Clock.Clock, timeout))
+    yield* within(timeout)(Effect.callback<void, BackplaneError>((resume) => {
+      client.connect().then(
+        () => {
+          // one that was still dialling could not be destroyed
+          if (isReleased) client.destroy()
+          resume(Effect.void)
+        },
+        (cause) => resume(Effect.fail(unreachable(cause)))
+      )
+    }))
+    return connection
+  })

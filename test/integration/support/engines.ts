@@ -1,0 +1,119 @@
+/** Real servers for the engines of a fleet, each on a free port with a folder of its own. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as ChildProcess from "node:child_process"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import { tempDir } from "./kit.ts"
+
+const places = (name: string) =>
+  [...(process.env.PATH ?? "").split(":"), "/usr/sbin", "/usr/local/sbin"].map((folder) => `${folder}/${name}`)
+
+/** Where a program is; Debian has servers where only root's PATH leads. */
+export const installed = (name: string): string | undefined => places(name).find((path) => Fs.existsSync(path))
+
+export const freePort: Effect.Effect<number> = Effect.promise(() =>
+  new Promise<number>((resolve) => {
+    const probe = Net.createServer().listen(0, "127.0.0.1", () => {
+      const { port } = probe.address() as Net.AddressInfo
+      probe.close(() => resolve(port))
+    })
+  })
+)
+
+const speaks = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = Net.connect(port, "127.0.0.1", () => socket.write("PING\r\n"))
+    const tell = (is: boolean) => {
+      socket.destroy()
+      resolve(is)
+    }
+    // NATS greets, Redis answers
+    socket.once("data", () => tell(true))
+    socket.once("error", () => tell(false))
+    socket.once("close", () => tell(false))
+  })
+
+export interface Daemon {
+  readonly port: number
+  readonly dir: string
+  /** Starts it again, with the files that it has left. */
+  readonly start: Effect.Effect<void>
+  /** `kill -9`. */
+  readonly kill: Effect.Effect<void>
+  readonly signal: (signal: NodeJS.Signals) => void
+}
+
+/** A server, until the scope is closed. */
+export const daemon = (
+  name: string,
+  args: (port: number, dir: string) => ReadonlyArray<string>
+): Effect.Effect<Daemon, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const port = yield* freePort
+    const dir = yield* tempDir
+    let child: ChildProcess.ChildProcess | undefined
+    const start = Effect.promise(async () => {
+      const started = child = ChildProcess.spawn(installed(name)!, args(port, dir), { stdio: "ignore", cwd: dir })
+      const deadline = performance.now() + 10_000
+      while (!(await speaks(port))) {
+        if (performance.now() > deadline || started.exitCode !== null) throw new Error(`${name} did not start`)
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      }
+    })
+    const kill = Effect.promise(async () => {
+      if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+      const exited = once(child, "exit")
+      child.kill("SIGKILL")
+      await exited
+    })
+    yield* Effect.acquireRelease(start, () => kill)
+    return { port, dir, start, kill, signal: (signal) => void child!.kill(signal) }
+  })
+
+/** A Redis that keeps nothing. */
+export const redisServer = (...more: ReadonlyArray<string>) =>
+  daemon("redis-server", (port, dir) => {
+    const settings = ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir]
+    return [...settings, ...more]
+  })
+
+/** A NATS with JetStream. */
+export const natsServer = (...more: ReadonlyArray<string>) =>
+  daemon("nats-server", (port, dir) => ["-a", "127.0.0.1", "-p", `${port}`, "-js", "-sd", dir, ...more])
+
+/** A way to a port of this machine that can be cut: `cut` resets all that go through it, and says how many. */
+export const cuttable = (port: number) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const pairs = new Set<ReadonlyArray<Net.Socket>>()
+      const server = Net.createServer((client) => {
+        const pair = [client, Net.connect(port, "127.0.0.1")]
+        pairs.add(pair)
+        pair.forEach((socket, i) => {
+          socket.on("error", () => {})
+          socket.on("close", () => {
+            pairs.delete(pair)
+            pair[1 - i]!.destroy()
+          })
+          socket.pipe(pair[1 - i]!)
+        })
+      })
+      await once(server.listen(0, "127.0.0.1"), "listening")
+      const cut = (): number => {
+        const { size } = pairs
+        for (const [client, behind] of Array.from(pairs)) {
+          client!.resetAndDestroy()
+          behind!.destroy()
+        }
+        return size
+      }
+      return { port: (server.address() as Net.AddressInfo).port, cut, server }
+    }),
+    ({ cut, server }) =>
+      Effect.sync(() => {
+        server.close()
+        cut()
+      })
+  )
