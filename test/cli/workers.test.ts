@@ -71,7 +71,7 @@ const echo = async (client: Client, text: string): Promise<void> => {
 const visitors = (port: number) => {
   const wrong: Array<string> = []
   let visits = 0
-  let isOver = false
+  const state = { isOver: false }
   const visit = (): Promise<void> =>
     new Promise((resolve) => {
       let text = ""
@@ -88,7 +88,7 @@ const visitors = (port: number) => {
       })
     })
   const loop = async (): Promise<void> => {
-    while (!isOver) await visit()
+    while (!state.isOver) await visit()
   }
   const loops = Promise.all(Array.from({ length: 4 }, loop))
   return {
@@ -96,7 +96,7 @@ const visitors = (port: number) => {
       return visits
     },
     end: async () => {
-      isOver = true
+      state.isOver = true
       await loops
       return wrong
     }
@@ -222,6 +222,7 @@ describe.runIf(isLong)("serve --workers", () => {
     await gone(server)
     // nothing holds the port
     const next = await serve(`--listen tcp://127.0.0.1:${server.ports[0]} --log json`)
+    assert.strictEqual(next.ports[0], server.ports[0])
     await echo(await connect(next.ports[0]!), "again")
   })
 
