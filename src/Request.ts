@@ -352,20 +352,11 @@ export interface Duplex<out In, in Out = In> {
  * import { JsonRpc } from "holdfast/codecs"
  *
  * const program = Effect.fnUntraced(function*(connection: Connection.Connection<JsonRpc.Message>) {
- *   const duplex = yield* Request.duplex(connection, {
- *     correlate: {
- *       request: (message, id) => message._tag === "Request" ? { ...message, id } : message,
- *       response: (message) =>
- *         (message._tag === "Result" || message._tag === "Error") && typeof message.id === "number" ? message.id : undefined
- *     }
- *   })
+ *   const duplex = yield* Request.duplex(connection, { correlate: JsonRpc.correlate })
  *   // what the other end asks and tells
- *   yield* duplex.pushes.pipe(
- *     Stream.runForEach((message) =>
- *       message._tag === "Request" ? duplex.send({ _tag: "Result", id: message.id, result: "pong" }) : Effect.void
- *     ),
- *     Effect.forkScoped
- *   )
+ *   const respond = JsonRpc.respond(duplex.send, ({ method }) =>
+ *     method === "ping" ? Effect.succeed("pong") : Effect.fail(JsonRpc.methodNotFound))
+ *   yield* Effect.forkScoped(Stream.runForEach(duplex.pushes, respond))
  *   return yield* duplex.request({ _tag: "Request", id: 0, method: "time" }, { deadline: "2 seconds" })
  * })
  * ```

@@ -19,7 +19,17 @@ const guides: ReadonlyMap<string, string> = new Map(
     readFileSync(join(root, "src/guides", name), "utf8")
   ])
 )
-const pages: ReadonlyMap<string, string> = new Map([["README.md", readme], ...guides])
+
+/** The pages of the examples, by their paths. */
+const examplePages: ReadonlyMap<string, string> = new Map(
+  readdirSync(join(root, "test/examples"), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && existsSync(join(root, "test/examples", entry.name, "main.ts")))
+    .map(({ name }) => [
+      `test/examples/${name}/README.md`,
+      readFileSync(join(root, "test/examples", name, "README.md"), "utf8")
+    ])
+)
+const pages: ReadonlyMap<string, string> = new Map([["README.md", readme], ...guides, ...examplePages])
 
 interface Block {
   readonly info: string
@@ -236,7 +246,8 @@ describe("guides", () => {
       ["#there", "src/none.md"]
     ))
 
-  it("the README has a link to each of them", () => assert.includeMembers([...links(readme)], [...guides.keys()]))
+  it("the README has a link to each of them, and to the page of each example", () =>
+    assert.includeMembers([...links(readme)], [...guides.keys(), ...examplePages.keys()]))
 
   it("the package has them where the README says", () => {
     const { files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { readonly files: Array<string> }

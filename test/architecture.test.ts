@@ -84,6 +84,8 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/dialling"],
   ["node/internal/webSocket"],
   ["node/internal/listening", "node/Certificates"],
+  // several processes behind one socket: what the parent of them does
+  ["node/internal/workers"],
   ["node/internal/http", "node/internal/httpClient"],
   // what looks at a running program: what it answers, and the HTTP server around that
   ["node/internal/admin"],

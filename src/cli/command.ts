@@ -33,18 +33,22 @@ const presenter = Layer.succeed(CliOutput.Presenter, {
       : CliOutput.defaultPresenter.present(event)
 })
 
-const main = Command.make("holdfast").pipe(
+const holdfast = Command.make("holdfast").pipe(
   Command.withDescription(
     "Long-lived connections for Effect: a server to try things with, a client that comes back, a link's measures"
   ),
-  Command.withSubcommands([serve, connect, probe, top, policy]),
-  Command.run({ version }),
-  Effect.tapCause((cause) => {
-    const error = Cause.squash(cause)
-    return error instanceof CommandFailed ? Console.error(`holdfast: ${oneLine(error.message)}`) : Effect.void
-  }),
-  Effect.provide(Layer.merge(NodeServices.layer, presenter))
+  Command.withSubcommands([serve, connect, probe, top, policy])
 )
+
+/** Runs the command with arguments; its mistakes are told on the console. */
+export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, unknown> =>
+  Command.runWith(holdfast, { version })(args).pipe(
+    Effect.tapCause((cause) => {
+      const error = Cause.squash(cause)
+      return error instanceof CommandFailed ? Console.error(`holdfast: ${oneLine(error.message)}`) : Effect.void
+    }),
+    Effect.provide(Layer.merge(NodeServices.layer, presenter))
+  )
 
 /** Runs the command that the arguments of this process name. */
 export const run = (): void => {
@@ -52,7 +56,7 @@ export const run = (): void => {
   for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
 
   // the first signal interrupts, which drains
-  NodeRuntime.runMain(Shutdown.endAtSecondSignal(main), {
+  NodeRuntime.runMain(Shutdown.endAtSecondSignal(runWith(process.argv.slice(2))), {
     disableErrorReporting: true,
     teardown: (exit, onExit) => {
       if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) {

@@ -5,6 +5,7 @@ import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import { plain, plainly } from "../internal/reasons/logs.ts"
 import { plainJson } from "../internal/reasons/text.ts"
+import { progress } from "./progress.ts"
 
 /** One flat object a line. */
 export const jsonLogger = Logger.map(
@@ -32,5 +33,7 @@ export const lineLogger = (hasColors: boolean): Logger.Logger<unknown, string> =
     return cause.reasons.length === 0 ? line : `${line}\n${Cause.pretty(plainly(cause))}`
   })
 
-export const prettyLogger = (): Logger.Logger<unknown, void> =>
-  Logger.withConsoleError(lineLogger(process.stderr.isTTY && process.env["NO_COLOR"] === undefined))
+export const prettyLogger = (): Logger.Logger<unknown, void> => {
+  const logger = Logger.withConsoleError(lineLogger(process.stderr.isTTY && process.env["NO_COLOR"] === undefined))
+  return Logger.make((entry) => progress.above(() => logger.log(entry)))
+}

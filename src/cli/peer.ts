@@ -2,7 +2,6 @@
 import * as Argument from "effect/cli/Argument"
 import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -17,6 +16,7 @@ import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 import { nativeBelow } from "./policyFlags.ts"
+import { progress } from "./progress.ts"
 import { proxyFlag } from "./proxyFlags.ts"
 
 /** A PEM file. */
@@ -155,7 +155,11 @@ export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags,
 
 /** Says that a dialler waits for what the server says to our certificate. */
 export const sayWaiting = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.provideService(effect, OnWaiting, Console.error("waiting for the server's answer"))
+  Effect.provideService(
+    effect,
+    OnWaiting,
+    Effect.sync(() => progress.above(() => console.error("waiting for the server's answer")))
+  )
 
 type Refused = ConnectionError.CertificateRefused
 

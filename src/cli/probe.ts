@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Socket from "effect/socket/Socket"
-import * as Stdio from "effect/Stdio"
 import * as Connection from "../Connection.ts"
 import * as ConnectionError from "../ConnectionError.ts"
 import { AnswersPings } from "../internal/connection/webSocket.ts"
@@ -18,6 +17,7 @@ import { CommandFailed } from "./CommandFailed.ts"
 import { because, dialer, duration, peerFlags, sayWaiting, url, whole } from "./peer.ts"
 import { dialOf, micros, type Report, rttOf, seconds, table } from "./probeReport.ts"
 import { frames, lines, native, type Speech } from "./probeSpeech.ts"
+import { progress, span } from "./progress.ts"
 
 const flags = {
   url,
@@ -68,7 +68,7 @@ const dialOnce = (dial: Dial) =>
     )
   })
 
-interface Progress {
+interface State {
   dials: number
   pings: number
   silentSince: number | undefined
@@ -84,7 +84,7 @@ const measure = <In, Out>(
     readonly silenceLimit: number
   },
   report: Report,
-  progress: Progress
+  state: State
 ) => {
   const open = Effect.flatMap(dial, Connection.make({ codec: speech.codec, policy: policyFor(given.timeout) }))
 
@@ -141,7 +141,7 @@ const measure = <In, Out>(
           current = { token, at, answered }
           yield* connection.send(speech.ping(token))
           sent++
-          progress.pings = sent
+          state.pings = sent
           const pong = Effect.timeoutOption(Deferred.await(answered), given.timeout)
           // where pongs have no number a late one would pass for the next one's: it gets as long again to be absorbed
           if (Option.isNone(yield* pong) && !speech.numbered) yield* pong
@@ -180,7 +180,7 @@ const measure = <In, Out>(
       const connection = yield* open
       if (speech.hello !== undefined) yield* connection.send(speech.hello)
       since = performance.now()
-      progress.silentSince = since
+      state.silentSince = since
       let goodbye: string | undefined
       let last: { readonly text: string; readonly at: number } | undefined
       const listen = Effect.gen(function*() {
@@ -217,22 +217,12 @@ const measure = <In, Out>(
   return { roundTrips, silence }
 }
 
-/** Told every second on a terminal, in one line; elsewhere every ten. */
-const telling = (text: () => string, onTerminal: boolean): Effect.Effect<never> => {
-  const told = onTerminal
-    ? Effect.sync(() => void process.stderr.write(`\r\x1b[2K${text()}`))
-    : Effect.suspend(() => Console.error(text()))
-  const loop: Effect.Effect<never> = Effect.forever(Effect.andThen(Effect.sleep(onTerminal ? 1000 : 10_000), told))
-  return onTerminal ? Effect.ensuring(loop, Effect.sync(() => void process.stderr.write("\r\x1b[2K"))) : loop
-}
-
 export const probe = Command.make(
   "probe",
   flags,
   Effect.fnUntraced(function*({ count, dials, interval, json, silenceLimit, timeout, url, ...peer }) {
     const limit = Math.max(1, timeout)
     const dial = yield* dialer(url, peer, policyFor(limit))
-    const stdio = yield* Stdio.Stdio
     const name = redactUrl(url)
     const report: Report = {
       url: name,
@@ -242,13 +232,14 @@ export const probe = Command.make(
       silence: null,
       advertised: null
     }
-    const progress: Progress = { dials: 0, pings: 0, silentSince: undefined }
+    const began = performance.now()
+    const state: State = { dials: 0, pings: 0, silentSince: undefined }
     const given = { count, interval, timeout: limit, silenceLimit }
     const { roundTrips, silence } = peer.protocol === "lines"
-      ? measure(lines, dial, given, report, progress)
+      ? measure(lines, dial, given, report, state)
       : peer.protocol === "native"
-      ? measure(native, dial, given, report, progress)
-      : measure(frames(), dial, given, report, progress)
+      ? measure(native, dial, given, report, state)
+      : measure(frames(), dial, given, report, state)
 
     const samples: Array<number> = []
     let failed = 0
@@ -263,19 +254,19 @@ export const probe = Command.make(
           }
           failed++
         }
-        progress.dials = i + 1
+        state.dials = i + 1
         report.dial = dialOf(samples, failed)
       }
     })
 
     const text = () =>
       [
-        "probing",
-        `dial ${progress.dials} of ${dials}`,
-        `ping ${progress.pings} of ${count}`,
-        progress.silentSince === undefined
+        `probing for ${span(performance.now() - began)}`,
+        `dial ${state.dials} of ${dials}`,
+        `ping ${state.pings} of ${count}`,
+        state.silentSince === undefined
           ? ""
-          : `silent for ${((performance.now() - progress.silentSince) / 1000).toFixed(0)} s of ${silenceLimit / 1000} s`
+          : `silent for ${span(performance.now() - state.silentSince)} of ${span(silenceLimit)}`
       ].filter((part) => part !== "").join(", ")
     const print = Effect.suspend(() => Console.log(json ? plainJson(report) : table(report)))
     let reached = false
@@ -284,7 +275,11 @@ export const probe = Command.make(
       reached = true
       yield* Effect.all([roundTrips, silence], { concurrency: "unbounded" })
     })
-    yield* Effect.raceFirst(work, telling(text, yield* stdio.stderrIsTerminal)).pipe(
+    yield* Effect.acquireUseRelease(
+      Effect.sync(() => progress.follow(text)),
+      () => work,
+      (end) => Effect.sync(end)
+    ).pipe(
       // interrupted, it prints what it has measured
       Effect.onInterrupt(() => reached ? print : Effect.void)
     )

@@ -2,6 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Server from "../Server.ts"
+import { progress, span } from "./progress.ts"
 
 /** What happened, as a sentence for people and as fields for machines. */
 const describeEvent = (event: Server.Event): { readonly text: string; readonly fields: Record<string, unknown> } => {
@@ -45,31 +46,43 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
 const warnings: ReadonlyArray<string> = ["Refused", "AcceptFailed", "MemoryTight"] satisfies Array<Server.Event["_tag"]>
 
 /** What a person with `nc` wonders about. */
-const hintOf = (event: Server.Event, protocol: string): string =>
-  protocol === "lines" && event._tag === "Closed" && event.snapshot.reason?._tag === "SilenceTimeout"
+const hintOf = (event: Server.Event, isLines: (local?: string) => boolean): string =>
+  event._tag === "Closed" && event.snapshot.reason?._tag === "SilenceTimeout" && isLines(event.snapshot.local)
     ? "; nc answers no ping: type pong, or serve with --silence 0"
     : ""
 
-export const logEvent = (format: "pretty" | "json", protocol: string) => (event: Server.Event): Effect.Effect<void> => {
-  const { fields, text: what } = describeEvent(event)
-  const text = what + hintOf(event, protocol)
-  const level = warnings.includes(event._tag) ? "Warn" : "Info"
-  // a defect is logged already
-  const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
-    ? Effect.logError(text, event.failure)
-    : Effect.logWithLevel(level)(text)
-  return format === "json" ? Effect.annotateLogs(line, fields) : line
-}
+export const logEvent =
+  (format: "pretty" | "json", isLines: (local?: string) => boolean) => (event: Server.Event): Effect.Effect<void> => {
+    const { fields, text: what } = describeEvent(event)
+    const text = what + hintOf(event, isLines)
+    const level = warnings.includes(event._tag) ? "Warn" : "Info"
+    // a defect is logged already
+    const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
+      ? Effect.logError(text, event.failure)
+      : Effect.logWithLevel(level)(text)
+    return format === "json" ? Effect.annotateLogs(line, fields) : line
+  }
 
-export const logDraining =
-  (format: "pretty" | "json") => ({ left, limit, after, states }: Server.Draining): Effect.Effect<void> => {
-    const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
-    const line = Effect.logInfo(
-      `stopping: ${left} left (${parts.join(", ")}), ${Math.ceil((limit - after) / 1000)} s to go`
-    )
+const statesOf = ({ states }: Server.Draining): string =>
+  Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`).join(", ")
+
+/** How far a stop is: a log line a second, and on a terminal for people one line that is erased at the end. */
+export const logDraining = (format: "pretty" | "json") => {
+  let most = 0
+  return (draining: Server.Draining): Effect.Effect<void> => {
+    const { after, left, limit, states } = draining
+    const toGo = `${Math.ceil((limit - after) / 1000)} s to go`
+    if (format === "pretty" && progress.isOn) {
+      most = Math.max(most, left)
+      return Effect.sync(() =>
+        progress.show(`stopping for ${span(after)}: ${left} of ${most} left (${statesOf(draining)}), ${toGo}`)
+      )
+    }
+    const line = Effect.logInfo(`stopping: ${left} left (${statesOf(draining)}), ${toGo}`)
     const fields = { event: "draining", left, ...states, durationMs: after }
     return format === "json" ? Effect.annotateLogs(line, fields) : line
   }
+}
 
 // of more refusals in a second only their number is logged
 const mostRefusals = 20

@@ -21,6 +21,8 @@ export interface Settings {
   readonly seconds: number
   readonly servers: ReadonlyArray<ServerKind>
   readonly note: (text: string) => void
+  /** Says that a round is over; that of 0 is not counted. */
+  readonly finished: (round: number) => void
   /** Where to leave CPU profiles of the servers. */
   readonly profile: string | undefined
 }
@@ -50,7 +52,7 @@ const interleaved = async <A>(
       const result = await turn(fleet)
       if (round > 0) results.get(fleet)!.push(result)
     }
-    settings.note(round === 0 ? "warm" : `round ${round} of ${settings.rounds}`)
+    settings.finished(round)
   }
   return results
 }
@@ -186,7 +188,7 @@ const memory: Load = {
           await fleet.stop()
         }
       }
-      settings.note(`round ${round + 1} of ${settings.rounds}`)
+      settings.finished(round + 1)
     }
     return Array.from(figures, ([server, { heap, resident }]) => [
       { load: "memory heap", server, unit: "B/conn", rounds: heap },

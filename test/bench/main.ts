@@ -8,6 +8,7 @@ import { mkdirSync, writeFileSync } from "node:fs"
 import os from "node:os"
 import { resolve } from "node:path"
 import { parseArgs } from "node:util"
+import { howLong, progress } from "../../src/cli/progress.ts"
 import { draw, growth } from "./growth.ts"
 import type { Load, Measured } from "./loads.ts"
 import { impossible, loads } from "./loads.ts"
@@ -75,7 +76,7 @@ const options = () => {
   }
 }
 
-const note = (text: string): void => void process.stderr.write(`bench: ${text}\n`)
+const note = (text: string): void => progress.above(() => void process.stderr.write(`bench: ${text}\n`))
 
 const available = (chosen: ReadonlyArray<ServerKind>): ReadonlyArray<ServerKind> =>
   chosen.filter((server) => {
@@ -105,6 +106,20 @@ const run = async (): Promise<number> => {
   const failures: Array<string> = []
   const before = machine()
   note(before)
+  const began = performance.now()
+  const far = { load: "", done: 0, round: 0 }
+  const end = progress.follow(() => {
+    const part = (far.done + far.round / (rounds + 1)) / wanted.length
+    return `bench: load ${far.done + 1} of ${wanted.length} (${far.load}), round ${far.round} of ${rounds}, ` +
+      howLong(performance.now() - began, part)
+  })
+  // the default of these ends the process without a word
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.once(signal, () => {
+      end()
+      process.kill(process.pid, signal)
+    })
+  }
   const measure = async (load: Load): Promise<void> => {
     const why = impossible(load)
     if (why !== undefined) return note(`skipping ${load.name}: ${why}`)
@@ -112,15 +127,23 @@ const run = async (): Promise<number> => {
     if (kinds.length === 0 && load.servers.length > 0) return
     note(`${load.name}: ${load.about}`)
     const told = (text: string) => note(`  ${text}`)
+    const finished = (round: number): void => {
+      far.round = round
+      told(round === 0 ? "warm" : `round ${round} of ${rounds}`)
+    }
     try {
-      measured.push(...(await load.measure({ rounds, seconds, servers: kinds, note: told, profile })))
+      measured.push(...(await load.measure({ rounds, seconds, servers: kinds, note: told, finished, profile })))
     } catch (error) {
       // the other loads still say something; the exit code says that this one did not
       failures.push(`${load.name}: ${(error as Error).message}`)
       note(failures.at(-1)!)
     }
   }
-  for (const load of wanted) await measure(load)
+  for (const [done, load] of wanted.entries()) {
+    Object.assign(far, { load: load.name, done, round: 0 })
+    await measure(load)
+  }
+  end()
   if (json !== undefined) {
     const taken = { machine: before, rounds, seconds, measured, failures }
     writeFileSync(json, JSON.stringify(taken, null, 2))

@@ -4,6 +4,7 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import { onTestFinished } from "vitest"
+import { badlyTold } from "./support/inProcess.ts"
 import type { Running } from "./support/kit.ts"
 import {
   freePort,
@@ -480,26 +481,26 @@ describe("signals", () => {
 describe("a mistake is one line and exit code 1", () => {
   const url = "tcp://127.0.0.1:1"
 
-  /** What is not told as it should be, of command lines and what their one line has to say. */
-  const badlyTold = async (cases: ReadonlyArray<readonly [expected: RegExp, ...args: Array<string>]>) => {
-    const told = await Promise.all(cases.map(async ([expected, ...args]) => {
-      const { code, stderr, stdout } = await pipe("hello\n", ...args)
-      const isTold = /^holdfast: [^\n]+\n$/.test(stderr) && expected.test(stderr) && code === 1 && stdout === ""
-      return isTold ? [] : [{ args, code, stderr, stdout }]
-    }))
-    return told.flat()
-  }
+  it("in a process of its own", async () => {
+    const { code, stderr, stdout } = await pipe("hello\n", "nonsense")
+    assert.match(stderr, /^holdfast: [^\n]*nonsense[^\n]*URL[^\n]*\n$/)
+    assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
+  })
 
   it("in the URL", async () => {
     assert.deepStrictEqual(
-      await badlyTold([[/url/], [/nonsense.*URL/, "nonsense"], [/port/, "tcp://127.0.0.1"], [/"b"/, url, "b"]]),
+      await badlyTold(["connect"], [[/url/], [/nonsense.*URL/, "nonsense"], [/port/, "tcp://127.0.0.1"], [
+        /"b"/,
+        url,
+        "b"
+      ]]),
       []
     )
   })
 
   it("in a flag", async () => {
     assert.deepStrictEqual(
-      await badlyTold([
+      await badlyTold(["connect"], [
         [/--nope/, url, "--nope"],
         [/--retry.*"0"/, url, "--retry", "0"],
         [/--retry.*"sometimes".*never/, url, "--retry", "sometimes"],
@@ -521,7 +522,7 @@ describe("a mistake is one line and exit code 1", () => {
     const policy = Path.join(dir, "policy.json")
     Fs.writeFileSync(policy, "{\"retryBase\": \"soon\"}")
     assert.deepStrictEqual(
-      await badlyTold([
+      await badlyTold(["connect"], [
         [/--ca \S+none\.pem: there is no such file/, tls, "--ca", none],
         [/--cert \S+none\.pem: there is no such file/, tls, "--cert", none],
         [/--policy \S+none\.pem: there is no such file/, url, "--policy", none],

@@ -3,32 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Crypto from "node:crypto"
 import * as Net from "node:net"
 import { onTestFinished } from "vitest"
-import { connect as dial, main, needs, python, type Running, start, until } from "./support/kit.ts"
+import { connect as dial, main, needs, onTerminal, type Running, until } from "./support/kit.ts"
 
-/** Runs a command on a terminal of its own, and copies what it shows; an end of the input is a Ctrl-C. */
-const onPty = `
-import os, pty, select, sys
-pid, fd = pty.fork()
-if pid == 0:
-    os.execv(sys.argv[1], sys.argv[1:])
-inputs = [fd, 0]
-while True:
-    ready, _, _ = select.select(inputs, [], [])
-    if 0 in ready:
-        inputs.remove(0)
-        os.write(fd, b"\\x03")
-    if fd in ready:
-        try:
-            data = os.read(fd, 65536)
-        except OSError:
-            break
-        if not data: break
-        os.write(1, data)
-os.waitpid(pid, 0)
-`
-
-const terminal = (...args: ReadonlyArray<string>): Running =>
-  start(python, ["-c", onPty, process.execPath, main, ...args])
+const terminal = (...args: ReadonlyArray<string>): Running => onTerminal(process.execPath, main, ...args)
 
 const evil = "e\x1b[2J\x1b]0;t\x07\x9b2J\r\nforged\u202e\u2066\u2028\u200b\ufeff\x85\x00l"
 

@@ -1,15 +1,17 @@
 /** What the command says to a person: help, completions, and one clear line for each mistake. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Exit from "effect/Exit"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
+import { badlyTold, inProcess, type Mistake } from "./support/inProcess.ts"
 import { freePort, main, makeCertificate, needs, run, serve, start, tempDir, until, words } from "./support/kit.ts"
 
 const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main, ...args])
 
 const flags = words(
   "listen socket-mode socket-owner cert key ca protocol mode log origin subprotocol proxy-protocol trust-forwarded forwarded-header deflate " +
-    "admin admin-token no-admin policy " +
+    "admin admin-token no-admin workers policy " +
     "ping-every pong silence min-ping-every write-stall " +
     "frame-deadline idle max-age handshake drain stop-grace half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages " +
     "message-rate byte-rate rate-burst over-rate overflow " +
@@ -22,24 +24,7 @@ const clientLimits = words(
     "give-up-on offline"
 )
 
-/** A line on the error stream, and the arguments of `serve` that bring it. */
-type Mistake = readonly [expected: RegExp, ...args: ReadonlyArray<string>]
-
-/** What is not as it should be: one line on the error stream that matches, nothing else, and exit code 1. */
-const problems = async (...mistakes: ReadonlyArray<Mistake>): Promise<ReadonlyArray<string>> => {
-  const found: Array<string> = []
-  const queue = mistakes.values()
-  const worker = async () => {
-    for (const [expected, ...args] of queue) {
-      const { code, stderr, stdout } = await holdfast("serve", ...args)
-      if (code === 1 && stdout === "" && /^holdfast: [^\n]+\n$/.test(stderr) && expected.test(stderr)) continue
-      found.push(`serve ${args.join(" ")} ended with ${code}, not with ${expected}\n${stdout}${stderr}`)
-    }
-  }
-  // two processes at a time
-  await Promise.all([worker(), worker()])
-  return found
-}
+const problems = (...mistakes: ReadonlyArray<Mistake>) => badlyTold(["serve"], mistakes)
 
 describe("help", () => {
   it("--help tells of the commands", async () => {
@@ -49,8 +34,8 @@ describe("help", () => {
   })
 
   it("serve --help tells of every flag and its default", async () => {
-    const { code, stderr, stdout } = await holdfast("serve", "--help")
-    assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
+    const { exit, stderr, stdout } = await inProcess(["serve", "--help"])
+    assert.deepStrictEqual({ exit, stderr }, { exit: Exit.void, stderr: "" })
     for (const flag of flags) assert.match(stdout, new RegExp(`\\n {2}--${flag}[ ,].* {2}\\S`), flag)
     // and this test knows them all
     const told = [...stdout.split("GLOBAL FLAGS")[0]!.matchAll(/\n {2}--([a-z-]+)/g)].map((match) => match[1])
@@ -61,7 +46,7 @@ describe("help", () => {
   })
 
   it("connect --help tells of the limits of a client, of what 0 means and of what a default follows", async () => {
-    const { stdout } = await holdfast("connect", "--help")
+    const { stdout } = await inProcess(["connect", "--help"])
     const told = [...stdout.split("GLOBAL FLAGS")[0]!.matchAll(/\n {2}--([a-z-]+)/g)].map((match) => match[1])
     assert.deepStrictEqual(told.slice(told.indexOf("policy")), clientLimits)
     assert.match(stdout, /--silence .*0 is off \(default 1m, at least twice --ping-every\)/)
@@ -72,7 +57,7 @@ describe("help", () => {
   })
 
   it("top --help tells of every flag, its keys, and a default for each", async () => {
-    const { stdout } = await holdfast("top", "--help")
+    const { stdout } = await inProcess(["top", "--help"])
     const told = [...stdout.split("GLOBAL FLAGS")[0]!.matchAll(/\n {2}--([a-z-]+)/g)].map((match) => match[1])
     assert.deepStrictEqual(told, words("interval sort order filter rows count json"))
     for (const flag of told) assert.match(stdout, new RegExp(`--${flag}[ ,].*\\(default [^)]+\\)`), flag)
@@ -88,8 +73,8 @@ describe("help", () => {
 
   it("--completions know every flag in each shell", async () => {
     for (const shell of ["bash", "zsh", "fish"]) {
-      const { code, stderr, stdout } = await holdfast("--completions", shell)
-      assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" }, shell)
+      const { exit, stderr, stdout } = await inProcess(["--completions", shell])
+      assert.deepStrictEqual({ exit, stderr }, { exit: Exit.void, stderr: "" }, shell)
       for (const flag of ["serve", ...flags]) assert.include(stdout, flag, shell)
     }
   })
@@ -113,6 +98,10 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/extra/, "extra"]
     )
     assert.deepStrictEqual(found, [])
+    // in a process of its own: exit code 1
+    const { code, stderr, stdout } = await holdfast("serve", "--nope", "1")
+    assert.match(stderr, /^holdfast: [^\n]*--nope[^\n]*\n$/)
+    assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
   })
 
   it("a duration that is none", async () => {
@@ -153,17 +142,12 @@ describe("mistakes", { timeout: 60_000 }, () => {
   })
 
   it("reasons and codes that there are not, or that are in both lists", async () => {
-    for (
-      const [expected, ...args] of [
-        [/--give-up-on.*"Supersede"/, "--give-up-on", "Supersede,4001"],
-        [/--retry-on.*70000/, "--retry-on", "70000"],
-        [/4001 is in --retry-on and in --give-up-on/, "--retry-on", "4001,Reset", "--give-up-on", "4001"]
-      ] as const
-    ) {
-      const { code, stderr } = await holdfast("connect", "tcp://127.0.0.1:1", ...args)
-      assert.match(stderr, expected)
-      assert.strictEqual(code, 1)
-    }
+    const found = await badlyTold(["connect", "tcp://127.0.0.1:1"], [
+      [/--give-up-on.*"Supersede"/, "--give-up-on", "Supersede,4001"],
+      [/--retry-on.*70000/, "--retry-on", "70000"],
+      [/4001 is in --retry-on and in --give-up-on/, "--retry-on", "4001,Reset", "--give-up-on", "4001"]
+    ])
+    assert.deepStrictEqual(found, [])
   })
 
   it("a size or a number that is none", async () => {
@@ -173,7 +157,10 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/--max-frame.*"-1"/, "--max-frame=-1"],
       [/--outbox-messages.*"1.5"/, "--outbox-messages", "1.5"],
       [/--max-connections.*"many"/, "--max-connections", "many"],
-      [/--accept-rate.*"-1"/, "--accept-rate=-1"]
+      [/--accept-rate.*"-1"/, "--accept-rate=-1"],
+      [/--workers: "0"\. Expected: a whole number from 1 to 1024/, "--workers", "0"],
+      [/--workers.*"x"/, "--workers", "x"],
+      [/--workers.*"1\.5"/, "--workers", "1.5"]
     )
     assert.deepStrictEqual(found, [])
   })
@@ -193,6 +180,10 @@ describe("mistakes", { timeout: 60_000 }, () => {
     const found = await problems(
       [/--listen.*http:\/\//, "--listen", "http://127.0.0.1:0"],
       [/--listen.*nonsense/, "--listen", "nonsense"],
+      [/there is no protocol "natve"; there are lines, frames, native/, "--listen", "natve+tcp://127.0.0.1:0"],
+      [/there is no protocol "tls"/, "--listen", "fd:3:tls+tcp://127.0.0.1:0"],
+      [/--listen.*it is not a URL/, "--listen", "native+nonsense"],
+      [/--socket-mode is for a socket file/, "--socket-mode", "660", "--listen", "native+tcp://127.0.0.1:0"],
       [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:tcp://a:1"],
       [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:web:tcp://a:1"],
       [/--listen.*descriptor 999 is no socket/, "--listen", "fd:999:tcp://a:1"],

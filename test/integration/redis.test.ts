@@ -9,11 +9,17 @@ import * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import { once } from "node:events"
 import * as Net from "node:net"
+import { Resp } from "../../src/codecs/index.ts"
 import { Codec, Connection, type ConnectionError, ConnectionPool, Request } from "../../src/index.ts"
 import { Dialer } from "../../src/node/index.ts"
-import { type Command, ping, Refusal, type Reply, resp } from "../examples/resp.ts"
+import { ping } from "../examples/redis/redis.ts"
 import { long, often } from "../support/often.ts"
 import { dice, tempDir, until } from "./support/kit.ts"
+
+type Reply = Resp.Reply
+type Command = Resp.Command
+const { Refusal } = Resp
+const resp = Resp.make()
 
 type Pool = ConnectionPool.ConnectionPool<Reply, Command>
 

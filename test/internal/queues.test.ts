@@ -15,7 +15,7 @@ const turns = Effect.map(Scheduler.Scheduler, turnsOf)
 
 const connect = Connection.make({
   codec: Codec.lines(),
-  policy: { pingEvery: 0, silence: 0, writeStall: 0, frame: 0, outboxMessages: 2 }
+  policy: { pingEvery: 0, silence: 0, writeStall: 0, frame: 0, outboxMessages: 2, drain: 0 }
 })
 
 /** Counts how many have ended, and how many at most in one turn of the event loop. */
@@ -68,7 +68,7 @@ const dispatched = (
 
 const pool = ConnectionPool.make(
   Effect.flatMap(TestSocket.make(), ({ socket }) => connect(socket)),
-  { max: 2, waiters: 2_000_000, acquire: 0 }
+  { max: 2, waiters: 2_000_000, acquire: 0, drain: 0 }
 )
 
 type Borrow = (

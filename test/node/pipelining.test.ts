@@ -183,13 +183,14 @@ describe("B117 pipelined requests", () => {
 
   it.live("a stop answers what is with the application, in order; the last one says so, and none of the others runs", () =>
     Effect.gen(function*() {
-      const { free, self, stop, url } = yield* start({ policy: { maxConcurrentRequests: 5 } })
+      const registry = yield* Registry.make<string>()
+      const { free, self, stop, url } = yield* start({ registry, policy: { maxConcurrentRequests: 5 } })
       const peer = yield* client({ url })
       // more than is read
       peer.conn.write(all(20_000))
       yield* until("five", () => self.begun === 5)
       const stopping = yield* Effect.forkChild(stop, { startImmediately: true })
-      yield* Effect.sleep(50)
+      yield* until("it is to leave", () => Effect.runSync(registry.snapshots)[0]?.state !== "open")
       yield* free
       yield* until("the end", () => peer.ended)
       assert.deepStrictEqual(answers(peer.text), inOrder(5))

@@ -366,8 +366,8 @@ describe("a forwarded client", () => {
       yield* until("it is answered", () => one.heard.includes("hello"))
       const two = yield* peer(port)
       two.conn.write(Buffer.concat([Buffer.from(asking(["X-Forwarded-For: 203.0.113.10"])), frame("hello")]))
-      yield* until("it is upgraded", () => two.heard.includes("101"))
-      assert.notInclude(two.heard, "hello")
+      yield* until("it waits", () => Effect.runSync(served.stats).waiting === 1)
+      assert.strictEqual(two.heard, "")
       one.conn.destroy()
       yield* until("its turn has come", () => two.heard.includes("hello"))
       assert.deepStrictEqual(remotes(served), ["203.0.113.9", "203.0.113.10"])
@@ -463,6 +463,48 @@ describe("an HTTP server behind a proxy", () => {
       yield* say("203.0.113.9", " 503 ")
       assert.deepStrictEqual(remotes(served), ["203.0.113.9", "203.0.113.10"])
     }))
+
+  for (const kind of ["a listener behind a proxy", "an HTTP server", "an HTTP server behind a proxy"]) {
+    it.live(`B118 ${kind}: who is one too many waits before its 101, has its turn, or is refused at a stop`, () =>
+      Effect.gen(function*() {
+        const policy = { maxConnections: 1, handshake: "300 millis", drain: "3 seconds" } as const
+        const behind = kind.includes("proxy") ? { trustForwarded: ["127.0.0.1"] } : {}
+        const http = kind.includes("HTTP")
+          ? yield* HttpServer.make("http://127.0.0.1:0", { ...behind, webSocket: "/live" })
+          : undefined
+        yield* http?.http.serve(Effect.succeed(HttpServerResponse.text("ok"))) ?? Effect.void
+        const listener = http === undefined ? yield* Listener.make("ws://127.0.0.1:0/live", behind) : undefined
+        const port = portOf(http ?? listener!)
+        const served = yield* serve(http?.webSockets ?? listener!, { ...lines, policy })
+        const ask = (client: string) =>
+          Effect.tap(
+            peer(port),
+            ({ conn }) => Effect.sync(() => conn.write(asking([`X-Forwarded-For: ${client}`], "/live")))
+          )
+        const hears = (one: Peer, text: string) =>
+          Effect.gen(function*() {
+            yield* until("its 101", () => one.heard.includes(" 101 "))
+            one.conn.write(frame(text))
+            yield* until(text, () => one.heard.includes(text))
+          })
+        const first = yield* ask("203.0.113.1")
+        yield* hears(first, "hello from the first")
+        const [gone, second, third] = [yield* ask("203.0.113.2"), yield* ask("203.0.113.3"), yield* ask("203.0.113.4")]
+        yield* until("three wait", () => Effect.runSync(served.stats).waiting === 3)
+        gone.conn.destroy()
+        yield* until("two wait", () => Effect.runSync(served.stats).waiting === 2)
+        // for longer than a handshake may take
+        yield* Effect.sleep(400)
+        assert.strictEqual(second.heard + third.heard, "")
+        first.conn.destroy()
+        yield* hears(second, "hello from the second")
+        assert.strictEqual(third.heard, "")
+        yield* Effect.forkChild(served.stop)
+        yield* until("the third is refused", () => third.isEnded || third.heard.includes(" 503 "))
+        assert.include(third.heard, " 503 ")
+        assert.lengthOf(remotes(served), 2)
+      }))
+  }
 
   it.live("shows the client of a plain request that a trusted proxy names, and tells of a bad PROXY header", () =>
     Effect.gen(function*() {

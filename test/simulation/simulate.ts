@@ -1,6 +1,7 @@
 /** `npm run simulate`: the swarm, for as many seeds as somebody has time for. `support/pool.ts` runs them. */
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
+import { progress } from "../../src/cli/progress.ts"
 import { kinds, type Sabotage } from "./support/kinds.ts"
 import type { Job, Result } from "./support/pool.ts"
 import { Tally } from "./support/tally.ts"
@@ -122,29 +123,21 @@ const many = async (settings: Settings): Promise<number> => {
   const { runAll } = await import("./support/pool.ts")
   const tally = new Tally(settings.seeds)
   const stop = new AbortController()
-  const isTerminal = process.stderr.isTTY === true
-  const progress = () => {
-    if (isTerminal) process.stderr.write(`\r\u001b[K${tally.progress()}`)
-    else process.stderr.write(`${tally.progress()}\n`)
-  }
-  const clear = () => {
-    if (isTerminal) process.stderr.write("\r\u001b[K")
-  }
-  const ticking = setInterval(progress, isTerminal ? 500 : 10_000)
+  const end = progress.follow(() => tally.progress())
   const interrupt = () => stop.abort()
   process.on("SIGINT", interrupt)
   await runAll(jobs(settings), Math.min(settings.workers, settings.seeds), (result: Result) => {
     tally.add(result)
-    if (settings.json) return print(JSON.stringify({ ...result, failure: result.failure ?? null }))
-    if (result.failure === undefined) return
-    clear()
-    const { detail, kind } = result.failure
-    print(`seed ${result.seed}: ${kind}: ${detail.split("\n")[0]}`)
-    print(`  to see it: ${settings.replay(result.seed)}`)
+    const { failure, seed } = result
+    if (settings.json) return progress.above(() => print(JSON.stringify({ ...result, failure: failure ?? null })))
+    if (failure === undefined) return
+    progress.above(() => {
+      print(`seed ${seed}: ${failure.kind}: ${failure.detail.split("\n")[0]}`)
+      print(`  to see it: ${settings.replay(seed)}`)
+    })
   }, stop.signal)
-  clearInterval(ticking)
   process.off("SIGINT", interrupt)
-  clear()
+  end()
   const stopped = stop.signal.aborted
   if (settings.json) print(JSON.stringify(tally.totals(stopped)))
   else for (const line of tally.summary(stopped, settings.replay)) print(line)

@@ -1,6 +1,6 @@
 /** Holdfast itself over the test network: nothing of it is changed for that. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Queue, Random, Scope, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Queue, Random, Scope, Stream } from "effect"
 import { SocketServer } from "effect/socket"
 import { TestClock } from "effect/testing"
 import { Backoff, Client, Codec, Connection, Heartbeat, Registry, Server } from "../../src/index.ts"
@@ -144,6 +144,47 @@ describe("TestNetwork with Holdfast", () => {
       yield* client.send("two")
       yield* TestClock.adjust(1000)
       assert.strictEqual(yield* client.receive, "two")
+    }))
+
+  it.effect("B108 a server that stops listens no more: it answers what it has, and a successor takes who comes", () =>
+    Effect.gen(function*() {
+      const network = yield* TestNetwork.make({ seed: 1, latency: 20 })
+      const host = network.host("server")
+      const start = Effect.fnUntraced(function*(answer: string) {
+        const scope = yield* Scope.make()
+        const listener = yield* Scope.provide(host.listen(7, { linger: "1 second" }), scope)
+        const gate = yield* Deferred.make<void>()
+        yield* Server.run({
+          open: lines({ drain: "10 seconds" }),
+          handle: (connection) =>
+            Stream.runForEach(
+              Connection.messages(connection),
+              () => Effect.andThen(Deferred.await(gate), connection.send(answer))
+            )
+        }).pipe(Effect.provideService(SocketServer.SocketServer, listener), Effect.forkIn(scope))
+        return { open: Deferred.succeed(gate, undefined), stop: Scope.close(scope, Exit.void) }
+      })
+      const dial = () => lines()(network.host("client").dial("server:7"))
+      const old = yield* start("old")
+      const first = yield* takes(40, dial())
+      yield* first.send("hello")
+      yield* TestClock.adjust(100)
+      const stopping = yield* Effect.forkChild(old.stop, { startImmediately: true })
+      yield* TestClock.adjust(100)
+      assert.match((yield* takes(40, Effect.flip(dial()))).message, /ECONNREFUSED|refused/)
+      const young = yield* start("young")
+      yield* young.open
+      const second = yield* takes(40, dial())
+      yield* second.send("hello")
+      assert.strictEqual(yield* takes(40, second.receive), "young")
+      yield* old.open
+      assert.strictEqual(yield* takes(20, first.receive), "old")
+      yield* TestClock.adjust("2 seconds")
+      assert.isDefined(stopping.pollUnsafe())
+      // its end does not end the listening of the successor
+      const third = yield* takes(40, dial())
+      yield* third.send("hello")
+      assert.strictEqual(yield* takes(40, third.receive), "young")
     }))
 
   it.effect("messages travel as messages, and a close code is told", () =>

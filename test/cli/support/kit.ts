@@ -154,7 +154,7 @@ export const serve = async (flags: string, atEnd?: AtEnd): Promise<Server> => {
   // what is not asked for would be loaded beside the test
   const admin = args.some((arg) => arg.startsWith("--admin")) ? [] : ["--no-admin"]
   const running = start(process.execPath, [main, "serve", ...args, ...admin], atEnd === undefined ? {} : { atEnd })
-  const urls = () => [...running.stdout.matchAll(/^listening (.+)\n/gm)].map((match) => match[1]!)
+  const urls = () => [...running.stdout.matchAll(/^listening (\S+).*\n/gm)].map((match) => match[1]!)
   await until(
     `${count} listening lines of serve ${flags}`,
     () => urls().length === count || running.exit !== undefined
@@ -325,3 +325,29 @@ export const browse = async (url: string): Promise<Browser> => {
   await until("a WebSocket to open", () => ws.readyState === WebSocket.OPEN || browser.closed !== undefined)
   return browser
 }
+
+/** Runs a command on a terminal of its own, and copies what it shows; an end of the input is a Ctrl-C. */
+const onPty = `
+import os, pty, select, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+inputs = [fd, 0]
+while True:
+    ready, _, _ = select.select(inputs, [], [])
+    if 0 in ready:
+        inputs.remove(0)
+        os.write(fd, b"\\x03")
+    if fd in ready:
+        try:
+            data = os.read(fd, 65536)
+        except OSError:
+            break
+        if not data: break
+        os.write(1, data)
+os.waitpid(pid, 0)
+`
+
+/** What a program shows on a terminal, as its `stdout`; needs `python`. */
+export const onTerminal = (command: string, ...args: ReadonlyArray<string>): Running =>
+  start(python, ["-c", onPty, command, ...args], { env: { TERM: "xterm" } })

@@ -42,6 +42,7 @@ export interface Served<In, Out> {
   readonly registry: Registry.Registry<In, Out>
   /** Bytes which the transport of the n-th socket has and the kernel has not. */
   readonly unsent: (index: number) => number
+  readonly stats: Effect.Effect<Server.Stats>
   /** Stops accepting and drains. */
   readonly stop: Effect.Effect<void>
 }
@@ -73,7 +74,7 @@ export const serve = Effect.fnUntraced(function*<A>(
   const registry = yield* Registry.make<A>()
   const open = Connection.make(options)
   const handle = options.handle ?? echo
-  const fiber = yield* Server.run({
+  const { run, stats } = Server.make({
     policy: options.policy,
     registry,
     open: (socket: Socket.Socket) => {
@@ -88,7 +89,8 @@ export const serve = Effect.fnUntraced(function*<A>(
       connections.push(connection)
       return handle(connection)
     }
-  }).pipe(
+  })
+  const fiber = yield* run.pipe(
     Effect.provideService(SocketServer.SocketServer, server),
     Effect.forkScoped({ startImmediately: true })
   )
@@ -97,6 +99,7 @@ export const serve = Effect.fnUntraced(function*<A>(
     connections,
     registry,
     unsent: (index) => unsent[index]?.() ?? 0,
+    stats,
     stop: Fiber.interrupt(fiber)
   }
 })

@@ -54,7 +54,7 @@ const main = Effect.gen(function*() {
     policy,
     open: protocol === "native" ? Protocol.server({ codec, policy }) : Connection.make({ codec, policy }),
     handle: (connection) => Effect.forever(Effect.flatMap(connection.receive, connection.send)),
-    logs: false
+    logs: process.env.LOGS === "on"
   }).pipe(Effect.provideService(SocketServer.SocketServer, listener))
   return yield* memory === undefined ? run : memory.provide(run)
 })

@@ -1,12 +1,7 @@
 /** What many runs of the swarm come to. */
+import { howLong, span } from "../../../src/cli/progress.ts"
 import type { Totals } from "../swarm.ts"
 import type { Result } from "./pool.ts"
-
-const seconds = (millis: number): string => {
-  const s = Math.round(millis / 1000)
-  if (s < 60) return `${s} s`
-  return s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`
-}
 
 export class Tally {
   readonly failed: Array<Result> = []
@@ -38,9 +33,7 @@ export class Tally {
 
   progress(): string {
     const { begin, done, failed, wanted } = this
-    const spent = performance.now() - begin
-    const left = done === 0 ? "" : `, about ${seconds((spent / done) * (wanted - done))} left`
-    return `${done} of ${wanted} seeds, ${failed.length} failed, ${seconds(spent)}${left}`
+    return `${done} of ${wanted} seeds, ${failed.length} failed, ${howLong(performance.now() - begin, done / wanted)}`
   }
 
   totals(stopped: boolean) {
@@ -65,7 +58,7 @@ export class Tally {
     return [
       "",
       `${of} seeds${stopped ? ", stopped" : ""}: ${done - failed.length} passed, ${failed.length} failed`,
-      `${(time / 3_600_000).toFixed(1)} virtual hours in ${seconds(performance.now() - this.begin)}` +
+      `${(time / 3_600_000).toFixed(1)} virtual hours in ${span(performance.now() - this.begin)}` +
       (done === 0
         ? ""
         : `; CPU of a seed: ${(cpu / done).toFixed(0)} ms on average, ${

@@ -8,6 +8,7 @@ import * as Net from "node:net"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
 import type { Reception } from "../../../internal/transport/accepted.ts"
 import * as Address from "../addresses/address.ts"
+import { worker } from "../addresses/worker.ts"
 import type { OfPolicy } from "../options.ts"
 import type { Behind } from "../proxy/behind.ts"
 import { headerOf } from "../proxy/named.ts"
@@ -47,11 +48,6 @@ const refusalLimit = 1000
 const mostTold = 64
 
 const openRaw = (arrival: Arrival): Opened => new AcceptedStream(arrival, arrival.raw)
-
-const stopTime = (arrival: Arrival): void => {
-  arrival.timer?.cancel()
-  arrival.timer = undefined
-}
 
 const takes = ({ path }: Consumer, arrival: Arrival): boolean => path === undefined || path === arrival.path
 
@@ -117,10 +113,7 @@ export const make = (settings: Settings) => {
       return begin(arrival)
     }
     if (consumer?.reception === undefined) return begin(arrival)
-    arrival.consumer = consumer
-    arrival.counted = consumer.reception.admit(arrival.remote, () => {
-      if (waiting.delete(arrival)) counted(arrival)
-    })
+    arrivals.count(arrival, consumer, consumer.reception, () => counted(arrival))
     counted(arrival)
   }
 
@@ -128,14 +121,12 @@ export const make = (settings: Settings) => {
   function counted(arrival: Arrival): void {
     switch (arrival.counted?.state) {
       case "waiting":
-        waiting.add(arrival)
-        stopTime(arrival)
         return
       case "refused":
         // before TLS a peer cannot be told anything
         if (secure !== undefined || refused.size >= mostTold) return arrivals.turnAway(arrival.raw)
         refused.add(arrival)
-        stopTime(arrival)
+        arrival.stopTime()
         return shakeHands(arrival, Math.min(refusalLimit, settings.handshake))
       default:
         return begin(arrival)
@@ -160,7 +151,7 @@ export const make = (settings: Settings) => {
     return arrival
   }
 
-  /** Its request says whose it is, and for which path: it counts from now on, unless it would wait. */
+  /** Its request says whose it is, and for which path: it counts from now on, and may have to wait. */
   function named(arrival: Arrival, request: Http.IncomingMessage): void {
     arrival.path = pathOf(request)
     arrival.onRequest = undefined
@@ -168,9 +159,13 @@ export const make = (settings: Settings) => {
     if (behind.forwarding !== undefined) arrival.remote = behind.forwarding.clientOf(arrival.remote, request.headers)
     const consumer = consumers.findLast((one) => takes(one, arrival))
     if (consumer?.reception === undefined) return
-    arrival.consumer = consumer
-    arrival.counted = consumer.reception.admit(arrival.remote, noop)
-    if (arrival.counted.state === "waiting") arrival.uncount()
+    // one of another server of ours is not held before it is adopted
+    const isHeld = pending.has(arrival)
+    arrivals.count(arrival, consumer, consumer.reception, () => {
+      if (isHeld && !hold(arrival)) return
+      if (isHeld) limitTime(arrival, settings.handshake)
+      arrival.onTurn?.()
+    })
   }
 
   function limitTime(arrival: Arrival, limit: number): void {
@@ -216,7 +211,7 @@ export const make = (settings: Settings) => {
   }
 
   function ready(arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
-    stopTime(arrival)
+    arrival.stopTime()
     arrival.open = open
     const consumer = consumers.findLast((one) => takes(one, arrival))
     if (consumer !== undefined) hand(consumer, arrival, open)
@@ -242,6 +237,7 @@ export const make = (settings: Settings) => {
   }
 
   function join(consumer: Consumer): void {
+    worker()?.ready()
     consumers = [...consumers, consumer]
     for (const arrival of pending) {
       if (arrival.open !== undefined && takes(consumer, arrival)) hand(consumer, arrival, arrival.open)

@@ -30,6 +30,8 @@ export class Arrival {
   isAnonymous = false
   /** Told of the request, before anything looks at it. */
   onRequest: ((request: Http.IncomingMessage) => void) | undefined
+  /** Called when it waits no more for its turn: it is admitted, or refused. */
+  onTurn: (() => void) | undefined
   /** Of the request to upgrade. */
   path: string | undefined
   /** What it waits for is bounded by it. */
@@ -55,6 +57,15 @@ export class Arrival {
   /** Asked just before the upgrade. */
   get refusal(): string | undefined {
     return this.counted?.refusal()
+  }
+
+  stopTime(): void {
+    this.timer?.cancel()
+    this.timer = undefined
+  }
+
+  get mustWait(): boolean {
+    return this.counted?.state === "waiting"
   }
 
   /** Its request was answered, and not upgraded. */

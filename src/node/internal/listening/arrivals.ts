@@ -3,11 +3,11 @@ import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import type { Failure } from "../../../internal/transport/accepted.ts"
+import type { Failure, Reception } from "../../../internal/transport/accepted.ts"
 import * as Address from "../addresses/address.ts"
 import { openError } from "../stream/duplex.ts"
 import { linger } from "../stream/tcp.ts"
-import type { Arrival, Owner } from "./arrival.ts"
+import type { Arrival, Consumer, Owner } from "./arrival.ts"
 
 const cutShort = new Error("the connection closed before its handshake was done")
 
@@ -29,6 +29,18 @@ export class Arrivals implements Owner {
 
   constructor(linger: number) {
     this.linger = linger
+  }
+
+  /** Counts one with the server of a consumer. `onTurn` is called when it waits no more: it is admitted, or refused. */
+  count(arrival: Arrival, consumer: Consumer, reception: Reception, onTurn: () => void): void {
+    arrival.consumer = consumer
+    arrival.counted = reception.admit(arrival.remote, () => {
+      if (this.waiting.delete(arrival)) onTurn()
+    })
+    if (arrival.counted.state !== "waiting") return
+    this.pending.delete(arrival)
+    this.waiting.add(arrival)
+    arrival.stopTime()
   }
 
   claim(arrival: Arrival, stream: Duplex): Socket.SocketError | undefined {

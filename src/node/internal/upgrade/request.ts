@@ -67,6 +67,9 @@ export interface Below {
   readonly onRequest?: ((request: Http.IncomingMessage) => void) | undefined
   readonly remote: string | undefined
   readonly local: string | undefined
+  /** It has to wait for its turn: then `onTurn` is called. */
+  readonly mustWait?: boolean | undefined
+  onTurn?: (() => void) | undefined
   /** Why the server takes no connection, or not this one: said in place of the 101. Asked at every look. */
   readonly refusal?: string | undefined
   /** Told of an answer that is no 101. */

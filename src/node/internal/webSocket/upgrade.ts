@@ -158,19 +158,31 @@ export const upgrading = <R>(
     } catch (thrown) {
       return failed(Cause.die(thrown))
     }
-    if (upgrade === undefined) return letIn(undefined)
-    deciding(options, upgrade, asked, stream, head, (verdict) => {
-      if (stream.destroyed) return
-      if (Exit.isSuccess(verdict)) {
-        if (Option.isSome(verdict.value)) letIn(verdict.value.value)
+    const decide = (): void => {
+      if (upgrade === undefined) return letIn(undefined)
+      deciding(options, upgrade, asked, stream, head, (verdict) => {
+        if (stream.destroyed) return
+        if (Exit.isSuccess(verdict)) {
+          if (Option.isSome(verdict.value)) letIn(verdict.value.value)
+          else stream.destroy()
+          return
+        }
+        const failure = verdict.cause.reasons.find((reason) => reason._tag === "Fail")
+        if (Cause.hasDies(verdict.cause)) failed(verdict.cause)
+        else if (failure?._tag === "Fail" && failure.error instanceof Refused) refused(failure.error)
+        else if (failure !== undefined) failed(Cause.die(failure.error))
         else stream.destroy()
-        return
-      }
-      const failure = verdict.cause.reasons.find((reason) => reason._tag === "Fail")
-      if (Cause.hasDies(verdict.cause)) failed(verdict.cause)
-      else if (failure?._tag === "Fail" && failure.error instanceof Refused) refused(failure.error)
-      else if (failure !== undefined) failed(Cause.die(failure.error))
-      else stream.destroy()
-    })
+      })
+    }
+    if (below.mustWait !== true) return decide()
+    const conn = stream as Net.Socket
+    // an HTTP server has set one
+    conn.setTimeout(0)
+    const unwatch = whenGone(stream, head, () => stream.destroy())
+    below.onTurn = () => {
+      unwatch()
+      // as after a hook
+      process.nextTick(() => stream.destroyed || isRefused() || decide())
+    }
   }
 }

@@ -8,6 +8,7 @@ import * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import { spawn } from "../../../internal/scheduling/supervised.ts"
+import { type Accepting, LastAccept, type Reception } from "../../../internal/transport/accepted.ts"
 import type { Compression } from "../../../internal/transport/compression.ts"
 import { openError, systemError } from "../fabric/failures.ts"
 import type { SocketSettings } from "../fabric/settings.ts"
@@ -49,6 +50,8 @@ class Listener implements ListeningPort {
   private handshakes = 0
   /** The last one gets the connections. */
   private consumers: ReadonlyArray<Consumer> = []
+  /** The servers of consumers that stop. */
+  private readonly leaving = new Set<Reception>()
 
   constructor(stack: TcpStack, host: SimulatedHost, options: Options) {
     this.stack = stack
@@ -88,6 +91,20 @@ class Listener implements ListeningPort {
 
   private look(): void {
     if (this.queue.size > 0 && this.consumers.length > 0) this.host.post(this.accept)
+  }
+
+  /** The server of a consumer stops: the last one of these ends the listening. What has connected is still accepted. */
+  lastAccept(reception: Reception): Effect.Effect<void> {
+    return Effect.sync(() => {
+      this.leaving.add(reception)
+      if (this.leaving.size >= this.consumers.length) this.forget()
+    })
+  }
+
+  /** Listens no more: a successor may. */
+  forget(): void {
+    const key = portKey(this.host.name, this.port)
+    if (this.stack.listeners.get(key) === this) this.stack.listeners.delete(key)
   }
 
   private readonly accept = (): void => {
@@ -191,13 +208,15 @@ export const listen = (
       }),
       (listener) =>
         Effect.sync(() => {
-          stack.listeners.delete(key)
+          listener.forget()
           host.sockets.delete(listener)
           listener.close()
         })
     )
-    return {
+    const service: SocketServer.SocketServer["Service"] & Accepting = {
       address: NetAddress.inetAddressFromIpStringUnsafe(host.ip, options.port),
-      run: listener.run
+      run: listener.run,
+      [LastAccept]: (reception) => listener.lastAccept(reception)
     }
+    return service
   })

@@ -15,7 +15,7 @@
  */
 import { Context, Effect, Layer, Stream } from "effect"
 import { Connection, Policy, Registry, Server } from "holdfast"
-import { type Command, type Event, heartbeat, serverCodec } from "./chatProtocol.ts"
+import { type Command, type Event, heartbeat, serverCodec } from "./protocol.ts"
 
 /** Which user a token belongs to. */
 export class Users extends Context.Service<Users, {

@@ -1,20 +1,19 @@
 /**
  * The code of a page: a chat that comes back by itself, shows where it stands, and keeps what is typed meanwhile.
  *
- * What it shows: a `Client` over the browser's own WebSocket, its states as text, the events `online` and `offline` of the
- * window, and sending while there is no connection. Nothing here needs Node, so any bundler makes a page of it; each noun is
- * imported from an entry of its own, so that esbuild leaves out the others.
+ * What it shows: a `Client` over the browser's own WebSocket, a login on every new connection, its states as text, and sending
+ * while there is no connection. Nothing here needs Node, so any bundler makes a page of it; each noun is imported from an entry
+ * of its own, so that esbuild leaves out the others.
  */
-import { Duration, Effect, Stream } from "effect"
-import { Socket } from "effect/socket"
+import * as Effect from "effect/Effect"
+import * as Socket from "effect/socket/Socket"
 import * as Client from "holdfast/Client"
 import * as Connection from "holdfast/Connection"
-import { clientCodec, type Event, heartbeat } from "./chatProtocol.ts"
+import * as Status from "../browser/status.ts"
+import { clientCodec, type Event, heartbeat } from "./protocol.ts"
 
-/** What the page gives: its window, and two places to write to. A test brings its own. */
-export interface Page {
-  readonly window: EventTarget
-  readonly showStatus: (text: string) => void
+/** What the page gives. A test brings its own. */
+export interface Page extends Status.Page {
   readonly show: (event: Event) => void
 }
 
@@ -32,19 +31,6 @@ const open = (url: string) =>
     }))
   )
 
-const textOf = (state: Client.State<unknown, never>): string => {
-  switch (state._tag) {
-    case "Connecting":
-      return "connecting"
-    case "Connected":
-      return "online"
-    case "Waiting":
-      return `offline, next try in ${Math.ceil(Duration.toSeconds(state.delay))} s`
-    case "Closed":
-      return `closed: ${state.error.message}`
-  }
-}
-
 /** Runs for as long as its scope, and returns what the page calls when something is typed. */
 export const chat = Effect.fnUntraced(function*(url: string, login: { token: string; room: string }, page: Page) {
   const client = yield* Client.make(open(url), {
@@ -54,20 +40,15 @@ export const chat = Effect.fnUntraced(function*(url: string, login: { token: str
     onConnect: (connection) =>
       connection.sendAll([{ _tag: "Login", token: login.token }, { _tag: "Join", room: login.room }])
   })
-  const showState = (state: Client.State<unknown, never>) => Effect.sync(() => page.showStatus(textOf(state)))
-  const on = (name: "online" | "offline", effect: Effect.Effect<void>) =>
-    Effect.forkScoped(Stream.runForEach(Stream.fromEventListener(page.window, name), () => effect))
-
-  yield* Effect.forkScoped(Stream.runForEach(client.changes, showState))
-  yield* on("offline", Effect.sync(() => page.showStatus("offline: no network")))
-  // the network is back: no need to wait for the end of the backoff
-  yield* on("online", Effect.andThen(client.retryNow, Effect.flatMap(client.state, showState)))
+  yield* Status.watch(client, page)
   // ends when the client has closed, and then its state says why
   yield* Effect.forkScoped(Effect.ignore(Effect.forever(Effect.map(client.receive, page.show))))
 
   return {
     /** Waits while there is no connection. Fails once 100 messages wait, and when the client has closed. */
     say: (text: string) => client.send({ _tag: "Say", room: login.room, text }),
+    /** Says it to one user. */
+    tell: (to: string, text: string) => client.send({ _tag: "Tell", to, text }),
     close: client.close
   }
 })

@@ -1,8 +1,8 @@
 /**
- * What the chat speaks, for its server (`chat.ts`) and for a page (`browserClient.ts`): JSON in lines over TCP, and in
+ * What the chat speaks, for its server (`chat.ts`) and for a page (`page.ts`): JSON in lines over TCP, and in
  * messages over WebSocket.
  */
-import { Schema } from "effect"
+import * as Schema from "effect/Schema"
 import * as Codec from "holdfast/Codec"
 import * as Heartbeat from "holdfast/Heartbeat"
 

@@ -6,7 +6,7 @@ import { Client, Connection } from "holdfast"
 import { TestNetwork } from "holdfast/testing"
 import { it } from "holdfast/testing/vitest"
 import { chat, Users } from "./chat.ts"
-import { clientCodec, type Command, type Event, heartbeat } from "./chatProtocol.ts"
+import { clientCodec, type Command, type Event, heartbeat } from "./protocol.ts"
 
 type User = Connection.Connection<Event, Command>
 

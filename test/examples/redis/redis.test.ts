@@ -3,13 +3,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Fiber, Layer, Result, type Scope } from "effect"
 import { SocketServer } from "effect/socket"
 import { Codec, Connection, Server } from "holdfast"
+import { Resp } from "holdfast/codecs"
 import { Listener } from "holdfast/node"
 import { spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import { existsSync } from "node:fs"
-import { tempDir, until } from "../integration/support/kit.ts"
-import { type Failure, Pool, Redis } from "./redisPool.ts"
-import { type Reply, resp } from "./resp.ts"
+import { tempDir, until } from "../../integration/support/kit.ts"
+import { type Failure, Pool, Redis } from "./redis.ts"
 
 /** A Redis somewhere. `restart` brings it back after the command SHUTDOWN. */
 interface Backend {
@@ -17,8 +17,10 @@ interface Backend {
   readonly restart: Effect.Effect<void>
 }
 
+const resp = Resp.make()
+
 /** A command has the form of a reply; what this end writes is the text of a reply. */
-const fakeCodec = Codec.make<Reply, string>({
+const fakeCodec = Codec.make<Resp.Reply, string>({
   framing: resp.framing,
   payload: { form: "text", content: "text", decode: resp.payload.decode, encode: Result.succeed }
 })

@@ -5,10 +5,10 @@ import { SocketServer } from "effect/socket"
 import { build } from "esbuild"
 import { Listener } from "holdfast/node"
 import { fileURLToPath } from "node:url"
-import { until } from "../integration/support/kit.ts"
-import * as Browser from "./browserClient.ts"
+import { until } from "../../integration/support/kit.ts"
 import { chat, Users } from "./chat.ts"
-import type { Event as ChatEvent } from "./chatProtocol.ts"
+import * as Browser from "./page.ts"
+import type { Event as ChatEvent } from "./protocol.ts"
 
 const users = Layer.succeed(Users, { byToken: (token) => Effect.succeed(token === "secret" ? "ada" : undefined) })
 
@@ -72,7 +72,7 @@ it.live("says why it does not come back", () =>
 
 it("is bundled for a browser: no module of Node, nothing of the server, no MessagePack", async () => {
   const { metafile, outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL("browserClient.ts", import.meta.url))],
+    entryPoints: [fileURLToPath(new URL("page.ts", import.meta.url))],
     bundle: true,
     minify: true,
     platform: "browser",

@@ -1,9 +1,11 @@
 /** The telemetry gateway on a simulated network: many devices, a slow store, and a storm. */
 import { assert } from "@effect/vitest"
-import { Effect, Fiber, Latch, Layer } from "effect"
+import { Effect, Fiber, Latch, Layer, Stream } from "effect"
 import { Simulation } from "holdfast/testing"
 import { it } from "holdfast/testing/vitest"
-import { device, gateway, open, type Report, Store, Work } from "./telemetry.ts"
+import { device, openWith } from "./device.ts"
+import { gateway, Store, Work } from "./gateway.ts"
+import type { Report } from "./protocol.ts"
 
 /** A store in memory: one row for each device and time. */
 const makeStore = (saving: Effect.Effect<void>) => {
@@ -59,7 +61,7 @@ const flooding = (world: Simulation.World) =>
     const gate = Latch.makeUnsafe()
     const store = makeStore(gate.await)
     yield* Effect.forkScoped(serve(world, store.layer))
-    const connection = yield* open(yield* dial(world, "device"))
+    const connection = yield* openWith(undefined, "1 minute")(yield* dial(world, "device"))
     yield* connection.send({ _tag: "Hello", device: 1 })
     const values = Array.from({ length: 1000 }, (_, i) => i)
     const flood = yield* Effect.forkChild(Effect.forEach(
@@ -96,5 +98,34 @@ it.simulate(
       yield* world.storm
       yield* Fiber.joinAll(reporting)
       assert.strictEqual(store.rows.size, 90)
+    })
+)
+
+it.simulate(
+  "a device learns how long its network remembers a quiet connection",
+  { seeds: 2, liveness: "20 hours" },
+  (world) =>
+    Effect.gen(function*() {
+      const { network } = world
+      const store = makeStore(Effect.void)
+      yield* Effect.forkScoped(serve(world, store.layer))
+      yield* network.link("device", "gateway").nat({ timeout: "3 minutes" })
+      let [last, connections] = [0, 0]
+      const { client } = yield* device(1, dial(world, "device"), {
+        min: "1 minute",
+        max: "10 minutes",
+        onPing: (millis) => void (last = millis)
+      })
+      yield* Effect.forkScoped(Stream.runForEach(client.changes, ({ _tag }) =>
+        Effect.sync(() => {
+          if (_tag === "Connected") connections++
+        })))
+      yield* Effect.sleep("2 hours")
+      assert.isAbove(connections, 1, "one connection was forgotten")
+      const before = connections
+      yield* Effect.sleep("12 hours")
+      assert.strictEqual(connections, before)
+      assert.isAbove(last, 60_000)
+      assert.isBelow(last, 180_000)
     })
 )
