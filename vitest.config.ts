@@ -50,7 +50,7 @@ const long = [
 const longMeasured = ["test/leaks.test.ts", "test/internal/queues.test.ts"]
 
 // goals that are not held in each run yet, and on a quiet machine alone: `npm run test:goals`
-const goals = ["test/integration/{fairness,memory}.test.ts"]
+const goals = ["test/integration/{fairness,memory}.test.ts", "test/fleet/simulation.test.ts"]
 
 // a real browser, for minutes: `npm run test:browser`
 const browser = ["test/browser/**/*.test.ts"]

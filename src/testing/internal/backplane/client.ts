@@ -76,22 +76,31 @@ class Line {
   }
 }
 
-/** An engine at the far end of a socket that is made anew for each session. */
+/** Opens a connection to the engine, until the scope closes. */
+const open = (dial: () => Socket.Socket) =>
+  Effect.gen(function*() {
+    const socket = dial()
+    const line = new Line()
+    const out = yield* line.out
+    const reader = yield* Effect.mapError(socket.reader, unreachable)
+    const writer = yield* socket.writer
+    const carried = Effect.catch(line.carry(reader, writer, out), (error) => Effect.sync(() => line.lose(error)))
+    yield* Supervised.joinedScoped("a connection to a simulated engine", carried)
+    return { line, ask: <A>(question: Question) => line.ask(question, out) as Effect.Effect<A, BackplaneError> }
+  })
+
+/** An engine at the far end of sockets that are made anew for each session. */
 export const connect = (dial: () => Socket.Socket): Engine => ({
   name: "simulated",
   largest,
   join: ({ lease, node }) =>
     Effect.gen(function*() {
-      const socket = dial()
-      const line = new Line()
-      const out = yield* line.out
-      const reader = yield* Effect.mapError(socket.reader, unreachable)
-      const writer = yield* socket.writer
-      const carried = Effect.catch(line.carry(reader, writer, out), (error) => Effect.sync(() => line.lose(error)))
-      yield* Supervised.joinedScoped("a connection to a simulated engine", carried)
-      const ask = <A>(question: Question) => line.ask(question, out) as Effect.Effect<A, BackplaneError>
-      const joined = yield* ask<Pick<Session, "epoch" | "age">>({ _tag: "join", node, lease })
-      line.epoch = joined.epoch
+      const heard = yield* open(dial)
+      const asked = yield* open(dial)
+      const { ask } = asked
+      const joined = yield* heard.ask<Pick<Session, "epoch" | "age">>({ _tag: "join", node, lease })
+      yield* ask({ _tag: "speak", node })
+      asked.line.epoch = joined.epoch
       const session: Session = {
         ...joined,
         renew: (isLeaving) => ask({ _tag: "renew", isLeaving }),
@@ -103,7 +112,7 @@ export const connect = (dial: () => Socket.Socket): Engine => ({
           batch.length > largest
             ? Effect.fail(new BackplaneError({ reason: "size" }))
             : ask({ _tag: "publish", node: to, batch: textOf(batch) }),
-        take: Effect.raceFirst(line.inbox.take, line.untilLost),
+        take: Effect.raceAllFirst([heard.line.inbox.take, heard.line.untilLost, asked.line.untilLost]),
         leave: ask({ _tag: "leave" })
       }
       return session

@@ -1,9 +1,13 @@
 /** What a simulated engine and its clients say to each other: JSON, one line each. */
 import type { BackplaneError, ClaimOptions, Token } from "../../../Backplane.ts"
 
-/** What a client asks. `epoch` is that of its session. */
+/**
+ * What a client asks. A node has two connections: over the one that says `join` it hears, over the one that says `speak` it asks
+ * everything else. So an answer and a batch may overtake each other, as those of real engines do.
+ */
 export type Question =
   | { readonly _tag: "join"; readonly node: string; readonly lease: number }
+  | { readonly _tag: "speak"; readonly node: string }
   | { readonly _tag: "renew"; readonly isLeaving: boolean }
   | { readonly _tag: "nodes" }
   | { readonly _tag: "claim"; readonly key: string; readonly options: ClaimOptions }

@@ -55,7 +55,7 @@ class Server {
     return "sent"
   }
 
-  private answer(node: string, question: Exclude<Question, { _tag: "join" }>): unknown {
+  private answer(node: string, question: Exclude<Question, { _tag: "join" | "speak" }>): unknown {
     const { directory } = this
     const now = this.now()
     switch (question._tag) {
@@ -84,6 +84,10 @@ class Server {
       directory.join(question.node, question.lease, this.now())
       const value = { epoch: directory.epoch, age: this.now() - this.bornAt }
       return this.say(client, { _tag: "answer", id, value })
+    }
+    if (question._tag === "speak") {
+      client.node = question.node
+      return this.say(client, { _tag: "answer", id })
     }
     const { node } = client
     if (node === undefined || epoch !== directory.epoch) {
