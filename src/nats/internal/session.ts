@@ -3,30 +3,20 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
-import {
-  BackplaneError,
-  type Claim,
-  type ClaimOptions,
-  type Holder,
-  isNewer,
-  type JoinOptions,
-  type Session,
-  type Token
-} from "../../internal/backplane/engine.ts"
+import { BackplaneError, type Holder, type JoinOptions, type Session } from "../../internal/backplane/engine.ts"
 import { Inbox } from "../../internal/backplane/inbox.ts"
 import { Line } from "../../internal/backplane/line.ts"
+import { Claims, type Seen } from "./claims.ts"
 import { type Connection, open, type Settings } from "./connection.ts"
-import { type Entry, entryOf, epochKey, type Held, nameOf, textOf, type Written } from "./entries.ts"
+import { type Entry, entryOf, epochKey, type Held, nameOf } from "./entries.ts"
 import { leaseOf, leaseText } from "./leases.ts"
 
 /** What all sessions of one engine share. */
-export interface Shared extends Settings {
+export interface Shared extends Settings, Seen {
   /** The largest batch: what its user allows, or the server if that is less. */
   largest: number
-  /** The greatest epoch that was seen, and the greatest revision of the directory in it. */
+  /** The greatest epoch that was seen. */
   epoch: number
-  revision: number
 }
 
 const mostWaiting = 1024
@@ -38,8 +28,6 @@ interface Joined {
 
 const over = (reason: "lease" | "epoch"): BackplaneError => new BackplaneError({ reason })
 
-const isSame = (a: Token, b: Token): boolean => a.epoch === b.epoch && a.number === b.number
-
 const holderOf = ({ node, token }: Held): Holder => ({ node, token })
 
 export class Stay {
@@ -48,9 +36,7 @@ export class Stay {
   private readonly inbox = new Inbox(mostWaiting)
   private readonly line: Line<Connection, Joined>
   private readonly now: () => number
-  // what this node has claimed: to claim it again or to release it needs no question
-  private readonly own = new Map<string, Entry>()
-  private readonly turns = new Map<string, { readonly semaphore: Semaphore.Semaphore; count: number }>()
+  private readonly claims: Claims
   private generation: string
   private leaseRevision = 0
   private leaseUntil = -Infinity
@@ -60,6 +46,11 @@ export class Stay {
     this.options = options
     this.now = now
     this.generation = generation
+    this.claims = new Claims(shared, {
+      node: options.node,
+      generation: () => this.generation,
+      isAlive: (connection, held) => this.isAlive(connection, held)
+    })
     this.line = new Line({
       name: "holdfast.nats",
       timeout: shared.timeout,
@@ -178,100 +169,6 @@ export class Stay {
     return Effect.map(this.isAlive(connection, held), (isAlive) => isAlive ? holderOf(held) : undefined)
   }
 
-  /** What a claim has to write, and what it is then. */
-  private decide(
-    { held, wanted }: Entry,
-    isHeld: boolean,
-    epoch: number,
-    { as, over }: ClaimOptions
-  ): { readonly written: Written | undefined; readonly holder: Holder | undefined } {
-    const { node } = this.options
-    const token = as ?? { epoch, number: undefined }
-    const mine = { node, generation: this.generation, token }
-    if (held === undefined || !isHeld) return { written: { held: mine, wanted: undefined }, holder: undefined }
-    // a new login is newer than all
-    const isOlder = (than: Token | undefined) => than !== undefined && as !== undefined && isNewer(than, as)
-    if (isOlder(held.token)) return { written: undefined, holder: held }
-    if (held.node !== node && (over === undefined || !isSame(held.token, over))) {
-      const isMarked = wanted !== undefined && as !== undefined && !isNewer(as, wanted.token)
-      return { written: isMarked ? undefined : { held, wanted: mine }, holder: held }
-    }
-    const isWanted = wanted !== undefined && wanted.node !== node && isOlder(wanted.token)
-    if (isWanted && held.node === node) return { written: undefined, holder: wanted }
-    return { written: { held: mine, wanted: isWanted ? wanted : undefined }, holder: undefined }
-  }
-
-  private claim(
-    connection: Connection,
-    epoch: number,
-    key: string,
-    options: ClaimOptions
-  ): Effect.Effect<Claim, BackplaneError> {
-    const { node } = this.options
-    const name = nameOf(key)
-    const read = Effect.map(connection.read("directory", name), entryOf)
-    return Effect.gen({ self: this }, function*() {
-      let entry = this.own.get(name) ?? (yield* read)
-      while (true) {
-        const isHeld = entry.held !== undefined && (yield* this.isAlive(connection, entry.held))
-        const { holder, written } = this.decide(entry, isHeld, epoch, options)
-        const before = this.shared.revision
-        let token = options.as
-        if (written !== undefined) {
-          const revision = yield* connection.write("directory", name, textOf(written), entry.revision)
-          if (revision === undefined) {
-            this.own.delete(name)
-            entry = yield* read
-            continue
-          }
-          // another bucket, which counts from the beginning
-          if (revision <= before) return yield* Effect.fail(over("epoch"))
-          this.shared.revision = Math.max(this.shared.revision, revision)
-          token ??= { epoch, number: revision }
-          if (holder === undefined) {
-            const held = { node, generation: this.generation, token }
-            this.own.set(name, { revision, held, wanted: written.wanted as Holder | undefined })
-          }
-        }
-        return holder === undefined
-          ? { _tag: "Claimed", token: token! }
-          : { _tag: "Taken", token: token!, holder: { node: holder.node, token: holder.token } }
-      }
-    })
-  }
-
-  /** Claims of one key wait for each other here: each that comes in between would cost all others another try. */
-  private inTurn<A>(key: string, effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
-    return Effect.acquireUseRelease(
-      Effect.sync(() => {
-        const turn = this.turns.get(key) ?? { semaphore: Semaphore.makeUnsafe(1), count: 0 }
-        turn.count++
-        this.turns.set(key, turn)
-        return turn
-      }),
-      (turn) => turn.semaphore.withPermit(effect),
-      (turn) =>
-        Effect.sync(() => {
-          if (--turn.count === 0) this.turns.delete(key)
-        })
-    )
-  }
-
-  private release(connection: Connection, key: string, token: Token): Effect.Effect<void, BackplaneError> {
-    const name = nameOf(key)
-    return Effect.gen({ self: this }, function*() {
-      let entry = this.own.get(name)
-      this.own.delete(name)
-      while (true) {
-        entry ??= entryOf(yield* connection.read("directory", name))
-        if (entry.held?.node !== this.options.node || !isSame(entry.held.token, token)) return
-        if (yield* connection.erase(entry.revision)) return
-        // a mark may have been made at it
-        entry = undefined
-      }
-    })
-  }
-
   /** Joins, and stays until the scope is closed. */
   get open(): Effect.Effect<Session, BackplaneError, Scope.Scope> {
     return Effect.map(this.line.join, (joined) => this.session(joined))
@@ -291,8 +188,8 @@ export class Stay {
         })
       ),
       claim: (key, options = {}) =>
-        this.inTurn(key, this.leased((connection) => this.claim(connection, epoch, key, options))),
-      release: (key, token) => this.leased((connection) => this.release(connection, key, token)),
+        this.claims.inTurn(key, this.leased((connection) => this.claims.claim(connection, epoch, key, options))),
+      release: (key, token) => this.leased((connection) => this.claims.release(connection, key, token)),
       find: (key) =>
         this.leased((connection) =>
           Effect.flatMap(connection.read("directory", nameOf(key)), (entry) => this.holder(connection, entryOf(entry)))

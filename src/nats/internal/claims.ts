@@ -1,0 +1,136 @@
+/** The claims of a node: each is an update at the revision that was read. */
+import * as Effect from "effect/Effect"
+import * as Semaphore from "effect/Semaphore"
+import {
+  BackplaneError,
+  type Claim,
+  type ClaimOptions,
+  type Holder,
+  isNewer,
+  type Token
+} from "../../internal/backplane/engine.ts"
+import type { Connection } from "./connection.ts"
+import { type Entry, entryOf, type Held, nameOf, textOf, type Written } from "./entries.ts"
+
+/** What was seen of the directory in its epoch. */
+export interface Seen {
+  /** The greatest revision. */
+  revision: number
+}
+
+/** Whose claims they are. */
+export interface Owner {
+  readonly node: string
+  /** Of its lease. */
+  readonly generation: () => string
+  readonly isAlive: (connection: Connection, held: Held) => Effect.Effect<boolean, BackplaneError>
+}
+
+const isSame = (a: Token, b: Token): boolean => a.epoch === b.epoch && a.number === b.number
+
+export class Claims {
+  private readonly seen: Seen
+  private readonly owner: Owner
+  // what this node has claimed: to claim it again or to release it needs no question
+  private readonly own = new Map<string, Entry>()
+  private readonly turns = new Map<string, { readonly semaphore: Semaphore.Semaphore; count: number }>()
+
+  constructor(seen: Seen, owner: Owner) {
+    this.seen = seen
+    this.owner = owner
+  }
+
+  /** What a claim has to write, and what it is then. */
+  private decide(
+    { held, wanted }: Entry,
+    isHeld: boolean,
+    epoch: number,
+    { as, over }: ClaimOptions
+  ): { readonly written: Written | undefined; readonly holder: Holder | undefined } {
+    const { node } = this.owner
+    const token = as ?? { epoch, number: undefined }
+    const mine = { node, generation: this.owner.generation(), token }
+    if (held === undefined || !isHeld) return { written: { held: mine, wanted: undefined }, holder: undefined }
+    // a new login is newer than all
+    const isOlder = (than: Token | undefined) => than !== undefined && as !== undefined && isNewer(than, as)
+    if (isOlder(held.token)) return { written: undefined, holder: held }
+    if (held.node !== node && (over === undefined || !isSame(held.token, over))) {
+      const isMarked = wanted !== undefined && as !== undefined && !isNewer(as, wanted.token)
+      return { written: isMarked ? undefined : { held, wanted: mine }, holder: held }
+    }
+    const isWanted = wanted !== undefined && wanted.node !== node && isOlder(wanted.token)
+    if (isWanted && held.node === node) return { written: undefined, holder: wanted }
+    return { written: { held: mine, wanted: isWanted ? wanted : undefined }, holder: undefined }
+  }
+
+  claim(
+    connection: Connection,
+    epoch: number,
+    key: string,
+    options: ClaimOptions
+  ): Effect.Effect<Claim, BackplaneError> {
+    const { node } = this.owner
+    const name = nameOf(key)
+    const read = Effect.map(connection.read("directory", name), entryOf)
+    return Effect.gen({ self: this }, function*() {
+      let entry = this.own.get(name) ?? (yield* read)
+      while (true) {
+        const isHeld = entry.held !== undefined && (yield* this.owner.isAlive(connection, entry.held))
+        const { holder, written } = this.decide(entry, isHeld, epoch, options)
+        const before = this.seen.revision
+        let token = options.as
+        if (written !== undefined) {
+          const revision = yield* connection.write("directory", name, textOf(written), entry.revision)
+          if (revision === undefined) {
+            this.own.delete(name)
+            entry = yield* read
+            continue
+          }
+          // another bucket, which counts from the beginning
+          if (revision <= before) return yield* Effect.fail(new BackplaneError({ reason: "epoch" }))
+          this.seen.revision = Math.max(this.seen.revision, revision)
+          token ??= { epoch, number: revision }
+          if (holder === undefined) {
+            const held = { node, generation: this.owner.generation(), token }
+            this.own.set(name, { revision, held, wanted: written.wanted as Holder | undefined })
+          }
+        }
+        return holder === undefined
+          ? { _tag: "Claimed", token: token! }
+          : { _tag: "Taken", token: token!, holder: { node: holder.node, token: holder.token } }
+      }
+    })
+  }
+
+  /** Claims of one key wait for each other here: each that comes in between would cost all others another try. */
+  inTurn<A>(key: string, effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
+    return Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const turn = this.turns.get(key) ?? { semaphore: Semaphore.makeUnsafe(1), count: 0 }
+        turn.count++
+        this.turns.set(key, turn)
+        return turn
+      }),
+      (turn) => turn.semaphore.withPermit(effect),
+      (turn) =>
+        Effect.sync(() => {
+          if (--turn.count === 0) this.turns.delete(key)
+        })
+    )
+  }
+
+  release(connection: Connection, key: string, token: Token): Effect.Effect<void, BackplaneError> {
+    const name = nameOf(key)
+    return Effect.gen({ self: this }, function*() {
+      let entry = this.own.get(name)
+      this.own.delete(name)
+      while (true) {
+        entry ??= entryOf(yield* connection.read("directory", name))
+        if (entry.held?.node !== this.owner.node || !isSame(entry.held.token, token)) return
+        if (yield* connection.erase(entry.revision)) return
+        // a mark may have been made at it
+        entry = undefined
+      }
+    })
+  }
+}
