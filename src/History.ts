@@ -13,7 +13,7 @@
  *
  * ```ts
  * import { Effect, Stream } from "effect"
- * import { Client, Codec, Connection, History } from "holdfast"
+ * import { Client, Connection, History } from "holdfast"
  *
  * type Hello = { readonly position?: History.Position | undefined }
  *
