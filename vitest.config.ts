@@ -7,6 +7,7 @@ const realTime = [
   "test/cli/**/*.test.ts",
   "test/codecs/servers.test.ts",
   "test/rpc/**/*.test.ts",
+  "test/runtimes/**/*.test.ts",
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
   "test/README.test.ts",
@@ -14,8 +15,11 @@ const realTime = [
   "test/examples/{chat/page,main}.test.ts"
 ]
 
-// those that measure time, processors, or what is left in this process: what runs beside them is measured too
-const measured = ["test/integration/{deadLink,kernel,leaks,limits,slowPeers,stall}.test.ts"]
+// those that look at what is left in their process: each in one of its own
+const apart = ["test/integration/{deadLink,kernel,leaks,limits,stall}.test.ts"]
+
+// those that measure time and processors: what runs beside them is measured too
+const measured = ["test/integration/slowPeers.test.ts"]
 
 // those without a connection: `npm run test:fibers` would run them a second time
 const withoutConnections = [
@@ -30,10 +34,14 @@ const withoutConnections = [
 // those with tests that do more in `npm run test:long`
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,HistoryStorm,Metrics,Registry,Request,Server}.test.ts",
-  "test/cli/{progress,top}.test.ts",
-  "test/node/stopping.test.ts",
+  "test/cli/{progress,top,workers}.test.ts",
+  "test/examples/main.test.ts",
+  "test/node/{admin,stopping}.test.ts",
   "test/rpc/suite.test.ts",
-  "test/integration/{agreement,deadLink,deflate,deflatePeers,package,reconnect,redis,redisHistory}.test.ts",
+  "test/fleet/simulation.test.ts",
+  "test/runtimes/runtimes.test.ts",
+  "test/integration/{agreement,deadLink,deflate,deflatePeers,engineFaults,natsEngine}.test.ts",
+  "test/integration/{package,reconnect,redis,redisEngine,redisHistory}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]
@@ -107,14 +115,18 @@ export default defineConfig({
           test: {
             name: "integration",
             include: realTime,
-            exclude: measured,
+            exclude: [...apart, ...measured],
             globalSetup,
             maxWorkers,
             sequence: { groupOrder: 1 }
           }
         },
         {
-          // one file at a time, in a process of its own, and after everything else
+          extends: true,
+          test: { name: "apart", include: apart, globalSetup, isolate: true, maxWorkers, sequence: { groupOrder: 1 } }
+        },
+        {
+          // after everything else
           extends: true,
           test: {
             name: "measured",

@@ -5,6 +5,21 @@
  * is worth another try belongs to the error (`isRetryable`) and to the policy; this module only says when. The schedules
  * are ordinary Effect schedules: combine, inspect and test them as such.
  *
+ * **Example** (A client that comes back within 100 ms to 30 s)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Backoff, Client, Codec, Connection } from "holdfast"
+ * import { Dialer } from "holdfast/node"
+ *
+ * const lines = Connection.make({ codec: Codec.lines() })
+ * const dial = Effect.orDie(Dialer.make("tcp://127.0.0.1:7000"))
+ *
+ * const client = Client.make(Effect.flatMap(dial, lines), {
+ *   reconnect: Backoff.exponential({ base: "100 millis", cap: "30 seconds" })
+ * })
+ * ```
+ *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"

@@ -11,8 +11,9 @@
  *
  * | what | why | Redis | NATS |
  * |---|---|---|---|
- * | `claim` is one step | two logins get two tokens, and the later one sees the earlier one | a script | an update at a revision, tried again |
- * | tokens grow | every node knows which login is the newer one | `INCR` | the revision |
+ * | `claim` is one step, and replaces no living holder but the one that it names | a holder is told before another one is there, and also when the node that tells it dies in between | a script | an update at the revision that was read, tried again |
+ * | `claim` leaves a mark where it is taken | a holder that has missed the word of a newer login learns of it when it asks again | a second field of the key | a second field of the value |
+ * | tokens grow | every node knows which login is the newer one | `INCR` | the revision of a put to one key for it |
  * | a lease ends by the clock of the engine | the keys of a node that is gone are free after it | a key with `PX` | a bucket with a maximum age |
  * | `renew` fails once the lease has ended | the node asks for its keys again | `PEXPIRE` gave 0 | the entry is gone |
  * | `find` lags by a moment at most | a sender that asks the old holder is told to ask again | one hash | the bucket, followed locally |
@@ -84,6 +85,20 @@ export const Backplane: Context.Reference<Engine | undefined> = Context.Referenc
 
 /**
  * Provides an engine to the fleets that are made below.
+ *
+ * **Example** (Two nodes in one process)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Backplane, Fleet } from "holdfast"
+ *
+ * const program = Effect.gen(function*() {
+ *   const one = yield* Fleet.make<string>()
+ *   const other = yield* Fleet.make<string>()
+ *   yield* one.send("ada", "hello") // also where `other` has ada
+ *   return yield* other.nodes
+ * }).pipe(Effect.scoped, Effect.provide(Backplane.layer(Backplane.memory)))
+ * ```
  *
  * @category layers
  * @since 0.1.0

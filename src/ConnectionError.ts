@@ -4,6 +4,20 @@
  * One error class, `ConnectionError`, with a closed union of reasons. Each reason carries its facts (sizes in bytes,
  * times in milliseconds) and says whether trying again can help.
  *
+ * **Example** (One reason is expected, the others are not)
+ *
+ * ```ts
+ * const quietly = (connection: Connection.Connection<string>) =>
+ *   Effect.catchTag(connection.receive, "ConnectionError", (error) => {
+ *     switch (error.reason._tag) {
+ *       case "Closed":
+ *         return Effect.succeed("the other end has closed")
+ *       default:
+ *         return error.isRetryable ? Effect.succeed("try again") : Effect.fail(error)
+ *     }
+ *   })
+ * ```
+ *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"

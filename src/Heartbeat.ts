@@ -61,7 +61,9 @@ export type Signal<Out> =
  * @since 0.1.0
  */
 export interface Heartbeat<in In, out Out, in Control = never> {
+  /** Makes a ping; its answer carries the token back. */
   readonly ping: (token: number) => Out
+  /** Makes what reads one connection: it tells what a message is, `undefined` for data. */
   readonly reader: () => (message: In) => Signal<Out> | undefined
   /** Whether a connection over a WebSocket pings with frames of it in place of `ping`: see `preferFrames`. Default false. */
   readonly frames?: boolean | undefined

@@ -84,6 +84,24 @@
  * server  00 00 00 0d  07  05  00  00 00 00 00  00 00 4e 20  6d 65                           CLOSE, SUPERSEDED, key "me"
  * ```
  *
+ * **Example** (Both ends)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { Client, Codec, Connection, Protocol, Server } from "holdfast"
+ * import { Dialer, Listener } from "holdfast/node"
+ *
+ * const codec = Codec.lines()
+ *
+ * const server = Server.run({
+ *   open: Protocol.server({ codec }),
+ *   handle: (connection) => Stream.runForEach(Connection.messages(connection), connection.send)
+ * }).pipe(Effect.provide(Listener.layer("tcp://127.0.0.1:7000")))
+ *
+ * const dial = Effect.orDie(Dialer.make("tcp://127.0.0.1:7000"))
+ * const client = Client.make(Effect.flatMap(dial, Protocol.client({ codec })))
+ * ```
+ *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"

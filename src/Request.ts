@@ -64,7 +64,9 @@ export interface Options<In, Out> extends Terms {
    * so does each request that the peer may have seen.
    */
   readonly correlate?: {
+    /** Gives a request its id. */
     readonly request: (message: Out, id: number) => Out
+    /** The id of the request that a message answers. */
     readonly response: (message: In) => number | undefined
   } | undefined
   /** How often a request is sent again when its connection ended and no peer can have seen it. Default 3. */

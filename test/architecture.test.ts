@@ -55,20 +55,22 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
     "internal/dispatcher"
   ],
   ["Registry", "ConnectionPool", "Protocol", "Client", "Dispatcher"],
-  ["Request", "Metrics"],
+  ["internal/fleet/post"],
+  ["internal/fleet"],
+  ["Request", "Metrics", "Fleet"],
   ["internal/server"],
   ["Server"],
   // Effect's RPC over them
   ["rpc/internal"],
   ["rpc"],
   // engines of a fleet, each made of its client
-  ["redis/internal"],
-  ["redis"],
+  ["redis/internal", "nats/internal"],
+  ["redis", "nats"],
   ["index"],
   // the simulated network, and what tests are made of: beside the library, on the same ground
   ["testing/Transport", "testing/Network"],
   ["testing/internal/fabric"],
-  ["testing/internal/tcp", "testing/internal/contract"],
+  ["testing/internal/tcp", "testing/internal/contract", "testing/internal/backplane"],
   ["testing/internal/network"],
   ["testing/TestNetwork", "testing/TestSocket"],
   ["testing/World"],
@@ -88,6 +90,8 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/dialling"],
   ["node/internal/webSocket"],
   ["node/internal/listening", "node/Certificates"],
+  // several processes behind one socket: what the parent of them does
+  ["node/internal/workers"],
   ["node/internal/http", "node/internal/httpClient"],
   // what looks at a running program: what it answers, and the HTTP server around that
   ["node/internal/admin"],
@@ -118,7 +122,19 @@ const topLevelNames = [
   "CHANGELOG.md"
 ]
 
-type Area = "index" | "noun" | "internal" | "codecs" | "rpc" | "redis" | "testing" | "vitest" | "node" | "cli" | "admin"
+type Area =
+  | "index"
+  | "noun"
+  | "internal"
+  | "codecs"
+  | "rpc"
+  | "redis"
+  | "nats"
+  | "testing"
+  | "vitest"
+  | "node"
+  | "cli"
+  | "admin"
 
 const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   index: [],
@@ -127,6 +143,7 @@ const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   codecs: ["effect"],
   rpc: ["effect"],
   redis: ["effect", "redis", "node:"],
+  nats: ["effect", "@nats-io/transport-node", "@nats-io/kv", "node:"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
@@ -241,7 +258,7 @@ const areaOf = (path: string): Area | undefined => {
   // an entry of its own, so that nobody else needs vitest
   if (path === "src/testing/vitest.ts") return "vitest"
   if (/^src\/[^/]+\.ts$/.test(path)) return "noun"
-  const folder = /^src\/(internal|codecs|rpc|redis|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
+  const folder = /^src\/(internal|codecs|rpc|redis|nats|testing|node|cli|admin)\/.+\.tsx?$/.exec(path)
   return folder === null ? undefined : folder[1] as Area
 }
 

@@ -35,7 +35,7 @@ if (esbuild === undefined) {
     bundle: true,
     minify: true,
     format: "esm",
-    target: ["chrome120", "firefox121", "safari17"],
+    target: ["chrome123", "firefox121", "safari17.5"],
     jsx: "automatic",
     jsxImportSource: "preact",
     legalComments: "inline",

@@ -9,6 +9,7 @@ import { background } from "../internal/scheduling/supervised.ts"
 import * as Metrics from "../Metrics.ts"
 import type * as Admin from "../node/Admin.ts"
 import { isLoopback } from "../node/internal/admin/web/guard.ts"
+import * as Workers from "../node/Workers.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 
 const variable = "HOLDFAST_ADMIN_TOKEN"
@@ -77,7 +78,9 @@ export const adminOf = Effect.fnUntraced(function*(
   if (typeof token === "object" && !/^[\x21-\x7e]+$/.test(Redacted.value(token))) {
     return yield* new CommandFailed({ message: "--admin-token must be printable ASCII without spaces" })
   }
-  return { host, log, port, token } satisfies Plan
+  // each worker has its own
+  const next = port === 0 ? 0 : (Workers.self()?.number ?? 1) - 1
+  return { host, log, port: Math.min(port + next, 65_535), token } satisfies Plan
 })
 
 /** What an admin API shows of metrics is counted from the start. */

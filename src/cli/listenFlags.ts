@@ -1,5 +1,5 @@
 /** Where `serve` listens: its addresses, sockets that systemd or a supervisor passed, and whose a socket file is. */
-import { isReadonlyArrayNonEmpty, map, of } from "effect/Array"
+import { isReadonlyArrayNonEmpty, map, type NonEmptyReadonlyArray, of } from "effect/Array"
 import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import { untaken } from "../node/internal/addresses/activation.ts"
 import type * as Listener from "../node/Listener.ts"
 import { CommandFailed } from "./CommandFailed.ts"
+import { type Name, protocols } from "./speech.ts"
 
 /** A flag of which a wrong value says what is expected. */
 const read = <A>(
@@ -36,8 +37,9 @@ export const listenFlags = {
     Flag.withMetavar("URL"),
     Flag.withDescription(
       "Where to listen: tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH, unix://@NAME (abstract, Linux), ws://HOST:PORT/PATH, " +
-        "wss://HOST:PORT/PATH; port 0 picks one; behind systemd: or systemd:NAME: the socket that systemd passed, behind fd:N: the " +
-        "descriptor N; repeat it for several (default tcp://127.0.0.1:7000)"
+        "wss://HOST:PORT/PATH; port 0 picks one; native+tcp://HOST:PORT speaks another protocol there than --protocol says; behind " +
+        "systemd: or systemd:NAME: the socket that systemd passed, behind fd:N: the descriptor N; repeat it for several (default " +
+        "tcp://127.0.0.1:7000)"
     ),
     Flag.atLeast(0)
   ),
@@ -68,16 +70,34 @@ interface Given {
 
 interface Bound extends Listener.BindOptions {
   readonly url: string
+  /** What it speaks, where its address says so. */
+  readonly protocol: Name | undefined
 }
 
-const isFile = (url: string): boolean => /^unix:\/\/\//i.test(url)
+const isFile = (url: string): boolean => /^(?:[a-z]+\+)?unix:\/\/\//i.test(url)
 
-const boundTo = (text: string, of: Pick<Bound, "mode" | "owner">): Bound => {
-  const [, fd, systemd, name, url] = /^(?:fd:(\d+):|(systemd):(?:([^:]+):)?)([a-z]+:.*)$/is.exec(text) ?? []
-  if (url === undefined) return isFile(text) ? { url: text, ...of } : { url: text }
-  if (systemd === undefined) return { url, fd: Number(fd) }
-  return { url, fd: name === undefined ? "systemd" : `systemd:${name}` }
+/** `native+tcp://...` is an address, and what is spoken there. */
+const spokenAt = (text: string): Effect.Effect<Pick<Bound, "protocol" | "url">, CommandFailed> => {
+  const [, before, url = text] = /^([^:/+]*)\+([a-z]+:.*)$/is.exec(text) ?? []
+  const protocol = protocols.find((name) => name === before?.toLowerCase())
+  return before === undefined || protocol !== undefined ? Effect.succeed({ protocol, url }) : Effect.fail(
+    new CommandFailed({
+      message: `--listen ${text}: there is no protocol "${before}"; there are ${
+        protocols.join(", ")
+      }, as in native+${url}`
+    })
+  )
 }
+
+const boundTo = Effect.fnUntraced(function*(text: string, of: Pick<Bound, "mode" | "owner">) {
+  const [, fd, systemd, name, rest = text] = /^(?:fd:(\d+):|(systemd):(?:([^:]+):)?)([a-z+]+:.*)$/is.exec(text) ?? []
+  const spoken = yield* spokenAt(rest)
+  if (fd !== undefined) return { ...spoken, fd: Number(fd) } satisfies Bound
+  if (systemd !== undefined) {
+    return { ...spoken, fd: name === undefined ? "systemd" as const : `systemd:${name}` as const } satisfies Bound
+  }
+  return (isFile(spoken.url) ? { ...spoken, ...of } : spoken) satisfies Bound
+})
 
 /** The addresses, each with how it is bound. */
 export const addressesOf = Effect.fnUntraced(function*(given: Given) {
@@ -87,7 +107,8 @@ export const addressesOf = Effect.fnUntraced(function*(given: Given) {
     return yield* new CommandFailed({ message: `--socket-${lost} is for a socket file: --listen unix:///PATH` })
   }
   const ofFile = { mode: Option.getOrUndefined(given.mode), owner: Option.getOrUndefined(given.owner) }
-  return map(urls, (url) => boundTo(url, ofFile))
+  const bound: NonEmptyReadonlyArray<Effect.Effect<Bound, CommandFailed>> = map(urls, (url) => boundTo(url, ofFile))
+  return yield* Effect.all(bound)
 })
 
 /** Clients of a socket that systemd holds open and nothing accepts from would wait for ever. */

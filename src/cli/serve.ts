@@ -1,19 +1,13 @@
 /** `holdfast serve`: an echo or hub server on any number of addresses. */
+import { map } from "effect/Array"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import type * as Scope from "effect/Scope"
-import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
-import * as Codec from "../Codec.ts"
-import * as Connection from "../Connection.ts"
-import type * as ConnectionError from "../ConnectionError.ts"
-import * as Heartbeat from "../Heartbeat.ts"
 import * as Listener from "../node/Listener.ts"
-import * as Protocol from "../Protocol.ts"
 import * as Registry from "../Registry.ts"
 import * as Server from "../Server.ts"
 import { adminFlags, adminOf, measured, withAdmin } from "./admin.ts"
@@ -25,6 +19,8 @@ import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { progress } from "./progress.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
 import { logDraining, logEvent, notHeard, refusalBound } from "./serveLogs.ts"
+import * as Speech from "./speech.ts"
+import { inWorkers, saysListening, shared, workersFlag } from "./workers.ts"
 
 const file = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
@@ -34,9 +30,9 @@ const flags = {
   cert: file("cert", "Certificate chain for tls and wss, PEM; read again when it changes (within 10 s), and on SIGHUP"),
   key: file("key", "Private key of --cert, PEM"),
   ca: file("ca", "Ask clients of tls and wss for a certificate signed by these authorities, PEM"),
-  protocol: Flag.Literals("protocol", ["lines", "frames", "native"]).pipe(
+  protocol: Flag.Literals("protocol", Speech.protocols).pipe(
     Flag.withDescription(
-      "lines: text ended by a newline, with ping and pong; frames: bytes behind a 4-byte big-endian length; " +
+      "What is spoken where --listen does not say it. lines: text ended by a newline, with ping and pong; frames: bytes behind a 4-byte big-endian length; " +
         "native: text in Holdfast's own protocol, which tells clients when to ping and when to come back " +
         "(default lines)"
     ),
@@ -78,6 +74,7 @@ const flags = {
     Flag.withDefault(false)
   ),
   ...adminFlags,
+  workers: workersFlag,
   ...policyFlags("serve")
 }
 
@@ -100,13 +97,16 @@ export const serve = Command.make(
       origin,
       protocol,
       subprotocol,
+      workers: _,
       ...limits
     }) {
-      const policy = yield* policyOf(limits)
+      const policy = yield* shared(policyOf(limits))
       const plan = yield* adminOf({ admin, adminToken, log, noAdmin })
       const tls = yield* tlsOf({ cert, key, ca })
       const addresses = yield* addressesOf(listen)
-      const listeners = yield* Effect.forEach(addresses, ({ url, ...binding }) =>
+      const spoken = addresses.map((address) => address.protocol ?? protocol)
+      const names = new Set(spoken)
+      const listeners = yield* Effect.forEach(addresses, ({ protocol: _, url, ...binding }, i) =>
         Listener.make(url, {
           ...binding,
           ...(/^(tls|wss):/i.test(url) ? tls : {}),
@@ -114,7 +114,7 @@ export const serve = Command.make(
           origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
           subprotocols: subprotocol,
           ...behindOptions(behind),
-          policy: protocol === "native" ? nativeBelow(policy) : policy
+          policy: spoken[i] === "native" ? nativeBelow(policy) : policy
         }).pipe(Effect.mapError((error) => new CommandFailed({ message: `--listen: ${asFlags(error.message)}` }))))
       yield* allTaken
 
@@ -126,14 +126,9 @@ export const serve = Command.make(
         if (event._tag === "Closed" && event.snapshot.reason?._tag !== "GoingAway") live--
       }
       const bound = refusalBound()
-      const run = <A>(
-        open: (
-          socket: Socket.Socket
-        ) => Effect.Effect<Connection.Connection<A>, ConnectionError.ConnectionError, Scope.Scope>,
-        registry: Registry.Registry<A>,
-        /** What we say ourselves, as a message. */
-        say: (text: string) => A
-      ) => {
+      const toLog = logEvent(log, Speech.linesAt(listeners, spoken))
+      const run = Effect.fnUntraced(function*<A>({ open, say }: Speech.Speech<A>) {
+        const registry = yield* Registry.make<A>()
         const server = Server.make({
           open,
           registry,
@@ -142,10 +137,10 @@ export const serve = Command.make(
           logs: false,
           onEvent: (event) => {
             count(event)
-            if (event._tag !== "Refused") return logEvent(log, protocol)(event)
+            if (event._tag !== "Refused") return toLog(event)
             const untold = bound()
             if (untold === undefined) return Effect.void
-            const line = logEvent(log, protocol)(event)
+            const line = toLog(event)
             if (untold === 0) return line
             const more = Effect.logWarning(`refused ${untold} more connections`)
             return Effect.andThen(Effect.annotateLogs(more, { event: "refused-more", untold }), line)
@@ -166,40 +161,23 @@ export const serve = Command.make(
               }
             })
         })
-        return withAdmin(plan, { registry, servers: { serve: server }, policies: { serve: policy } }, server.run)
+        return yield* withAdmin(plan, { registry, servers: { serve: server }, policies: { serve: policy } }, server.run)
+      })
+
+      const options = { policy, live: () => live }
+      const server = !names.has("frames")
+        ? run(Speech.text(names, options))
+        : names.size === 1
+        ? run(Speech.bytes(options))
+        : run(Speech.either(options))
+      const merged = Listener.merge(
+        names.size === 1 ? listeners : map(listeners, (one, i) => Speech.speaking(one, spoken[i]!))
+      )
+
+      for (const [i, { url }] of saysListening() ? listeners.entries() : []) {
+        yield* Console.log(`listening ${url}${names.size === 1 ? "" : ` (${spoken[i]})`}`)
       }
-
-      const text = Effect.flatMap(Registry.make<string>(), (registry) =>
-        run(
-          protocol === "native"
-            ? Protocol.server({
-              codec: Codec.lengthPrefix().pipe(Codec.text),
-              policy,
-              advise: () => Protocol.spread(live, policy.acceptRate || 1000)
-            })
-            : Connection.make({
-              codec: Codec.lines(),
-              // a page in a browser answers frames by itself, and is not to be sent a `ping` that it did not ask for
-              heartbeat: Heartbeat.preferFrames(Heartbeat.text("ping", "pong")),
-              policy
-            }),
-          registry,
-          (text) => text
-        ))
-      const server = protocol === "frames"
-        ? Effect.flatMap(
-          Registry.make<Uint8Array>(),
-          (registry) =>
-            run(
-              Connection.make({ codec: Codec.lengthPrefix(), policy }),
-              registry,
-              (text) => new TextEncoder().encode(text)
-            )
-        )
-        : text
-
-      for (const { url } of listeners) yield* Console.log(`listening ${url}`)
-      yield* Effect.provideService(server, SocketServer.SocketServer, Listener.merge(listeners)).pipe(
+      yield* Effect.provideService(server, SocketServer.SocketServer, merged).pipe(
         measured(plan),
         Effect.ensuring(Effect.sync(() => progress.clear())),
         Effect.provide(
@@ -210,7 +188,8 @@ export const serve = Command.make(
         )
       )
     },
-    Effect.scoped
+    Effect.scoped,
+    inWorkers
   )
 ).pipe(
   Command.withDescription(
@@ -227,6 +206,10 @@ export const serve = Command.make(
     {
       command: "holdfast serve --listen tls://0.0.0.0:7002 --cert cert.pem --key key.pem --silence 30s",
       description: "TLS, and a dead peer is gone after 30 seconds"
+    },
+    {
+      command: "holdfast serve --listen tcp://0.0.0.0:7000 --listen native+tcp://0.0.0.0:7003 --mode hub",
+      description: "Lines on one port and the native protocol on another, in one chat"
     },
     {
       command: "holdfast serve --protocol native --mode hub",

@@ -45,22 +45,43 @@ const describeEvent = (event: Server.Event): { readonly text: string; readonly f
 
 const warnings: ReadonlyArray<string> = ["Refused", "AcceptFailed", "MemoryTight"] satisfies Array<Server.Event["_tag"]>
 
-/** What a person with `nc` wonders about. */
-const hintOf = (event: Server.Event, protocol: string): string =>
-  protocol === "lines" && event._tag === "Closed" && event.snapshot.reason?._tag === "SilenceTimeout"
-    ? "; nc answers no ping: type pong, or serve with --silence 0"
-    : ""
-
-export const logEvent = (format: "pretty" | "json", protocol: string) => (event: Server.Event): Effect.Effect<void> => {
-  const { fields, text: what } = describeEvent(event)
-  const text = what + hintOf(event, protocol)
-  const level = warnings.includes(event._tag) ? "Warn" : "Info"
-  // a defect is logged already
-  const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
-    ? Effect.logError(text, event.failure)
-    : Effect.logWithLevel(level)(text)
-  return format === "json" ? Effect.annotateLogs(line, fields) : line
+/** What to do about an answer to what is no request for a WebSocket of ours. */
+const answers: Readonly<Record<string, string>> = {
+  "403": "; --origin says whose pages may open a WebSocket",
+  "404": "; the path is that of --listen",
+  "426": "; ws:// is for WebSockets: a browser's address line and curl open none"
 }
+
+/** What a person with `nc`, `curl` or a wrong client wonders about: what to do. */
+const hintOf = (event: Server.Event, isLines: (local?: string) => boolean): string => {
+  if (event._tag === "Refused") return answers[/answered with (\d{3})$/.exec(event.reason.message)?.[1] ?? ""] ?? ""
+  if (event._tag !== "Closed") return ""
+  const { local, reason } = event.snapshot
+  switch (reason?._tag) {
+    case "SilenceTimeout":
+      return isLines(local) ? "; nc answers no ping: type pong, or serve with --silence 0" : ""
+    case "InvalidMessage":
+      return isLines(local)
+        ? "; lines are UTF-8 text: bytes want --protocol frames, and a client of TLS --listen tls://"
+        : ""
+    case "FrameTooLong":
+      return "; --max-frame sets the limit"
+    default:
+      return ""
+  }
+}
+
+export const logEvent =
+  (format: "pretty" | "json", isLines: (local?: string) => boolean) => (event: Server.Event): Effect.Effect<void> => {
+    const { fields, text: what } = describeEvent(event)
+    const text = what + hintOf(event, isLines)
+    const level = warnings.includes(event._tag) ? "Warn" : "Info"
+    // a defect is logged already
+    const line = event._tag === "Closed" && event.failure !== undefined && !Cause.hasDies(event.failure)
+      ? Effect.logError(text, event.failure)
+      : Effect.logWithLevel(level)(text)
+    return format === "json" ? Effect.annotateLogs(line, fields) : line
+  }
 
 const statesOf = ({ states }: Server.Draining): string =>
   Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`).join(", ")

@@ -436,7 +436,9 @@ const numberOf = (message: Asked | Answer | Invalid): number | undefined => {
  * @since 0.1.0
  */
 export const correlate: {
+  /** Gives a request its id, and the requests of a batch ids made of it. */
   readonly request: (message: Message, id: number) => Message
+  /** The id of the request, or of the batch, that a message answers. */
   readonly response: (message: Message) => number | undefined
 } = {
   request: (message, id) => {

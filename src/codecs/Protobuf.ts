@@ -16,8 +16,13 @@ import * as Codec from "../Codec.ts"
  * @since 0.1.0
  */
 export interface MessageType<out In, in Out = In> {
+  /** Reads a message; what it throws is `InvalidMessage`. */
   readonly decode: (bytes: Uint8Array) => In
-  readonly encode: (message: Out) => Uint8Array | { readonly finish: () => Uint8Array }
+  /** Writes a message: its bytes, or a writer that gives them. */
+  readonly encode: (message: Out) => Uint8Array | {
+    /** Gives the bytes. */
+    readonly finish: () => Uint8Array
+  }
 }
 
 /**

@@ -81,6 +81,7 @@ export class CertificatesFailed extends Schema.TaggedError<CertificatesFailed>()
  * @since 0.1.0
  */
 export interface Certificates<out E = CertificatesFailed> {
+  /** Only for listeners of the library. */
   readonly "~holdfast/node/Certificates": () => unknown
   /**
    * Gets them again, and gives them to the connections that come from then on. Where that fails, or where they make no sense,

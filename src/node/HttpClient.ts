@@ -97,6 +97,8 @@ const isReplayable = ({ body }: HttpClientRequest): boolean =>
 const margin = 1_000
 // Node, Apache and others close after 5 seconds where they are not told otherwise
 const unsaidIdle = 4_000
+const noUndici = "this runtime (Bun) has no undici, whose connections `HttpClient` of holdfast/node keeps: " +
+  "use `FetchHttpClient.layer` of effect/http"
 // undici's own bound on what a server may say
 const longestIdle = 600_000
 
@@ -115,6 +117,11 @@ const longestIdle = 600_000
  *
  * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs. Certificates and keys that cannot
  * be used fail with a `DialFailed` (`BadTls`).
+ *
+ * **Gotchas**
+ *
+ * Bun has a client of its own in place of undici, without its limits: there it fails with a `DialFailed` (`BadOption`). Use
+ * `FetchHttpClient` of `effect/http`.
  *
  * @category constructors
  * @since 0.1.0
@@ -135,6 +142,10 @@ export const make = (
 
   return Effect.gen(function*() {
     yield* warnOf(policy)
+    // undici is replaced by what cannot do it
+    if (!("compose" in Undici.Agent.prototype)) {
+      return yield* new Dialer.DialFailed({ url: "http://*", reason: "BadOption", detail: noUndici })
+    }
     const tls = yield* Effect.mapError(
       Effect.fromResult(tlsOptions(options)),
       (detail) => new Dialer.DialFailed({ url: "https://*", reason: "BadTls", detail })

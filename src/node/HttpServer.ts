@@ -24,7 +24,7 @@ import * as Policy from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import * as Address from "./internal/addresses/address.ts"
 import { listen } from "./internal/addresses/listen.ts"
-import { withClient } from "./internal/http/client.ts"
+import { worker } from "./internal/addresses/worker.ts"
 import { Connections } from "./internal/http/connections.ts"
 import { serverOf } from "./internal/http/nodeServer.ts"
 import { type Event, Refusing } from "./internal/http/refusing.ts"
@@ -34,6 +34,7 @@ import * as Acceptor from "./internal/listening/acceptor.ts"
 import { lastReads } from "./internal/listening/lastAccept.ts"
 import * as NodeOptions from "./internal/options.ts"
 import { nothing } from "./internal/proxy/behind.ts"
+import { withClient } from "./internal/proxy/client.ts"
 import { noop } from "./internal/stream/tcp.ts"
 import { clientCertificate as certificateOfClient } from "./internal/upgrade/certificate.ts"
 import * as Listener from "./Listener.ts"
@@ -260,7 +261,7 @@ export const make = <In = never, Out = unknown, R = never>(
             middleware === undefined
               ? inner.serve(named(app))
               : inner.serve(app, (handled) => named(middleware(handled))),
-            Effect.addFinalizer(() => drain)
+            Effect.andThen(Effect.addFinalizer(() => drain), Effect.sync(() => worker()?.ready()))
           )
       }),
       webSockets: { url: boundUrl.replace(/^http/, "ws"), address: inner.address, run: acceptor.run }

@@ -6,6 +6,24 @@
  * `unix://@name` is an abstract name of Linux: it has no file, and any process of the machine (of the network namespace) may
  * connect to it. What comes out is the `SocketServer` of `effect/socket`.
  *
+ * **Example** (Two addresses, one server)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { SocketServer } from "effect/socket"
+ * import { Codec, Connection, Server } from "holdfast"
+ * import { Listener } from "holdfast/node"
+ *
+ * const program = Effect.gen(function*() {
+ *   const local = yield* Listener.make("unix:///run/app.sock", { mode: 0o660 })
+ *   const web = yield* Listener.make("ws://0.0.0.0:8080/live")
+ *   yield* Server.run({
+ *     open: Connection.make({ codec: Codec.lines() }),
+ *     handle: (connection) => Stream.runForEach(Connection.messages(connection), connection.send)
+ *   }).pipe(Effect.provideService(SocketServer.SocketServer, Listener.merge([local, web])))
+ * }).pipe(Effect.scoped)
+ * ```
+ *
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Runtime from "effect/Runtime"
 import { wasCutShort } from "../internal/server/draining.ts"
+import { worker } from "./internal/addresses/worker.ts"
 
 /**
  * The exit code of a server's process, for `NodeRuntime.runMain({ teardown })`: 0 for a stop by a signal that drained in time.
@@ -72,13 +73,16 @@ const sameSignal = 250
  * **Gotchas**
  *
  * Two signals within 250 ms are one: a terminal sends Ctrl-C to `npm` and to its child, and `npm` passes it on. Nothing is
- * flushed at the second one, and no finalizer runs.
+ * flushed at the second one, and no finalizer runs. In a worker of `Workers` a second signal does nothing: the parent ends its
+ * workers at the second that it gets.
  *
  * @category running
  * @since 0.1.0
  */
 export const endAtSecondSignal = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
+    // a terminal and systemd tell all processes, and then the parent tells its workers
+    if (worker() !== undefined) return effect
     let firstAt: number | undefined
     const onSignal = (signal: keyof typeof signals): void => {
       firstAt ??= performance.now()

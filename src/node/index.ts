@@ -17,3 +17,4 @@ export {
 } from "./Shutdown.ts"
 export * as SystemMetrics from "./SystemMetrics.ts"
 export * as Upgrade from "./Upgrade.ts"
+export * as Workers from "./Workers.ts"

@@ -36,6 +36,7 @@ export interface Options<out E = never> {
  * @since 0.1.0
  */
 export interface Chaos {
+  /** Passes a point: it may be held up there, or fail, as the seed says. */
   readonly visit: <E>(name: string, options: Options<E>) => Effect.Effect<void, E>
   /** How often each point was passed, and how often it interfered. */
   readonly visits: () => ReadonlyMap<string, { readonly passed: number; readonly interfered: number }>

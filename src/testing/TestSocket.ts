@@ -4,6 +4,23 @@
  * Nothing here takes time: what the test sends is there at once, and what the code under test writes is taken at once,
  * unless the test closes the window. That makes a conversation with a fake peer exact on a `TestClock`.
  *
+ * **Example** (A conversation)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Codec, Connection } from "holdfast"
+ * import { TestSocket } from "holdfast/testing"
+ *
+ * const program = Effect.gen(function*() {
+ *   const peer = yield* TestSocket.make()
+ *   const connection = yield* Connection.make(peer.socket, { codec: Codec.lines() })
+ *   yield* peer.send("hello\nwor", "ld\n")
+ *   const heard = [yield* connection.receive, yield* connection.receive] // "hello", "world"
+ *   yield* connection.send("bye")
+ *   return [heard, yield* peer.take] // "bye\n"
+ * }).pipe(Effect.scoped)
+ * ```
+ *
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"

@@ -1,5 +1,7 @@
+export * as BackplaneContract from "./BackplaneContract.ts"
 export * as Chaos from "./Chaos.ts"
 export * as Simulation from "./Simulation.ts"
 export * as SocketContract from "./SocketContract.ts"
+export * as TestBackplane from "./TestBackplane.ts"
 export * as TestNetwork from "./TestNetwork.ts"
 export * as TestSocket from "./TestSocket.ts"

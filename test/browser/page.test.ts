@@ -1,7 +1,7 @@
 /** The page of the admin API in a real Chromium. `npm run test:browser` runs it. */
 import { assert, describe, it } from "@effect/vitest"
 import axe from "axe-core"
-import { Effect, Exit, Redacted, Scope } from "effect"
+import { Duration, Effect, Exit, Redacted, Scope } from "effect"
 import { Codec, Connection, Metrics, Registry } from "holdfast"
 import { Admin } from "holdfast/node"
 import { TestSocket } from "holdfast/testing"
@@ -205,7 +205,7 @@ describe.skipIf(chromium === undefined)("the page", () => {
       await page.goto(`http://127.0.0.1:${ports.admin}/?token=${token}`)
       await page.locator(".link.live").waitFor()
       first.child.kill("SIGKILL")
-      await page.getByText("The server does not answer").waitFor()
+      await page.getByText("The server does not answer.", { exact: true }).waitFor()
 
       const second = await serve(ports)
       await page.locator(".link.live").waitFor({ timeout: 25_000 })
@@ -223,6 +223,16 @@ describe.skipIf(chromium === undefined)("the page", () => {
     },
     90_000
   )
+
+  it("without the token it says what to do, and runs nothing", async () => {
+    const { address } = await program()
+    const { elsewhere, page } = await open(new URL(address).origin)
+    await page.getByRole("heading", { name: "A token is needed" }).waitFor()
+    assert.include(await textOf(page, "main"), "Open the address that the program printed")
+    assert.strictEqual(await page.locator("script, style, link").count(), 0)
+    assert.deepStrictEqual([await serious(page).catch(() => []), elsewhere], [[], []])
+    await picture(page, "no-token")
+  }, 60_000)
 
   it("drains after it has asked, and says so", async () => {
     const ports = { tcp: await freePort(), admin: await freePort() }
@@ -277,6 +287,43 @@ describe.skipIf(chromium === undefined)("the page", () => {
     },
     120_000
   )
+
+  it("changes a limit of a live connection, and closes those that match, each after it has asked", async () => {
+    const { add, address, registry } = await program()
+    await add([{ key: "stays" }, { key: "goes-1" }, { key: "goes-2" }])
+    const { errors, page } = await open(address)
+    const size = () => Effect.runPromise(registry.size)
+    await page.locator("[data-id]").nth(2).waitFor()
+
+    await page.getByText("stays").click()
+    await page.getByRole("button", { name: "Change a limit…" }).click()
+    await page.getByRole("combobox", { name: "Limit" }).selectOption("silence")
+    await page.getByLabel("New value").fill("soon")
+    await page.getByRole("button", { name: "Change it" }).click()
+    assert.match(await page.getByRole("alert").innerText(), /silence/)
+    await page.getByLabel("New value").fill("90s")
+    await page.getByRole("button", { name: "Change it" }).click()
+    await page.locator("dialog").waitFor({ state: "detached" })
+    const [entry] = (await Effect.runPromise(registry.entries)).filter(({ key }) => key === "stays")
+    assert.strictEqual(Duration.toMillis((await Effect.runPromise(entry!.connection.policy)).silence), 90_000)
+    await page.locator(".timeline").getByText("patched").waitFor()
+    await picture(page, "patched")
+
+    await page.getByRole("link", { name: "Connections" }).first().click()
+    await page.getByLabel("Filter by id, key, tag or peer").fill("goes")
+    await page.getByRole("button", { name: "Close these 2…" }).click()
+    await page.getByText("Close 2 connections?").waitFor()
+    await picture(page, "close-many")
+    assert.deepStrictEqual(await serious(page), [])
+    await page.getByRole("button", { name: "Cancel" }).click()
+    assert.strictEqual(await size(), 3)
+    await page.getByRole("button", { name: "Close these 2…" }).click()
+    await page.getByRole("button", { name: "Close them" }).click()
+    await page.getByText("2 connections are asked to close").waitFor({ state: "attached" })
+    await until("the end of two", async () => await size() === 1)
+    // what was refused is said on the page, and in the console by the browser
+    assert.deepStrictEqual(errors.filter((error) => !error.includes("400")), [])
+  }, 60_000)
 
   it(
     "10,000 connections with 1,000 changes a second: no task over 100 ms, few rows, and a heap that stays level",

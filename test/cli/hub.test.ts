@@ -3,7 +3,20 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Path from "node:path"
 import { onTestFinished } from "vitest"
 import { WebSocket as WebSocketOfWs } from "ws"
-import { browse, connect, makeCertificate, needs, python, serve, start, tempDir, until, words } from "./support/kit.ts"
+import {
+  browse,
+  connect,
+  main,
+  makeCertificate,
+  needs,
+  python,
+  run,
+  serve,
+  start,
+  tempDir,
+  until,
+  words
+} from "./support/kit.ts"
 
 const listener = `
 import asyncio, sys, websockets
@@ -55,6 +68,77 @@ describe("hub", () => {
     assert.strictEqual(nc.stdout, "from the browser\nfrom openssl\n")
     assert.strictEqual(unix.stdout, "from nc\nfrom the browser\nfrom openssl\n")
     assert.strictEqual(tls.stdout, "from nc\nfrom the browser\n")
+  })
+
+  it("each listener has a protocol of its own, and all of them one conversation", async () => {
+    const server = await serve(
+      "--mode hub --log json --protocol native --listen lines+tcp://127.0.0.1:0 --listen frames+tcp://127.0.0.1:0 " +
+        "--listen tcp://127.0.0.1:0"
+    )
+    assert.match(server.stdout, /^listening \S+ \(lines\)\nlistening \S+ \(frames\)\nlistening \S+ \(native\)\n$/)
+    const [lines, frames] = [await connect(server.ports[0]!), await connect(server.ports[1]!)]
+    const native = start(process.execPath, [main, "connect", server.urls[2]!, "--protocol", "native"])
+    for (let id = 1; id <= 3; id++) await server.logged({ event: "open", id })
+    lines.write("from lines\n")
+    await frames.receives("\0\0\0\x0afrom lines")
+    await native.says("from lines\n")
+    native.write("from native\n")
+    await lines.receives("from native\n")
+    frames.write("\0\0\0\x0bfrom frames")
+    await lines.receives("from native\nfrom frames\n")
+    await native.says("from frames\n")
+    lines.write("ping\n")
+    await lines.receives("from native\nfrom frames\npong\n")
+    // bytes that are no text reach no connection of text, and their sender is told
+    frames.write(Buffer.from([0, 0, 0, 2, 255, 254]))
+    await until("the sender is told", () => frames.text.includes("2 members did not get your last message"))
+    assert.strictEqual(lines.text, "from native\nfrom frames\npong\n")
+  })
+
+  it("an echo of three protocols gives back what came, bytes that are no text too", async () => {
+    const server = await serve(
+      "--listen lines+tcp://127.0.0.1:0 --listen frames+tcp://127.0.0.1:0 --listen native+tcp://127.0.0.1:0"
+    )
+    const [lines, frames] = [await connect(server.ports[0]!), await connect(server.ports[1]!)]
+    lines.write("hello\n")
+    await lines.receives("hello\n")
+    frames.write(Buffer.from([0, 0, 0, 2, 255, 254]))
+    await until("six bytes", () => frames.bytes === 6)
+    const native = await run(process.execPath, [main, "connect", server.urls[2]!, "--protocol", "native"], {
+      input: "hello\n"
+    })
+    assert.deepStrictEqual([native.code, native.stdout], [0, "hello\n"])
+    process.kill(server.pid, "SIGTERM")
+    assert.strictEqual(await server.ended(), 0)
+  })
+
+  it("the end of a silent nc is explained where lines are spoken, and nowhere else", async () => {
+    const server = await serve(
+      "--log json --silence 300ms --ping-every 100ms --listen lines+tcp://127.0.0.1:0 --listen frames+tcp://127.0.0.1:0"
+    )
+    const [lines, frames] = [await connect(server.ports[0]!), await connect(server.ports[1]!)]
+    await lines.ends()
+    await frames.ends()
+    for (const [i, isExplained] of [[0, true], [1, false]] as const) {
+      const { message } = await server.logged({ event: "close", id: i + 1 })
+      assert.strictEqual(String(message).includes("type pong, or serve with --silence 0"), isExplained, String(message))
+    }
+  })
+
+  it("a client that speaks something else is told of, with what to do", async () => {
+    const server = await serve(`--log json --max-frame 100 --listen tcp://127.0.0.1:0 --listen ws://127.0.0.1:0/live`)
+    const [notText, tooLong, noWebSocket] = [
+      await connect(server.ports[0]!),
+      await connect(server.ports[0]!),
+      await connect(server.ports[1]!)
+    ]
+    notText.write(Buffer.from([22, 3, 1, 255, 10]))
+    tooLong.write("x".repeat(200))
+    noWebSocket.write("GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+    const explained = async (reason: string) => String((await server.logged({ reason })).message)
+    assert.include(await explained("InvalidMessage"), "a client of TLS --listen tls://")
+    assert.include(await explained("FrameTooLong"), "; --max-frame sets the limit")
+    assert.include(await explained("HandshakeFailed"), "; ws:// is for WebSockets")
   })
 
   it("bytes of frames reach a WebSocket as binary, and the other way round", async (context) => {

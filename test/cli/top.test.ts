@@ -109,7 +109,7 @@ describe("for other programs", () => {
 
 describe.skipIf(!hasTmux)("in a terminal", () => {
   it.runIf(isLong)(
-    "follows its size, filters, inspects and closes; Ctrl-C, q, kill and a refusal leave the terminal as it was",
+    "follows its size, filters, inspects and closes; Ctrl-C, q, kill, a crash and a refusal leave the terminal as it was",
     long(90_000),
     async () => {
       const { address, server, sockets } = await watched(3)
@@ -117,7 +117,13 @@ describe.skipIf(!hasTmux)("in a terminal", () => {
       const script = Path.join(dir, "top")
       Fs.writeFileSync(
         script,
-        `"${process.execPath}" "${main}" top "$@" '${address}' --interval 200ms; echo "ended with $?"\n`
+        `"${process.execPath}" $IMPORT "${main}" top "$@" '${address}' --interval 200ms; echo "ended with $?"\n`
+      )
+      const crash = Path.join(dir, "crash.mjs")
+      Fs.writeFileSync(
+        crash,
+        `process.on("SIGUSR2", () => { throw new Error("an uncaught error") })
+process.on("SIGURG", () => void Promise.reject(new Error("an unhandled rejection")))`
       )
       type("PS1='ready> '; clear\n")
       await shows("ready>")
@@ -184,6 +190,15 @@ describe.skipIf(!hasTmux)("in a terminal", () => {
       await asBefore(0)
       process.kill(await begin(), "SIGHUP")
       await asBefore(129)
+
+      type(`export IMPORT='--import ${crash}'; clear\n`)
+      for (const [signal, words] of [["SIGUSR2", "an uncaught error"], ["SIGURG", "an unhandled rejection"]] as const) {
+        process.kill(await begin(), signal)
+        // on the screen of the shell, where it stays
+        await shows("ended with 1")
+        assert.include(tmux("capture-pane", "-p"), words)
+        await asBefore(1)
+      }
 
       await begin()
       server.child.kill("SIGKILL")

@@ -11,7 +11,7 @@ const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main
 
 const flags = words(
   "listen socket-mode socket-owner cert key ca protocol mode log origin subprotocol proxy-protocol trust-forwarded forwarded-header deflate " +
-    "admin admin-token no-admin policy " +
+    "admin admin-token no-admin workers policy " +
     "ping-every pong silence min-ping-every write-stall " +
     "frame-deadline idle max-age handshake drain stop-grace half-close keep-alive max-frame inbox-bytes outbox-bytes outbox-messages " +
     "message-rate byte-rate rate-burst over-rate overflow " +
@@ -157,7 +157,10 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/--max-frame.*"-1"/, "--max-frame=-1"],
       [/--outbox-messages.*"1.5"/, "--outbox-messages", "1.5"],
       [/--max-connections.*"many"/, "--max-connections", "many"],
-      [/--accept-rate.*"-1"/, "--accept-rate=-1"]
+      [/--accept-rate.*"-1"/, "--accept-rate=-1"],
+      [/--workers: "0"\. Expected: a whole number from 1 to 1024/, "--workers", "0"],
+      [/--workers.*"x"/, "--workers", "x"],
+      [/--workers.*"1\.5"/, "--workers", "1.5"]
     )
     assert.deepStrictEqual(found, [])
   })
@@ -177,6 +180,10 @@ describe("mistakes", { timeout: 60_000 }, () => {
     const found = await problems(
       [/--listen.*http:\/\//, "--listen", "http://127.0.0.1:0"],
       [/--listen.*nonsense/, "--listen", "nonsense"],
+      [/there is no protocol "natve"; there are lines, frames, native/, "--listen", "natve+tcp://127.0.0.1:0"],
+      [/there is no protocol "tls"/, "--listen", "fd:3:tls+tcp://127.0.0.1:0"],
+      [/--listen.*it is not a URL/, "--listen", "native+nonsense"],
+      [/--socket-mode is for a socket file/, "--socket-mode", "660", "--listen", "native+tcp://127.0.0.1:0"],
       [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:tcp://a:1"],
       [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:web:tcp://a:1"],
       [/--listen.*descriptor 999 is no socket/, "--listen", "fd:999:tcp://a:1"],

@@ -4,6 +4,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Root from "holdfast"
 import * as Codecs from "holdfast/codecs"
+import * as Nats from "holdfast/nats"
 import * as Node from "holdfast/node"
 import * as Redis from "holdfast/redis"
 import * as Rpc from "holdfast/rpc"
@@ -25,6 +26,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 const entries = {
   "holdfast": Root,
   "holdfast/codecs": Codecs,
+  "holdfast/nats": Nats,
   "holdfast/node": Node,
   "holdfast/redis": Redis,
   "holdfast/rpc": Rpc,
@@ -32,7 +34,7 @@ const entries = {
 }
 
 /** Optional peers, without which an entry cannot be imported. */
-const peers = ["redis"]
+const peers = ["redis", "@nats-io/kv", "@nats-io/transport-node"]
 
 /** The kinds of what each namespace of each entry exports. */
 type Exports = Record<string, Record<string, Record<string, string>>>

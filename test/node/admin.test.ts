@@ -8,6 +8,12 @@ import { Admin, Listener } from "holdfast/node"
 import { TestSocket } from "holdfast/testing"
 import * as Http from "node:http"
 import * as Net from "node:net"
+import * as V8 from "node:v8"
+import * as Vm from "node:vm"
+import { isLong, long } from "../support/often.ts"
+
+V8.setFlagsFromString("--expose-gc")
+const collect = Vm.runInNewContext("gc") as () => void
 
 const token = "a token of this test"
 const bearer = { authorization: `Bearer ${token.replaceAll(" ", "-")}` }
@@ -98,6 +104,37 @@ describe("who may ask", () => {
       assert.strictEqual((yield* asked(path, { cookie: `${cookie.split("=")[0]}=x` })).json()._tag, "WrongToken")
       assert.strictEqual((yield* asked(`//evil.example/?token=${good}`, {})).headers.location, "/evil.example/")
       assert.strictEqual((yield* asked(`/\\evil.example?token=${good}`, {})).headers.location, "/evil.example")
+    }))
+
+  it.effect("a browser that is refused shows a page that says what to do, as strict as the others; programs get JSON", () =>
+    Effect.gen(function*() {
+      const server = yield* admin(yield* Registry.make<string>())
+      const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+      const shown = (path: string, headers: Http.OutgoingHttpHeaders) =>
+        ask(server, path, { headers: { accept, ...headers } })
+      const ok = yield* ask(server, "/", { headers: { ...bearer, accept } })
+      for (
+        const [path, headers, status, words] of [
+          ["/", {}, 401, /Open the address that the program printed.*\/\?token=/],
+          ["/?token=<script>alert(1)</script>", {}, 401, /another token.*may have started again/s],
+          ["/api/figures", {}, 401, /A token is needed/],
+          ["/", { host: "evil.example", ...bearer }, 403, /name is not known here.*<code>hosts<\/code>/s],
+          ["/", { origin: "http://evil.example", ...bearer }, 403, /page of another site/]
+        ] as const
+      ) {
+        const page = yield* shown(path, headers)
+        assert.deepStrictEqual([page.status, page.headers["content-type"]], [status, "text/html; charset=utf-8"])
+        assert.match(page.text, words)
+        assert.notMatch(page.text, /<script|style=|<link|alert|evil/)
+        assert.notInclude(page.text, Redacted.value(secret))
+        assert.strictEqual(page.headers["content-security-policy"], ok.headers["content-security-policy"])
+        assert.include(page.headers["content-security-policy"], "default-src 'none'")
+        assert.strictEqual(page.headers["www-authenticate"], status === 401 ? "Bearer" : undefined)
+      }
+      for (const accept of ["application/json", "*/*", undefined]) {
+        const answer = yield* ask(server, "/", { headers: accept === undefined ? {} : { accept } })
+        assert.deepStrictEqual([answer.status, answer.json()._tag], [401, "NoToken"])
+      }
     }))
 
   it.effect("a foreign Host and a foreign Origin are refused, and said", () =>
@@ -526,10 +563,10 @@ describe("the stream of changes", () => {
       assert.strictEqual(tags.at(-1), "Figures")
     }))
 
-  /** Changes of 5 KB. */
-  const flood = (registry: Registry.Registry<string>, rounds: number, burst: number) =>
+  /** Two changes a round, of 5 KB each. */
+  const flood = (registry: Registry.Registry<string>, rounds: number, burst: number, tagCount = 19) =>
     Effect.gen(function*() {
-      const tags = Array.from({ length: 19 }, (_, i) => `${i}${"x".repeat(250)}`)
+      const tags = Array.from({ length: tagCount }, (_, i) => `${i}${"x".repeat(250)}`)
       const { connection } = yield* connected(registry, { key: "ada", tags })
       for (let i = 0; i < rounds; i++) {
         yield* registry.tag(connection.id, { add: ["flag"] })
@@ -554,6 +591,38 @@ describe("the stream of changes", () => {
       state.socket.resume()
       yield* eventually("Current again", () => /"Current","registered":1,"missed":[1-9]/.test(state.text))
     }), 20_000)
+
+  it.live.runIf(isLong)(
+    "a reader that stops reading while 100,000 changes happen holds no more than before, and is told of the gap",
+    () =>
+      Effect.gen(function*() {
+        const rounds = 50_000
+        const registry = yield* Registry.make<string>()
+        const state = yield* reader(yield* admin(registry))
+        yield* eventually("Current", () => state.text.includes("\"Current\""))
+        state.socket.pause()
+        const held = () => {
+          collect()
+          const { external, heapUsed } = process.memoryUsage()
+          return (heapUsed + external) / 2 ** 20
+        }
+        // what the kernel and the stream take is full by then
+        yield* flood(registry, 2000, 600)
+        const before = held()
+        // small ones: a reader that takes nothing for half a minute is ended
+        yield* flood(registry, rounds, 1000, 0)
+        const grown = held() - before
+        assert.isBelow(grown, 10, `MiB for ${2 * rounds} changes`)
+        state.socket.resume()
+        yield* eventually("Current again", () => /"Current","registered":2,"missed":[1-9]/.test(state.text))
+        // what is told after the gap is whole again
+        const { connection } = yield* connected(registry, { key: "last" })
+        yield* eventually("Added", () => state.text.includes(`"_tag":"Added","id":${connection.id},"key":"last"`))
+        const missed = [...state.text.matchAll(/"missed":(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0)
+        assert.isAbove(missed, rounds)
+      }),
+    long(60_000)
+  )
 
   it.live("at most 64 are connected", () =>
     Effect.gen(function*() {

@@ -1,30 +1,40 @@
 /**
  * What has to work on every runtime, as one program: it prints a line of JSON for each case, and one for an error that was nobody's.
  *
- * Arguments: a directory with `cert.pem` and `key.pem`, the command's file, and how this runtime starts a file.
+ * Arguments: a directory with `ca.pem`, `cert.pem` and `key.pem`, `other-cert.pem` and `other-key.pem` of another authority, the command's file, and how this runtime starts a file.
  */
 import { Cause, Effect, Exit, Fiber, Layer, Schema, type Scope, Stream } from "effect"
+import { FetchHttpClient, HttpClient } from "effect/http"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { Rpc, RpcClient, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
 import { SocketServer } from "effect/socket"
 import { TestClock } from "effect/testing"
-import { Client, Codec, Connection, ConnectionPool, Heartbeat, Protocol, Request, Server } from "holdfast"
-import { Dialer, Listener } from "holdfast/node"
+import { Client, Codec, Connection, ConnectionPool, Heartbeat, type Policy, Protocol, Request, Server } from "holdfast"
+import { Dialer, HttpClient as Kept, HttpServer, Listener } from "holdfast/node"
 import { ClientProtocol, ServerProtocol } from "holdfast/rpc"
 import { TestNetwork } from "holdfast/testing"
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
+import { once } from "node:events"
 import { readFileSync } from "node:fs"
-import { connect } from "node:net"
+import { connect, type Socket } from "node:net"
 import { promisify } from "node:util"
 
 const [directory, command, ...start] = process.argv.slice(2) as [string, string, ...Array<string>]
+const ca = readFileSync(`${directory}/ca.pem`, "utf8")
 const cert = readFileSync(`${directory}/cert.pem`, "utf8")
 const key = readFileSync(`${directory}/key.pem`, "utf8")
 
-const equal = (actual: unknown, expected: unknown): Effect.Effect<void> =>
+const otherCert = readFileSync(`${directory}/other-cert.pem`, "utf8")
+const otherKey = readFileSync(`${directory}/other-key.pem`, "utf8")
+
+const equal = (actual: unknown, expected: unknown, cause?: unknown): Effect.Effect<void> =>
   Effect.sync(() => {
     const [a, b] = [JSON.stringify(actual), JSON.stringify(expected)]
-    if (a !== b) throw new Error(`${a}, and not ${b}`)
+    if (a !== b) throw new Error(`${a}, and not ${b}`, { cause })
   })
+
+const isBun = "bun" in process.versions
+const isDeno = "deno" in process.versions
 
 const policy = { pingEvery: "5 seconds", silence: "15 seconds", drain: "2 seconds" } as const
 const schemes = ["tcp", "unix", "tls", "ws", "wss"] as const
@@ -37,8 +47,7 @@ const listen = (scheme: Scheme) =>
     scheme === "tls" || scheme === "wss" ? { cert, key, policy } : { policy }
   )
 
-const dial = (url: string) =>
-  Effect.orDie(Dialer.make(url, /^(tls|wss):/.test(url) ? { ca: cert, policy } : { policy }))
+const dial = (url: string) => Effect.orDie(Dialer.make(url, /^(tls|wss):/.test(url) ? { ca, policy } : { policy }))
 
 const lines = Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy })
 
@@ -67,6 +76,9 @@ const serve = (
     return { stop: Fiber.interrupt(fiber) }
   })
 
+/** Looks at a condition until it holds. */
+const until = (condition: () => boolean) => Effect.repeat(Effect.sleep("1 millis"), { while: () => !condition() })
+
 const large = "héllo ".repeat(20_000)
 
 const echoOver = (scheme: Scheme) =>
@@ -93,7 +105,7 @@ const drainOver = (scheme: Scheme) =>
       }))
     const connection = yield* Effect.flatMap(dial(listener.url), lines)
     yield* connection.sendAll(["a", "b", "c", "d", "e"])
-    while (received === 0) yield* Effect.sleep("1 millis")
+    yield* until(() => received > 0)
     const stopping = yield* Effect.forkChild(server.stop, { startImmediately: true })
     yield* equal(yield* Stream.runCollect(Stream.take(Connection.messages(connection), 5)), ["a", "b", "c", "d", "e"])
     const { reason } = yield* Effect.flip(connection.receive)
@@ -111,9 +123,9 @@ const reconnectOver = (scheme: Scheme) =>
     const retries = { retryBase: 10, retryCap: 50, retryJitter: "none", retryOn: [1000] } as const
     const client = yield* Client.make(Effect.flatMap(dial(listener.url), lines), { policy: retries })
     yield* client.send("first")
-    while (served < 2) {
-      yield* Effect.sleep("1 millis")
-    }
+    yield* until(() =>
+      served > 1
+    )
     yield* client.connection
     yield* client.send("second")
     yield* equal(yield* client.receive, "second")
@@ -136,7 +148,7 @@ const heartbeat = Effect.gen(function*() {
   const silent = connect(Number(new URL(listener.url).port), "127.0.0.1")
   silent.setEncoding("utf8").on("data", (text: string) => heard += text).on("error", () => {})
   yield* Effect.addFinalizer(() => Effect.sync(() => silent.destroy()))
-  while (reasons.length === 0) yield* Effect.sleep("1 millis")
+  yield* until(() => reasons.length > 0)
   yield* equal([heard.startsWith("ping\n"), reasons], [true, ["PongTimeout"]])
 })
 
@@ -155,6 +167,106 @@ const untrusted = Effect.gen(function*() {
     const { reason } = yield* Effect.flip(Effect.flatMap(Effect.orDie(Dialer.make(listener.url, { policy })), lines))
     yield* equal([reason._tag, "problem" in reason ? reason.problem : ""], ["CertificateRefused", "untrusted"])
   }
+})
+
+/** A server that wants certificates takes a good one, and no other: its handler sees none of those that it refuses. */
+const certificates = Effect.gen(function*() {
+  for (const scheme of ["tls", "wss"] as const) {
+    const listener = yield* Listener.make(`${scheme}://127.0.0.1:0`, { cert, key, ca, policy })
+    const served: Array<unknown> = []
+    yield* serve(listener, (connection) =>
+      Effect.andThen(
+        Effect.map(connection.snapshot, ({ identity }) => served.push(identity?.subject?.["CN"])),
+        echo(connection)
+      ))
+    const ask = (own: { readonly cert?: string; readonly key?: string }) =>
+      Effect.gen(function*() {
+        const connection = yield* lines(yield* Effect.orDie(Dialer.make(listener.url, { ca, policy, ...own })))
+        yield* connection.send("hello")
+        return yield* connection.receive
+      })
+    yield* equal(yield* ask({ cert, key }), "hello")
+    for (const own of [{}, { cert: otherCert, key: otherKey }]) {
+      const { reason } = yield* Effect.flip(ask(own))
+      const told = ["CertificateRefused", ...isBun || isDeno ? ["Closed", "OpenFailed", "TransportFailed"] : []]
+      yield* equal(told.includes(reason._tag), true, reason)
+    }
+    yield* equal(served, [["localhost"]])
+  }
+})
+
+const compressed = Effect.gen(function*() {
+  const listener = yield* Listener.make("ws://127.0.0.1:0", { policy, deflate: true })
+  yield* serve(listener)
+  const connection = yield* Effect.flatMap(Effect.orDie(Dialer.make(listener.url, { policy, deflate: true })), lines)
+  yield* connection.send(large)
+  yield* equal(yield* connection.receive, large)
+  const { bytesOut } = yield* connection.snapshot
+  yield* equal(bytesOut < large.length / 10, true)
+})
+
+/** What the runtime has for pages, as the other end. */
+const itsOwn = Effect.gen(function*() {
+  const listener = yield* listen("ws")
+  yield* serve(listener)
+  const answer = yield* Effect.callback<unknown, Error>((resume) => {
+    const socket = new WebSocket(listener.url)
+    socket.addEventListener("open", () => socket.send("hello"))
+    socket.addEventListener("message", ({ data }) => {
+      resume(Effect.succeed(data))
+      socket.close(1000)
+    })
+    socket.addEventListener("error", () => resume(Effect.fail(new Error("the WebSocket failed"))))
+  })
+  yield* equal(answer, "hello")
+})
+
+/** A raw client, and how its connection ends at the server. */
+const endOf = (
+  limits: Policy.Patch,
+  handle: (connection: Connection.Connection<string>) => Effect.Effect<void, unknown>,
+  act: (client: Socket) => unknown
+) =>
+  Effect.gen(function*() {
+    const listener = yield* listen("tcp")
+    const reasons: Array<string> = []
+    const open = Connection.make({ codec: Codec.lines(), policy: { ...policy, pingEvery: 0, ...limits } })
+    yield* serve(listener, handle, open, (event) => {
+      if (event._tag === "Closed") reasons.push(event.snapshot.reason?._tag ?? "none")
+    })
+    const client = connect(Number(new URL(listener.url).port), "127.0.0.1", () => act(client))
+    client.on("error", () => {})
+    yield* Effect.addFinalizer(() => Effect.sync(() => client.destroy()))
+    yield* until(() => reasons.length > 0)
+    return reasons[0]
+  })
+
+/** A peer that takes nothing: what is written waits in bounded queues, and then the connection ends. */
+const stalled = Effect.gen(function*() {
+  let sent = 0
+  const end = yield* endOf(
+    { writeStall: "300 millis", outboxBytes: 2 ** 20 },
+    (connection) => Effect.forever(Effect.andThen(connection.send(large), Effect.sync(() => sent++))),
+    (client) => client.pause()
+  )
+  yield* equal(end, "WriteStalled")
+  // the kernel holds some megabytes of it
+  yield* equal(sent * large.length < 64 * 2 ** 20, true)
+})
+
+const reset = Effect.gen(function*() {
+  yield* equal(yield* endOf({}, echo, (client) => client.resetAndDestroy()), "Reset")
+})
+
+const http = Effect.gen(function*() {
+  const server = yield* HttpServer.make("http://127.0.0.1:0", {})
+  yield* server.http.serve(Effect.succeed(HttpServerResponse.text("hello")))
+  const context = yield* Layer.build(isBun ? FetchHttpClient.layer : Kept.layer())
+  // refused with what to do, before anything is sent
+  if (isBun) yield* equal((yield* Effect.flip(Layer.build(Kept.layer()))).detail.includes("FetchHttpClient"), true)
+  const get = Effect.flatMap(HttpClient.get(server.url), (response) => response.text)
+  const both = Effect.all([get, get, get])
+  yield* equal(yield* Effect.provideContext(both, context), ["hello", "hello", "hello"])
 })
 
 const native = Effect.gen(function*() {
@@ -226,6 +338,26 @@ const help = Effect.gen(function*() {
   yield* equal(["serve", "connect", "probe", "policy", "top"].filter((name) => !stdout.includes(name)), [])
 })
 
+/** The command serves, and stops in order when it is asked to. */
+const served = Effect.gen(function*() {
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn(process.execPath, [...start, command, "serve", "--listen", "tcp://127.0.0.1:0", "--no-admin"])
+    ),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+  const exited = once(child, "exit")
+  const said = yield* Effect.promise(() => once(child.stdout, "data"))
+  const url = /listening (\S+)/.exec(String(said[0]))![1]!
+  const connection = yield* Effect.flatMap(dial(url), Connection.make({ codec: Codec.lines(), policy }))
+  yield* connection.send("hello")
+  yield* equal(yield* connection.receive, "hello")
+  // Deno's own `kill` does not tell how it exited
+  process.kill(child.pid!, "SIGTERM")
+  yield* equal((yield* Effect.flip(connection.receive)).reason._tag, "Closed")
+  yield* equal((yield* Effect.promise(() => exited))[0], 0)
+})
+
 const cases: ReadonlyArray<readonly [string, Effect.Effect<unknown, unknown, Scope.Scope>]> = [
   ...schemes.map((scheme) => [`echo over ${scheme}`, echoOver(scheme)] as const),
   ...schemes.map((scheme) => [`drain over ${scheme}`, drainOver(scheme)] as const),
@@ -237,7 +369,14 @@ const cases: ReadonlyArray<readonly [string, Effect.Effect<unknown, unknown, Sco
   ["pool and requests", requests],
   ["rpc", rpc],
   ["simulation", simulation],
-  ["command", help]
+  ["certificates of clients", certificates],
+  ["compressed WebSocket", compressed],
+  ["the runtime's own WebSocket", itsOwn],
+  ["a peer that takes nothing", stalled],
+  ["a reset", reset],
+  ["http", http],
+  ["command", help],
+  ["serve", served]
 ]
 
 const told = (name: string, detail: string, millis = 0) => console.log(JSON.stringify({ name, millis, detail }))
@@ -248,7 +387,7 @@ const wanted = process.env.ONLY
 for (const [name, effect] of cases) {
   if (wanted !== undefined && !name.includes(wanted)) continue
   const began = performance.now()
-  const exit = await Effect.runPromiseExit(Effect.scoped(effect).pipe(Effect.timeout("10 seconds")))
+  const exit = await Effect.runPromiseExit(Effect.scoped(effect).pipe(Effect.timeout("30 seconds")))
   told(name, Exit.isSuccess(exit) ? "ok" : Cause.pretty(exit.cause), Math.round(performance.now() - began))
 }
 process.exit(0)

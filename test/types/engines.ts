@@ -1,6 +1,7 @@
 /** What the engines of a fleet infer, as a user's program sees them. Only compiled: here, and against the packed package. */
 import { Effect, type Layer, type Scope } from "effect"
 import { Backplane } from "holdfast"
+import { NatsBackplane } from "holdfast/nats"
 import { RedisBackplane } from "holdfast/redis"
 import { expectTypeOf } from "vitest"
 
@@ -18,3 +19,9 @@ expectTypeOf(
 RedisBackplane.make({ client: { RESP: 2 } })
 
 export const layer = Backplane.layer(RedisBackplane.make())
+
+expectTypeOf(NatsBackplane.make()).toEqualTypeOf<Effect.Effect<Backplane.Engine>>()
+expectTypeOf(NatsBackplane.layer({ servers: ["nats://a", "tls://b"], client: { tls: { ca: "" } }, replicas: 3 }))
+  .toEqualTypeOf<Layer.Layer<never>>()
+// @ts-expect-error a fleet joins again by its own policy
+NatsBackplane.make({ client: { reconnect: true } })

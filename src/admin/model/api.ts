@@ -32,6 +32,7 @@ const withQuery = (path: string, query: object): string => {
 export interface Api {
   readonly get: <A>(path: string, query?: object, signal?: AbortSignal) => Promise<A>
   readonly post: <A>(path: string, body: object) => Promise<A>
+  readonly patch: <A>(path: string, body: object) => Promise<A>
 }
 
 export const makeApi = (locked: () => void): Api => {
@@ -47,10 +48,12 @@ export const makeApi = (locked: () => void): Api => {
     if (!response.ok) throw new Failed(response.status, await messageOf(response))
     return await response.json() as A
   }
+  const send = <A>(method: string, path: string, body: object): Promise<A> =>
+    ask(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) })
   return {
     get: (path, query = {}, signal) => ask(withQuery(path, query), signal === undefined ? {} : { signal }),
-    post: (path, body) =>
-      ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })
+    post: (path, body) => send("POST", path, body),
+    patch: (path, body) => send("PATCH", path, body)
   }
 }
 

@@ -29,6 +29,12 @@ export const setTheme = (theme: Theme): void => {
 
 export const themeAfter = (theme: Theme): Theme => choices[(choices.indexOf(theme) + 1) % choices.length]!
 
-/** A colour of the style sheet. */
-export const colour = (variable: string): string =>
-  getComputedStyle(document.documentElement).getPropertyValue(variable).trim()
+/** A colour of the style sheet, as it is in this theme. */
+export const colour = (variable: string): string => {
+  const probe = document.createElement("i")
+  probe.style.color = `var(${variable})`
+  document.body.append(probe)
+  const { color } = getComputedStyle(probe)
+  probe.remove()
+  return color
+}

@@ -5,6 +5,7 @@ import { count } from "../../node/internal/admin/shown/format.ts"
 import { makeRows } from "../model/rows.ts"
 import type { Rows } from "../model/rows.ts"
 import { Empty, Problem } from "../parts/bits.tsx"
+import { ClosingMany } from "../parts/closing.tsx"
 import { useApp, useModel } from "../parts/context.ts"
 import { Charts } from "./charts.tsx"
 import { Table } from "./table.tsx"
@@ -50,12 +51,10 @@ export const Connections = ({ open }: { readonly open: (id: number) => void }) =
   const [text, setText] = useState("")
   const [state, setState] = useState<(typeof states)[number] | "">("")
   const [sort, setSort] = useState<Sort>({ sort: "id", order: "desc" })
-  const rows = useRows({
-    ...sort,
-    ...(text.trim() === "" ? {} : { text: text.trim() }),
-    ...(state === "" ? {} : { state })
-  })
-  const isFiltered = text.trim() !== "" || state !== ""
+  const [isClosing, setClosing] = useState(false)
+  const where = { ...(text.trim() === "" ? {} : { text: text.trim() }), ...(state === "" ? {} : { state }) }
+  const rows = useRows({ ...sort, ...where })
+  const isFiltered = Object.keys(where).length > 0
   return (
     <>
       <Charts />
@@ -85,12 +84,20 @@ export const Connections = ({ open }: { readonly open: (id: number) => void }) =
               {states.map((state) => <option key={state} value={state}>{state}</option>)}
             </select>
           </label>
+          {rows.total === undefined || rows.total === 0 ?
+            undefined :
+            (
+              <button type="button" class="danger push" onClick={() => setClosing(true)}>
+                Close {isFiltered ? `these ${count(rows.total)}` : "all"}…
+              </button>
+            )}
         </div>
         <Problem error={rows.error} />
         <Table rows={rows} sort={sort} setSort={setSort} gone={gone} open={open} />
         {rows.total === 0
           ? <Empty>{isFiltered ? "None match." : "No connection is open. Try: nc 127.0.0.1 7000"}</Empty>
           : undefined}
+        {isClosing ? <ClosingMany where={where} total={rows.total ?? 0} stop={() => setClosing(false)} /> : undefined}
       </section>
     </>
   )

@@ -4,8 +4,9 @@ import type { Detail as Known, Ended, EndedPage } from "../../node/internal/admi
 import { bytes, count, span } from "../../node/internal/admin/shown/format.ts"
 import { Failed } from "../model/api.ts"
 import { Bar, Empty, Fact, Moment, Problem, Timeline, useClock } from "../parts/bits.tsx"
-import { useApp, useModel, usePoll } from "../parts/context.ts"
-import { Confirm } from "../parts/dialog.tsx"
+import { Closing } from "../parts/closing.tsx"
+import { useModel, usePoll } from "../parts/context.ts"
+import { Patching } from "../parts/patching.tsx"
 import { Values } from "./policies.tsx"
 
 // milliseconds
@@ -104,37 +105,6 @@ export const EndFacts = ({ ended }: { readonly ended: Pick<Ended, "end" | "words
   </>
 )
 
-const Closing = ({ id, stop }: { readonly id: number; readonly stop: () => void }) => {
-  const { api, say } = useApp()
-  const [reason, setReason] = useState("")
-  const [isTold, setTold] = useState(false)
-  const run = async (): Promise<void> => {
-    await api.post(`/api/connections/${id}/close`, {
-      ...(reason.trim() === "" ? {} : { reason: reason.trim() }),
-      ...(isTold ? { code: 1000 } : {})
-    })
-    say(`Connection ${id} is asked to close`)
-  }
-  return (
-    <Confirm title={`Close connection ${id}?`} action="Close it" run={run} stop={stop}>
-      <p>What was accepted is sent first. The peer may come back.</p>
-      <label class="field">
-        Reason, for logs and the history
-        <input
-          type="text"
-          maxLength={120}
-          value={reason}
-          onInput={({ currentTarget }) => setReason(currentTarget.value)}
-        />
-      </label>
-      <label class="choice">
-        <input type="checkbox" checked={isTold} onChange={({ currentTarget }) => setTold(currentTarget.checked)} />
-        Tell the peer the reason too
-      </label>
-    </Confirm>
-  )
-}
-
 const Open = ({ at, known }: { readonly known: Known; readonly at: number }) => {
   const now = useClock(runEvery)
   const older = Math.max(0, now - at)
@@ -184,6 +154,7 @@ const useKnown = (id: number) => {
 export const Detail = ({ id }: { readonly id: number }) => {
   const { at, ended, error, isUnknown, open } = useKnown(id)
   const [isClosing, setClosing] = useState(false)
+  const [isPatching, setPatching] = useState(false)
   return (
     <section class="view" aria-labelledby="detail-title">
       <div class="tools">
@@ -192,7 +163,8 @@ export const Detail = ({ id }: { readonly id: number }) => {
         {open === undefined ? undefined : (
           <>
             <span class={`state ${open.state}`}>{open.state}</span>
-            <button type="button" class="danger push" onClick={() => setClosing(true)}>Close…</button>
+            <button type="button" class="push" onClick={() => setPatching(true)}>Change a limit…</button>
+            <button type="button" class="danger" onClick={() => setClosing(true)}>Close…</button>
           </>
         )}
       </div>
@@ -204,7 +176,20 @@ export const Detail = ({ id }: { readonly id: number }) => {
         : isUnknown
         ? <Empty>No connection {id} is open or remembered.</Empty>
         : undefined}
-      {isClosing && open !== undefined ? <Closing id={id} stop={() => setClosing(false)} /> : undefined}
+      {isClosing && open !== undefined
+        ? (
+          <Closing
+            title={`Close connection ${id}?`}
+            action="Close it"
+            path={`/api/connections/${id}/close`}
+            said={() => `Connection ${id} is asked to close`}
+            stop={() => setClosing(false)}
+          />
+        )
+        : undefined}
+      {isPatching && open !== undefined
+        ? <Patching id={id} policy={open.policy} stop={() => setPatching(false)} />
+        : undefined}
     </section>
   )
 }

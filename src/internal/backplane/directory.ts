@@ -7,11 +7,18 @@ interface Lease {
   readonly isLeaving: boolean
 }
 
+/** Who holds a key, and the newest login that wants it. */
+interface Entry extends Holder {
+  readonly wanted?: Holder | undefined
+}
+
+const isSame = (one: Token, other: Token): boolean => one.epoch === other.epoch && one.number === other.number
+
 /** The memory of an engine in one epoch. Times are milliseconds of the clock of the engine. */
 export class Directory {
   readonly epoch: number
   private readonly leases = new Map<string, Lease>()
-  private readonly keys = new Map<string, Holder>()
+  private readonly keys = new Map<string, Entry>()
   private claims = 0
 
   constructor(epoch: number) {
@@ -53,24 +60,34 @@ export class Directory {
     return members
   }
 
-  find(key: string, now: number): Holder | undefined {
+  find(key: string, now: number): Entry | undefined {
     const holder = this.keys.get(key)
     return holder !== undefined && this.isAlive(holder.node, now) ? holder : undefined
   }
 
-  claim(node: string, key: string, { as, isOnlyIfFree = false }: ClaimOptions, now: number): Claim {
-    const previous = this.find(key, now)
-    const isTaken = previous !== undefined &&
-      (as === undefined ? isOnlyIfFree && previous.node !== node : isNewer(previous.token, as))
-    if (isTaken) return { _tag: "Taken", holder: previous }
+  claim(node: string, key: string, { as, over }: ClaimOptions, now: number): Claim {
     const token: Token = as ?? { epoch: this.epoch, number: ++this.claims }
-    this.keys.set(key, { node, token })
-    return { _tag: "Claimed", token, previous }
+    const mine: Holder = { node, token }
+    const holder = this.find(key, now)
+    if (holder === undefined) {
+      this.keys.set(key, mine)
+      return { _tag: "Claimed", token }
+    }
+    const { wanted } = holder
+    const mayReplace = holder.node === node || (over !== undefined && isSame(holder.token, over))
+    if (isNewer(holder.token, token)) return { _tag: "Taken", token, holder }
+    if (!mayReplace) {
+      this.keys.set(key, { ...holder, wanted: isNewer(token, wanted?.token) ? mine : wanted })
+      return { _tag: "Taken", token, holder }
+    }
+    const isWanted = wanted !== undefined && wanted.node !== node && isNewer(wanted.token, token)
+    if (isWanted && holder.node === node) return { _tag: "Taken", token, holder: wanted }
+    this.keys.set(key, { ...mine, wanted: isWanted ? wanted : undefined })
+    return { _tag: "Claimed", token }
   }
 
   release(node: string, key: string, token: Token): void {
     const holder = this.keys.get(key)
-    if (holder === undefined || holder.node !== node) return
-    if (holder.token.epoch === token.epoch && holder.token.number === token.number) this.keys.delete(key)
+    if (holder?.node === node && isSame(holder.token, token)) this.keys.delete(key)
   }
 }

@@ -57,16 +57,16 @@ export interface Member {
 /**
  * What became of a claim.
  *
- * - `Claimed`: the directory names this node as the holder, with `token`. `previous` is the holder in whose place it is, when
- *   that one had a lease; it may be an earlier claim of the same node.
- * - `Taken`: nothing has changed: the directory names `holder`, which has a lease.
+ * - `Claimed`: the directory names this node as the holder, with `token`.
+ * - `Taken`: nothing has changed: the directory names `holder`, which has a lease. `token` is that of the claim: a new login
+ *   takes the key from the holder with it, once that one serves the key no more.
  *
  * @category models
  * @since 0.1.0
  */
 export type Claim =
-  | { readonly _tag: "Claimed"; readonly token: Token; readonly previous: Holder | undefined }
-  | { readonly _tag: "Taken"; readonly holder: Holder }
+  | { readonly _tag: "Claimed"; readonly token: Token }
+  | { readonly _tag: "Taken"; readonly token: Token; readonly holder: Holder }
 
 /**
  * How a key is claimed.
@@ -75,14 +75,10 @@ export type Claim =
  * @since 0.1.0
  */
 export interface ClaimOptions {
-  /**
-   * Claims again, with the token of an earlier claim of this node, which may be of an earlier epoch. It is `Taken` where the
-   * directory names a holder that has a lease and a greater token; otherwise the directory gets this node and this token.
-   * Without it the claim is a new login, and the engine gives it a new token.
-   */
+  /** The token that the claim has already; it may be of an earlier epoch. Without it the engine gives it a new one. */
   readonly as?: Token | undefined
-  /** A new login is `Taken` where another node holds the key and has a lease. Default: it takes the key over. */
-  readonly isOnlyIfFree?: boolean | undefined
+  /** The token of a holder that serves the key no more: this holder, and no other one, may be replaced. */
+  readonly over?: Token | undefined
 }
 
 /**
@@ -162,8 +158,18 @@ export interface Session {
   /** The nodes that have a lease now; with this one. */
   readonly nodes: Effect.Effect<ReadonlyArray<Member>, BackplaneError>
   /**
-   * Makes this node the holder of a key, in one step that no other claim comes between. A holder whose node has no lease
-   * counts as none.
+   * Makes this node the holder of a key, in one step that no other claim comes between:
+   *
+   * - where no node that has a lease holds it;
+   * - where this node holds it with a smaller token, or the same;
+   * - where another node holds it with a smaller token, and that is the token `over`.
+   *
+   * Otherwise it is `Taken`. A holder that is replaced serves the key no more: the fleet has seen to it.
+   *
+   * A claim that is taken by a holder with a smaller token leaves a mark at the key: that this node, with this token, wants it.
+   * The greatest one counts, until a claim with a token as great is made. From then on a claim that the holder makes again
+   * (`as` a smaller token than the mark) is `Taken` by the node and the token of the mark: a holder that has not heard of a
+   * newer login learns of it so.
    */
   readonly claim: (key: string, options?: ClaimOptions) => Effect.Effect<Claim, BackplaneError>
   /** Removes a key from the directory, where that names this node with this very token. Otherwise nothing happens. */

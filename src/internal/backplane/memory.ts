@@ -16,10 +16,13 @@ export class Memory implements Engine {
   readonly largest = largest
   private readonly inboxes = new Map<string, Inbox>()
   private directory = new Directory(1)
+  /** When its memory began: with the first node after it was lost. */
+  private bornAt: number | undefined = -Infinity
 
   /** Forgets all that it knows, as an engine that comes back empty; for tests. */
   wipe(): void {
     this.directory = new Directory(this.directory.epoch + 1)
+    this.bornAt = undefined
   }
 
   readonly join: Engine["join"] = ({ lease, node }) =>
@@ -36,10 +39,11 @@ export class Memory implements Engine {
           })
       )
       this.directory.join(node, lease, now())
-      return this.session(node, inbox, now)
+      this.bornAt ??= now()
+      return this.session(node, inbox, now, now() - this.bornAt)
     })
 
-  private session(node: string, inbox: Inbox, now: () => number): Session {
+  private session(node: string, inbox: Inbox, now: () => number, age: number): Session {
     const { epoch } = this.directory
     const ask = <A>(does: (directory: Directory) => A): Effect.Effect<A, BackplaneError> =>
       Effect.suspend(() => {
@@ -50,7 +54,7 @@ export class Memory implements Engine {
       })
     return {
       epoch,
-      age: Infinity,
+      age,
       renew: (isLeaving) => ask((directory) => void directory.renew(node, isLeaving, now())),
       nodes: ask((directory) => directory.nodes(now())),
       claim: (key, options = {}) => ask((directory) => directory.claim(node, key, options, now())),

@@ -53,12 +53,15 @@ export const refusals = [
   "maxPending",
   "acceptRate",
   "memory",
-  "stopping"
+  "stopping",
+  "fleet"
 ] as const
 
 export const refused = ({ allowed, limit }: { readonly limit: string; readonly allowed?: number }): string =>
   limit === "stopping"
     ? "the server is stopping"
+    : limit === "fleet"
+    ? "the server does not reach the engine of its fleet, and takes no logins until it does"
     : limit === "memory"
     ? `the connections of the server hold all the memory that they may${
       allowed === undefined ? "" : ` (${allowed} bytes)`

@@ -9,7 +9,7 @@ import { limitOf } from "../connection/core/limits.ts"
 import { Fifo, type Queued, unqueued } from "../scheduling/fifo.ts"
 import type { Timers } from "../scheduling/timers.ts"
 
-export type Limit = Refused["limit"]
+export type Limit = Exclude<Refused["limit"], "fleet">
 
 /** The place in the queue of one that waits. */
 interface Waiting extends Queued<Waiting> {

@@ -2,6 +2,12 @@
 import { Reason } from "../../ConnectionError.ts"
 import { refusals } from "../reasons/sentences.ts"
 
+/**
+ * What a metric is: a sum that grows, a value of now, or how values are spread.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Kind = "counter" | "gauge" | "histogram"
 
 /** One metric. `name` and `unit` are API. */

@@ -1,10 +1,11 @@
 /** One connection to Redis: commands with their answers, until it is cut or answers nothing for too long. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import { createClient, type RedisClientOptions } from "redis"
-import { BackplaneError } from "../../internal/backplane/engine.ts"
+import type { BackplaneError } from "../../internal/backplane/engine.ts"
+import type { Link } from "../../internal/backplane/line.ts"
+import { Pulse, unreachable, within } from "../../internal/backplane/pulse.ts"
 import type { Script } from "./scripts.ts"
 
 /** What it is made of. */
@@ -15,8 +16,6 @@ export interface Settings {
   /** How long it may take to open, and to answer, in milliseconds. */
   readonly timeout: number
 }
-
-export const unreachable = (cause: unknown): BackplaneError => new BackplaneError({ reason: "unreachable", cause })
 
 type Client = ReturnType<typeof clientOf>
 
@@ -34,70 +33,24 @@ const clientOf = (settings: Settings, url: string) =>
   })
 
 /** An open connection. */
-export class Connection {
-  /** Why it ended. */
-  error: BackplaneError | undefined
+export class Connection implements Link {
   private readonly client: Client
-  private readonly clock: Clock.Clock
-  private readonly timeout: number
-  private readonly cut = Latch.makeUnsafe(false)
-  // commands without an answer, and when the last one of them was answered, or the first one was sent
-  private waiting = 0
-  private heardAt = 0
+  private readonly pulse: Pulse
 
-  constructor(client: Client, clock: Clock.Clock, timeout: number) {
+  constructor(client: Client, pulse: Pulse) {
     this.client = client
-    this.clock = clock
-    this.timeout = timeout
-    const end = (cause?: unknown) => this.end(cause)
+    this.pulse = pulse
+    const end = (cause?: unknown) => pulse.end(unreachable(cause))
     client.on("error", end)
     client.on("end", end)
   }
 
-  private end(cause: unknown): void {
-    this.error ??= unreachable(cause)
-    this.cut.openUnsafe()
+  get over(): Effect.Effect<BackplaneError, BackplaneError> {
+    return this.pulse.over
   }
 
-  /** Succeeds once it is of no use any more. Its scope closes it then. */
-  get over(): Effect.Effect<void> {
-    return Effect.raceFirst(this.cut.await, this.stalled)
-  }
-
-  private get stalled(): Effect.Effect<void> {
-    const { timeout } = this
-    const look: Effect.Effect<void> = Effect.suspend(() =>
-      this.waiting > 0 && this.clock.currentTimeMillisUnsafe() - this.heardAt >= timeout
-        ? Effect.sync(() => this.end(`no answer for ${timeout} ms`))
-        : Effect.andThen(Effect.sleep(timeout / 4), look)
-    )
-    return look
-  }
-
-  private sent(): void {
-    if (this.waiting++ === 0) this.heardAt = this.clock.currentTimeMillisUnsafe()
-  }
-
-  private answered(): void {
-    this.waiting--
-    this.heardAt = this.clock.currentTimeMillisUnsafe()
-  }
-
-  /** A command. What an interrupted fiber does not wait for any more is answered all the same. */
   ask(command: ReadonlyArray<string | Buffer>): Effect.Effect<unknown, BackplaneError> {
-    return Effect.callback<unknown, BackplaneError>((resume) => {
-      this.sent()
-      this.client.sendCommand(command).then(
-        (reply) => {
-          this.answered()
-          resume(Effect.succeed(reply))
-        },
-        (cause) => {
-          this.answered()
-          resume(Effect.fail(unreachable(cause)))
-        }
-      )
-    })
+    return this.pulse.promise<unknown>(() => this.client.sendCommand(command))
   }
 
   /** Runs a script, which the server keeps for the next time. */
@@ -113,19 +66,7 @@ export class Connection {
 
   /** Takes all that is published on a channel from now on. */
   subscribe(channel: string, listener: (bytes: Buffer) => void): Effect.Effect<void, BackplaneError> {
-    return Effect.callback<void, BackplaneError>((resume) => {
-      this.sent()
-      this.client.subscribe(channel, listener, true).then(
-        () => {
-          this.answered()
-          resume(Effect.void)
-        },
-        (cause) => {
-          this.answered()
-          resume(Effect.fail(unreachable(cause)))
-        }
-      )
-    })
+    return this.pulse.promise(() => this.client.subscribe(channel, listener, true))
   }
 
   /** Takes nothing of a channel any more. */
@@ -134,16 +75,9 @@ export class Connection {
   }
 }
 
-const within = (timeout: number) => <A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> =>
-  Effect.timeoutOrElse(effect, {
-    duration: timeout,
-    orElse: () => Effect.fail(unreachable(`no answer for ${timeout} ms`))
-  })
-
 /** Opens a connection, for as long as the scope is open. */
 export const open = (settings: Settings): Effect.Effect<Connection, BackplaneError, Scope.Scope> =>
   Effect.gen(function*() {
-    const clock = yield* Clock.Clock
     const { timeout } = settings
     const url = yield* within(timeout)(Effect.mapError(settings.url, unreachable))
     let isReleased = false
@@ -155,7 +89,7 @@ export const open = (settings: Settings): Effect.Effect<Connection, BackplaneErr
           client.destroy()
         })
     )
-    const connection = new Connection(client, clock, timeout)
+    const connection = new Connection(client, new Pulse(yield* Clock.Clock, timeout))
     yield* within(timeout)(Effect.callback<void, BackplaneError>((resume) => {
       client.connect().then(
         () => {

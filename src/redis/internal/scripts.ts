@@ -6,8 +6,9 @@ import { createHash } from "node:crypto"
  *
  * Everything of a fleet has one prefix in braces, so that a cluster keeps it in one place:
  *
- * - `directory`: a hash. `=<key>` is `<node> <generation> <epoch> <number>`; beside the keys it has the epoch, the time at which
- *   that began, the server that counts, and the counters, so that the loss of one is the loss of all.
+ * - `directory`: a hash. `=<key>` is `<node> <generation> <epoch> <number>`, and `<node> <epoch> <number>` of the newest login
+ *   that wants it, where there is one. Beside the keys it has the epoch, the time at which that began, the server that counts,
+ *   and the counters, so that the loss of one is the loss of all.
  * - `lease:<node>`: `<generation> <session> <leaving>`, for as long as the lease lasts. Another generation is another lease: what
  *   was held under an earlier one is free.
  * - `nodes`: who had a lease.
@@ -35,8 +36,9 @@ if owner ~= session then return {'lease'} end
 local function holder(key)
   local found = redis.call('HGET', at .. 'directory', '=' .. key)
   if not found then return nil end
-  local of, born, first, number = string.match(found, '^(%S+) (%d+) (%d+) (%d+)$')
-  if lease(of) == born then return of, first, number end
+  local of, born, first, number, wants, second, rank =
+    string.match(found, '^(%S+) (%d+) (%d+) (%d+) ?(%S*) ?(%d*) ?(%d*)$')
+  if lease(of) == born then return of, first, number, born, wants, second, rank end
 end
 `
 
@@ -105,33 +107,47 @@ end
 return members
 `)
 
-/** `ARGV`: the key, the epoch and the number of an earlier claim or nothing twice, and 1 for `isOnlyIfFree`. */
+/** `ARGV`: the key, and twice the epoch and the number of a token or nothing: the claim's own one, and `over`. */
 export const claim = script(`${session}
-local key, first, number, ifFree = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local of, theirs, rank = holder(key)
-if of then
-  local isTaken
-  if first == '' then
-    isTaken = ifFree == '1' and of ~= node
-  else
-    local other, mine = tonumber(theirs), tonumber(first)
-    isTaken = other > mine or (other == mine and tonumber(rank) > tonumber(number))
-  end
-  if isTaken then return {'taken', of, theirs, rank} end
-end
+local key, first, number = ARGV[4], ARGV[5], ARGV[6]
 if first == '' then
   first = epoch
   number = string.format('%.0f', redis.call('HINCRBY', at .. 'directory', 'claims', 1))
 end
-redis.call('HSET', at .. 'directory', '=' .. key, table.concat({node, generation, first, number}, ' '))
-if of then return {'claimed', first, number, of, theirs, rank} end
+local function isNewer(epoch1, number1, epoch2, number2)
+  local e1, e2 = tonumber(epoch1), tonumber(epoch2)
+  return e1 > e2 or (e1 == e2 and tonumber(number1) > tonumber(number2))
+end
+local function write(...)
+  redis.call('HSET', at .. 'directory', '=' .. key, table.concat({...}, ' '))
+end
+local of, theirs, rank, born, wants, wantsEpoch, wantsNumber = holder(key)
+if not of then
+  write(node, generation, first, number)
+  return {'claimed', first, number}
+end
+if isNewer(theirs, rank, first, number) then return {'taken', first, number, of, theirs, rank} end
+if of ~= node and not (theirs == ARGV[7] and rank == ARGV[8]) then
+  if wants == '' or isNewer(first, number, wantsEpoch, wantsNumber) then
+    write(of, born, theirs, rank, node, first, number)
+  end
+  return {'taken', first, number, of, theirs, rank}
+end
+if wants ~= '' and wants ~= node and isNewer(wantsEpoch, wantsNumber, first, number) then
+  if of == node then return {'taken', first, number, wants, wantsEpoch, wantsNumber} end
+  write(node, generation, first, number, wants, wantsEpoch, wantsNumber)
+else
+  write(node, generation, first, number)
+end
 return {'claimed', first, number}
 `)
 
 /** `ARGV`: the key, the epoch and the number of its claim. */
 export const release = script(`${session}
 local field = '=' .. ARGV[4]
-if redis.call('HGET', at .. 'directory', field) == table.concat({node, generation, ARGV[5], ARGV[6]}, ' ') then
+local found = redis.call('HGET', at .. 'directory', field)
+local mine = table.concat({node, generation, ARGV[5], ARGV[6]}, ' ')
+if found and (found == mine or string.sub(found, 1, #mine + 1) == mine .. ' ') then
   redis.call('HDEL', at .. 'directory', field)
 end
 return {'ok'}

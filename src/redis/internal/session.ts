@@ -1,8 +1,5 @@
-/** One stay of a node in a fleet on Redis: a connection, which is replaced once when it is cut, and what is asked on it. */
-import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
+/** One stay of a node in a fleet on Redis: what is asked of the server, and what comes from it. */
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import {
   BackplaneError,
@@ -10,11 +7,12 @@ import {
   type Holder,
   type JoinOptions,
   type Member,
-  type Session
+  type Session,
+  type Token
 } from "../../internal/backplane/engine.ts"
 import { Inbox } from "../../internal/backplane/inbox.ts"
-import * as Supervised from "../../internal/scheduling/supervised.ts"
-import { type Connection, open, type Settings, unreachable } from "./connection.ts"
+import { Line } from "../../internal/backplane/line.ts"
+import { type Connection, open, type Settings } from "./connection.ts"
 import * as Scripts from "./scripts.ts"
 
 /** What all sessions of one engine share. */
@@ -28,9 +26,6 @@ export interface Shared extends Settings {
 
 const mostWaiting = 1024
 
-// a connection that lived for less is not replaced: a server that cuts each one would be dialled in a hot loop
-const shortest = 1000
-
 interface Joined {
   readonly epoch: number
   readonly age: number
@@ -42,53 +37,39 @@ const holderOf = (node: string, epoch: string, number: string): Holder => ({
   token: { epoch: Number(epoch), number: Number(number) }
 })
 
+const tokenOf = (token: Token | undefined): ReadonlyArray<string> =>
+  token === undefined ? ["", ""] : [String(token.epoch), String(token.number)]
+
 /** What scripts fail with, in place of an answer. */
 const checked = ([status, ...answer]: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, BackplaneError> =>
   status === "epoch" || status === "lease"
     ? Effect.fail(new BackplaneError({ reason: status }))
     : Effect.succeed([status!, ...answer])
 
-const reconnecting = Symbol()
-
 export class Stay {
   private readonly shared: Shared
   private readonly options: JoinOptions
   private readonly at: string
   private readonly inbox = new Inbox(mostWaiting)
-  private readonly settled = Latch.makeUnsafe(true)
-  private state: Connection | BackplaneError | typeof reconnecting = reconnecting
+  private readonly line: Line<Connection, Joined>
   private client = ""
 
   constructor(shared: Shared, options: JoinOptions) {
     this.shared = shared
     this.options = options
     this.at = `{${shared.prefix}}:`
+    this.line = new Line({
+      name: "holdfast.redis",
+      timeout: shared.timeout,
+      open: open(shared),
+      begin: (connection) => this.begin(connection),
+      resume: (connection, joined) => this.resume(connection, joined),
+      ended: (error) => this.inbox.end(error)
+    })
   }
 
   private channelOf(node: string): string {
     return `${this.at}to:${node}`
-  }
-
-  private become(state: Connection | BackplaneError | typeof reconnecting): void {
-    this.state = state
-    if (state === reconnecting) this.settled.closeUnsafe()
-    else this.settled.openUnsafe()
-  }
-
-  private over(error: BackplaneError): void {
-    this.become(error)
-    this.inbox.end(error)
-  }
-
-  /** Runs with the connection; while that is replaced it waits for the new one. */
-  private use<A>(
-    uses: (connection: Connection) => Effect.Effect<A, BackplaneError>
-  ): Effect.Effect<A, BackplaneError> {
-    return Effect.suspend(() => {
-      const { state } = this
-      if (state === reconnecting) return Effect.andThen(this.settled.await, this.use(uses))
-      return state instanceof BackplaneError ? Effect.fail(state) : uses(state)
-    })
   }
 
   /** The inbox, and what the server says of itself. */
@@ -135,51 +116,16 @@ export class Stay {
     })
   }
 
-  private readonly connections = (joined: Deferred.Deferred<Joined, BackplaneError>) =>
-    Effect.gen({ self: this }, function*() {
-      let known: Joined | undefined
-      while (true) {
-        const from = yield* Clock.currentTimeMillis
-        const error = yield* Effect.scoped(Effect.gen({ self: this }, function*() {
-          const connection = yield* open(this.shared)
-          if (known === undefined) known = yield* this.bounded(this.begin(connection))
-          else yield* this.bounded(this.resume(connection, known))
-          this.become(connection)
-          Deferred.doneUnsafe(joined, Effect.succeed(known))
-          yield* connection.over
-          this.become(reconnecting)
-          return connection.error
-        }))
-        if ((yield* Clock.currentTimeMillis) - from < shortest) {
-          return yield* Effect.fail(error ?? unreachable(undefined))
-        }
-      }
-    })
-
-  private readonly bounded = <A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> =>
-    Effect.timeoutOrElse(effect, {
-      duration: this.shared.timeout,
-      orElse: () => Effect.fail(unreachable(`no answer for ${this.shared.timeout} ms`))
-    })
-
   /** Joins, and stays until the scope is closed. */
-  readonly open: Effect.Effect<Session, BackplaneError, Scope.Scope> = Effect.gen({ self: this }, function*() {
-    const joined = Deferred.makeUnsafe<Joined, BackplaneError>()
-    yield* Supervised.spawnIn(yield* Effect.scope, "holdfast.redis", this.connections(joined), (exit) => {
-      const error = exit._tag === "Failure"
-        ? exit.cause.reasons.find((reason) => reason._tag === "Fail")?.error
-        : undefined
-      this.over(error ?? unreachable(exit))
-      Deferred.doneUnsafe(joined, Effect.fail(error ?? unreachable(exit)))
-    })
-    return this.session(yield* Deferred.await(joined))
-  })
+  get open(): Effect.Effect<Session, BackplaneError, Scope.Scope> {
+    return Effect.map(this.line.join, (joined) => this.session(joined))
+  }
 
   private session({ age, epoch, session }: Joined): Session {
     const { lease, node } = this.options
     const head = ["1", this.at, String(epoch), node, session]
     const run = (script: Scripts.Script, ...args: ReadonlyArray<string>) =>
-      Effect.flatMap(this.use((connection) => connection.run(script, [...head, ...args])), checked)
+      Effect.flatMap(this.line.use((connection) => connection.run(script, [...head, ...args])), checked)
     return {
       epoch,
       age,
@@ -189,26 +135,17 @@ export class Stay {
         for (let i = 0; i < members.length; i += 2) found.push({ node: members[i]!, isLeaving: members[i + 1] === "1" })
         return found
       }),
-      claim: (key, { as, isOnlyIfFree = false } = {}) =>
+      claim: (key, { as, over } = {}) =>
         Effect.map(
-          run(
-            Scripts.claim,
-            key,
-            as === undefined ? "" : String(as.epoch),
-            as === undefined ? "" : String(as.number),
-            isOnlyIfFree ? "1" : "0"
-          ),
-          ([tag, ...answer]): Claim => {
-            if (tag === "taken") return { _tag: "Taken", holder: holderOf(answer[0]!, answer[1]!, answer[2]!) }
-            const [first, number, of, theirs, rank] = answer
-            return {
-              _tag: "Claimed",
-              token: { epoch: Number(first), number: Number(number) },
-              previous: of === undefined ? undefined : holderOf(of, theirs!, rank!)
-            }
+          run(Scripts.claim, key, ...tokenOf(as), ...tokenOf(over)),
+          ([tag, first, number, of, theirs, rank]): Claim => {
+            const token: Token = { epoch: Number(first), number: Number(number) }
+            return tag === "taken"
+              ? { _tag: "Taken", token, holder: holderOf(of!, theirs!, rank!) }
+              : { _tag: "Claimed", token }
           }
         ),
-      release: (key, token) => Effect.asVoid(run(Scripts.release, key, String(token.epoch), String(token.number))),
+      release: (key, token) => Effect.asVoid(run(Scripts.release, key, ...tokenOf(token))),
       find: (key) =>
         Effect.map(
           run(Scripts.find, key),
@@ -218,7 +155,7 @@ export class Stay {
         batch.length > this.shared.largest
           ? Effect.fail(new BackplaneError({ reason: "size" }))
           : Effect.map(
-            this.use((connection) =>
+            this.line.use((connection) =>
               connection.ask(["PUBLISH", this.channelOf(to), Buffer.from(batch.buffer, batch.byteOffset, batch.length)])
             ),
             (receivers) => receivers === 0 ? "nobody" : "sent"

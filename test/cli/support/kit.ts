@@ -154,7 +154,7 @@ export const serve = async (flags: string, atEnd?: AtEnd): Promise<Server> => {
   // what is not asked for would be loaded beside the test
   const admin = args.some((arg) => arg.startsWith("--admin")) ? [] : ["--no-admin"]
   const running = start(process.execPath, [main, "serve", ...args, ...admin], atEnd === undefined ? {} : { atEnd })
-  const urls = () => [...running.stdout.matchAll(/^listening (.+)\n/gm)].map((match) => match[1]!)
+  const urls = () => [...running.stdout.matchAll(/^listening (\S+).*\n/gm)].map((match) => match[1]!)
   await until(
     `${count} listening lines of serve ${flags}`,
     () => urls().length === count || running.exit !== undefined

@@ -13,6 +13,9 @@ const append = (text: string): void => {
   if (find("log").childElementCount > 50) find("log").lastElementChild!.remove()
 }
 
+// in the event itself: a stream handles it later, when the browser has left the page
+find("say").addEventListener("submit", (event) => event.preventDefault())
+
 const program = Effect.gen(function*() {
   const { retryNow, send } = yield* start(`ws://${location.host}/live`, {
     window,
@@ -29,15 +32,14 @@ const program = Effect.gen(function*() {
   const sends = (command: Command) =>
     // it waits while there is no connection
     Effect.forkChild(Effect.catch(send(command), ({ message }) => Effect.sync(() => append(`not sent: ${message}`))))
-  const on = (id: string, type: string, effect: (event: Event) => Effect.Effect<unknown>) =>
-    Effect.forkChild(Stream.runForEach(Stream.fromEventListener<Event>(find(id), type), effect))
+  const on = (id: string, type: string, effect: () => Effect.Effect<unknown>) =>
+    Effect.forkChild(Stream.runForEach(Stream.fromEventListener(find(id), type), effect))
 
   yield* on("drop", "click", () => sends({ _tag: "Drop" }))
   yield* on("down", "click", () => sends({ _tag: "Down" }))
   yield* on("expel", "click", () => sends({ _tag: "Expel" }))
   yield* on("retry", "click", () => retryNow)
-  yield* on("say", "submit", (event) => {
-    event.preventDefault()
+  yield* on("say", "submit", () => {
     const input = find("text") as HTMLInputElement
     const text = input.value
     input.value = ""

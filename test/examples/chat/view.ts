@@ -43,6 +43,9 @@ const showStatus = (text: string): void => {
 const user = location.hash.slice(1) || "guest"
 find("user").textContent = user
 
+// in the event itself: a stream handles it later, when the browser has left the page
+find("say").addEventListener("submit", (event) => event.preventDefault())
+
 const program = Effect.gen(function*() {
   const chat = yield* Page.chat(
     `ws://${location.host}/live`,
@@ -50,9 +53,8 @@ const program = Effect.gen(function*() {
     { window, show, showStatus }
   )
   const input = find("text") as HTMLInputElement
-  const submits = Stream.fromEventListener<SubmitEvent>(find("say"), "submit")
-  yield* Stream.runForEach(submits, (submit) => {
-    submit.preventDefault()
+  const submits = Stream.fromEventListener(find("say"), "submit")
+  yield* Stream.runForEach(submits, () => {
     const text = input.value.trim()
     input.value = ""
     if (text === "") return Effect.void

@@ -1,6 +1,6 @@
 /** A page of an example, and its WebSocket on the same port: the page's code is bundled by esbuild when the program starts. */
 import { NodeHttpServer } from "@effect/platform-node"
-import { Effect, Layer } from "effect"
+import { Effect, Fiber, Layer } from "effect"
 import { HttpRouter, HttpServer as EffectHttpServer, HttpServerResponse } from "effect/http"
 import { build } from "esbuild"
 import { HttpServer, type Upgrade } from "holdfast/node"
@@ -28,7 +28,8 @@ export const make = Effect.fnUntraced(function*(
   folder: URL,
   options: Upgrade.Options = {}
 ) {
-  const script = yield* bundle(folder)
+  // a browser that is fast waits for it
+  const script = yield* Effect.forkScoped(bundle(folder))
   const html = readFileSync(new URL("index.html", folder), "utf8")
   const server = yield* HttpServer.make(`http://127.0.0.1:${port}`, { ...options, webSocket: "/live" })
   const routes = Layer.merge(
@@ -36,7 +37,10 @@ export const make = Effect.fnUntraced(function*(
     HttpRouter.add(
       "GET",
       "/view.js",
-      HttpServerResponse.text(script, { contentType: "text/javascript; charset=utf-8" })
+      Effect.map(
+        Fiber.join(script),
+        (text) => HttpServerResponse.text(text, { contentType: "text/javascript; charset=utf-8" })
+      )
     )
   )
   const page = HttpRouter.serve(routes, { disableListenLog: true, disableLogger: true }).pipe(

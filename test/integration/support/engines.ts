@@ -78,3 +78,42 @@ export const redisServer = (...more: ReadonlyArray<string>) =>
     const settings = ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir]
     return [...settings, ...more]
   })
+
+/** A NATS with JetStream. */
+export const natsServer = (...more: ReadonlyArray<string>) =>
+  daemon("nats-server", (port, dir) => ["-a", "127.0.0.1", "-p", `${port}`, "-js", "-sd", dir, ...more])
+
+/** A way to a port of this machine that can be cut: `cut` resets all that go through it, and says how many. */
+export const cuttable = (port: number) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const pairs = new Set<ReadonlyArray<Net.Socket>>()
+      const server = Net.createServer((client) => {
+        const pair = [client, Net.connect(port, "127.0.0.1")]
+        pairs.add(pair)
+        pair.forEach((socket, i) => {
+          socket.on("error", () => {})
+          socket.on("close", () => {
+            pairs.delete(pair)
+            pair[1 - i]!.destroy()
+          })
+          socket.pipe(pair[1 - i]!)
+        })
+      })
+      await once(server.listen(0, "127.0.0.1"), "listening")
+      const cut = (): number => {
+        const { size } = pairs
+        for (const [client, behind] of Array.from(pairs)) {
+          client!.resetAndDestroy()
+          behind!.destroy()
+        }
+        return size
+      }
+      return { port: (server.address() as Net.AddressInfo).port, cut, server }
+    }),
+    ({ cut, server }) =>
+      Effect.sync(() => {
+        server.close()
+        cut()
+      })
+  )

@@ -17,6 +17,7 @@ import type { InForce } from "./limits.ts"
  * @since 0.1.0
  */
 export interface Wire<in Out> {
+  /** Writes a message as a frame, which any connection of the same wire can send. */
   readonly encode: (message: Out) => Result.Result<Frame, ConnectionError.CodecReason>
 }
 

@@ -39,7 +39,7 @@ export interface Explanation {
   readonly who: Who | undefined
   /**
    * What saw the end first: a fiber (`reader`, `writer`, `heartbeat`, `deadlines`), `outbox`, `close`, `drain`, `stop` of a
-   * server, `scope`; undefined while it is open.
+   * server, `scope`; undefined while it is open. Of HTTP, whose fibers are Node's: what would have seen it.
    */
   readonly seenBy: string | undefined
   /** The deadline that ended it, if one did; `drain`: a drain or a flush took as long as it may. */
@@ -54,7 +54,7 @@ export interface Explanation {
     /** Undefined where the reason is none of the peer's business. */
     readonly text: string | undefined
     readonly comeBack: boolean
-    /** That of a close frame. */
+    /** That of a close frame; of an HTTP connection the status of its last answer. */
     readonly code: number
     /** When to come back, where the protocol said so. */
     readonly advice: Advice | undefined
@@ -128,29 +128,42 @@ export const explain = <In, Out>(c: Conversation<In, Out>, snapshot: Snapshot): 
   }
 }
 
-/** As far as a snapshot tells it: of what has no fibers of a connection, such as HTTP. */
-const ofSnapshot = (snapshot: Snapshot): Explanation => {
-  const { age, bytesOut, lost, openedAt, quietFor, reason } = snapshot
+/** What is known of a connection that has no fibers, such as one of HTTP, beside its snapshot. */
+export type Known =
+  & Partial<
+    Pick<Explanation, "seenBy" | "deadline" | "lastWrittenAt" | "lost" | "deadlines" | "recent">
+  >
+  & {
+    /** What the peer was told, with the code it was told by; undefined: nothing. */
+    readonly toldCode?: number | undefined
+  }
+
+/** As far as a snapshot and what else is `known` tell it. */
+export const explainSnapshot = (snapshot: Snapshot, known: Known): Explanation => {
+  const { age, lost, openedAt, quietFor, reason } = snapshot
+  const { toldCode, ...facts } = known
   const who = reason === undefined ? undefined : whoOf(reason)
+  const told = who === undefined || toldCode === undefined ? undefined : toldTo("us", reason!, undefined)
   return {
     snapshot,
     who,
     seenBy: undefined,
     deadline: undefined,
     lastHeardAt: openedAt + age - quietFor,
-    lastWrittenAt: bytesOut === 0 ? undefined : openedAt + age,
+    lastWrittenAt: undefined,
     lost: { messages: lost, bytes: 0 },
-    told: who === undefined ? undefined : toldTo(who, reason!, undefined),
     advice: undefined,
     deadlines: [],
-    recent: []
+    recent: [],
+    ...facts,
+    told: told === undefined ? undefined : { ...told, code: toldCode! }
   }
 }
 
 export const explanationOf = (internals: {
   readonly explain?: (() => Explanation) | undefined
   readonly look: () => Snapshot
-}): Explanation => internals.explain?.() ?? ofSnapshot(internals.look())
+}): Explanation => internals.explain?.() ?? explainSnapshot(internals.look(), {})
 
 const whoSays: Readonly<Record<Who, string>> = {
   peer: "by the peer",

@@ -4,22 +4,12 @@ import type * as Net from "node:net"
 import * as Path from "node:path"
 import { type Descriptor, take } from "./activation.ts"
 import { type Address, isAbstract, pipeOf } from "./address.ts"
+import type { Binding, Refusal } from "./binding.ts"
 import * as SocketFile from "./socketFile.ts"
+import { worker } from "./worker.ts"
 import { isLinkLocal, withZoneName, wrongZone } from "./zone.ts"
 
-/** Why an address cannot be had, in the fields of a `ListenFailed`. */
-export interface Refusal {
-  readonly reason:
-    | "BadOption"
-    | "AddressInUse"
-    | "SocketFileInUse"
-    | "PermissionDenied"
-    | "AddressNotAvailable"
-    | "HostNotFound"
-    | "Unknown"
-  readonly detail: string
-  readonly cause: Error
-}
+export type { Binding, Refusal } from "./binding.ts"
 
 /** What an error of the operating system means. */
 export const explain = (address: Address, cause: NodeJS.ErrnoException): Refusal => {
@@ -52,23 +42,14 @@ export const explain = (address: Address, cause: NodeJS.ErrnoException): Refusal
   }
 }
 
-/** How to listen, apart from where. */
-export interface Binding {
-  readonly backlog: number
-  readonly reusePort: boolean
-  readonly ipv6Only: boolean
-  /** A descriptor that was inherited, bound already. */
-  readonly fd: Descriptor | undefined
-  /** Of a socket file. */
-  readonly mode: number | undefined
-  readonly owner: SocketFile.Owner | undefined
-}
-
 /** What a listener does at its end besides closing: nothing, or removing its socket file. */
 export type Release = Effect.Effect<void>
 
-/** Starts to listen. A socket file without a listener is replaced. */
-export const listen = (server: Net.Server, address: Address, binding: Binding): Effect.Effect<Release, Refusal> => {
+/** Starts to listen; in a worker its parent does. A socket file without a listener is replaced. */
+export const listen = (server: Net.Server, address: Address, binding: Binding): Effect.Effect<Release, Refusal> =>
+  worker()?.listen(server, address, binding) ?? listenHere(server, address, binding)
+
+const listenHere = (server: Net.Server, address: Address, binding: Binding): Effect.Effect<Release, Refusal> => {
   const { backlog, fd, ipv6Only, reusePort } = binding
   if (fd !== undefined) return listenOnDescriptor(server, address, fd, backlog)
   if (address.scheme !== "unix") {

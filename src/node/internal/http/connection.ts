@@ -8,14 +8,14 @@ import type * as Net from "node:net"
 import type { Connection, Snapshot } from "../../../Connection.ts"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import { isOver, type Lifecycle, open, reasonOf } from "../../../internal/connection/core/state.ts"
+import { explainSnapshot, type Explanation } from "../../../internal/connection/handle/explanation.ts"
 import { states } from "../../../internal/connection/handle/handle.ts"
 import { type ConnectionState, type Internals, takeId, TypeId } from "../../../internal/connection/handle/internals.ts"
 import { InvalidPolicy } from "../../../Policy.ts"
-import * as Address from "../addresses/address.ts"
 import { longestTimer } from "../options.ts"
 import { errorOf, unsent } from "../stream/duplex.ts"
 import { linger, noop } from "../stream/tcp.ts"
-import { identityOf } from "../upgrade/certificate.ts"
+import { Account } from "./account.ts"
 import { Pipeline } from "./pipeline.ts"
 import type { Settings } from "./settings.ts"
 
@@ -70,12 +70,6 @@ export class HttpConnection implements Internals {
   readonly conn: Net.Socket
   readonly settings: Settings
   readonly pipeline: Pipeline
-  private readonly openedAt: number
-  private readonly opened: number
-  private readonly local: string | undefined
-  private readonly remote: string | undefined
-  /** A connection that is gone knows no certificate any more, so it is read before. */
-  private readonly identity: Snapshot["identity"]
   /** `maxAge` give or take 10 %, drawn once, so that connections that came together do not leave together. */
   private readonly leaveAt: number
   readonly closed = Deferred.makeUnsafe<never, ConnectionError.ConnectionError>()
@@ -99,23 +93,17 @@ export class HttpConnection implements Internals {
   private isLast = false
   /** The response that has the connection. */
   private response: Http.ServerResponse | undefined
-  private heardAt: number
-  private heard = 0
-  private taken = 0
-  private stalledSince: number | undefined
+  private readonly account: Account
   private timer: NodeJS.Timeout | undefined
 
   constructor(conn: Net.Socket, settings: Settings, openedAt: number) {
     this.conn = conn
     this.settings = settings
     this.pipeline = new Pipeline(conn, settings)
-    this.openedAt = openedAt
-    this.opened = performance.now()
-    this.heardAt = this.opened
-    this.leaveAt = settings.maxAge === 0 ? Infinity : this.opened + settings.maxAge * (0.9 + 0.2 * Math.random())
-    this.local = Address.localOf(conn)
-    this.remote = Address.remoteOf(conn)
-    this.identity = identityOf(conn)
+    this.account = new Account(conn, settings.policy.recentEvents, openedAt)
+    this.leaveAt = settings.maxAge === 0
+      ? Infinity
+      : this.account.opened + settings.maxAge * (0.9 + 0.2 * Math.random())
     // before Node's own listener, which destroys, unless the application listens too
     conn.on("timeout", () => {
       this.isIdle = true
@@ -130,6 +118,7 @@ export class HttpConnection implements Internals {
   /** The response has the connection. */
   begin(response: Http.ServerResponse): void {
     this.response = response
+    this.account.use()
     if (this.isLast) return
     this.requests++
     this.isLast = this.requests === this.settings.policy.maxRequests
@@ -137,6 +126,8 @@ export class HttpConnection implements Internals {
 
   /** The response is done with the connection. */
   answered(response: Http.ServerResponse): void {
+    this.account.use()
+    if (this.conn.destroyed) this.account.lose(response)
     this.response = undefined
     this.pipeline.answered(response)
     // Node says `Connection: close` in the last answer, but leaves it to the peer to do so
@@ -151,6 +142,7 @@ export class HttpConnection implements Internals {
 
   drop(): void {
     this.dropped++
+    this.account.note(performance.now(), "dropped")
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -158,22 +150,31 @@ export class HttpConnection implements Internals {
   // -------------------------------------------------------------------------------------------------------------------
 
   /** Ends now: Node, or the caller, destroys the connection. The first reason is the one that is reported. */
-  private end(reason: ConnectionError.Reason): void {
+  private end(reason: ConnectionError.Reason, seenBy: string): void {
     if (isOver(this.lifecycle)) return
+    this.account.seen(seenBy)
+    this.account.lose(this.response)
     const error = reasonOf(this.lifecycle) ?? ConnectionError.make(reason)
     this.lifecycle = { _tag: "Closing", reason: error, by: performance.now(), flushes: false }
   }
 
   /** Ends now, whatever is under way. */
-  refuse(reason: ConnectionError.Reason): void {
-    this.end(reason)
+  refuse(reason: ConnectionError.Reason, seenBy = "registry"): void {
+    this.end(reason, seenBy)
     this.conn.destroy()
   }
 
   /** Ends with the answer under way: at once when there is none, and after `grace` milliseconds at the latest. */
-  leave(reason: ConnectionError.Reason, to: "Draining" | "Closing", grace = this.settings.drain): void {
+  leave(
+    reason: ConnectionError.Reason,
+    to: "Draining" | "Closing",
+    seenBy: string,
+    grace = this.settings.drain
+  ): void {
     const { lifecycle, response } = this
     if (lifecycle._tag === "Closing" || lifecycle._tag === "Ended") return
+    this.account.seen(seenBy)
+    this.account.note(performance.now(), to === "Draining" ? "draining" : "closing", reason._tag)
     const error = reasonOf(lifecycle) ?? ConnectionError.make(reason)
     const by = lifecycle._tag === "Draining" ? lifecycle.by : performance.now() + grace
     this.lifecycle = to === "Draining"
@@ -187,7 +188,11 @@ export class HttpConnection implements Internals {
     })
     if (response === undefined) this.conn.destroySoon()
     this.pipeline.leave()
-    if (grace <= longestTimer) this.timer = setTimeout(() => this.conn.destroy(), grace).unref()
+    if (grace > longestTimer) return
+    this.timer = setTimeout(() => {
+      this.account.giveUp(this.response)
+      this.conn.destroy()
+    }, grace).unref()
   }
 
   /** Gives up what Node or the peer says is wrong, and tells the peer, unless an answer has begun. */
@@ -205,14 +210,17 @@ export class HttpConnection implements Internals {
     this.end(
       meaning instanceof ConnectionError.ConnectionError
         ? meaning.reason
-        : reasonFor(code, cause, settings, conn.bytesRead, response !== undefined)
+        : reasonFor(code, cause, settings, conn.bytesRead, response !== undefined),
+      code === "ERR_HTTP_REQUEST_TIMEOUT" ? "deadlines" : "reader"
     )
     const protocol = code.startsWith("HPE_")
     if (!conn.writable || response?.headersSent || !(protocol || code === "ERR_HTTP_REQUEST_TIMEOUT")) {
       conn.destroy()
       return
     }
-    conn.end(`HTTP/1.1 ${answers[code] ?? "400 Bad Request"}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+    const status = answers[code] ?? "400 Bad Request"
+    this.account.tell(parseInt(status))
+    conn.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
     // after a parse error no request comes any more, and a peer that still sends gets to read why it should not; a late
     // request could still be completed, and would be handled without an answer
     if (protocol) linger(conn, settings.linger)
@@ -224,28 +232,24 @@ export class HttpConnection implements Internals {
   /** What Node has no deadline for: a peer that takes none of our bytes, and old age. */
   check(at: number, unfair: boolean): void {
     const { conn } = this
-    const read = conn.bytesRead
-    if (read !== this.heard) {
-      this.heard = read
-      this.heardAt = at
-    }
-    const waiting = unsent(conn)
-    const taken = conn.bytesWritten - waiting
-    if (waiting === 0) this.stalledSince = undefined
-    else if (unfair || this.stalledSince === undefined || taken !== this.taken) this.stalledSince = at
-    else if (this.settings.writeStall > 0 && at - this.stalledSince >= this.settings.writeStall) {
-      this.end(new ConnectionError.WriteStalled({ limit: this.settings.writeStall }))
+    this.account.sample(at)
+    if (this.account.isStalled(at, unfair, this.settings.writeStall)) {
+      this.end(new ConnectionError.WriteStalled({ limit: this.settings.writeStall }), "deadlines")
       conn.destroy()
     }
-    this.taken = taken
     if (at >= this.leaveAt && this.lifecycle._tag === "Open") {
-      this.leave(new ConnectionError.MaxAge({ limit: this.settings.maxAge }), "Draining", this.settings.maxAgeGrace)
+      this.leave(
+        new ConnectionError.MaxAge({ limit: this.settings.maxAge }),
+        "Draining",
+        "deadlines",
+        this.settings.maxAgeGrace
+      )
     }
   }
 
   /** The connection goes on as something else. */
   upgraded(): void {
-    this.end(new ConnectionError.Closed({ by: "local", note: "upgraded to a WebSocket" }))
+    this.end(new ConnectionError.Closed({ by: "local", note: "upgraded to a WebSocket" }), "upgrade")
     this.settle()
   }
 
@@ -256,7 +260,12 @@ export class HttpConnection implements Internals {
         ? new ConnectionError.IdleTimeout({ limit: this.settings.idle })
         : new ConnectionError.Closed({ by: this.conn.readableEnded ? "peer" : "local" })
     )
-    this.lifecycle = { _tag: "Ended", reason: error, at: performance.now() }
+    const at = performance.now()
+    this.account.sample(at)
+    this.account.lose(this.response)
+    // Node ends one after its last answer
+    this.account.seen(this.isIdle ? "deadlines" : this.conn.readableEnded ? "reader" : "writer")
+    this.lifecycle = { _tag: "Ended", reason: error, at }
     clearTimeout(this.timer)
     setImmediate(() => {
       Deferred.doneUnsafe(this.leaving, Exit.void)
@@ -292,26 +301,20 @@ export class HttpConnection implements Internals {
     return {
       id: this.id,
       state: this.state,
-      local: this.local,
-      remote: this.remote,
-      ...(this.identity === undefined ? {} : { identity: this.identity }),
-      openedAt: this.openedAt,
-      age: at - this.opened,
-      quietFor: Math.max(0, at - (conn.bytesRead === this.heard ? this.heardAt : at)),
-      bytesIn: conn.bytesRead,
-      bytesOut: conn.bytesWritten,
+      ...this.account.look(at),
       messagesIn: this.requests,
       messagesOut: this.requests - active,
       inbox: { messages: Math.max(active, this.pipeline.size), bytes: 0 },
       outbox: { messages: active, bytes: lifecycle._tag === "Ended" ? 0 : unsent(conn) },
       dropped: this.dropped,
       skipped: 0,
-      lost: 0,
       paused: this.pipeline.isHolding,
       rtt: undefined,
       reason: reasonOf(lifecycle)?.reason
     }
   }
+
+  readonly explain = (): Explanation => explainSnapshot(this.look(), this.account.known(this.reason))
 }
 
 /** As an entry of a registry: it can be seen, asked to leave and closed; messages are not for it. */
@@ -319,7 +322,7 @@ export const asConnection = (self: HttpConnection): Connection<never, unknown> =
   const closed = Deferred.await(self.closed)
   const closeWith = (reason: ConnectionError.Reason): Effect.Effect<void> =>
     Effect.suspend(() => {
-      self.leave(reason, "Closing")
+      self.leave(reason, "Closing", "close")
       return Effect.ignore(closed)
     })
   return {
@@ -333,7 +336,7 @@ export const asConnection = (self: HttpConnection): Connection<never, unknown> =
     awaitWritable: Effect.ignore(closed),
     close: closeWith(new ConnectionError.Closed({ by: "local" })),
     closeWith,
-    drainWith: (reason) => Effect.sync(() => self.leave(reason, "Draining")),
+    drainWith: (reason) => Effect.sync(() => self.leave(reason, "Draining", "drain")),
     leaving: Deferred.await(self.leaving),
     ending: Deferred.await(self.ending),
     closed,

@@ -161,7 +161,7 @@ export class Connections<in out In, in out Out> {
     conn.once("close", () => this.forget(conn))
     if (registry !== undefined) this.register(registry, connection)
     // its TLS handshake took until now
-    if (this.admission.isStopping) connection.leave(new ConnectionError.GoingAway({}), "Draining")
+    if (this.admission.isStopping) connection.leave(new ConnectionError.GoingAway({}), "Draining", "stop")
   }
 
   /** Registers a connection within `handshake`. One that is not registered cannot be seen, or asked to leave: it is ended. */
@@ -229,7 +229,7 @@ export class Connections<in out In, in out Out> {
   /** Refuses connections that wait or come, and lets the others finish their answers. */
   stop(): void {
     this.admission.stop()
-    for (const connection of this.open.values()) connection.leave(new ConnectionError.GoingAway({}), "Draining")
+    for (const connection of this.open.values()) connection.leave(new ConnectionError.GoingAway({}), "Draining", "stop")
   }
 
   /** Waits until none is open, for `Policy.drain` at most. */

@@ -8,6 +8,7 @@ import * as Net from "node:net"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
 import type { Reception } from "../../../internal/transport/accepted.ts"
 import * as Address from "../addresses/address.ts"
+import { worker } from "../addresses/worker.ts"
 import type { OfPolicy } from "../options.ts"
 import type { Behind } from "../proxy/behind.ts"
 import { headerOf } from "../proxy/named.ts"
@@ -236,6 +237,7 @@ export const make = (settings: Settings) => {
   }
 
   function join(consumer: Consumer): void {
+    worker()?.ready()
     consumers = [...consumers, consumer]
     for (const arrival of pending) {
       if (arrival.open !== undefined && takes(consumer, arrival)) hand(consumer, arrival, arrival.open)

@@ -18,7 +18,7 @@ export interface Securing {
 interface Handshaking {
   readonly _releaseControl?: () => void
   readonly _handle?: {
-    readonly verifyError?: () => Error | undefined
+    readonly verifyError?: () => Error | string | null | undefined
     readonly receive?: (bytes: Uint8Array) => void
     readonly readStop?: () => void
   } | null
@@ -52,6 +52,14 @@ const lingerUnread = (conn: Tls.TLSSocket & Handshaking, limit: number): void =>
   const timer = setTimeout(() => conn.destroy(), limit)
   conn.once("close", () => clearTimeout(timer))
 }
+
+/** Node tells what is wrong with a certificate as an error; Deno as the code of one, or "". */
+const wrongWith = (told: Error | string | null | undefined): Error | undefined =>
+  typeof told !== "string"
+    ? told ?? undefined
+    : told === ""
+    ? undefined
+    : Object.assign(new Error(told), { code: told })
 
 /**
  * Does the TLS handshake; what comes out is half-open. It ends with a call, or with the connection destroyed: bounding its time
@@ -89,7 +97,7 @@ export const handshakes = (
   conn.once("_tlsError", fail)
   conn.once("secure", () => {
     conn.off("_tlsError", fail)
-    const wrong = requestCert ? conn._handle?.verifyError?.() ?? undefined : undefined
+    const wrong = requestCert ? wrongWith(conn._handle?.verifyError?.()) : undefined
     if (wrong !== undefined) {
       return alert(conn, recordFor(wrong), () => {
         lingerUnread(conn, linger)

@@ -66,7 +66,30 @@ const byOurs: ReadonlyMap<number, Problem> = new Map<number, Problem>([
   [70, "other"]
 ])
 
-const alertOf = (cause: unknown): number => Number(/\bSSL alert number (\d+)/.exec(causeText(cause))?.[1] ?? NaN)
+// by the names that codes of errors have where the number is not told: in Bun and in Deno
+const alertByName: ReadonlyMap<string | undefined, number> = new Map([
+  ["UNEXPECTED_MESSAGE", 10],
+  ["BAD_RECORD_MAC", 20],
+  ["RECORD_OVERFLOW", 22],
+  ["HANDSHAKE_FAILURE", 40],
+  ["BAD_CERTIFICATE", 42],
+  ["UNSUPPORTED_CERTIFICATE", 43],
+  ["CERTIFICATE_REVOKED", 44],
+  ["CERTIFICATE_EXPIRED", 45],
+  ["CERTIFICATE_UNKNOWN", 46],
+  ["UNKNOWN_CA", 48],
+  ["ACCESS_DENIED", 49],
+  ["DECODE_ERROR", 50],
+  ["DECRYPT_ERROR", 51],
+  ["PROTOCOL_VERSION", 70],
+  ["CERTIFICATE_REQUIRED", 116]
+])
+
+const alertOf = (cause: unknown): number =>
+  Number(
+    /\bSSL alert number (\d+)/.exec(causeText(cause))?.[1] ??
+      alertByName.get(/_ALERT_(\w+)$/.exec(causeCode(cause) ?? "")?.[1]) ?? NaN
+  )
 
 // behind half a record of the client it has to fill that one up, which is 16 KiB and a little (RFC 8446, 5.2), and then is a bad one
 const record = (...header: ReadonlyArray<number>): Buffer =>

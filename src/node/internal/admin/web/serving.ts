@@ -27,6 +27,7 @@ import { handlers } from "../handlers.ts"
 import type { Program } from "../program.ts"
 import { type Guard, makeGuard, parts } from "./guard.ts"
 import { pages, security } from "./pages.ts"
+import { refusal } from "./refusal.ts"
 
 // admin connections, those of streams included
 const mostConnections = 64
@@ -104,10 +105,7 @@ const guarded = <R>(guard: Guard, app: App<R>): Effect.Effect<
   Effect.gen(function*() {
     const request = yield* HttpServerRequest
     const verdict = guard.judge(request)
-    if (verdict._tag === "Refuse") {
-      const refused = json(verdict.status, verdict.error, verdict.message)
-      return verdict.status === 401 ? HttpServerResponse.setHeader(refused, "www-authenticate", "Bearer") : refused
-    }
+    if (verdict._tag === "Refuse") return refusal(request, verdict)
     if (verdict._tag === "Redirect") {
       return withCookie(HttpServerResponse.redirect(verdict.to, { status: 303 }), guard)
     }

@@ -4,7 +4,7 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Option from "effect/Option"
 import type * as Http from "node:http"
 import * as Address from "../addresses/address.ts"
-import { type Forwarding, hostOf } from "../proxy/forwarded.ts"
+import { type Forwarding, hostOf } from "./forwarded.ts"
 
 /** Runs what handles requests with the client's address in place of the proxy's, which is `peerAddress` then. */
 export const withClient =

@@ -1,0 +1,226 @@
+/** Claims of keys: by a new login, again after a doubt, and given back. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as ConnectionError from "../../ConnectionError.ts"
+import { BackplaneError, type Claim, type ClaimOptions, type Token } from "../backplane/engine.ts"
+import type { Held } from "./keys.ts"
+import type { Node } from "./node.ts"
+
+/** A login that was claimed: what to hold. */
+export interface Login {
+  readonly token: Token
+  readonly term: number
+  readonly session: number
+}
+
+const refused = () => ConnectionError.make(new ConnectionError.Refused({ limit: "fleet" }))
+
+/**
+ * Tells a node that a key was taken from it, and waits until that node cannot serve it any more: it says so, or is gone, or
+ * has been told so long ago that its lease has lapsed.
+ */
+const takeOver = <Out>(node: Node<Out>, from: string, key: string, token: Token): Effect.Effect<void, BackplaneError> =>
+  Effect.suspend(() => {
+    const id = node.nextId()
+    const acked = Deferred.makeUnsafe<void>()
+    const published = Deferred.makeUnsafe<void, BackplaneError>()
+    node.takeovers.set(id, { node: from, acked })
+    node.mail.post(from, { _tag: "Revoke", id, key, token }, (passing) => {
+      if (passing === "leaving") return
+      const isOut = passing === "sent" || passing === "nobody"
+      Deferred.doneUnsafe(published, isOut ? Effect.void : Effect.fail(new BackplaneError({ reason: "unreachable" })))
+    })
+    const lapsed = Effect.andThen(Deferred.await(published), Effect.sleep(node.lease.millis))
+    const tenth = node.lease.millis / 10
+    const looked = Effect.forever(Effect.andThen(Effect.sleep(tenth), Effect.ignore(node.refresh(tenth))))
+    return Effect.raceAllFirst([Deferred.await(acked), lapsed, looked]).pipe(
+      Effect.ensuring(Effect.sync(() => node.takeovers.delete(id)))
+    )
+  })
+
+/** Gives a key back that no connection of this node has. Where one has it, the directory means that one. */
+const abandon = <Out>(node: Node<Out>, key: string, token: Token): void => {
+  const held = node.keys.held.get(key)
+  if (held === undefined) release(node, key, token)
+  else if (held.token === undefined || node.keys.isNewer(token, held.token)) held.token = token
+}
+
+/** Gives a key back as soon as the engine can be asked. */
+export const release = <Out>(node: Node<Out>, key: string, token: Token): void => {
+  node.releases.set(key, token)
+  node.releasing.openUnsafe()
+}
+
+/** Claims a key until this node holds it, with this token, or a newer login does. */
+const claimUntil = <Out>(
+  node: Node<Out>,
+  key: string,
+  options: ClaimOptions
+): Effect.Effect<Claim, BackplaneError> =>
+  Effect.flatMap(node.ask((session) => session.claim(key, options)), (claim) => {
+    if (claim._tag === "Claimed") return Effect.succeed(claim)
+    const { holder, token } = claim
+    const isFinal = holder.node === node.name || (node.isOnlyIfFree && options.as === undefined)
+    if (isFinal || node.keys.isNewer(holder.token, token)) return Effect.succeed(claim)
+    const again = claimUntil(node, key, { as: token, over: holder.token })
+    return Effect.andThen(takeOver(node, holder.node, key, token), again)
+  })
+
+const claimNew = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, ConnectionError.ConnectionError> =>
+  Effect.gen(function*() {
+    if (node.stay === undefined) yield* node.joined.await
+    while (node.heldBack > 0) yield* Effect.sleep(node.heldBack)
+    const session = node.stays
+    const term = node.lease.number
+    const asked = yield* Effect.result(claimUntil(node, key, {}))
+    if (asked._tag === "Failure") {
+      // it may have been done all the same
+      if (asked.failure.reason === "unreachable") node.unsettled.add(key)
+      node.releasing.openUnsafe()
+      return yield* refused()
+    }
+    const claim = asked.success
+    if (claim._tag === "Claimed") return { token: claim.token, term, session }
+    return yield* ConnectionError.make(
+      node.isOnlyIfFree ? new ConnectionError.DuplicateKey({ key }) : new ConnectionError.Superseded({ key })
+    )
+  })
+
+/**
+ * Claims a key for a new login. A caller that is interrupted leaves the claim to end by itself: then it is given back.
+ * The key counts as coming until `settled` is called.
+ */
+export const login = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, ConnectionError.ConnectionError> =>
+  Effect.callback<Login, ConnectionError.ConnectionError>((resume) => {
+    let isWanted = true
+    node.keys.begin(key)
+    let result: Effect.Effect<Login, ConnectionError.ConnectionError> = refused()
+    const claimed = Effect.matchEffect(claimNew(node, key), {
+      onFailure: (error) => Effect.sync(() => void (result = Effect.fail(error))),
+      onSuccess: (login) =>
+        Effect.sync(() => {
+          if (isWanted) result = Effect.succeed(login)
+          else abandon(node, key, login.token)
+        })
+    })
+    const over = Effect.onExit(claimed, () =>
+      Effect.sync(() => {
+        node.keys.end(key)
+        if (isWanted) resume(result)
+      }))
+    node.forkClaim(over)
+    return Effect.sync(() => {
+      isWanted = false
+    })
+  })
+
+/** Makes a connection the holder of its key; false where a newer login is known, or the session of its claim is over. */
+export const hold = <Out>(node: Node<Out>, held: Held): boolean => {
+  const { key, token } = held
+  if (token !== undefined && (held.session !== node.stay?.number || node.keys.isLate(key, token))) {
+    abandon(node, key, token)
+    return false
+  }
+  node.keys.held.set(key, held)
+  return true
+}
+
+/** A connection has ended, or is not registered any more. */
+export const letGo = <Out>(node: Node<Out>, held: Held): void => {
+  if (node.keys.held.get(held.key) !== held) return
+  node.keys.held.delete(held.key)
+  if (held.token !== undefined) release(node, held.key, held.token)
+}
+
+/** Another node claims a key for a newer login: this one serves it no more. */
+export const yieldKey = <Out>(node: Node<Out>, key: string, token: Token): void => {
+  const given = node.keys.revoke(key, token)
+  if (given !== undefined) release(node, key, given)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// again
+// ---------------------------------------------------------------------------------------------------------------------
+
+const isConfirmed = <Out>(node: Node<Out>, held: Held): boolean =>
+  held.term === node.lease.number && held.session === node.stay?.number
+
+const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, BackplaneError> =>
+  Effect.gen(function*() {
+    const { key, token } = held
+    const term = node.lease.number
+    const session = node.stays
+    if (!node.guards.claimsAgain) {
+      held.term = term
+      held.session = session
+      return
+    }
+    if (token === undefined && node.heldBack > 0) return
+    const claim = yield* claimUntil(node, key, { as: token })
+    if (node.keys.held.get(key) !== held) {
+      if (claim._tag === "Claimed") abandon(node, key, claim.token)
+      return
+    }
+    if (claim._tag === "Taken") {
+      const { holder } = claim
+      if (holder.node !== node.name) return yieldKey(node, key, holder.token)
+      // a login of this node is under way: it settles this
+      if (node.keys.isComing(key)) return
+      held.token = holder.token
+    } else held.token = claim.token
+    // what was served all the time is known to be the newest one, and otherwise others may not have claimed again yet
+    if (!node.lease.serves(held.term) && node.heldBack > 0) return
+    if (node.lease.number !== term || node.stay?.number !== session) return
+    held.term = term
+    held.session = session
+  })
+
+// so many keys at once: an engine that is back is not asked for all of them in one moment
+const together = 32
+
+/** Claims keys again that are in doubt, for as long as the session lasts. */
+export const keepChecking = <Out>(node: Node<Out>): Effect.Effect<never> =>
+  Effect.gen(function*() {
+    while (true) {
+      yield* node.checking.await
+      node.checking.closeUnsafe()
+      const doubtful = Array.from(node.keys.held.values()).filter((held) => !isConfirmed(node, held))
+      yield* Effect.forEach(doubtful, (held) => Effect.ignore(claimAgain(node, held)), {
+        concurrency: together,
+        discard: true
+      })
+      if (Array.from(node.keys.held.values()).every((held) => isConfirmed(node, held))) continue
+      yield* Effect.sleep(Math.min(node.patience / 4, Math.max(50, node.heldBack)))
+      node.checking.openUnsafe()
+    }
+  })
+
+/** A claim whose answer did not come may have been done: then the key is given back. */
+const settle = <Out>(node: Node<Out>, key: string): Effect.Effect<void, BackplaneError> =>
+  Effect.map(node.find(key), (holder) => {
+    node.unsettled.delete(key)
+    if (holder?.node === node.name && !node.keys.isComing(key)) abandon(node, key, holder.token)
+  })
+
+/** Gives keys back for as long as the session lasts. */
+export const keepReleasing = <Out>(node: Node<Out>): Effect.Effect<never> =>
+  Effect.gen(function*() {
+    while (true) {
+      yield* node.releasing.await
+      node.releasing.closeUnsafe()
+      yield* Effect.forEach(Array.from(node.unsettled), (key) => Effect.ignore(settle(node, key)), {
+        concurrency: together,
+        discard: true
+      })
+      yield* Effect.forEach(Array.from(node.releases), ([key, token]) =>
+        Effect.ignore(Effect.map(
+          node.ask((session) => session.release(key, token)),
+          () => {
+            if (node.releases.get(key) === token) node.releases.delete(key)
+          }
+        )), { concurrency: together, discard: true })
+      if (node.releases.size + node.unsettled.size === 0) continue
+      yield* Effect.sleep(node.patience / 2)
+      node.releasing.openUnsafe()
+    }
+  })

@@ -1,0 +1,149 @@
+/** What leaves this node: frames for each node, in batches of what came together. */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import type { BackplaneError, Session } from "../../backplane/engine.ts"
+import * as Wire from "./wire.ts"
+
+/**
+ * What becomes of a frame. `leaving` is the last moment to take it back, by returning false. Then it is `sent`, or there is
+ * `nobody`, or whether it was sent is not known (`failed`). `dropped`: it never left.
+ */
+export type Passing = "leaving" | "sent" | "nobody" | "failed" | "dropped"
+
+export type Watcher = (passing: Passing) => boolean | void
+
+interface Item {
+  readonly bytes: Uint8Array
+  readonly watcher: Watcher | undefined
+}
+
+interface Box {
+  items: Array<Item>
+  size: number
+}
+
+const batchSize = 65_536
+
+/** So much waits for one node at the most: 16 batches. */
+const mostWaiting = 16 * batchSize
+
+export class Mail {
+  private readonly from: string
+  /** The largest batch of the engine. */
+  private readonly largest: number
+  private readonly boxes = new Map<string, Box>()
+  /** The session in which batches are counted. */
+  private run = 0
+  /** How many batches were made for each node in it. */
+  private readonly sequences = new Map<string, number>()
+  private readonly latch = Latch.makeUnsafe(false)
+
+  constructor(from: string, largest: number) {
+    this.from = from
+    this.largest = largest
+  }
+
+  /** The most bytes that a frame may have. */
+  get longest(): number {
+    return this.largest - Wire.headerOf(this.from)
+  }
+
+  /** Takes a frame for a node; false where too much waits for it. Answers and revocations are always taken. */
+  post(node: string, frame: Wire.Frame, watcher?: Watcher): boolean {
+    return this.postBytes(node, Wire.encode(frame), watcher, true)
+  }
+
+  postBytes(node: string, bytes: Uint8Array, watcher: Watcher | undefined, isAlways: boolean): boolean {
+    let box = this.boxes.get(node)
+    if (box === undefined) this.boxes.set(node, box = { items: [], size: 0 })
+    if (!isAlways && box.size + bytes.length > mostWaiting) return false
+    box.items.push({ bytes, watcher })
+    box.size += bytes.length
+    this.latch.openUnsafe()
+    return true
+  }
+
+  /** The first frames of a box that make a batch together. */
+  private next(box: Box): ReadonlyArray<Item> {
+    const most = Math.min(batchSize, this.largest) - Wire.headerOf(this.from)
+    const batch: Array<Item> = []
+    let size = 0
+    let at = 0
+    for (; at < box.items.length; at++) {
+      const item = box.items[at]!
+      if (batch.length > 0 && size + item.bytes.length > most) break
+      box.size -= item.bytes.length
+      if (item.watcher?.("leaving") === false) continue
+      size += item.bytes.length
+      batch.push(item)
+    }
+    box.items = box.items.slice(at)
+    return batch
+  }
+
+  /** Sends all that waits for a node, batch after batch. Fails where the session is over. */
+  private empty(session: Session, node: string, box: Box, limit: number): Effect.Effect<void, BackplaneError> {
+    return Effect.gen({ self: this }, function*() {
+      while (box.items.length > 0) {
+        const items = this.next(box)
+        if (items.length === 0) continue
+        const sequence = this.sequences.get(node) ?? 0
+        this.sequences.set(node, sequence + 1)
+        const batch = Wire.join(this.from, this.run, sequence, items.map(({ bytes }) => bytes))
+        const publish = Effect.suspend(() => session.publish(node, batch)).pipe(
+          Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.succeed("failed" as const) }),
+          Effect.catch((error) =>
+            error.reason === "lease" || error.reason === "epoch"
+              ? Effect.fail(error)
+              : Effect.succeed("failed" as const)
+          ),
+          Effect.onExit((exit) =>
+            Effect.sync(() => {
+              const passing = Exit.isSuccess(exit) ? exit.value : "failed"
+              for (const { watcher } of items) watcher?.(passing)
+            })
+          )
+        )
+        yield* publish
+      }
+      if (this.boxes.get(node) === box) this.boxes.delete(node)
+    })
+  }
+
+  /** Sends what comes, until the session is over. Batches for different nodes do not wait for each other. */
+  readonly carry = (session: Session, limit: number): Effect.Effect<never, BackplaneError> =>
+    Effect.forever(
+      Effect.gen({ self: this }, function*() {
+        yield* this.latch.await
+        // what the others of this turn post goes with it
+        yield* Effect.yieldNow
+        this.latch.closeUnsafe()
+        yield* Effect.forEach(
+          Array.from(this.boxes),
+          ([node, box]) => this.empty(session, node, box, limit),
+          { concurrency: "unbounded", discard: true }
+        )
+      }),
+      { disableYield: true }
+    )
+
+  begin(run: number): void {
+    this.run = run
+    this.sequences.clear()
+  }
+
+  /** The session is over: nothing of what waits leaves any more. */
+  drop(): void {
+    const boxes = Array.from(this.boxes.values())
+    this.boxes.clear()
+    for (const { items } of boxes) for (const { watcher } of items) watcher?.("dropped")
+  }
+
+  /** A node is gone: nothing of what waits for it leaves. */
+  forget(node: string): void {
+    const box = this.boxes.get(node)
+    this.boxes.delete(node)
+    for (const { watcher } of box?.items ?? []) watcher?.("dropped")
+  }
+}

@@ -1,0 +1,1 @@
+export * as NatsBackplane from "./NatsBackplane.ts"

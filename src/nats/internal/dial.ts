@@ -1,0 +1,55 @@
+/** Connects to NATS, and keeps the sockets of that: the client leaves one open when its server never greets. */
+import { connect, type NatsConnection, type NodeConnectionOptions } from "@nats-io/transport-node"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { AsyncLocalStorage } from "node:async_hooks"
+import * as Diagnostics from "node:diagnostics_channel"
+import type { Socket } from "node:net"
+import type { BackplaneError } from "../../internal/backplane/engine.ts"
+import { unreachable, within } from "../../internal/backplane/pulse.ts"
+
+const dialling = new AsyncLocalStorage<Set<Socket>>()
+
+let isWatching = false
+
+const watch = (): void => {
+  if (isWatching) return
+  isWatching = true
+  Diagnostics.subscribe("net.client.socket", (message) => {
+    dialling.getStore()?.add((message as { readonly socket: Socket }).socket)
+  })
+}
+
+const nothing = (): void => {}
+
+/** A connection that ends with the scope, and with all that it has opened. */
+export const dial = (
+  options: NodeConnectionOptions,
+  timeout: number
+): Effect.Effect<NatsConnection, BackplaneError, Scope.Scope> =>
+  Effect.gen(function*() {
+    watch()
+    const sockets = new Set<Socket>()
+    let isReleased = false
+    let connected: NatsConnection | undefined
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        isReleased = true
+        for (const socket of sockets) socket.destroy()
+        connected?.close().catch(nothing)
+      })
+    )
+    return yield* within(timeout)(Effect.callback<NatsConnection, BackplaneError>((resume) => {
+      dialling.run(sockets, () => connect({ ...options, timeout, reconnect: false, noAsyncTraces: true })).then(
+        (connection) => {
+          connected = connection
+          if (isReleased) {
+            for (const socket of sockets) socket.destroy()
+            connection.close().catch(nothing)
+          }
+          resume(Effect.succeed(connection))
+        },
+        (cause) => resume(Effect.fail(unreachable(cause)))
+      )
+    }))
+  })

@@ -1,0 +1,91 @@
+/** A worker as a process: started, told to stop, and heard. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as ChildProcess from "node:child_process"
+import { type Identity, isOurs, type Order, type Request, variable } from "../addresses/worker.ts"
+import type { Peer, Sockets } from "./sockets.ts"
+import type { Ended, Process } from "./supervision.ts"
+
+/** What a worker runs. */
+export interface Entry {
+  readonly file: string
+  readonly args: ReadonlyArray<string>
+}
+
+const alive = new Set<ChildProcess.ChildProcess>()
+
+/** Kills all of this process at once. */
+export const killAll = (): void => {
+  for (const child of alive) child.kill("SIGKILL")
+}
+
+type Run = (effect: Effect.Effect<unknown>) => void
+
+/** Starts one, whose connections come from these sockets. `run` runs what its messages ask for. */
+export const start = (sockets: Sockets, entry: Entry, identity: Identity, run: Run): Process => {
+  const child = ChildProcess.fork(entry.file, entry.args, {
+    env: { ...process.env, [variable]: JSON.stringify(identity) },
+    // the input is the parent's
+    stdio: ["ignore", "inherit", "inherit", "ipc"]
+  })
+  const ready = Deferred.makeUnsafe<void>()
+  const ended = Deferred.makeUnsafe<Ended>()
+
+  const peer: Peer = {
+    isReady: false,
+    isLeaving: false,
+    // one that is gone hears nothing; `disconnect` says so
+    say: (order: Order, handle) => {
+      if (child.connected) child.send(order, handle as ChildProcess.SendHandle, {}, () => {})
+    }
+  }
+  const hear = (request: Request): void => {
+    switch (request.holdfast) {
+      case "ready":
+        peer.isReady = true
+        Deferred.doneUnsafe(ready, Exit.void)
+        return sockets.ready()
+      case "took":
+        return sockets.took(peer, request.id, request.sent, request.isTaken)
+      case "leave":
+        sockets.leave(peer, request.id)
+        return peer.say({ holdfast: "left", id: request.id })
+      case "listen": {
+        const { address, binding, id } = request
+        const answered = Effect.map(
+          sockets.listen(peer, id, address, binding),
+          (answer) => peer.say({ holdfast: "answer", id, answer })
+        )
+        return run(answered)
+      }
+    }
+  }
+  child.on("message", (message) => {
+    if (isOurs(message)) hear(message as Request)
+  })
+  // after everything that it said
+  child.on("disconnect", () => {
+    peer.isReady = false
+    sockets.leave(peer)
+  })
+  alive.add(child)
+  child.on("exit", (code, signal) => {
+    alive.delete(child)
+    Deferred.doneUnsafe(ended, Exit.succeed({ code, signal }))
+  })
+  // it could not be started, or not be told
+  child.on("error", () => {
+    if (child.pid === undefined) Deferred.doneUnsafe(ended, Exit.succeed({ code: null, signal: null }))
+  })
+  return {
+    pid: child.pid,
+    ready: Deferred.await(ready),
+    ended: Deferred.await(ended),
+    stop: Effect.sync(() => {
+      peer.isLeaving = true
+      peer.say({ holdfast: "stop" })
+    }),
+    kill: Effect.sync(() => void child.kill("SIGKILL"))
+  }
+}

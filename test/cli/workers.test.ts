@@ -1,0 +1,240 @@
+/** `serve --workers` with real processes and the kernel: the spread, crashes, renewals, and how all of it ends. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Net from "node:net"
+import { onTestFinished } from "vitest"
+import { isLong, long } from "../support/often.ts"
+import type { Client, Server } from "./support/kit.ts"
+import { connect, freePort, main, run, serve, until, words } from "./support/kit.ts"
+
+const patience = 60_000
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+interface Line {
+  readonly event?: string
+  readonly worker?: number
+  readonly pid?: number
+  readonly address?: string
+}
+
+const linesOf = (server: Server, event: string): ReadonlyArray<Line> =>
+  (server.logs() as ReadonlyArray<Line>).filter((line) => line.event === event)
+
+/** Processes of workers, in the order in which they took connections. */
+const pids = (server: Server): ReadonlyArray<number> => linesOf(server, "worker-ready").map(({ pid }) => pid!)
+
+const begun = (server: Server, count: number): Promise<void> =>
+  until(() => `${count} workers in\n${server.stderr}`, () => pids(server).length >= count, patience)
+
+/** A server whose two workers take connections. */
+const two = async (flags = ""): Promise<Server> => {
+  const server = await serve(`--listen tcp://127.0.0.1:0 --log json --workers 2 ${flags}`)
+  await begun(server, 2)
+  // also where a test fails
+  onTestFinished(() => {
+    for (const pid of pids(server)) if (isAlive(pid)) process.kill(pid, "SIGKILL")
+  })
+  return server
+}
+
+const gone = (server: Server): Promise<void> =>
+  until("the end of all workers", () => pids(server).every((pid) => !isAlive(pid)), patience)
+
+const addressOf = ({ conn }: Client): string => `127.0.0.1:${conn.localPort}`
+
+/** Which worker has each client. */
+const workersOf = async (server: Server, clients: ReadonlyArray<Client>): Promise<ReadonlyArray<number>> => {
+  const find = () => {
+    const opened = new Map(linesOf(server, "open").map(({ address, worker }) => [address, worker!]))
+    return clients.map((client) => opened.get(addressOf(client)))
+  }
+  await until("all to be open", () => find().every((worker) => worker !== undefined), patience)
+  return find() as ReadonlyArray<number>
+}
+
+const many = (server: Server, count: number): Promise<ReadonlyArray<Client>> =>
+  Promise.all(Array.from({ length: count }, () => connect(server.ports[0]!)))
+
+const echo = async (client: Client, text: string): Promise<void> => {
+  client.write(`${text}\n`)
+  await until(() => `${text} from a worker`, () => client.text.endsWith(`${text}\n`), patience)
+}
+
+/** One client after the other: connects, is answered, and leaves. The result is what went wrong. */
+const visitors = (port: number) => {
+  const wrong: Array<string> = []
+  let visits = 0
+  let isOver = false
+  const visit = (): Promise<void> =>
+    new Promise((resolve) => {
+      let text = ""
+      const conn = Net.connect(port, "127.0.0.1", () => conn.write("hello\n"))
+      conn.on("data", (data) => {
+        text += data.toString()
+        conn.end()
+      })
+      conn.on("error", (error) => wrong.push(error.message))
+      conn.on("close", () => {
+        visits++
+        if (text !== "hello\n") wrong.push(`answered with "${text}"`)
+        resolve()
+      })
+    })
+  const loop = async (): Promise<void> => {
+    while (!isOver) await visit()
+  }
+  const loops = Promise.all(Array.from({ length: 4 }, loop))
+  return {
+    get visits() {
+      return visits
+    },
+    end: async () => {
+      isOver = true
+      await loops
+      return wrong
+    }
+  }
+}
+
+describe.runIf(isLong)("serve --workers", () => {
+  it("spreads 1,000 connections within 20 %, and says what each worker may have", long(120_000), async () => {
+    const server = await two("--max-connections 3001 --accept-rate 2500")
+    assert.match(server.stderr, /2 workers, each with maxConnections 1501 of 3001, acceptRate 1250 of 2500/)
+    const clients: Array<Client> = []
+    for (let i = 0; i < 20; i++) clients.push(...await many(server, 50))
+    const workers = await workersOf(server, clients)
+    const [first, second] = [1, 2].map((number) => workers.filter((worker) => worker === number).length)
+    assert.strictEqual(first! + second!, 1000)
+    assert.isBelow(Math.abs(first! - second!), 100, `${first} and ${second}`)
+  })
+
+  it("kill -9 of one worker loses its connections and no others, and it comes back", long(120_000), async () => {
+    const server = await two()
+    const clients = await many(server, 20)
+    for (const client of clients) await echo(client, "before")
+    const workers = await workersOf(server, clients)
+    process.kill(pids(server)[1]!, "SIGKILL")
+    await until("its connections to end", () => clients.every(({ ended }, i) => ended || workers[i] === 1), patience)
+    // while it is away all go to the other one
+    await echo(await connect(server.ports[0]!), "meanwhile")
+    await begun(server, 3)
+    const back = linesOf(server, "worker-ready").at(-1)!
+    assert.strictEqual(back.worker, 2)
+    for (const [i, client] of clients.entries()) if (workers[i] === 1) await echo(client, "after")
+    const late = await many(server, 10)
+    for (const client of late) await echo(client, "late")
+    assert.strictEqual(new Set(await workersOf(server, late)).size, 2)
+    assert.strictEqual(linesOf(server, "worker-lost").length, 1)
+  })
+
+  it("connections that come while no worker runs wait for the next one", long(120_000), async () => {
+    const server = await serve("--listen tcp://127.0.0.1:0 --log json --workers 1")
+    await begun(server, 1)
+    process.kill(pids(server)[0]!, "SIGKILL")
+    await until("its end", () => linesOf(server, "worker-lost").length === 1, patience)
+    const waiting = await many(server, 10)
+    for (const client of waiting) await echo(client, "hello")
+    assert.strictEqual(pids(server).length, 2)
+  })
+
+  it("SIGHUP renews all: no client is refused or reset, and those there are told to leave", long(180_000), async () => {
+    const server = await two()
+    const before = await many(server, 4)
+    const clients = visitors(server.ports[0]!)
+    for (const renewals of [1, 2]) {
+      process.kill(server.pid, "SIGHUP")
+      await until(
+        () => `a renewal in\n${server.stderr}`,
+        () => linesOf(server, "renewed").length === renewals,
+        patience
+      )
+    }
+    const visits = clients.visits
+    await until("more visits", () => clients.visits > visits + 10, patience)
+    assert.deepStrictEqual(await clients.end(), [])
+    assert.strictEqual(pids(server).length, 6)
+    await until("those of before to be told", () => before.every(({ ended }) => ended), patience)
+    await until("the end of the old ones", () => pids(server).slice(0, 4).every((pid) => !isAlive(pid)), patience)
+    process.kill(server.pid, "SIGTERM")
+    assert.strictEqual(await server.ended(patience), 0)
+  })
+
+  it("SIGTERM drains all, and ends with 0", long(120_000), async () => {
+    const server = await two("--drain 10s")
+    const clients = await many(server, 10)
+    for (const client of clients) client.write("hello\n")
+    process.kill(server.pid, "SIGTERM")
+    await until("the end of all", () => clients.every(({ ended }) => ended), patience)
+    // what was received is answered
+    for (const client of clients) {
+      assert.include(["", "hello\n"], client.text)
+      client.conn.destroy()
+    }
+    assert.strictEqual(await server.ended(patience), 0)
+    await gone(server)
+  })
+
+  it("a signal to the whole group, as a terminal and systemd send it, is one", long(120_000), async () => {
+    const server = await two("--drain 10s")
+    const [client] = await many(server, 1)
+    await echo(client!, "hello")
+    for (const pid of [...pids(server), server.pid]) process.kill(pid, "SIGTERM")
+    await client!.ends()
+    client!.conn.destroy()
+    assert.strictEqual(await server.ended(patience), 0)
+    await gone(server)
+  })
+
+  it("a drain that is cut short ends with 1, and a second signal ends all at once", long(120_000), async () => {
+    const big = "x".repeat(24 * 1024 * 1024) + "\n"
+    const roomy = "--max-frame 32MiB --outbox-bytes 64MiB --inbox-bytes 64MiB --ping-every 1h --write-stall 0"
+    for (const [drain, code] of [["300ms", 1], ["60s", 143]] as const) {
+      const server = await two(`${roomy} --drain ${drain}`)
+      const [client] = await many(server, 1)
+      client!.conn.once("data", () => client!.conn.pause())
+      client!.write(big)
+      await until("the beginning of an answer", () => client!.bytes > 0, patience)
+      process.kill(server.pid, "SIGTERM")
+      if (code === 143) {
+        await new Promise((resolve) => setTimeout(resolve, 500))
+        assert.isUndefined(server.exit)
+        process.kill(server.pid, "SIGTERM")
+      }
+      assert.strictEqual(await server.ended(patience), code)
+      await gone(server)
+    }
+  })
+
+  it("the parent is killed: no worker is left", long(120_000), async () => {
+    const server = await two()
+    const [client] = await many(server, 1)
+    await echo(client!, "hello")
+    process.kill(server.pid, "SIGKILL")
+    // told, and not cut
+    await client!.ends()
+    await gone(server)
+    // nothing holds the port
+    const next = await serve(`--listen tcp://127.0.0.1:${server.ports[0]} --log json`)
+    await echo(await connect(next.ports[0]!), "again")
+  })
+
+  it("a worker that cannot start says why, once", long(120_000), async () => {
+    const port = await freePort()
+    const taken = Net.createServer().listen(port, "127.0.0.1")
+    onTestFinished(() => void taken.close())
+    const flags = `--listen tcp://127.0.0.1:0 --listen tcp://127.0.0.1:${port} --workers 2 --log json --no-admin`
+    const { code, stderr, stdout } = await run(process.execPath, [main, "serve", ...words(flags)])
+    assert.strictEqual(code, 1)
+    assert.strictEqual(stdout, "")
+    const told = stderr.split("\n").filter((line) => line !== "" && !line.includes("\"event\":\"workers\""))
+    assert.strictEqual(told.length, 1, stderr)
+    assert.match(told[0]!, new RegExp(`^holdfast: --listen: .*${port}.*in use`))
+  })
+})

@@ -1,0 +1,266 @@
+/**
+ * A fleet in a storm: three nodes, an engine and clients that log in anywhere and send to each other, as a simulation.
+ *
+ * All the time: nothing that is sent after a login was answered reaches an older connection of its key. In the end: one
+ * connection a key, which every node reaches, and every send has an outcome.
+ */
+import { Cause, Deferred, Effect, Exit, Queue, Random, Scope } from "effect"
+import { Fleet } from "../../../src/index.ts"
+import { Guards } from "../../../src/internal/fleet/lease.ts"
+import { type Simulation, TestBackplane } from "../../../src/testing/index.ts"
+import { type Fake, fake } from "./fake.ts"
+
+const nodeNames = ["n0", "n1", "n2"]
+
+const lease = 2000
+
+/** What a run came to. */
+export interface Totals {
+  logins: number
+  refused: number
+  sends: number
+  accepted: number
+  delivered: number
+  engines: number
+  fences: number
+  gaps: number
+}
+
+export const noTotals = (): Totals => ({
+  logins: 0,
+  refused: 0,
+  sends: 0,
+  accepted: 0,
+  delivered: 0,
+  engines: 0,
+  fences: 0,
+  gaps: 0
+})
+
+interface Life {
+  readonly name: string
+  readonly fleet: Fleet.Fleet<string>
+  readonly jobs: Queue.Queue<Effect.Effect<unknown>>
+  isOver: boolean
+}
+
+interface Login {
+  readonly key: string
+  readonly life: Life
+  readonly peer: Fake
+  /** Counts what happens in a run. */
+  answered: number
+  /** The engine that knew of it. */
+  readonly engine: number
+  logout: Effect.Effect<void>
+}
+
+export interface Settings {
+  readonly clients: number
+  readonly guards?: Partial<Guards> | undefined
+  readonly totals: Totals
+}
+
+export const options = (seed: string | number): Simulation.Options => ({
+  seed,
+  storm: "1 minute",
+  liveness: "15 minutes",
+  network: { latency: { uniform: [1, 10] }, connectTimeout: "5 seconds", userTimeout: "5 seconds" },
+  faults: {
+    kinds: ["latency", "partition", "one-way", "clog", "vanish", "reset", "crash", "stall", "skew", "refuse"],
+    hosts: [...nodeNames, "engine"],
+    every: "2 seconds",
+    longest: "8 seconds"
+  }
+})
+
+const pick = <A>(items: ReadonlyArray<A>): Effect.Effect<A> =>
+  Effect.map(Random.next, (draw) => items[Math.floor(draw * items.length)]!)
+
+class Run {
+  readonly world: Simulation.World
+  readonly settings: Settings
+  readonly totals: Totals
+  readonly lives = new Map<string, Life>()
+  readonly logins = new Map<string, Set<Login>>()
+  readonly keys: ReadonlyArray<string>
+  private order = 0
+  private nextMessage = 0
+  private readonly sentAt = new Map<string, number>()
+  unsettled = 0
+  isActive = true
+
+  constructor(world: Simulation.World, settings: Settings) {
+    this.world = world
+    this.settings = settings
+    this.totals = settings.totals
+    this.keys = Array.from({ length: Math.ceil(settings.clients / 3) }, (_, i) => `user${i}`)
+  }
+
+  /** Whether the engine may have forgotten a login, and its node has not claimed it again: then nobody can know of it. */
+  private isForgotten({ engine, life }: Login): boolean {
+    if (engine === this.totals.engines) return false
+    const { keys, served, status } = Effect.runSync(life.fleet.state)
+    return status !== "joined" || served < keys
+  }
+
+  private received(login: Login, message: string): void {
+    this.totals.delivered++
+    const sentAt = this.sentAt.get(message)!
+    for (const other of this.logins.get(login.key) ?? []) {
+      const isNewer = other.answered > login.answered && other.answered < sentAt
+      if (!isNewer || !other.peer.isOpen() || other.life.isOver || this.isForgotten(other)) continue
+      this.world.fail(
+        `stale: ${message} for ${login.key}, sent at ${sentAt}, reached login ${login.answered} on ${login.life.name}, ` +
+          `when login ${other.answered} on ${other.life.name} had been answered`
+      )
+    }
+  }
+
+  login(life: Life, key: string): Effect.Effect<Login | undefined> {
+    return Effect.gen({ self: this }, function*() {
+      const engine = this.totals.engines
+      const scope = yield* Scope.make()
+      const login: Login = {
+        key,
+        life,
+        engine,
+        answered: Infinity,
+        peer: fake({ received: (message) => this.received(login, message) }),
+        logout: Effect.void
+      }
+      const all = this.logins.get(key) ?? new Set()
+      this.logins.set(key, all)
+      const added = yield* Effect.exit(Scope.provide(life.fleet.registry.add(login.peer.connection, { key }), scope))
+      const logout = Effect.suspend(() => {
+        all.delete(login)
+        login.peer.end()
+        return Scope.close(scope, Exit.void)
+      })
+      if (Exit.isFailure(added)) {
+        this.totals.refused++
+        if (Cause.hasDies(added.cause)) this.world.fail(Cause.pretty(added.cause))
+        yield* logout
+        return undefined
+      }
+      this.totals.logins++
+      login.answered = ++this.order
+      login.logout = logout
+      all.add(login)
+      return login
+    })
+  }
+
+  send(life: Life, key: string): Effect.Effect<readonly [message: string, outcome: Fleet.Outcome]> {
+    return Effect.suspend(() => {
+      const message = `m${++this.nextMessage}`
+      this.sentAt.set(message, ++this.order)
+      this.unsettled++
+      this.totals.sends++
+      return Effect.orDie(life.fleet.send(key, message)).pipe(
+        Effect.map((outcome) => {
+          if (outcome === "accepted") this.totals.accepted++
+          return [message, outcome] as const
+        }),
+        Effect.ensuring(Effect.sync(() => {
+          this.unsettled--
+        }))
+      )
+    })
+  }
+
+  /** Does something on a node, once its event loop turns; nothing where the node crashes first. */
+  on<A>(life: Life, effect: Effect.Effect<A>): Effect.Effect<A | undefined> {
+    return Effect.gen(function*() {
+      const done = yield* Deferred.make<A | undefined>()
+      const job = Effect.onExit(
+        Effect.andThen(Effect.sleep(1), effect),
+        (exit) => Deferred.succeed(done, Exit.isSuccess(exit) ? exit.value : undefined)
+      )
+      Queue.offerUnsafe(life.jobs, job)
+      if (life.isOver) return undefined
+      return yield* Effect.timeoutOrElse(Deferred.await(done), { duration: "1 minute", orElse: () => Effect.undefined })
+    })
+  }
+
+  /** The life of a node, until its host crashes. */
+  readonly node = (name: string): Effect.Effect<never, never, Scope.Scope> =>
+    Effect.gen({ self: this }, function*() {
+      const { network } = this.world
+      const engine = TestBackplane.connect(network.host(name), "engine:6379")
+      const jobs = yield* Queue.unbounded<Effect.Effect<unknown>>()
+      const made = Fleet.make<string>({ engine, name, lease, registry: { history: 0 } })
+      const guards = { ...(yield* Guards), ...this.settings.guards }
+      const fleet = yield* Effect.provideService(made, Guards, guards)
+      const life: Life = { name, fleet, jobs, isOver: false }
+      this.lives.set(name, life)
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          life.isOver = true
+          const { gaps } = Effect.runSync(fleet.state)
+          this.totals.gaps += gaps
+        })
+      )
+      return yield* Effect.forever(Effect.flatMap(Queue.take(jobs), (job) => Effect.forkScoped(job)))
+    })
+
+  /** One client: logs in somewhere, stays for a while, sends to others. */
+  readonly client: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
+    let current: Login | undefined
+    while (this.isActive) {
+      yield* Effect.sleep(200 + 1600 * (yield* Random.next))
+      const life = this.lives.get(yield* pick(nodeNames))
+      const key = yield* pick(this.keys)
+      if (life === undefined) continue
+      const draw = yield* Random.next
+      if (draw < 0.25) {
+        const left = current
+        if (left !== undefined) yield* left.logout
+        current = yield* this.on(life, this.login(life, key))
+      } else if (draw < 0.3 && current !== undefined) {
+        yield* current.logout
+        current = undefined
+      } else yield* this.on(life, this.send(life, key))
+    }
+  })
+
+  readonly engine: Effect.Effect<never, unknown, Scope.Scope> = Effect.suspend(() => {
+    this.totals.engines++
+    return TestBackplane.serve(this.world.network.host("engine"), 6379, { losing: 0.01 })
+  })
+
+  private open(key: string): ReadonlyArray<Login> {
+    return Array.from(this.logins.get(key) ?? []).filter(({ life, peer }) => peer.isOpen() && !life.isOver)
+  }
+
+  /** One connection a key at most, and every node reaches it. */
+  readonly isHealed: Effect.Effect<boolean> = Effect.gen({ self: this }, function*() {
+    if (this.unsettled > 0 || this.keys.some((key) => this.open(key).length > 1)) return false
+    const lives = nodeNames.map((name) => this.lives.get(name))
+    for (const key of this.keys) {
+      const [login] = this.open(key)
+      for (const life of lives) {
+        if (life === undefined || life.isOver) return false
+        const sent = yield* this.on(life, this.send(life, key))
+        const isRight = login === undefined
+          ? sent?.[1] === "offline"
+          : sent?.[1] === "accepted" && login.peer.sent.includes(sent[0])
+        if (!isRight) return false
+      }
+    }
+    return true
+  })
+}
+
+/** The program of a simulation. */
+export const program = (settings: Settings) => (world: Simulation.World) =>
+  Effect.gen(function*() {
+    const run = new Run(world, settings)
+    yield* world.process("engine", run.engine)
+    for (const name of nodeNames) yield* world.process(name, run.node(name))
+    for (let i = 0; i < settings.clients; i++) yield* Effect.forkScoped(run.client)
+    yield* Effect.sleep("3 seconds")
+    yield* world.storm
+    run.isActive = false
+    yield* world.eventually("one connection a key, which every node reaches", run.isHealed)
+  })
