@@ -13,7 +13,7 @@
  *
  * ```ts
  * import { Effect, Stream } from "effect"
- * import { Client, Codec, Connection, History } from "holdfast"
+ * import { Client, Connection, History } from "holdfast"
  *
  * type Hello = { readonly position?: History.Position | undefined }
  *
@@ -21,7 +21,8 @@
  * const handle = (room: History.History<string>) =>
  *   Effect.fnUntraced(function*(connection: Connection.Connection<Hello, History.Event<string>>) {
  *     const { position } = yield* connection.receive
- *     yield* Stream.runForEachArray(History.follow(room, position), connection.sendAll)
+ *     const told = Stream.runForEachArray(History.follow(room, position), connection.sendAll)
+ *     yield* Effect.raceAllFirst([told, connection.leaving, connection.ending])
  *   })
  *
  * // the client: it says how far it has come on each connection
@@ -200,7 +201,8 @@ const readerOf = <A>(
  *
  * **Gotchas**
  *
- * Give a position of a peer as it is. One that makes no sense is `Gone`, with `unknown`.
+ * - Give a position of a peer as it is. One that makes no sense is `Gone`, with `unknown`.
+ * - It never ends. A handler races it against `leaving` and `ending` of its connection, or a stop of the server waits for it.
  *
  * @category reading
  * @since 0.1.0

@@ -1,7 +1,7 @@
 /**
  * How long 2,000 clients take to get the 50 messages each has missed while the network was away: virtual time, and CPU.
  *
- * `node --conditions=holdfast-source test/bench/resume.ts [clients] [missed]`
+ * `npx node --conditions=holdfast-source test/bench/resume.ts [clients] [missed]`
  */
 import { Effect, Exit, Scope, Stream } from "effect"
 import { SocketServer } from "effect/socket"
@@ -35,7 +35,7 @@ const program = (world: Simulation.World) =>
         )
       })
     const listener = yield* network.host("server").listen(7000, { backlog: 4096 })
-    const serve = Server.run({ open: chat, handle, maxConnections: 2 * clients })
+    const serve = Server.run({ open: chat, handle })
     yield* Effect.forkScoped(Effect.provideService(serve, SocketServer.SocketServer, listener))
 
     const told = { right: 0, wrong: 0, gone: 0 }

@@ -22,7 +22,9 @@ export const serve = (room: History.History<string>) =>
     handle: (connection) =>
       Effect.gen(function*() {
         const { position } = yield* connection.receive
-        yield* Stream.runForEachArray(History.follow(room, position), connection.sendAll)
+        const told = Stream.runForEachArray(History.follow(room, position), connection.sendAll)
+        // a handler that reads no more is told by these that the client, or the server, goes
+        yield* Effect.raceAllFirst([told, connection.leaving, connection.ending])
       })
   })
 
