@@ -6,12 +6,18 @@ import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
+const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+  readonly exports: Readonly<Record<string, unknown>>
+}
+
+/** The folders of `src` that have an entry. */
+const folders = Object.entries(exports).flatMap(([entry, target]) =>
+  target !== null && /^\.(?:\/\w+)?$/.test(entry) ? [entry === "." ? "" : `${entry.slice(2)}/`] : []
+)
+
 /** The files that can be imported, by their paths in `src`: no barrels, and nothing that the package hides. */
 const modules = (): ReadonlyMap<string, string> => {
-  const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
-    readonly exports: Readonly<Record<string, unknown>>
-  }
-  const files = ["", "codecs/", "node/", "rpc/", "testing/"].flatMap((folder) =>
+  const files = folders.flatMap((folder) =>
     readdirSync(join(root, "src", folder)).filter((name) => name.endsWith(".ts") && name !== "index.ts")
       .map((name) => folder + name)
       .filter((name) => exports[`./${name.slice(0, -3)}`] !== null)
@@ -39,7 +45,7 @@ const undocumented = (text: string): ReadonlyArray<string> => {
 const hasExample = (text: string): boolean => / \* ```ts/.test(text)
 
 const nouns = (): ReadonlyArray<string> =>
-  ["", "codecs/", "node/", "rpc/", "testing/"].flatMap((folder) =>
+  folders.flatMap((folder) =>
     Array.from(
       readFileSync(join(root, "src", folder, "index.ts"), "utf8").matchAll(/^export \* as \w+ from "\.\/(.+)"$/gm),
       ([, file]) => folder + file

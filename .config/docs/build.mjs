@@ -19,7 +19,10 @@ const modulesOf = (folder) =>
     .filter((name) => !hidden.has(Path.join(folder, name.slice(0, -3))))
     .map((name) => Path.join(root, "src", folder, name))
 
-const entryPoints = ["", "codecs", "node", "rpc", "testing"].flatMap(modulesOf)
+const folders = Object.entries(exports).flatMap(([entry, target]) =>
+  target !== null && /^\.(?:\/\w+)?$/.test(entry) ? [entry.slice(2)] : []
+)
+const entryPoints = folders.flatMap(modulesOf)
 const out = Path.join(root, "docs")
 
 // the first comment of a file says what its module is, which TypeDoc wants to be told by a tag
