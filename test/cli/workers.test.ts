@@ -108,7 +108,12 @@ describe.runIf(isLong)("serve --workers", () => {
     const server = await two("--max-connections 3001 --accept-rate 2500")
     assert.match(server.stderr, /2 workers, each with maxConnections 1501 of 3001, acceptRate 1250 of 2500/)
     const clients: Array<Client> = []
-    for (let i = 0; i < 20; i++) clients.push(...await many(server, 50))
+    for (let i = 0; i < 16; i++) clients.push(...await many(server, 50))
+    // and each once the one before it is served
+    for (let i = 0; i < 200; i++) {
+      clients.push(await connect(server.ports[0]!))
+      await echo(clients.at(-1)!, "hello")
+    }
     const workers = await workersOf(server, clients)
     const [first, second] = [1, 2].map((number) => workers.filter((worker) => worker === number).length)
     assert.strictEqual(first! + second!, 1000)
