@@ -159,8 +159,8 @@ const longest = 2 ** 31 - 1
  * - The process that calls `run` is the parent. It starts itself again as each worker (`Options.entry`), and does not run
  *   `program`. In a worker `run` is `program`, whose log lines have the number of the worker.
  * - The parent listens for each `Listener` and `HttpServer` of the workers, and hands each connection to the next worker: the
- *   numbers of connections are equal, and a worker whose event loop is blocked gets no more than four. It costs the parent about
- *   0.1 ms for each connection, and nothing for its messages.
+ *   numbers of connections are equal, and a worker whose event loop is blocked gets no more than four. It costs a
+ *   message between two processes for each connection, and nothing for what the connection then carries.
  * - A worker that ends loses its connections and no others. It is started again after `Options.restart`; connections that come
  *   while no worker runs wait, up to 4096.
  * - The first worker is started alone. When it ends before it takes connections, `run` fails with `WorkerLost`: what is wrong is
