@@ -127,7 +127,8 @@ describe("the silence limit", () => {
       )
       await Promise.all(urls.map(async (url) => {
         const { rtt, silence } = await measured(url, "--protocol", protocol, ...quick, "--silence-limit", "8s")
-        assert.isAtLeast(silence.limit, 480)
+        // the server counts from its accept, and the probe from when it knows of it: on a busy machine that is later
+        assert.isAtLeast(silence.limit, 400)
         assert.isBelow(silence.limit, 4000)
         assert.strictEqual(silence.limit, silence.waited)
         assert.strictEqual(silence.patience, 8000)
