@@ -99,8 +99,14 @@ describe.runIf(isLong)("of commands", long(60_000), () => {
       const peer = await connect(Number(/listening .*:(\d+)/.exec(server.stdout)![1]))
       // asks for much, takes nothing, and never leaves
       peer.conn.pause()
-      for (let i = 0; i < 10_000; i++) peer.write(`${"x".repeat(1000)}\n`)
-      await until("a full kernel", () => peer.conn.writableLength > 0)
+      const line = `${"x".repeat(10_000)}\n`
+      const isTaken = () =>
+        Promise.race([
+          new Promise<boolean>((resolve) => peer.conn.write(line, () => resolve(true))),
+          new Promise<boolean>((resolve) => setTimeout(resolve, 500, false))
+        ])
+      // until the kernels take no more, in both directions
+      while (await isTaken());
       end()
     }
     await Promise.all([shown.ended(), piped.ended()])

@@ -515,7 +515,7 @@ describe("the stream of changes", () => {
       yield* Effect.addFinalizer(() => Effect.sync(() => socket.destroy()))
       const state = { socket, text: "" }
       socket.on("data", (data) => {
-        state.text = (state.text + data.toString()).slice(-200_000)
+        state.text = (state.text + data.toString()).slice(-2_000_000)
       })
       socket.on("error", () => {})
       const { authorization } = bearer
@@ -613,8 +613,12 @@ describe("the stream of changes", () => {
         yield* flood(registry, rounds, 1000, 0)
         const grown = held() - before
         assert.isBelow(grown, 10, `MiB for ${2 * rounds} changes`)
+        const resumedAt = Date.now()
         state.socket.resume()
-        yield* eventually("Current again", () => /"Current","registered":2,"missed":[1-9]/.test(state.text))
+        yield* eventually("Current again", () => /"Current","registered":\d,"missed":[1-9]/.test(state.text))
+        // figures come every second, behind what was told before
+        const toldAt = () => [...state.text.matchAll(/"figures":\{"at":(\d+)/g)].map(([, at]) => Number(at))
+        yield* eventually("it has come to the newest", () => toldAt().some((at) => at > resumedAt + 1000))
         // what is told after the gap is whole again
         const { connection } = yield* connected(registry, { key: "last" })
         yield* eventually("Added", () => state.text.includes(`"_tag":"Added","id":${connection.id},"key":"last"`))

@@ -28,6 +28,10 @@ export class Progress {
     if (event._tag !== "Start" && isBefore(event.position, last)) return []
     if (event._tag === "Message") return this.message(event)
     this.position = event.position
+    if (event._tag === "Gone" && event.missed !== undefined && last?.epoch === event.position.epoch) {
+      // more may have come than its sender knew of
+      return [{ ...event, missed: event.position.offset - last.offset }]
+    }
     if (event._tag === "Gone" || last === undefined) return [event]
     // a place to begin, for a reader that had one
     const isSame = last.epoch === event.position.epoch && last.offset === event.position.offset
