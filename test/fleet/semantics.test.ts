@@ -135,6 +135,27 @@ describe("a node that dies", () => {
     }))
 })
 
+describe("a node that hears nothing", () => {
+  it.effect("of an engine that answers: it is fenced, joins again after two leases, and serves", () =>
+    Effect.gen(function*() {
+      const { a } = yield* stage(["a"])
+      const peer = yield* a.login("ada")
+      const seen = yield* changesOf(a)
+      a.link.losing = Infinity
+      yield* TestClock.adjust(lease)
+      assert.deepStrictEqual(seen.map(({ _tag }) => _tag), ["Fenced"])
+      assert.strictEqual(yield* status(a), "fenced")
+      yield* TestClock.adjust(lease)
+      yield* TestClock.adjust(lease / 3)
+      assert.deepStrictEqual(seen.map(({ _tag }) => _tag).slice(0, 3), ["Fenced", "Cut", "Joined"])
+      a.link.losing = 0
+      yield* TestClock.adjust(lease)
+      assert.strictEqual(yield* status(a), "joined")
+      assert.strictEqual(yield* soon(a.fleet.send("ada", "hello")), "accepted")
+      assert.deepStrictEqual(peer.sent, ["hello"])
+    }))
+})
+
 describe("a node that is cut off", () => {
   it.effect("serves its own keys until 0.9 of its lease, and nothing after it; connections stay", () =>
     Effect.gen(function*() {

@@ -99,6 +99,8 @@ export class Node<in out Out> {
   readonly heard = new Map<string, { readonly run: number; readonly next: number }>()
   readonly joined = Latch.makeUnsafe(false)
   readonly probes = new Map<number, { readonly term: number; readonly asked: Moment }>()
+  /** When what this node sent to itself last was sent, of what has come back. */
+  provedAt = -Infinity
   readonly takeovers = new Map<number, Takeover>()
   readonly questions: Questions
   /** Keys that are given back once the engine can be asked. */

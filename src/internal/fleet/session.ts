@@ -53,7 +53,9 @@ const hear = <Out>(node: Node<Out>, from: string, frame: Wire.Frame): Effect.Eff
     case "Probe": {
       const probe = node.probes.get(frame.id)
       node.probes.delete(frame.id)
-      if (probe !== undefined && from === node.name) node.lease.extend(probe.term, probe.asked)
+      if (probe === undefined || from !== node.name) return undefined
+      node.provedAt = probe.asked.monotonic
+      node.lease.extend(probe.term, probe.asked)
       return undefined
     }
   }
@@ -94,12 +96,19 @@ const probe = <Out>(node: Node<Out>, term: number, asked: ReturnType<typeof node
   node.mail.post(node.name, { _tag: "Probe", id })
 }
 
-/** Renews the lease three times in its time. */
-const renew = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
+// how many leases long an engine may answer whose inbox brings nothing: each third of a lease this node sends to itself
+const deafFor = 2
+
+/** Renews the lease three times in its time. Fails where the engine answers, but what this node sends to itself never comes. */
+const renew = <Out>(node: Node<Out>, { joinedAt }: Stay): Effect.Effect<never, BackplaneError> =>
   Effect.gen(function*() {
     while (true) {
       node.renewing.closeUnsafe()
       const asked = node.lease.now()
+      const provedAt = Math.max(joinedAt.monotonic, node.provedAt)
+      if (asked.monotonic - provedAt > deafFor * node.lease.millis) {
+        return yield* new BackplaneError({ reason: "unreachable", cause: new Error("its inbox brings nothing") })
+      }
       const term = node.lease.number
       const renewed = yield* Effect.result(node.ask((session) => session.renew(node.isLeaving)))
       if (renewed._tag === "Success") {
@@ -135,7 +144,7 @@ const once = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
       Deferred.await(stay.over),
       listen(node, stay),
       node.mail.carry(stay.session, node.patience),
-      renew(node),
+      renew(node, stay),
       Claims.keepChecking(node),
       Claims.keepReleasing(node)
     ])
