@@ -1,5 +1,5 @@
 /**
- * What has to work on every runtime, as one program: it prints a line of JSON for each case, and one for an error that was nobody's.
+ * What has to work on every runtime, as one program: it prints a line of JSON for each case, and one for an error that no case caught.
  *
  * Arguments: a directory with `ca.pem`, `cert.pem` and `key.pem`, `other-cert.pem` and `other-key.pem` of another authority, the command's file, and how this runtime starts a file.
  */

@@ -3,6 +3,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { inBrackets } from "../reasons/text.ts"
 
 /**
  * The rank of a claim: of two claims of one key, the one with the greater token is the newer login, on every node.
@@ -94,11 +95,6 @@ export type Arrival =
   | { readonly _tag: "Batch"; readonly bytes: Uint8Array }
   | { readonly _tag: "Gap"; readonly count: number | undefined }
 
-const told = (cause: unknown): string => {
-  const text = cause instanceof Error ? cause.message : typeof cause === "string" ? cause : ""
-  return text === "" ? "" : ` (${text})`
-}
-
 /**
  * Why an engine did not do what it was asked.
  *
@@ -119,7 +115,7 @@ export class BackplaneError extends Data.TaggedError("BackplaneError")<{
     switch (this.reason) {
       case "unreachable":
         return `the engine of the fleet does not answer: see that it runs, and that this node reaches it${
-          told(this.cause)
+          inBrackets(this.cause)
         }`
       case "lease":
         return "the lease of this node has ended: it joins the fleet again by itself"

@@ -177,19 +177,17 @@ export const broadcast = <Out>(
   })
 
 /** `Fleet.state`. */
-export const stateOf = <Out>(node: Node<Out>): {
-  readonly node: string
-  readonly status: "joined" | "cut" | "fenced" | "leaving"
-  readonly epoch: number | undefined
-  readonly keys: number
-  readonly served: number
-  readonly sending: number
-  readonly gaps: number
-} => {
+export const stateOf = <Out>(node: Node<Out>) => {
   node.lease.check()
   const { epoch, gaps, keys: { held }, lanes, lease, name } = node
   let served = 0
   for (const { term } of held.values()) if (lease.serves(term)) served++
-  const status = node.isLeaving ? "leaving" : lease.isFenced ? "fenced" : node.stay === undefined ? "cut" : "joined"
+  const status: "joined" | "cut" | "fenced" | "leaving" = node.isLeaving
+    ? "leaving"
+    : lease.isFenced
+    ? "fenced"
+    : node.stay === undefined
+    ? "cut"
+    : "joined"
   return { node: name, status, epoch, keys: held.size, served, sending: lanes.size, gaps }
 }

@@ -1,6 +1,7 @@
 /** What a history is: positions, what was missed since one, and why that is not known. */
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
+import { inBrackets } from "../reasons/text.ts"
 
 /**
  * A place between two messages of a history: after the message `offset`, before the next one.
@@ -93,11 +94,6 @@ export interface Ends {
   readonly newest: Position
 }
 
-const detail = (cause: unknown): string => {
-  const text = cause instanceof Error ? cause.message : typeof cause === "string" ? cause : ""
-  return text === "" ? "" : ` (${text})`
-}
-
 /**
  * Why a history did not do what it was asked.
  *
@@ -118,12 +114,14 @@ export class HistoryError extends Data.TaggedError("HistoryError")<{
     switch (this.reason) {
       case "unreachable":
         return `the engine of the history does not answer: see that it runs, and that this process reaches it${
-          detail(this.cause)
+          inBrackets(this.cause)
         }`
       case "size":
         return "a message is larger than all that the history keeps: append smaller ones, or raise `bytes`"
       case "data":
-        return `a message of the history cannot be encoded or decoded: see that all use one codec${detail(this.cause)}`
+        return `a message of the history cannot be encoded or decoded: see that all use one codec${
+          inBrackets(this.cause)
+        }`
       case "behind":
         return "the reader is too slow for its live messages: end it, and let it come back with its position"
     }

@@ -33,6 +33,12 @@ export const visible = (text: string): string =>
 export const plainJson = (value: unknown): string =>
   JSON.stringify(value).replace(commanding, (char) => char.split("").map((unit) => `\\u${hex(unit, 4)}`).join(""))
 
+/** What a cause says, in brackets behind a message; nothing where it has no words. */
+export const inBrackets = (cause: unknown): string => {
+  const text = cause instanceof Error ? cause.message : typeof cause === "string" ? cause : ""
+  return text === "" ? "" : ` (${text})`
+}
+
 /** A time for a person: microseconds are as fine as it gets. */
 export const seconds = (millis: number): string =>
   millis % 1000 === 0 ? `${millis / 1000} s` : `${Math.round(millis * 1000) / 1000} ms`

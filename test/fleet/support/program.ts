@@ -97,7 +97,7 @@ class Run {
     this.keys = Array.from({ length: Math.ceil(settings.clients / 3) }, (_, i) => `user${i}`)
   }
 
-  /** Whether the engine may have forgotten a login, and its node has not claimed it again: then nobody can know of it. */
+  /** Whether the engine may have forgotten a login, and its node has not claimed it again: then no node can know of it. */
   private isForgotten({ engine, life }: Login): boolean {
     if (engine === this.totals.engines) return false
     const { keys, served, status } = Effect.runSync(life.fleet.state)

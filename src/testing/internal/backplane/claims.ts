@@ -15,7 +15,11 @@ export const claims: ReadonlyArray<Check> = [
       yield* expect(claim._tag === "Claimed", "a claim", claim)
       const found = yield* does("a find", b.find("key"))
       yield* expect(found?.node === "a", "b to find the key at a", found)
-      yield* expect((yield* does("a find", b.find("other"))) === undefined, "no holder of a key nobody has", "one")
+      yield* expect(
+        (yield* does("a find", b.find("other"))) === undefined,
+        "no holder of a key that was not claimed",
+        "one"
+      )
     })),
 
   check(

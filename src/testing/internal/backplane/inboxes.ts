@@ -38,7 +38,7 @@ export const inboxes: ReadonlyArray<Check> = [
     })),
 
   check(
-    "what is published before is taken before, whoever publishes",
+    "what is published before is taken before, whichever node publishes",
     ({ does, join, take }) =>
       Effect.gen(function*() {
         const a = yield* join("a")
