@@ -1,11 +1,12 @@
 /** The stop of a server on TestClock: who is refused, what is still read, and when each connection ends. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Option } from "effect"
+import { Effect, Exit, Fiber, Option } from "effect"
 import type { Scope } from "effect"
 import { SocketServer } from "effect/socket"
 import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, Protocol, Registry, Server } from "../src/index.ts"
 import type { Policy } from "../src/index.ts"
+import { Shutdown } from "../src/node/index.ts"
 import { TestSocket } from "../src/testing/index.ts"
 import { withLogs } from "./support/logs.ts"
 
@@ -247,6 +248,45 @@ describe("a drain that is watched", () => {
         assert.strictEqual(logged.at(-1), "Info stopping: 1 connections are left (1 draining), 4 s to go")
       })
     ))
+})
+
+/** The exit code of a process that is interrupted now. */
+const exitCode = (): number => {
+  let told = -1
+  Shutdown.teardown(Exit.interrupt(1), (code) => told = code)
+  return told
+}
+
+describe("a drain that is cut short is told by the exit code", () => {
+  for (
+    const [name, policy, took, code] of [
+      ["by the server", { drain: 1000 }, 1000, 1],
+      ["by the connection itself, whose limit is less", { drain: 400 }, 400, 1],
+      ["by neither: the handler was done in time", { drain: 1000 }, 300, 0],
+      ["by neither, where the drain is 0: it waits for nothing", { drain: 0 }, 0, 0]
+    ] as const
+  ) {
+    it.effect(name, () =>
+      Effect.gen(function*() {
+        const server = yield* start({
+          open: lines(policy),
+          handle: code === 1
+            ? () => Effect.never
+            : (connection) => Effect.andThen(connection.leaving, Effect.sleep(300)),
+          policy: { drain: policy.drain === 0 ? 0 : 1000 }
+        })
+        // more of them than have a wake-up of their own
+        for (let i = 0; i < 300; i++) yield* server.connect
+        yield* server.stop
+        yield* settle
+        yield* TestClock.adjust(Math.max(0, took - 1))
+        if (took > 0) assert.isTrue(server.isRunning())
+        yield* TestClock.adjust(1)
+        yield* settle
+        assert.isFalse(server.isRunning())
+        assert.strictEqual(exitCode(), code)
+      }))
+  }
 })
 
 describe("B147 a connection that has ended is out of its registry at once, though its handler runs on", () => {

@@ -190,8 +190,8 @@ for (const [name, kind] of Object.entries(kinds)) {
           const server = yield* kind.server
           const engine = yield* kind.make(server.port)
           const a = yield* engine.join({ node: "a", lease: 30_000 })
-          server.signal("SIGSTOP")
-          yield* Effect.addFinalizer(() => Effect.sync(() => server.signal("SIGCONT")))
+          yield* Effect.addFinalizer(() => server.thaw)
+          yield* server.freeze
           const told = yield* bounded(
             Effect.all([a.claim("key"), a.find("key"), a.renew(false), publish(a, "a", "x"), a.take].map(failing), {
               concurrency: "unbounded"
@@ -201,7 +201,7 @@ for (const [name, kind] of Object.entries(kinds)) {
           assert.deepStrictEqual(told, Array.from({ length: 5 }, () => "unreachable"))
           const joining = Effect.scoped(engine.join({ node: "b", lease: 30_000 }))
           assert.strictEqual(yield* bounded(failing(joining), 3000), "unreachable")
-          server.signal("SIGCONT")
+          yield* server.thaw
           const b = yield* engine.join({ node: "b", lease: 30_000 })
           assert.strictEqual((yield* b.claim("key"))._tag, "Claimed")
         })

@@ -1,10 +1,10 @@
 /** The ends of HTTP connections, as the admin API and the registry explain them. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Latch, Redacted } from "effect"
+import { Effect, Exit, Latch, Redacted, Scope } from "effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { ConnectionError, type Policy, Registry } from "../../src/index.ts"
-import { Admin, HttpServer } from "../../src/node/index.ts"
+import { Admin, HttpServer, Shutdown } from "../../src/node/index.ts"
 import { client, portOf, until } from "./fixtures/kit.ts"
 
 const application = (gate: Latch.Latch) =>
@@ -36,7 +36,7 @@ const serving = Effect.fnUntraced(function*(policy: Policy.Patch, said: string, 
     }
     return yield* Effect.die(new Error("there is no end"))
   })
-  return { ended, gate, peer, registry }
+  return { ended, gate, peer, registry, server }
 })
 
 const entryOf = (registry: Registry.Registry<never, unknown>) =>
@@ -106,6 +106,23 @@ describe("the end of an HTTP connection is explained as that of any other", () =
       assert.deepInclude(end, { reason: "Closed", who: "us", seenBy: "close", deadline: "drain" })
       assert.strictEqual(lostLoad.messages, 1)
       assert.deepStrictEqual(recent.map(({ detail, what }: any) => [what, detail]), [["closing", "Closed"]])
+    }))
+
+  it.live("one that a stop cuts, as its drain ran out: the process ends with 1, and with 0 where none was cut", () =>
+    Effect.gen(function*() {
+      for (const [path, code] of [["/slow", 1], ["/", 0]] as const) {
+        const scope = yield* Scope.make()
+        const { registry, server } = yield* Scope.provide(serving({ drain: 200 }, ""), scope)
+        // it is there for longer than the server
+        const peer = yield* client({ url: `tcp://127.0.0.1:${portOf(server)}` })
+        peer.conn.write(head(path))
+        const look = Effect.map(registry.snapshots, (all) => all.some(({ messagesIn }) => messagesIn > 0))
+        while (!(yield* look)) yield* Effect.sleep(2)
+        yield* Scope.close(scope, Exit.void)
+        let told = -1
+        Shutdown.teardown(Exit.interrupt(1), (exit) => told = exit)
+        assert.strictEqual(told, code)
+      }
     }))
 
   it.live("one that was asked to leave, and one that the peer resets", () =>

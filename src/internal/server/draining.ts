@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { limitOf } from "../connection/core/limits.ts"
+import { explanationOf } from "../connection/handle/explanation.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import type { Add } from "../telemetry/collector.ts"
 import type { Guest, Left, Served, ServerState, Stats } from "./state.ts"
@@ -25,7 +26,11 @@ export const fibersOf = <C>(guests: Iterable<Guest<C>>): Array<Fiber.Fiber<unkno
   return fibers
 }
 
-/** Waits for guests to end, for `Policy.drain` at most; false when some were still there. */
+/** Whether a connection was ended by its own drain, which has the same limit, or another one. */
+const ranOut = <C extends Served<never>>({ connection }: Guest<C>): boolean =>
+  connection !== undefined && explanationOf(connection[TypeId]).deadline === "drain"
+
+/** Waits for guests to end, for `Policy.drain` at most; false when one was cut, here or by its own drain. */
 export const drained = <C extends Served<Out>, Out, Session, R>(
   { guests, now, policy, progress }: ServerState<C, Out, Session, R>,
   present: ReadonlyArray<Guest<C>>
@@ -41,8 +46,7 @@ export const drained = <C extends Served<Out>, Out, Session, R>(
       Effect.timeoutOption(Fiber.awaitAll(fibersOf(left)), Math.min(tellEvery, limit - after)),
       (ended) => {
         const after = now() - began
-        // a connection has the same limit, and may have ended itself
-        if (Option.isSome(ended)) return Effect.succeed(after < limit)
+        if (Option.isSome(ended)) return Effect.succeed(after < limit && !present.some(ranOut))
         const states = leftOf(guests)
         if (after < limit) progress({ left: guests.size, states, after: Math.round(after), limit })
         return wait

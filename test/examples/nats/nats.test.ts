@@ -70,6 +70,8 @@ describe.skipIf(natsServer === undefined)(
             Effect.never
           )))
         yield* reader.client.connection
+        // the server has seen what came before its answer
+        yield* Effect.flip(reader.request("nobody", "?"))
         // no more than a subscription that keeps up can hold
         for (let sent = 0; sent < 3000; sent += 500) {
           yield* Effect.forEach(Array.from({ length: 500 }, (_, i) => sent + i), (i) => writer.publish("news", `${i}`))

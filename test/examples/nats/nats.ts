@@ -84,10 +84,11 @@ export const make = Effect.fnUntraced(function*(options: { readonly url: string;
       options: { verbose: false, name, lang: "holdfast", headers: true, no_responders: true }
     })
     yield* connection.send({ _tag: "Subscribe", subject: `${inbox}*`, sid: "1" })
-    yield* connection.sendAll(Array.from(subscriptions.values(), subscribed))
     const duplex = yield* Request.duplex(connection, { correlate })
     yield* Effect.forkScoped(Effect.ignore(Stream.runForEach(duplex.pushes, push(connection))))
+    // in one step: whoever subscribes from now on tells this connection
     session = duplex
+    yield* connection.sendAll(Array.from(subscriptions.values(), subscribed))
   })
 
   const dial = yield* Effect.as(Dialer.make(url), Effect.orDie(Dialer.make(url)))
@@ -110,14 +111,13 @@ export const make = Effect.fnUntraced(function*(options: { readonly url: string;
           Effect.sync(() => subscriptions.set(sid, subscription)),
           () => {
             subscriptions.delete(sid)
-            // where there is no connection, there is no subscription either
             return session === undefined
               ? Effect.void
               : Effect.ignore(session.send({ _tag: "Unsubscribe", sid }))
           }
         )
-        const { _tag } = yield* client.state
-        if (_tag === "Connected") yield* Effect.ignore(client.send(subscribed(subscription)))
+        // on a connection that has ended it fails, and the next one is told all
+        if (session !== undefined) yield* Effect.ignore(session.send(subscribed(subscription)))
         return Stream.fromQueue(messages)
       })),
     /** Asks, and waits for one answer. */

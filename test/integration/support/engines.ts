@@ -5,7 +5,7 @@ import * as ChildProcess from "node:child_process"
 import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
-import { tempDir } from "./kit.ts"
+import { tempDir, until } from "./kit.ts"
 
 const places = (name: string) =>
   [...(process.env.PATH ?? "").split(":"), "/usr/sbin", "/usr/local/sbin"].map((folder) => `${folder}/${name}`)
@@ -42,8 +42,18 @@ export interface Daemon {
   readonly start: Effect.Effect<void>
   /** `kill -9`. */
   readonly kill: Effect.Effect<void>
-  readonly signal: (signal: NodeJS.Signals) => void
+  /** SIGSTOP, until the kernel has stopped all its threads: it is sent in no time, and takes effect later. */
+  readonly freeze: Effect.Effect<void>
+  /** SIGCONT. */
+  readonly thaw: Effect.Effect<void>
 }
+
+/** Whether each thread of a process is stopped, as the kernel tells it (Linux). */
+const isStopped = (pid: number): boolean =>
+  Fs.readdirSync(`/proc/${pid}/task`).every((task) => {
+    const stat = Fs.readFileSync(`/proc/${pid}/task/${task}/stat`, "latin1")
+    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("T")
+  })
 
 /** A server, until the scope is closed. */
 export const daemon = (
@@ -69,7 +79,11 @@ export const daemon = (
       await exited
     })
     yield* Effect.acquireRelease(start, () => kill)
-    return { port, dir, start, kill, signal: (signal) => void child!.kill(signal) }
+    const freeze = Effect.andThen(
+      Effect.sync(() => void child!.kill("SIGSTOP")),
+      until("it is frozen", () => isStopped(child!.pid!))
+    )
+    return { port, dir, start, kill, freeze, thaw: Effect.sync(() => void child!.kill("SIGCONT")) }
   })
 
 /** A Redis that keeps nothing. */

@@ -11,7 +11,7 @@ import * as Defects from "../../../internal/endings/defects.ts"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import { type Timer, timersOf } from "../../../internal/scheduling/timers.ts"
 import { Admission, type Applicant, type Limit } from "../../../internal/server/admission.ts"
-import { cutShort } from "../../../internal/server/draining.ts"
+import { begin, cutShort } from "../../../internal/server/draining.ts"
 import type { Registry } from "../../../Registry.ts"
 import type { Header } from "../../Proxy.ts"
 import * as Address from "../addresses/address.ts"
@@ -53,6 +53,8 @@ export class Connections<in out In, in out Out> {
   private anonymous = 0
   private readonly refusals: Refusing
   private onQuiet: (() => void) | undefined
+  /** Whether one was not done within `Policy.drain` when the server stopped. */
+  private hasCut = false
   /** How many were accepted. */
   count = 0
 
@@ -75,6 +77,7 @@ export class Connections<in out In, in out Out> {
     this.tcp = tcpOf(settings.policy)
     this.admission = new Admission(settings.policy, timersOf(context))
     this.onOpen = onOpen
+    begin()
   }
 
   // ---- admission ----------------------------------------------------------------------------------------------------
@@ -201,6 +204,7 @@ export class Connections<in out In, in out Out> {
     const connection = open.get(conn)
     if (connection === undefined) return
     open.delete(conn)
+    if (this.admission.isStopping && connection.explain().deadline === "drain") this.hasCut = true
     const registration = registrations.get(connection)
     if (registration !== undefined) {
       const removed = Scope.close(registration, Exit.void)
@@ -240,7 +244,7 @@ export class Connections<in out In, in out Out> {
       this.onQuiet = () => resume(Effect.void)
     })
     return Effect.map(Effect.timeoutOption(quiet, drain), (within) => {
-      if (Option.isNone(within)) cutShort()
+      if (this.hasCut || Option.isNone(within)) cutShort()
     })
   })
 
