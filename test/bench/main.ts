@@ -23,9 +23,11 @@ const note = (text: string): void => progress.above(() => void process.stderr.wr
 /** A signal ends the process without its `exit` event: what it started ends before. */
 const stopOnSignals = (): void => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.once(signal, () => {
+    // npm passes on what the terminal has sent to both: the second one must not end it halfway
+    process.on(signal, () => {
       progress.clear()
       endAll()
+      process.removeAllListeners(signal)
       process.kill(process.pid, signal)
     })
   }
