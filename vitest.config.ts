@@ -34,6 +34,7 @@ const withoutConnections = [
 // those with tests that do more in `npm run test:long`
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,HistoryStorm,Metrics,Registry,Request,Server}.test.ts",
+  "test/bench/stopping.test.ts",
   "test/cli/{progress,top,workers}.test.ts",
   "test/examples/main.test.ts",
   "test/node/{admin,stopping}.test.ts",
