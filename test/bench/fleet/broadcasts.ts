@@ -9,7 +9,7 @@ const size = 100
 const turns = 4
 
 export const broadcasts = (engine: EngineName, settings: Settings): Promise<ReadonlyArray<Figure>> =>
-  withEngine(engine, async (setting) => {
+  withEngine(engine, settings, async (setting) => {
     const crowd = await setting.crowd()
     const nodes = await setting.nodes(nodesInAll)
     await crowd.call("enter", { count: clients, ports: nodes.map(({ port }) => port) })

@@ -6,7 +6,7 @@ import type { Figure, Settings } from "./table.ts"
 const clients = 10_000
 
 export const logins = (engine: EngineName, settings: Settings): Promise<ReadonlyArray<Figure>> =>
-  withEngine(engine, async (setting) => {
+  withEngine(engine, settings, async (setting) => {
     const crowd = await setting.crowd()
     const [third, ...others] = await setting.nodes(3)
     const [engineBefore, enteringFrom] = [cpuNanos(setting.engine.pid), performance.now()]

@@ -46,6 +46,7 @@ What a fleet costs: redis-server and nats-server are started on free ports of th
   --only PATTERN   the parts whose name matches this regular expression
   --rounds N       counted rounds (default 5; a ratio needs ${enoughRounds})
   --beside DIR     sends also with the code of another checkout (git worktree add DIR COMMIT; npm ci in it), in turns
+  --profile DIR    write a CPU profile of each node to this directory
   --json FILE      write the figures of every round
   --help           this text
 
@@ -65,6 +66,7 @@ const options = () => {
       only: { type: "string", default: "" },
       rounds: { type: "string", default: "5" },
       beside: { type: "string" },
+      profile: { type: "string" },
       json: { type: "string" },
       help: { type: "boolean", default: false }
     }
@@ -91,7 +93,7 @@ const machine = (): string => {
 }
 
 const run = async (): Promise<number> => {
-  const { beside, help: isHelp, json, rounds, wanted } = options()
+  const { beside, help: isHelp, json, profile, rounds, wanted } = options()
   if (isHelp) {
     console.log(help)
     return 0
@@ -118,7 +120,7 @@ const run = async (): Promise<number> => {
       note(`  ${what}, ${round === 0 ? "warm" : `round ${round}`}`)
     }
     try {
-      figures.push(...(await measure({ rounds, beside, finished, note: (text) => note(`  ${text}`) })))
+      figures.push(...(await measure({ rounds, beside, profile, finished, note: (text) => note(`  ${text}`) })))
     } catch (error) {
       // the other parts still say something; the exit code says that this one did not
       failures.push(`${name} failed: ${(error as Error).message}`)

@@ -27,7 +27,7 @@ const pair = async (nodes: ReadonlyArray<Started>, crowd: Started): Promise<read
 }
 
 export const sends = (engine: EngineName, settings: Settings): Promise<ReadonlyArray<Figure>> =>
-  withEngine(engine, async (setting) => {
+  withEngine(engine, settings, async (setting) => {
     const crowd = await setting.crowd()
     const nodes = await setting.nodes(2)
     const [first, key] = await pair(nodes, crowd)

@@ -34,11 +34,17 @@ export interface Setting {
 }
 
 /** Starts an engine for a measurement, and ends all that was started for it afterwards. */
-export const withEngine = async <A>(name: EngineName, measure: (setting: Setting) => Promise<A>): Promise<A> => {
+export const withEngine = async <A>(
+  name: EngineName,
+  settings: { readonly profile: string | undefined },
+  measure: (setting: Setting) => Promise<A>
+): Promise<A> => {
   const scope = Scope.makeUnsafe()
   const started: Array<Started> = []
   const start = async (script: string, args: ReadonlyArray<string>, listens: boolean): Promise<Started> => {
-    const one = await startNode(new URL(script, import.meta.url), args, { title: `${script} on ${name}`, listens })
+    const title = `${script} ${started.length + 1} on ${name}`
+    const profile = listens ? settings.profile : undefined
+    const one = await startNode(new URL(script, import.meta.url), args, { title, listens, profile })
     started.push(one)
     return one
   }

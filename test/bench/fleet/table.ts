@@ -5,6 +5,8 @@ export interface Settings {
   readonly rounds: number
   /** Another checkout, whose sends are measured in turns with those of this one. */
   readonly beside: string | undefined
+  /** Where to leave CPU profiles of the nodes. */
+  readonly profile: string | undefined
   /** Says how far it is; round 0 is not counted. */
   readonly finished: (what: string, round: number) => void
   readonly note: (text: string) => void
