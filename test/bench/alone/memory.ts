@@ -9,7 +9,7 @@ import * as Connection from "../../../src/Connection.ts"
 import type * as Policy from "../../../src/Policy.ts"
 import * as Registry from "../../../src/Registry.ts"
 import * as Server from "../../../src/Server.ts"
-import type { Measured } from "../loads.ts"
+import type { Measured } from "../rounds.ts"
 import { heartbeat } from "../servers/heartbeat.ts"
 import { onCommand } from "../support/commands.ts"
 
@@ -25,20 +25,50 @@ const silent = (): Socket.Socket =>
     writer: Effect.succeed({ write: () => Effect.void, writeAll: () => Effect.void })
   })
 
+/** One that says what it is given, and tells what is written to it. */
+class Speaker {
+  private deliver: (bytes: Effect.Effect<[Uint8Array]>) => void = () => {}
+  private written = () => {}
+
+  readonly socket = Socket.make({
+    reader: Effect.succeed({
+      pull: Effect.callback<[Uint8Array]>((resume) => {
+        this.deliver = resume
+      }),
+      upgrade: Socket.SocketUpgradeError.unsupported
+    }),
+    writer: Effect.succeed({
+      write: () => Effect.sync(() => this.written()),
+      writeAll: () => Effect.sync(() => this.written())
+    })
+  })
+
+  /** Sends a frame, and resolves with its echo. */
+  ask(frame: Uint8Array): Promise<void> {
+    return new Promise((resolve) => {
+      this.written = resolve
+      this.deliver(Effect.succeed([frame]))
+    })
+  }
+}
+
 const heap = (): number => {
   globalThis.gc!()
   globalThis.gc!()
   return process.memoryUsage().heapUsed
 }
 
-/** A listener to which so many come at once. */
-const crowd = (connections: number): SocketServer.SocketServer["Service"] => ({
+/** A listener to which so many come at once: the socket of each. */
+const crowd = (
+  connections: number,
+  socketOf: (i: number) => Socket.Socket = silent
+): SocketServer.SocketServer["Service"] => ({
   address: NetAddress.inetAddressFromIpStringUnsafe("127.0.0.1", 7),
   run: (handler) =>
     Effect.gen(function*() {
       const scope = yield* Effect.scope
       for (let i = 0; i < connections; i++) {
-        yield* Effect.forkIn(Effect.ignoreCause(Effect.scoped(handler(silent()))), scope, { startImmediately: true })
+        yield* Effect.forkIn(Effect.ignoreCause(Effect.scoped(handler(socketOf(i)))), scope, { startImmediately: true })
       }
       return yield* Effect.never
     }).pipe(Effect.scoped)
@@ -56,7 +86,7 @@ const perConnection = <A, E>(connections: number, start: (scope: Scope.Scope) =>
     return (heap() - before) / connections
   })
 
-const served = (connections: number, policy: Policy.Patch = limits) =>
+const served = (connections: number, policy: Policy.Patch = limits, socketOf?: (i: number) => Socket.Socket) =>
   perConnection(connections, (scope) =>
     Effect.gen(function*() {
       const registry = yield* Scope.provide(
@@ -72,9 +102,13 @@ const served = (connections: number, policy: Policy.Patch = limits) =>
         registry,
         policy: { ...policy, drain: 0 }
       })
-      yield* Effect.forkIn(Effect.provideService(server, SocketServer.SocketServer, crowd(connections)), scope, {
-        startImmediately: true
-      })
+      yield* Effect.forkIn(
+        Effect.provideService(server, SocketServer.SocketServer, crowd(connections, socketOf)),
+        scope,
+        {
+          startImmediately: true
+        }
+      )
       while ((yield* registry.size) < connections) yield* Effect.sleep("100 millis")
     }))
 
@@ -97,6 +131,49 @@ const report = (part: string, load: string, heapOf: Effect.Effect<number, unknow
   }))
 report("served", "in-memory served", served(100_000))
 report("bare", "in-memory connection", bare(100_000))
+
+// so many of them speak, as far from each other as they can be: each number of connections is asked in as many places
+const speaking = 10_000
+const frame = new Uint8Array(4 + 64)
+frame[3] = 64
+
+/** Microseconds of CPU for each of so many. */
+const micros = async (many: number, run: () => Promise<unknown>): Promise<number> => {
+  const used = process.cpuUsage()
+  await run()
+  const { system, user } = process.cpuUsage(used)
+  return (system + user) / many
+}
+
+const grown = async (connections: number, rounds: number): Promise<ReadonlyArray<Measured>> => {
+  const speakers: Array<Speaker> = []
+  const socketOf = (i: number): Socket.Socket => {
+    if (i % (connections / speaking) !== 0) return silent()
+    const speaker = new Speaker()
+    speakers.push(speaker)
+    return speaker.socket
+  }
+  let heapOfEach = 0
+  const open = await micros(connections, async () => {
+    heapOfEach = await Effect.runPromise(served(connections, patient, socketOf))
+  })
+  const messages: Array<number> = []
+  for (let round = 0; round <= rounds; round++) {
+    const each = await micros(speaking, async () => {
+      // as many at once as one turn of an event loop brings
+      for (let i = 0; i < speaking; i += 100) await Promise.all(speakers.slice(i, i + 100).map((of) => of.ask(frame)))
+    })
+    if (round > 0) messages.push(each)
+  }
+  const row = (what: string, unit: string, rounds: Array<number>): Measured => ({
+    load: `in memory ${connections}: ${what}`,
+    server: "holdfast",
+    unit,
+    rounds
+  })
+  return [row("heap", "B/conn", [heapOfEach]), row("open", "us", [open]), row("message", "us", messages)]
+}
+
 for (const connections of [10_000, 100_000, 1_000_000]) {
-  report(`served ${connections}`, `growth in memory ${connections}`, served(connections, patient))
+  onCommand(`growth ${connections}`, ({ rounds }: { readonly rounds: number }) => grown(connections, rounds))
 }

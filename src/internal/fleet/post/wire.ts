@@ -27,7 +27,6 @@ export type Frame =
     readonly _tag: "Send"
     readonly id: number
     readonly key: string
-    readonly token: Token
     readonly payload: Payload
   }
   | { readonly _tag: "Sent"; readonly id: number; readonly told: Told }
@@ -181,7 +180,7 @@ export const encode = (frame: Frame): Uint8Array => {
   const out = writer.begin().byte(kinds.indexOf(frame._tag)).number(frame.id)
   switch (frame._tag) {
     case "Send":
-      return out.text(frame.key).token(frame.token).payload(frame.payload).done()
+      return out.text(frame.key).payload(frame.payload).done()
     case "Sent":
       return out.byte(tolds.indexOf(frame.told)).done()
     case "Revoke":
@@ -200,7 +199,7 @@ const decodeFrame = (input: Reader): Frame => {
   const id = input.number()
   switch (_tag) {
     case "Send":
-      return { _tag, id, key: input.text(), token: input.token(), payload: input.payload() }
+      return { _tag, id, key: input.text(), payload: input.payload() }
     case "Sent":
       return { _tag, id, told: tolds[input.byte()] ?? "invalid" }
     case "Revoke":
