@@ -11,7 +11,8 @@ const realTime = [
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
   "test/README.test.ts",
-  "test/examples/{browser,history,mqtt,nats,proxies,redis,rpc}/*.test.ts",
+  "test/examples/{browser,mqtt,nats,proxies,redis,rpc}/*.test.ts",
+  "test/examples/history/{history,processes}.test.ts",
   "test/examples/{chat/page,main}.test.ts"
 ]
 
@@ -35,7 +36,7 @@ const withoutConnections = [
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,History,HistoryStorm,Metrics,Registry,Request,Server}.test.ts",
   "test/cli/{progress,top,workers}.test.ts",
-  "test/examples/main.test.ts",
+  "test/examples/{history/fleet,history/processes,main}.test.ts",
   "test/node/{admin,stopping}.test.ts",
   "test/rpc/suite.test.ts",
   "test/fleet/simulation.test.ts",
