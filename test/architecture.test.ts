@@ -144,7 +144,7 @@ const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   codecs: ["effect"],
   rpc: ["effect"],
   redis: ["effect", "redis", "node:"],
-  nats: ["effect", "@nats-io/transport-node", "@nats-io/kv", "node:"],
+  nats: ["effect", "@nats-io/transport-node", "@nats-io/jetstream", "@nats-io/kv", "node:"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],
