@@ -139,6 +139,36 @@ describe.runIf(isLong)("serve --workers", () => {
     assert.strictEqual(linesOf(server, "worker-lost").length, 1)
   })
 
+  it("a message of the hub reaches the members in all workers, also after one has died", long(120_000), async () => {
+    for (const protocol of ["lines", "frames"] as const) {
+      const server = await two(`--mode hub --protocol ${protocol}`)
+      const wrap = (text: string) =>
+        protocol === "lines" ? `${text}\n` : `\0\0\0${String.fromCharCode(text.length)}${text}`
+      const heard = async (clients: ReadonlyArray<Client>, text: string) => {
+        // a worker hears of another one within a second
+        await until(() => `"${text}" at all`, () => {
+          clients[0]!.write(wrap(text))
+          return clients.slice(1).every((client) => client.text.includes(wrap(text)))
+        }, patience)
+        assert.notInclude(clients[0]!.text, wrap(text))
+      }
+      const clients = await many(server, 6)
+      const workers = await workersOf(server, clients)
+      assert.strictEqual(new Set(workers).size, 2)
+      await heard(clients, "one")
+      process.kill(pids(server)[1]!, "SIGKILL")
+      await begun(server, 3)
+      const left = clients.filter((_, i) => workers[i] === 1)
+      const late = await many(server, 4)
+      assert.strictEqual(new Set(await workersOf(server, late)).size, 2)
+      await heard([...left, ...late], "two")
+      await heard([late[0]!, ...left, late[1]!], "three")
+      process.kill(server.pid, "SIGTERM")
+      for (const client of [...left, ...late]) client.conn.end()
+      assert.strictEqual(await server.ended(patience), 0)
+    }
+  })
+
   it("connections that come while no worker runs wait for the next one", long(120_000), async () => {
     const server = await serve("--listen tcp://127.0.0.1:0 --log json --workers 1")
     await begun(server, 1)

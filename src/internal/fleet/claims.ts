@@ -127,9 +127,7 @@ export const hold = <Out>(node: Node<Out>, held: Held): boolean => {
 
 /** A connection has ended, or is not registered any more. */
 export const letGo = <Out>(node: Node<Out>, held: Held): void => {
-  if (node.keys.held.get(held.key) !== held) return
-  node.keys.held.delete(held.key)
-  if (held.token !== undefined) release(node, held.key, held.token)
+  if (node.keys.letGo(held) && held.token !== undefined) release(node, held.key, held.token)
 }
 
 /** Another node claims a key for a newer login: this one serves it no more. */

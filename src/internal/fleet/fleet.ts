@@ -79,9 +79,13 @@ export const add = <In, Out, Session>(
             isLiving(holder.value[TypeId].state)
           if (isTaken) return yield* ConnectionError.make(new ConnectionError.DuplicateKey({ key }))
         }
-        const held = yield* restore(claim(node, connection, key, admits))
-        const before = node.keys.held.get(key)
-        if (!Claims.hold(node, held)) return yield* ConnectionError.make(new ConnectionError.Superseded({ key }))
+        node.keys.begin(key)
+        const holding = Effect.map(restore(claim(node, connection, key, admits)), (held) => {
+          const before = node.keys.held.get(key)
+          return { before, held, isHeld: Claims.hold(node, held) }
+        })
+        const { before, held, isHeld } = yield* Effect.ensuring(holding, Effect.sync(() => node.keys.end(key)))
+        if (!isHeld) return yield* ConnectionError.make(new ConnectionError.Superseded({ key }))
         yield* Effect.addFinalizer(() => Effect.sync(() => Claims.letGo(node, held)))
         yield* Effect.tapCause(local.add(connection, names, session), () =>
           Effect.sync(() => {

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Net from "node:net"
 import type { Address } from "./address.ts"
 import type { Binding, Refusal } from "./binding.ts"
+import { type Call, Calls, isCall } from "./calls.ts"
 
 /** Where a parent says to the process that it starts that it is a worker. */
 export const variable = "HOLDFAST_WORKER"
@@ -72,6 +73,8 @@ interface Served {
 /** The end of a worker of its channel to the parent. */
 export class Worker {
   readonly identity: Identity
+  /** What the parent is asked, and asks. */
+  readonly calls = new Calls((call) => this.say(call))
   private readonly served = new Map<number, Served>()
   private readonly ids = new WeakMap<Net.Server, number>()
   private last = 0
@@ -80,11 +83,14 @@ export class Worker {
   constructor(identity: Identity) {
     this.identity = identity
     process.on("message", (message, handle) => {
-      if (isOurs(message)) this.obey(message as Order, handle as object | undefined)
+      if (!isOurs(message)) return
+      if (isCall(message)) this.calls.hear(message)
+      else this.obey(message as Order, handle as object | undefined)
     })
     // the parent is gone without a word: nothing can reach this process any more
     process.on("disconnect", () => {
       for (const served of this.served.values()) served.onLeft?.()
+      this.calls.end()
       process.kill(process.pid, "SIGTERM")
       setTimeout(() => process.exit(1), identity.stopWithin).unref()
     })
@@ -167,7 +173,7 @@ export class Worker {
     }
   }
 
-  private say(request: Request): void {
+  private say(request: Request | Call): void {
     // the parent may be gone: `disconnect` follows
     if (process.connected) process.send!(request, () => {})
   }

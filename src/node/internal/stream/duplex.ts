@@ -210,9 +210,7 @@ export class Stream {
 
   /** The peer is told by a reset. */
   drop(): void {
-    const { conn } = this
-    if (conn instanceof Net.Socket) conn.resetAndDestroy()
-    else if (conn !== undefined) conn.destroy()
+    if (this.conn !== undefined) drop(this.conn)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -284,6 +282,14 @@ export const writerOf = (stream: Pick<Stream, "finish" | "write" | "writeAll">):
 // ---------------------------------------------------------------------------------------------------------------------
 // writing
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** Ends a stream at once. Its peer is told by a reset where there is TCP below, and what was not taken is gone. */
+export const drop = (conn: Duplex): void => {
+  const below = "encrypted" in conn ? (conn as Duplex & NodeStream)._parent : conn
+  // a Unix socket has no port, and knows no reset
+  if (below instanceof Net.Socket && below.remotePort !== undefined) below.resetAndDestroy()
+  conn.destroy()
+}
 
 interface LibuvHandle {
   reading?: boolean

@@ -3,11 +3,12 @@ import type { BackplaneError, ClaimOptions, Token } from "../../../Backplane.ts"
 
 /**
  * What a client asks. A node has two connections: over the one that says `join` it hears, over the one that says `speak` it asks
- * everything else. So an answer and a batch may overtake each other, as those of real engines do.
+ * everything else. So an answer and a batch may overtake each other, as those of real engines do. Each `join` of a node begins
+ * another session: what was asked in the one before and comes later is refused.
  */
 export type Question =
   | { readonly _tag: "join"; readonly node: string; readonly lease: number }
-  | { readonly _tag: "speak"; readonly node: string }
+  | { readonly _tag: "speak"; readonly node: string; readonly session: number }
   | { readonly _tag: "renew"; readonly isLeaving: boolean }
   | { readonly _tag: "nodes" }
   | { readonly _tag: "claim"; readonly key: string; readonly options: ClaimOptions }
