@@ -209,7 +209,7 @@ describe("tables of the bench", () => {
         { name: "raw, process", points: [[19_000, 2]] },
         { name: "holdfast, heap in memory", points: [[1_000_000, 10]] }
       ],
-      [{ name: "holdfast", points: [[1_000_000, 40]] }]
+      [{ name: "holdfast, in memory", points: [[1_000_000, 40]] }]
     ])
     assert.match(draw(grown), /^<svg[\s\S]*Memory for each connection[\s\S]*<\/svg>$/)
   })
