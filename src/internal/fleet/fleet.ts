@@ -93,7 +93,7 @@ export const add = <In, Out, Session>(
             // the directory means the connection that has the key here
             node.keys.held.set(key, { ...before, token: held.token, term: held.term, session: held.session })
           }))
-        node.checking.openUnsafe()
+        if (!Claims.isConfirmed(node, held)) node.checking.openUnsafe()
       })
     )
   }
