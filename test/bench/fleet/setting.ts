@@ -53,14 +53,14 @@ export const withEngine = async <A>(
     const daemon = await Effect.runPromise(Scope.provide(name === "redis" ? redisServer() : natsServer(), scope))
     const nodes = async (count: number, root = here): Promise<ReadonlyArray<Started>> => {
       const args = [name, `127.0.0.1:${daemon.port}`, `bench${++fleets}`, root]
-      const all = await Promise.all(Array.from({ length: count }, () => start("node.ts", args, true)))
+      const all = await Promise.all(Array.from({ length: count }, () => start("processes/node.ts", args, true)))
       for (const { call } of all) while ((await call<number>("others")) < count - 1) await sleep(50)
       return all
     }
     return await measure({
       engine: { pid: daemon.pid(), port: daemon.port },
       nodes,
-      crowd: () => start("crowd.ts", [], false)
+      crowd: () => start("processes/crowd.ts", [], false)
     })
   } finally {
     await Promise.all(started.map(({ stop }) => stop()))
