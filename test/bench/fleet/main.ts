@@ -152,6 +152,11 @@ const run = async (): Promise<number> => {
   return failures.length === 0 ? 0 : 1
 }
 
+// `exit` ends all that was started; it does not happen when a signal ends a process
+for (const [signal, number] of [["SIGINT", 2], ["SIGTERM", 15], ["SIGHUP", 1]] as const) {
+  process.once(signal, () => process.exit(128 + number))
+}
+
 run().then(
   (code) => process.exit(code),
   (error: Error) => {

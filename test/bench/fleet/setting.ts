@@ -49,8 +49,12 @@ export const withEngine = async <A>(
     return one
   }
   let fleets = 0
+  let kill = (): void => {}
   try {
     const daemon = await Effect.runPromise(Scope.provide(name === "redis" ? redisServer() : natsServer(), scope))
+    // an end by a signal runs no finalizer
+    kill = () => void process.kill(daemon.pid(), "SIGKILL")
+    process.once("exit", kill)
     const nodes = async (count: number, root = here): Promise<ReadonlyArray<Started>> => {
       const args = [name, `127.0.0.1:${daemon.port}`, `bench${++fleets}`, root]
       const all = await Promise.all(Array.from({ length: count }, () => start("processes/node.ts", args, true)))
@@ -63,6 +67,7 @@ export const withEngine = async <A>(
       crowd: () => start("processes/crowd.ts", [], false)
     })
   } finally {
+    process.off("exit", kill)
     await Promise.all(started.map(({ stop }) => stop()))
     await Effect.runPromise(Scope.close(scope, Exit.void))
   }
