@@ -74,19 +74,17 @@ const chat = Effect.gen(function*() {
   const isShared = flags.redis !== undefined || flags.nats !== undefined
   const shared = isShared ? undefined : yield* place(flags)
 
-  /** One life of a node after the other. */
+  /** One life of a node after the other: the first is so long, and the others 20 s. */
   const lives = (name: string, port: number, first: number) => {
-    const life = shared === undefined
-      ? Effect.scoped(child(name, port, flags))
-      : node(name, port, shared)
-    const ends = Effect.andThen(
-      Effect.sleep("20 seconds"),
-      Console.log(shared === undefined ? `${name} is killed` : `${name} ends`)
-    )
-    return Effect.andThen(
-      Effect.raceFirst(life, Effect.sleep(first)),
-      Effect.forever(Effect.raceFirst(life, ends))
-    )
+    const life = (millis: number) =>
+      Effect.raceFirst(
+        shared === undefined ? Effect.scoped(child(name, port, flags)) : node(name, port, shared),
+        Effect.andThen(
+          Effect.sleep(millis),
+          Console.log(shared === undefined ? `${name} is killed` : `${name} ends, and begins anew`)
+        )
+      )
+    return Effect.andThen(life(first), Effect.forever(life(20_000)))
   }
   yield* Effect.raceAllFirst([lives("one", given[0]!, 20_000), lives("two", given[1]!, 10_000), members(given)])
 })
