@@ -11,14 +11,17 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Backoff from "../Backoff.ts"
 import * as Backplane from "../Backplane.ts"
+import { spreadIds } from "../internal/connection/handle/internals.ts"
 import { spawn } from "../internal/scheduling/supervised.ts"
 import { cutShort } from "../internal/server/draining.ts"
 import * as Policy from "../Policy.ts"
 import { untaken } from "./internal/addresses/activation.ts"
 import { worker } from "./internal/addresses/worker.ts"
+import { Admins } from "./internal/admin/workers/parent.ts"
 import { about, engineOver } from "./internal/workers/backplane.ts"
 import { type Duties, killAll, start } from "./internal/workers/child.ts"
 import { Sessions } from "./internal/workers/sessions.ts"
+import { Slots } from "./internal/workers/slots.ts"
 import { Sockets } from "./internal/workers/sockets.ts"
 import { supervise } from "./internal/workers/supervision.ts"
 
@@ -278,9 +281,9 @@ export const run = (
   return <A, E, R>(program: Effect.Effect<A, E, R>) =>
     Effect.suspend((): Effect.Effect<A, E | WorkerLost, R> => {
       const identity = worker()?.identity
-      return identity === undefined
-        ? parent(options, policy)
-        : Effect.annotateLogs(asNode(program), "worker", identity.number)
+      if (identity === undefined) return parent(options, policy)
+      spreadIds(identity.slot, identity.step)
+      return Effect.annotateLogs(asNode(program), "worker", identity.number)
     })
 }
 
@@ -313,13 +316,20 @@ const parent = (options: Options, policy: Policy.Policy): Effect.Effect<never, W
     yield* signalled(asked)
     const sockets = new Sockets()
     const fleet = yield* Backplane.memory
+    const slots = new Slots(options.workers)
+    const admins = new Admins(yield* Effect.scope, context, slots.step)
     const duties: Duties = {
       sockets,
       run: (effect) => void spawn(context, "what a worker asks for", effect, () => {}),
-      serve: (calls) => {
+      serve: (calls, { number, slot }, pid) => {
         const sessions = new Sessions(fleet, context)
         calls.answer(about, sessions.answer)
-        return () => sessions.end()
+        const over = admins.serve(calls, { number, slot, pid })
+        return () => {
+          sessions.end()
+          over()
+          slots.free(slot)
+        }
       }
     }
     // a second signal, or any other end of this process: workers do not outlive it
@@ -339,7 +349,14 @@ const parent = (options: Options, policy: Policy.Policy): Effect.Effect<never, W
       onCut: cutShort,
       spawn: (number) =>
         Effect.sync(() => {
-          const identity = { number, count: options.workers, isFirst, stopWithin }
+          const identity = {
+            number,
+            count: options.workers,
+            isFirst,
+            stopWithin,
+            slot: slots.take(),
+            step: slots.step
+          }
           isFirst = false
           return start(duties, entry, identity)
         })

@@ -18,6 +18,9 @@ export interface Identity {
   readonly isFirst: boolean
   /** Milliseconds within which it ends once it is alone. */
   readonly stopWithin: number
+  /** Its ids are a multiple of `step`, plus this: no other process that lives has it. */
+  readonly slot: number
+  readonly step: number
 }
 
 /** What the parent says to a request to listen: where it is bound, or why it is not. */
