@@ -11,7 +11,6 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Backoff from "../Backoff.ts"
 import * as Backplane from "../Backplane.ts"
-import { spreadIds } from "../internal/connection/handle/internals.ts"
 import { spawn } from "../internal/scheduling/supervised.ts"
 import { cutShort } from "../internal/server/draining.ts"
 import * as Policy from "../Policy.ts"
@@ -109,8 +108,9 @@ const divided = ["maxConnections", "acceptRate", "memory"] as const
  *
  * **Details**
  *
- * All other limits are those of a connection, or hold for each worker by itself: `maxConnectionsPerAddress`, `maxWaiting`. A
- * `memory` of 0 is half of the heap of each process.
+ * All other limits are those of a connection, or hold for each worker by itself: `maxConnectionsPerAddress`, `maxWaiting`. An
+ * address may have `maxConnectionsPerAddress` times the number of workers, for no worker knows of the others' connections: divide
+ * it yourself where it must hold for the whole, and allow for an address whose connections come to one worker. A `memory` of 0 is half of the heap of each process.
  *
  * **Example**
  *
@@ -234,12 +234,13 @@ const longest = 2 ** 31 - 1
  * - SIGTERM or SIGINT to the parent stops all: it listens no more, workers drain, and the exit code is that of one process
  *   (`Shutdown.teardown`). A second signal kills them (`Shutdown.endAtSecondSignal`).
  * - A `Fleet` in each worker is a node of one fleet, over `engine`: it sends to the connections of all workers.
+ * - `Admin` in each worker is one API, one page and one `/metrics` of all, at one address: the parent serves it.
  * - Workers whose parent was killed drain and end.
  *
  * **Gotchas**
  *
- * Processes share no memory: a `Registry`, a `Memory` and metrics are those of one worker, and the broadcast of a registry reaches the
- * connections of its own worker alone: that of a `Fleet` reaches all. Give a `Server` the `share` of its policy, or the whole holds for each worker. What a program does beside
+ * Processes share no memory: a `Registry` and a `Memory` are those of one worker, and the broadcast of a registry reaches the connections of
+ * its own worker alone: that of a `Fleet` reaches all. Give a `Server` the `share` of its policy, or the whole holds for each worker. What a program does beside
  * its listeners, each worker does: a port that it opens by other means is free for the first one alone. Node alone can hand sockets
  * on: not Bun and Deno.
  *
@@ -281,9 +282,9 @@ export const run = (
   return <A, E, R>(program: Effect.Effect<A, E, R>) =>
     Effect.suspend((): Effect.Effect<A, E | WorkerLost, R> => {
       const identity = worker()?.identity
-      if (identity === undefined) return parent(options, policy)
-      spreadIds(identity.slot, identity.step)
-      return Effect.annotateLogs(asNode(program), "worker", identity.number)
+      return identity === undefined
+        ? parent(options, policy)
+        : Effect.annotateLogs(asNode(program), "worker", identity.number)
     })
 }
 

@@ -1,6 +1,7 @@
 /** What a worker asks of its parent: to listen for it, and to hand it connections. See `Workers`. */
 import * as Effect from "effect/Effect"
 import * as Net from "node:net"
+import { spreadIds } from "../../../internal/connection/handle/internals.ts"
 import type { Address } from "./address.ts"
 import type { Binding, Refusal } from "./binding.ts"
 import { type Call, Calls, isCall } from "./calls.ts"
@@ -85,6 +86,7 @@ export class Worker {
 
   constructor(identity: Identity) {
     this.identity = identity
+    spreadIds(identity.slot, identity.step)
     process.on("message", (message, handle) => {
       if (!isOurs(message)) return
       if (isCall(message)) this.calls.hear(message)
