@@ -7,7 +7,7 @@ import * as SocketServer from "effect/socket/SocketServer"
 import * as TestClock from "effect/testing/TestClock"
 import { Codec, Connection, Memory, Metrics, Registry, Server } from "../../src/index.ts"
 import { HttpServer } from "../../src/node/index.ts"
-import { certificate, client, tempDir, until } from "./fixtures/kit.ts"
+import { certificate, type Client, client, tempDir, until } from "./fixtures/kit.ts"
 
 const mebibyte = "x".repeat(1024 * 1024)
 
@@ -188,15 +188,12 @@ describe("B115 what HTTP connections hold", () => {
     Effect.gen(function*() {
       const memory = Memory.make({ limit: 8e5 })
       const server = yield* start(memory, { policy: { handshake: 300, frame: 300 } })
-      const [one, two] = yield* Effect.all([client(server), client(server)])
+      const peers = yield* Effect.forEach(Array.from({ length: 18 }), () => client(server))
+      for (const { conn } of peers) conn.write(get("/"))
+      yield* until("they are answered", () => peers.every(({ text }) => text.includes("</ 0>")))
+      const [one, two] = peers as [Client, Client]
       // more than a sixteenth of a share
       const half = `GET /x HTTP/1.1\r\nHost: a\r\nX: ${"x".repeat(14_000)}`
-      const rest = yield* client(server)
-      rest.conn.write(get("/"))
-      yield* until("an answer", () => rest.text.includes("</ 0>"))
-      const sixteen = yield* Effect.forEach(Array.from({ length: 16 }), () => client(server))
-      for (const peer of sixteen) peer.conn.write(get("/"))
-      yield* until("they are open", () => sixteen.every(({ text }) => text.includes("</ 0>")))
       const heavy = yield* deaf(server, get("/large"))
       yield* until("it is tight", () => server.events.includes("MemoryTight"))
       for (const peer of [one, two]) peer.conn.write(half)

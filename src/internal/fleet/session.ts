@@ -145,6 +145,7 @@ const once = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
       node.mail.carry(stay.session, node.patience),
       renew(node, stay),
       Claims.keepChecking(node),
+      Claims.keepLooking(node),
       Claims.keepReleasing(node)
     ])
   }))

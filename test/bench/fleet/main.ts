@@ -4,14 +4,17 @@
  * Nodes, clients and engines are processes of this machine, which start and end with it. What is compared is measured in
  * turns within each round.
  */
-import { writeFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import os from "node:os"
 import { resolve } from "node:path"
+import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { howLong, progress } from "../../../src/cli/progress.ts"
 import { enoughRounds } from "../support/figures.ts"
+import { between } from "../table/markdown.ts"
 import { broadcasts } from "./broadcasts.ts"
 import { logins } from "./logins.ts"
+import { million } from "./million.ts"
 import { resume } from "./resume.ts"
 import { sends } from "./sends.ts"
 import { type EngineName, engineNames, missing } from "./setting.ts"
@@ -47,6 +50,7 @@ What a fleet costs: redis-server and nats-server are started on free ports of th
   --rounds N       counted rounds (default 5; a ratio needs ${enoughRounds})
   --beside DIR     sends also with the code of another checkout (git worktree add DIR COMMIT; npm ci in it), in turns
   --profile DIR    write a CPU profile of each node to this directory
+  --write          write the figures, and what follows of them, into src/guides/how-far-this-goes.md
   --json FILE      write the figures of every round
   --help           this text
 
@@ -67,6 +71,7 @@ const options = () => {
       rounds: { type: "string", default: "5" },
       beside: { type: "string" },
       profile: { type: "string" },
+      write: { type: "boolean", default: false },
       json: { type: "string" },
       help: { type: "boolean", default: false }
     }
@@ -75,11 +80,16 @@ const options = () => {
   if (!Number.isInteger(rounds) || rounds < 1) throw new Usage("--rounds takes a whole number, at least 1")
   const pattern = new RegExp(values.only)
   const wanted = parts.filter(({ name }) => pattern.test(name))
+  if (values.write && (wanted.length < parts.length || rounds < enoughRounds)) {
+    throw new Usage(`--write takes all parts, and ${enoughRounds} rounds`)
+  }
   if (wanted.length === 0) {
     throw new Usage(`--only: no part has such a name: ${parts.map(({ name }) => name).join(", ")}`)
   }
   return { ...values, rounds, wanted, beside: values.beside === undefined ? undefined : resolve(values.beside) }
 }
+
+const guide = fileURLToPath(new URL("../../../src/guides/how-far-this-goes.md", import.meta.url))
 
 const note = (text: string): void => progress.above(() => void process.stderr.write(`bench:fleet: ${text}\n`))
 
@@ -93,7 +103,7 @@ const machine = (): string => {
 }
 
 const run = async (): Promise<number> => {
-  const { beside, help: isHelp, json, profile, rounds, wanted } = options()
+  const { beside, help: isHelp, json, profile, rounds, wanted, write } = options()
   if (isHelp) {
     console.log(help)
     return 0
@@ -132,9 +142,19 @@ const run = async (): Promise<number> => {
   if (json !== undefined) writeFileSync(json, JSON.stringify({ taken, rounds, figures, failures }, null, 2))
   console.log(`${taken}\n`)
   if (figures.length > 0) console.log(table(figures))
+  if (write && failures.length === 0) {
+    const page = between(readFileSync(guide, "utf8"), "fleet", `${taken}:\n\n${table(figures)}`)
+    writeFileSync(guide, between(page, "million", million(figures)))
+    note(`written: ${guide}`)
+  }
   if (rounds < enoughRounds) console.log(`\n${rounds} rounds are too few for a ratio: it takes ${enoughRounds}.`)
   for (const failure of failures) console.log(`\nFAILED ${failure}`)
   return failures.length === 0 ? 0 : 1
+}
+
+// `exit` ends all that was started; it does not happen when a signal ends a process
+for (const [signal, number] of [["SIGINT", 2], ["SIGTERM", 15], ["SIGHUP", 1]] as const) {
+  process.once(signal, () => process.exit(128 + number))
 }
 
 run().then(

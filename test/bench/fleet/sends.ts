@@ -1,7 +1,7 @@
 /** What a message to a key of another node costs its sender, beside what the engine's own client costs in the same process. */
 import { enoughRounds } from "../support/figures.ts"
 import type { Started } from "../support/processes.ts"
-import type { Cost } from "./node.ts"
+import type { Cost } from "./processes/node.ts"
 import { cpuNanos, type EngineName, withEngine } from "./setting.ts"
 import { type Figure, ratioOf, type Settings } from "./table.ts"
 

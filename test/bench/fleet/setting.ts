@@ -49,20 +49,25 @@ export const withEngine = async <A>(
     return one
   }
   let fleets = 0
+  let kill = (): void => {}
   try {
     const daemon = await Effect.runPromise(Scope.provide(name === "redis" ? redisServer() : natsServer(), scope))
+    // an end by a signal runs no finalizer
+    kill = () => void process.kill(daemon.pid(), "SIGKILL")
+    process.once("exit", kill)
     const nodes = async (count: number, root = here): Promise<ReadonlyArray<Started>> => {
       const args = [name, `127.0.0.1:${daemon.port}`, `bench${++fleets}`, root]
-      const all = await Promise.all(Array.from({ length: count }, () => start("node.ts", args, true)))
+      const all = await Promise.all(Array.from({ length: count }, () => start("processes/node.ts", args, true)))
       for (const { call } of all) while ((await call<number>("others")) < count - 1) await sleep(50)
       return all
     }
     return await measure({
       engine: { pid: daemon.pid(), port: daemon.port },
       nodes,
-      crowd: () => start("crowd.ts", [], false)
+      crowd: () => start("processes/crowd.ts", [], false)
     })
   } finally {
+    process.off("exit", kill)
     await Promise.all(started.map(({ stop }) => stop()))
     await Effect.runPromise(Scope.close(scope, Exit.void))
   }

@@ -54,7 +54,7 @@ const program = (isLost: boolean) => (world: Simulation.World) =>
     const said: Array<string> = []
     const read = members.map((): Array<string> => [])
     let gaps = 0
-    const chatting = { isOver: false }
+    const talk = { isOver: false }
     const chat = yield* Effect.forEach(members, (user, i) =>
       Effect.gen(function*() {
         const ways = nodes.map((name) => network.host(user).dial(`${name}:7000`))
@@ -68,7 +68,7 @@ const program = (isLost: boolean) => (world: Simulation.World) =>
           }))
         yield* Effect.forkScoped(Effect.ignore(member.reading))
         const talking = Effect.gen(function*() {
-          for (let n = 1; !chatting.isOver; n++) {
+          for (let n = 1; !talk.isOver; n++) {
             yield* Effect.sleep(yield* Random.nextIntBetween(100, 2000))
             const text = `${user} ${n}`
             said.push(text)
@@ -80,7 +80,7 @@ const program = (isLost: boolean) => (world: Simulation.World) =>
       }))
     yield* Effect.sleep("5 seconds")
     yield* world.storm
-    chatting.isOver = true
+    talk.isOver = true
     yield* world.eventually(
       "all members have read all of it",
       Effect.gen(function*() {

@@ -9,7 +9,7 @@ export type Told = Said | History.Gone | Extract<Event, { readonly _tag: "Whispe
 
 const openMember = Connection.make({ codec: memberCodec, heartbeat, policy })
 
-/** Joins the chat through one node after the other, for as long as the scope is open. */
+/** Joins the chat through one node after the other, by sockets of its own, for as long as the scope is open. */
 export const join = Effect.fnUntraced(function*(
   user: string,
   nodes: ReadonlyArray<Socket.Socket>,

@@ -62,10 +62,6 @@ export class Reading {
     this.listen()
     conn.pause()
     stopReading(conn)
-    // a stream that had room for more asks for it in the next tick, paused or not
-    queueMicrotask(() => {
-      if (this.isPaused) stopReading(conn)
-    })
   }
 
   private goOn(): void {

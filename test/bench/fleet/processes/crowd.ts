@@ -1,7 +1,7 @@
 /** A load process: clients of a fleet's nodes. Each logs in with its key, counts what comes, and comes back when it is cut. */
 import { connect, type Socket } from "node:net"
-import { onCommand } from "../support/commands.ts"
-import { percentiles } from "../support/figures.ts"
+import { onCommand } from "../../support/commands.ts"
+import { percentiles } from "../../support/figures.ts"
 
 interface Client {
   readonly key: string

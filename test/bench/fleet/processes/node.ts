@@ -6,8 +6,8 @@ import { connect } from "@nats-io/transport-node"
 import * as Effect from "effect/Effect"
 import * as SocketServer from "effect/socket/SocketServer"
 import { createClient } from "redis"
-import type { Session } from "../../../src/Backplane.ts"
-import { onCommand } from "../support/commands.ts"
+import type { Session } from "../../../../src/Backplane.ts"
+import { onCommand } from "../../support/commands.ts"
 
 /** What each of many steps cost the process that took them, in microseconds. */
 export interface Cost {
