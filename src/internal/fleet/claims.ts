@@ -107,7 +107,7 @@ export const login = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, C
   Effect.callback<Login, ConnectionError.ConnectionError>((resume) => {
     let isWanted = true
     node.keys.begin(key)
-    let result: Effect.Effect<Login, ConnectionError.ConnectionError> = refused()
+    let result: Effect.Effect<Login, ConnectionError.ConnectionError> | undefined
     const claimed = Effect.matchEffect(claimNew(node, key), {
       onFailure: (error) => Effect.sync(() => void (result = Effect.fail(error))),
       onSuccess: (login) =>
@@ -119,7 +119,7 @@ export const login = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, C
     const over = Effect.onExit(claimed, () =>
       Effect.sync(() => {
         node.keys.end(key)
-        if (isWanted) resume(result)
+        if (isWanted) resume(result ?? refused())
       }))
     node.forkClaim(over)
     return Effect.sync(() => {

@@ -119,7 +119,7 @@ const joining = (node: string, joined: (session: Session) => void): Effect.Effec
 const program = Effect.gen(function*() {
   const engine = yield* Effect.flatten(Effect.promise(() => engineOf(prefix)))
   const fleet = yield* Fleet.make<Uint8Array>({ engine })
-  const listener = yield* Listener.make("tcp://127.0.0.1:0")
+  const listener = yield* Listener.make("tcp://127.0.0.1:0", { backlog: 4096 })
   onCommand("cpu", () => {
     const { system, user } = process.cpuUsage()
     return system + user
