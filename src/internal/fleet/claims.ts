@@ -64,13 +64,29 @@ export const release = <Out>(node: Node<Out>, key: string, token: Token): void =
   node.releasing.openUnsafe()
 }
 
+const always = (): boolean => true
+
+const unwanted = new BackplaneError({ reason: "lease" })
+
+/** Asks for a claim in its turn, where it is still wanted then. */
+const ask = <Out>(
+  node: Node<Out>,
+  key: string,
+  options: ClaimOptions,
+  isWanted: () => boolean
+): Effect.Effect<Claim, BackplaneError> => {
+  const asked = node.ask((session) => session.claim(key, options))
+  return node.claiming.withPermit(Effect.suspend(() => isWanted() ? asked : Effect.fail(unwanted)))
+}
+
 /** Claims a key until this node holds it, with this token, or a newer login does. */
 const claimUntil = <Out>(
   node: Node<Out>,
   key: string,
-  options: ClaimOptions
+  options: ClaimOptions,
+  isWanted: () => boolean = always
 ): Effect.Effect<Claim, BackplaneError> =>
-  Effect.flatMap(node.ask((session) => session.claim(key, options)), (claim) => {
+  Effect.flatMap(ask(node, key, options, isWanted), (claim) => {
     if (claim._tag === "Claimed") return Effect.succeed(claim)
     const { holder, token } = claim
     const isFinal = holder.node === node.name || (node.isOnlyIfFree && options.as === undefined)
@@ -79,13 +95,17 @@ const claimUntil = <Out>(
     return Effect.andThen(takeOver(node, holder.node, key, token), again)
   })
 
-const claimNew = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, ConnectionError.ConnectionError> =>
+const claimNew = <Out>(
+  node: Node<Out>,
+  key: string,
+  isWanted: () => boolean
+): Effect.Effect<Login, ConnectionError.ConnectionError> =>
   Effect.gen(function*() {
     if (node.stay === undefined) yield* node.joined.await
     while (node.heldBack > 0) yield* Effect.sleep(node.heldBack)
     const session = node.stays
     const term = node.lease.number
-    const asked = yield* Effect.result(claimUntil(node, key, {}))
+    const asked = yield* Effect.result(claimUntil(node, key, {}, isWanted))
     if (asked._tag === "Failure") {
       // it may have been done all the same
       if (asked.failure.reason === "unreachable") node.unsettled.add(key)
@@ -108,7 +128,7 @@ export const login = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, C
     let isWanted = true
     node.keys.begin(key)
     let result: Effect.Effect<Login, ConnectionError.ConnectionError> | undefined
-    const claimed = Effect.matchEffect(claimNew(node, key), {
+    const claimed = Effect.matchEffect(claimNew(node, key, () => isWanted), {
       onFailure: (error) => Effect.sync(() => void (result = Effect.fail(error))),
       onSuccess: (login) =>
         Effect.sync(() => {

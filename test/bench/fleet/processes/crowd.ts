@@ -22,7 +22,7 @@ export interface Return {
 const dialling = 128
 // milliseconds; each delay is at random from 0 to that, and twice as long after each failure
 const [firstDelay, longestDelay] = [1000, 5000]
-const patience = 10_000
+const patience = 60_000
 
 const clients: Array<Client> = []
 let bytes = 0
@@ -52,7 +52,7 @@ const dial = (client: Client, port: number, entered: (client: Client) => void): 
     client.isIn = true
     entered(client)
   })
-  // as long as a client of ours gives its handshake: a kernel whose queue was full has told nothing
+  // a kernel whose queue was full has told nothing
   const late = setTimeout(() => socket.destroy(), patience)
   socket.on("error", () => {})
   socket.once("close", () => {

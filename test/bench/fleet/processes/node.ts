@@ -30,8 +30,8 @@ const engineOf = async (prefix: string) => {
   return NatsBackplane.make({ servers: address, storage: "memory", prefix })
 }
 
-// its clients do not speak
-const policy = { maxConnections: 25_000, silence: 0, writeStall: "1 minute" } as const
+// its clients do not speak, and thousands of them log in at once
+const policy = { maxConnections: 25_000, silence: 0, writeStall: "1 minute", handshake: "1 minute" } as const
 const message = new Uint8Array(100).fill(120)
 
 const cost = async (count: number, run: () => Promise<unknown>): Promise<Cost> => {
