@@ -16,9 +16,11 @@ import { cutShort } from "../internal/server/draining.ts"
 import * as Policy from "../Policy.ts"
 import { untaken } from "./internal/addresses/activation.ts"
 import { worker } from "./internal/addresses/worker.ts"
+import { Admins } from "./internal/admin/workers/parent.ts"
 import { about, engineOver } from "./internal/workers/backplane.ts"
 import { type Duties, killAll, start } from "./internal/workers/child.ts"
 import { Sessions } from "./internal/workers/sessions.ts"
+import { Slots } from "./internal/workers/slots.ts"
 import { Sockets } from "./internal/workers/sockets.ts"
 import { supervise } from "./internal/workers/supervision.ts"
 
@@ -106,8 +108,9 @@ const divided = ["maxConnections", "acceptRate", "memory"] as const
  *
  * **Details**
  *
- * All other limits are those of a connection, or hold for each worker by itself: `maxConnectionsPerAddress`, `maxWaiting`. A
- * `memory` of 0 is half of the heap of each process.
+ * All other limits are those of a connection, or hold for each worker by itself: `maxConnectionsPerAddress`, `maxWaiting`. An
+ * address may have `maxConnectionsPerAddress` times the number of workers, for no worker knows of the others' connections: divide
+ * it yourself where it must hold for the whole, and allow for an address whose connections come to one worker. A `memory` of 0 is half of the heap of each process.
  *
  * **Example**
  *
@@ -231,12 +234,13 @@ const longest = 2 ** 31 - 1
  * - SIGTERM or SIGINT to the parent stops all: it listens no more, workers drain, and the exit code is that of one process
  *   (`Shutdown.teardown`). A second signal kills them (`Shutdown.endAtSecondSignal`).
  * - A `Fleet` in each worker is a node of one fleet, over `engine`: it sends to the connections of all workers.
+ * - `Admin` in each worker is one API, one page and one `/metrics` of all, at one address: the parent serves it.
  * - Workers whose parent was killed drain and end.
  *
  * **Gotchas**
  *
- * Processes share no memory: a `Registry`, a `Memory` and metrics are those of one worker, and the broadcast of a registry reaches the
- * connections of its own worker alone: that of a `Fleet` reaches all. Give a `Server` the `share` of its policy, or the whole holds for each worker. What a program does beside
+ * Processes share no memory: a `Registry` and a `Memory` are those of one worker, and the broadcast of a registry reaches the connections of
+ * its own worker alone: that of a `Fleet` reaches all. Give a `Server` the `share` of its policy, or the whole holds for each worker. What a program does beside
  * its listeners, each worker does: a port that it opens by other means is free for the first one alone. Node alone can hand sockets
  * on: not Bun and Deno.
  *
@@ -313,13 +317,20 @@ const parent = (options: Options, policy: Policy.Policy): Effect.Effect<never, W
     yield* signalled(asked)
     const sockets = new Sockets()
     const fleet = yield* Backplane.memory
+    const slots = new Slots(options.workers)
+    const admins = new Admins(yield* Effect.scope, context, slots.step)
     const duties: Duties = {
       sockets,
       run: (effect) => void spawn(context, "what a worker asks for", effect, () => {}),
-      serve: (calls) => {
+      serve: (calls, { number, slot }, pid) => {
         const sessions = new Sessions(fleet, context)
         calls.answer(about, sessions.answer)
-        return () => sessions.end()
+        const over = admins.serve(calls, { number, slot, pid })
+        return () => {
+          sessions.end()
+          over()
+          slots.free(slot)
+        }
       }
     }
     // a second signal, or any other end of this process: workers do not outlive it
@@ -339,7 +350,14 @@ const parent = (options: Options, policy: Policy.Policy): Effect.Effect<never, W
       onCut: cutShort,
       spawn: (number) =>
         Effect.sync(() => {
-          const identity = { number, count: options.workers, isFirst, stopWithin }
+          const identity = {
+            number,
+            count: options.workers,
+            isFirst,
+            stopWithin,
+            slot: slots.take(),
+            step: slots.step
+          }
           isFirst = false
           return start(duties, entry, identity)
         })

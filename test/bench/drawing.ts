@@ -3,7 +3,7 @@ import { LineChart } from "echarts/charts"
 import { GridComponent, LegendComponent, TitleComponent } from "echarts/components"
 import { init, use } from "echarts/core"
 import { SVGRenderer } from "echarts/renderers"
-import { inMemory, nameOf, sizes } from "./growth.ts"
+import { enough, inMemory, nameOf, sizes } from "./growth.ts"
 import type { Measured } from "./rounds.ts"
 import { spread } from "./support/figures.ts"
 
@@ -14,9 +14,6 @@ interface Panel {
   readonly unit: string
   readonly lines: ReadonlyArray<{ readonly name: string; readonly points: Points }>
 }
-
-// memory of fewer is that of the process
-const enough = 1000
 
 const two = (value: number): number => Number(value.toPrecision(3))
 
@@ -42,7 +39,7 @@ const lines = (
 export const panelsOf = (measured: ReadonlyArray<Measured>): ReadonlyArray<Panel> => {
   const kilobytes = ({ rounds }: Measured): ReadonlyArray<number> => rounds.map((bytes) => bytes / 1024)
   const named = (panel: Panel["lines"], what: string): Panel["lines"] =>
-    panel.map(({ name, points }) => ({ name: what === "" ? name : `${name}, ${what}`, points }))
+    panel.map(({ name, points }) => ({ name: `${name}, ${what}`, points }))
   return [
     {
       title: "CPU of the server for each message, 64 B",
@@ -66,10 +63,27 @@ export const panelsOf = (measured: ReadonlyArray<Measured>): ReadonlyArray<Panel
     {
       title: "CPU for opening one, in memory",
       unit: "us",
-      lines: lines(measured, inMemory, (size) => `in memory ${size}: open`, ({ rounds }) => rounds)
+      lines: named(
+        lines(measured, inMemory, (size) => `in memory ${size}: open`, ({ rounds }) => rounds),
+        "in memory"
+      )
     }
   ].filter(({ lines }) => lines.length > 0)
 }
+
+// a server has one colour in all panels, and in memory it is dashed
+const colours: Readonly<Record<string, string>> = {
+  raw: "#5470c6",
+  effect: "#91cc75",
+  holdfast: "#d62728",
+  go: "#17a2b8",
+  c: "#7f7f7f"
+}
+
+const styleOf = (name: string) => ({
+  color: colours[name.split(",")[0]!],
+  lineStyle: { type: name.endsWith("in memory") ? "dashed" : "solid" }
+})
 
 const height = 380
 
@@ -88,7 +102,12 @@ export const draw = (measured: ReadonlyArray<Measured>): string => {
       top: top(i) + 8,
       textStyle: { fontSize: 15 }
     })),
-    legend: panels.map(({ lines }, i) => ({ data: lines.map(({ name }) => name), top: top(i) + 34, itemWidth: 18 })),
+    legend: panels.map(({ lines }, i) => ({
+      data: lines.map(({ name }) => name),
+      top: top(i) + 34,
+      itemWidth: 26,
+      itemGap: 16
+    })),
     grid: panels.map((_, i) => ({ left: 70, right: 40, top: top(i) + 90, height: height - 150 })),
     xAxis: panels.map((_, i) => ({
       type: "log",
@@ -101,7 +120,14 @@ export const draw = (measured: ReadonlyArray<Measured>): string => {
     })),
     yAxis: panels.map(({ unit }, i) => ({ type: "value", gridIndex: i, name: unit, min: 0 })),
     series: panels.flatMap(({ lines }, i) =>
-      lines.map(({ name, points }) => ({ name, type: "line", xAxisIndex: i, yAxisIndex: i, data: points }))
+      lines.map(({ name, points }) => ({
+        ...styleOf(name),
+        name,
+        type: "line",
+        xAxisIndex: i,
+        yAxisIndex: i,
+        data: points
+      }))
     )
   })
   const svg = chart.renderToSVGString()

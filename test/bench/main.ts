@@ -14,16 +14,22 @@ import { print } from "./report.ts"
 import type { Measured } from "./rounds.ts"
 import { impossible } from "./rounds.ts"
 import { absent, type ServerKind } from "./servers.ts"
-import { descriptorLimit } from "./support/processes.ts"
+import { descriptorLimit, endAll } from "./support/processes.ts"
 import { listen, machine, saidOf } from "./table/machine.ts"
 import { between, goalTable, peerTable, type Taken } from "./table/markdown.ts"
 
 const note = (text: string): void => progress.above(() => void process.stderr.write(`bench: ${text}\n`))
 
-/** Ends at once, and with it all that it started: `exit` does not happen when a signal ends a process. */
+/** A signal ends the process without its `exit` event: what it started ends before. */
 const stopOnSignals = (): void => {
-  for (const [signal, number] of [["SIGINT", 2], ["SIGTERM", 15], ["SIGHUP", 1]] as const) {
-    process.once(signal, () => process.exit(128 + number))
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    // npm passes on what the terminal has sent to both: the second one must not end it halfway
+    process.on(signal, () => {
+      progress.clear()
+      endAll()
+      process.removeAllListeners(signal)
+      process.kill(process.pid, signal)
+    })
   }
 }
 
@@ -102,7 +108,10 @@ const run = async (): Promise<number> => {
   })
   for (const [done, each] of wanted.entries()) {
     Object.assign(far, { load: each.load.name, done, round: 0 })
-    await measure(each, asked, results, (round) => Object.assign(far, { round }))
+    await measure(each, asked, results, (round) => {
+      far.round = round
+      if (!progress.isOn) note(`  ${round === 0 ? "warm" : `round ${round} of ${rounds}`}`)
+    })
   }
   end()
   const { failures, measured } = results

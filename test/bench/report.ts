@@ -1,7 +1,7 @@
 /** Prints what was measured: figures, ratios to the floor of each load, targets. */
 import type { Measured } from "./rounds.ts"
 import type { Spread } from "./support/figures.ts"
-import { enoughRounds, ratios, short, spread } from "./support/figures.ts"
+import { enoughRounds, micros, ratios, short, spread } from "./support/figures.ts"
 import { judge, said } from "./table/goals.ts"
 
 /** Columns as wide as they have to be; the first is text, the others are figures. */
@@ -23,9 +23,9 @@ const percent = (values: ReadonlyArray<number> | undefined): string => {
 }
 
 /** What one of them cost the server: microseconds of CPU. It is less in the hands of other machines' load than a rate. */
-const micros = ({ cost }: Measured): string => {
+const costOf = ({ cost }: Measured): string => {
   const each = cost?.filter(Number.isFinite) ?? []
-  return each.length === 0 ? "-" : (spread(each).median * 1e6).toPrecision(3)
+  return each.length === 0 ? "-" : micros(spread(each).median)
 }
 
 const ratio = (value: number): string => value.toFixed(2)
@@ -49,7 +49,7 @@ export const print = (measured: ReadonlyArray<Measured>, rounds: number): string
       row.unit,
       ...cells(spread(row.rounds), short),
       percent(row.serverBusy),
-      micros(row),
+      costOf(row),
       percent(row.loadBusy)
     ]
     if (!enough) return base

@@ -87,11 +87,13 @@ describe("figures of the bench", () => {
       figures("memory rss", "holdfast", "B/conn", [9, 9, 9, 9, 9]),
       figures("memory rss", "effect", "B/conn", [10, 10, 10, 10, 10]),
       figures("start", "holdfast", "ms", [501, 501, 501, 501, 501]),
-      figures("start", "node", "ms", [40, 40, 40, 40, 40])
+      figures("start", "node", "ms", [40, 40, 40, 40, 40]),
+      figures("memory heap", "holdfast", "B/conn", [12_288, 12_288, 12_288, 12_288, 12_288])
     ])
     assert.deepStrictEqual(verdicts.map(({ goal, measured, reached }) => [goal.load, measured!.median, reached]), [
       ["start", 501, false],
-      ["memory rss", 0.9, true]
+      ["memory rss", 0.9, true],
+      ["memory heap", 12, true]
     ])
   })
 
@@ -119,6 +121,7 @@ describe("figures of the bench", () => {
 describe("tables of the bench", () => {
   const measured = [
     row("50x1", "raw", [10, 10, 10, 10, 10.2]),
+    row("1m 4x1", "raw", five(1234)),
     row("50x1", "effect", five(20)),
     row("50x1", "holdfast", [10, 12.5, 12.5, 12.5, 12.5], [800, 800, 800, 800, 800]),
     row("ws 50x1", "ws", [8, 12, 10, 8, 12]),
@@ -129,7 +132,7 @@ describe("tables of the bench", () => {
   it("the README has ratio, ends, goal, whether it is reached, the rate, and how loud it was", () => {
     const lines = goalTable(measured, taken).split("\n")
     assert.deepStrictEqual(lines.slice(0, 5), [
-      "| load | beside | by CPU | goal | reached | by rate | noise |",
+      "| load | beside | ratio | goal | reached | by rate | noise |",
       "|---|---|---|---|---|---|---|",
       "| 64 B, 50x1 | raw `node:net` | 0.80 (0.80 to 1.00) | at least 0.85 | no | 0.80 | 0 % |",
       "| WebSocket, 50x1 | `ws` | 2.00 (1.60 to 2.40) | at least 1.00 | too noisy | 1.00 | 40 % |",
@@ -146,8 +149,8 @@ describe("tables of the bench", () => {
   it("with too few rounds it has no ratio, and says so", () => {
     const few = measured.map((of) => ({ ...of, rounds: of.rounds.slice(1), cost: of.cost!.slice(1) }))
     const text = goalTable(few, { ...taken, rounds: 4 })
-    assert.include(text, "| 64 B, 50x1 | raw `node:net` | - | at least 0.85 | too few rounds |  | 0 % |")
-    assert.include(text, "4 rounds are too few for a ratio: it takes 5.")
+    assert.include(text, "| 64 B, 50x1 | raw `node:net` | - | at least 0.85 | too few rounds |  |  |")
+    assert.include(text, "Too few rounds for a ratio (4): it takes 5.")
     assert.notMatch(text, /\| (yes|no) \|/)
   })
 
@@ -158,6 +161,7 @@ describe("tables of the bench", () => {
         "| us of CPU for each | raw `node:net` | Effect's bare socket | Holdfast |",
         "|---|---|---|---|",
         "| 50x1 | 10.0 | 20.0 | 12.5 |",
+        "| 1m 4x1 | 1234 | - | - |",
         "",
         "| us of CPU for each | `ws` | Holdfast, WebSocket |",
         "|---|---|---|",
@@ -205,7 +209,7 @@ describe("tables of the bench", () => {
         { name: "raw, process", points: [[19_000, 2]] },
         { name: "holdfast, heap in memory", points: [[1_000_000, 10]] }
       ],
-      [{ name: "holdfast", points: [[1_000_000, 40]] }]
+      [{ name: "holdfast, in memory", points: [[1_000_000, 40]] }]
     ])
     assert.match(draw(grown), /^<svg[\s\S]*Memory for each connection[\s\S]*<\/svg>$/)
   })

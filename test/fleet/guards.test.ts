@@ -86,4 +86,18 @@ describe("the order of tokens", () => {
       assert.deepStrictEqual(yield* endedBefore, { older: ["Superseded"], isNowhere: true })
       assert.deepStrictEqual(yield* without("tokens")(endedBefore), { older: [], isNowhere: true })
     }))
+
+  it.effect("both are given back, also where that of the newer one waits for the engine", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* pair
+      const late = yield* lateLogin(a, "ada", 500)
+      const newer = yield* a.login("ada")
+      a.link.set("silent")
+      yield* newer.logout
+      yield* TestClock.adjust(500)
+      assert.deepStrictEqual(refusal(yield* Fiber.join(late)), ["Superseded"])
+      a.link.set("up")
+      yield* TestClock.adjust(lease / 2)
+      assert.isUndefined(yield* b.fleet.where("ada"))
+    }))
 })

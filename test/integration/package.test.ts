@@ -37,7 +37,7 @@ const entries = {
 const newest = join(root, "node_modules", "typescript", "bin", "tsc")
 
 /** Optional peers, without which an entry cannot be imported. */
-const peers = ["redis", "@nats-io/kv", "@nats-io/transport-node"]
+const peers = ["redis", "@nats-io/jetstream", "@nats-io/kv", "@nats-io/transport-node"]
 
 /** The kinds of what each namespace of each entry exports. */
 type Exports = Record<string, Record<string, Record<string, string>>>

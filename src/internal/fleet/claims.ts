@@ -58,9 +58,15 @@ const abandon = <Out>(node: Node<Out>, key: string, token: Token): void => {
   else if (held.token === undefined || node.keys.isNewer(token, held.token)) held.token = token
 }
 
-/** Gives a key back as soon as the engine can be asked. */
+/** Gives a key back as soon as the engine can be asked: by its greatest token, for the directory has no other one of this node. */
 export const release = <Out>(node: Node<Out>, key: string, token: Token): void => {
-  node.releases.set(key, token)
+  if (node.keys.isNewer(token, node.releases.get(key))) node.releases.set(key, token)
+  node.releasing.openUnsafe()
+}
+
+/** This node may hold a key of which it does not know: it asks for the holder as soon as the engine can be asked. */
+const unsettle = <Out>(node: Node<Out>, key: string): void => {
+  node.unsettled.add(key)
   node.releasing.openUnsafe()
 }
 
@@ -108,8 +114,7 @@ const claimNew = <Out>(
     const asked = yield* Effect.result(claimUntil(node, key, {}, isWanted))
     if (asked._tag === "Failure") {
       // it may have been done all the same
-      if (asked.failure.reason === "unreachable") node.unsettled.add(key)
-      node.releasing.openUnsafe()
+      if (asked.failure.reason === "unreachable") unsettle(node, key)
       return yield* refused()
     }
     const claim = asked.success
@@ -188,7 +193,11 @@ const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, Backp
       return
     }
     if (token === undefined && node.heldBack > 0) return
-    const claim = yield* claimUntil(node, key, { as: token })
+    const claim = yield* Effect.tapError(claimUntil(node, key, { as: token }), ({ reason }) =>
+      Effect.sync(() => {
+        // it may have been done all the same, for a connection that has ended since
+        if (reason === "unreachable" && node.keys.held.get(key) !== held) unsettle(node, key)
+      }))
     if (node.keys.held.get(key) !== held) {
       if (claim._tag === "Claimed") abandon(node, key, claim.token)
       return

@@ -91,7 +91,8 @@ export const add = <In, Out, Session>(
           Effect.sync(() => {
             if (node.keys.held.get(key) !== held || before === undefined || before.id === held.id) return
             // the directory means the connection that has the key here
-            node.keys.held.set(key, { ...before, token: held.token, term: held.term, session: held.session })
+            const { session, term, token } = held
+            node.keys.held.set(key, Object.assign(before, { token, term, session }))
           }))
         if (!Claims.isConfirmed(node, held)) node.checking.openUnsafe()
       })

@@ -76,14 +76,28 @@ const crowd = (
 
 const opening = (policy: Policy.Patch) => Connection.make({ codec: Codec.lengthPrefix(), heartbeat, policy })
 
+/** Microseconds of CPU since then, all threads of this process. */
+const cpuMicros = (since: NodeJS.CpuUsage): number => {
+  const { system, user } = process.cpuUsage(since)
+  return system + user
+}
+
+interface Each {
+  readonly heap: number
+  readonly open: number
+}
+
+/** Bytes of heap that each takes, and microseconds of CPU that opening one takes. */
 // the scope is never closed: this process ends instead, which is faster than ending 100,000 conversations
 const perConnection = <A, E>(connections: number, start: (scope: Scope.Scope) => Effect.Effect<A, E>) =>
   Effect.gen(function*() {
     const scope = yield* Scope.make()
     const before = heap()
+    const used = process.cpuUsage()
     yield* start(scope)
+    const open = cpuMicros(used) / connections
     yield* Effect.sleep("100 millis")
-    return (heap() - before) / connections
+    return { heap: (heap() - before) / connections, open }
   })
 
 const served = (connections: number, policy: Policy.Patch = limits, socketOf?: (i: number) => Socket.Socket) =>
@@ -122,12 +136,12 @@ const bare = (connections: number) => {
 }
 
 // the heap is exact: more rounds would show the same
-const report = (part: string, load: string, heapOf: Effect.Effect<number, unknown>): void =>
+const report = (part: string, load: string, each: Effect.Effect<Each, unknown>): void =>
   onCommand(part, async (): Promise<Measured> => ({
     load,
     server: "holdfast",
     unit: "B/conn",
-    rounds: [await Effect.runPromise(heapOf)]
+    rounds: [(await Effect.runPromise(each)).heap]
   }))
 report("served", "in-memory served", served(100_000))
 report("bare", "in-memory connection", bare(100_000))
@@ -137,14 +151,6 @@ const speaking = 10_000
 const frame = new Uint8Array(4 + 64)
 frame[3] = 64
 
-/** Microseconds of CPU for each of so many. */
-const micros = async (many: number, run: () => Promise<unknown>): Promise<number> => {
-  const used = process.cpuUsage()
-  await run()
-  const { system, user } = process.cpuUsage(used)
-  return (system + user) / many
-}
-
 const grown = async (connections: number, rounds: number): Promise<ReadonlyArray<Measured>> => {
   const speakers: Array<Speaker> = []
   const socketOf = (i: number): Socket.Socket => {
@@ -153,17 +159,13 @@ const grown = async (connections: number, rounds: number): Promise<ReadonlyArray
     speakers.push(speaker)
     return speaker.socket
   }
-  let heapOfEach = 0
-  const open = await micros(connections, async () => {
-    heapOfEach = await Effect.runPromise(served(connections, patient, socketOf))
-  })
+  const { heap, open } = await Effect.runPromise(served(connections, patient, socketOf))
   const messages: Array<number> = []
   for (let round = 0; round <= rounds; round++) {
-    const each = await micros(speaking, async () => {
-      // as many at once as one turn of an event loop brings
-      for (let i = 0; i < speaking; i += 100) await Promise.all(speakers.slice(i, i + 100).map((of) => of.ask(frame)))
-    })
-    if (round > 0) messages.push(each)
+    const used = process.cpuUsage()
+    // as many at once as one turn of an event loop brings
+    for (let i = 0; i < speaking; i += 100) await Promise.all(speakers.slice(i, i + 100).map((of) => of.ask(frame)))
+    if (round > 0) messages.push(cpuMicros(used) / speaking)
   }
   const row = (what: string, unit: string, rounds: Array<number>): Measured => ({
     load: `in memory ${connections}: ${what}`,
@@ -171,7 +173,7 @@ const grown = async (connections: number, rounds: number): Promise<ReadonlyArray
     unit,
     rounds
   })
-  return [row("heap", "B/conn", [heapOfEach]), row("open", "us", [open]), row("message", "us", messages)]
+  return [row("heap", "B/conn", [heap]), row("open", "us", [open]), row("message", "us", messages)]
 }
 
 for (const connections of [10_000, 100_000, 1_000_000]) {

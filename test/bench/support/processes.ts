@@ -19,10 +19,12 @@ export interface Started {
 const attend = new URL("./attend.ts", import.meta.url).href
 const alive = new Set<ChildProcess>()
 let folder: string | undefined
-process.on("exit", () => {
+/** Ends every process that was started, and removes the folder: at the end of this one, and before a signal ends it. */
+export const endAll = (): void => {
   for (const child of alive) child.kill("SIGKILL")
   if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
-})
+}
+process.on("exit", endAll)
 
 /** A folder that is gone when this process is. */
 export const temporary = (): string => folder ??= mkdtempSync(join(tmpdir(), "holdfast-bench-"))

@@ -14,6 +14,8 @@ export interface Goal {
   readonly sense: "at least" | "above" | "at most"
   readonly at: number
   readonly unit?: string
+  /** How many of the load's units one of this unit is; 1 unless it is said here. */
+  readonly scale?: number
   /** Which row's figures show how calm the machine was: `against`, unless it is said here. */
   readonly calm?: string
 }
@@ -71,7 +73,7 @@ export const goals: ReadonlyArray<Goal> = [
     sense: "at most",
     at: 1
   },
-  { ...figure("memory heap", "idle connection, heap", "at most", 12 * 1024, "B"), calm: "effect" },
+  { ...figure("memory heap", "idle connection, heap", "at most", 12, "KiB"), scale: 1024, calm: "effect" },
   // beside those of the README
   against("serve", "raw")("50x32", undefined, 0.9),
   ofGo("50x32", undefined, 1),
@@ -119,6 +121,10 @@ export const byCpu = (of: Measured, peer: Measured): Spread | undefined =>
 const meets = ({ at, sense }: Goal, value: number): boolean =>
   sense === "at least" ? value >= at : sense === "above" ? value > at : value <= at
 
+/** Of those that are measured beside another one, a few rounds say nothing. */
+const figureOf = ({ calm, scale = 1 }: Goal, { rounds }: Measured): Spread | undefined =>
+  rounds.length < enoughRounds && calm !== undefined ? undefined : spread(rounds.map((value) => value / scale))
+
 /** What these figures say of a goal; `undefined` where they are of something else. */
 const judged = (goal: Goal, find: ReturnType<typeof finder>): Verdict | undefined => {
   const of = find(goal.load, goal.of)
@@ -127,7 +133,7 @@ const judged = (goal: Goal, find: ReturnType<typeof finder>): Verdict | undefine
   const isByCpu = peer !== undefined && of.cost !== undefined
   const calm = peer ?? (goal.calm === undefined ? undefined : find(goal.load, goal.calm)) ?? of
   const measured = peer === undefined
-    ? (of.rounds.length < enoughRounds && goal.calm !== undefined ? undefined : spread(of.rounds))
+    ? figureOf(goal, of)
     : isByCpu
     ? byCpu(of, peer)
     : ratios(of.rounds, peer.rounds)

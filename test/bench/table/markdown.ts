@@ -1,7 +1,7 @@
 /** The tables of the README and of its guide, out of what was measured. */
 import type { Measured } from "../rounds.ts"
 import type { Spread } from "../support/figures.ts"
-import { enoughRounds, short, spread } from "../support/figures.ts"
+import { enoughRounds, micros, short, spread } from "../support/figures.ts"
 import { againstEffect, judge, loudest, said, type Verdict } from "./goals.ts"
 
 /** What is measured besides the figures. */
@@ -49,7 +49,7 @@ const row = (verdict: Verdict): ReadonlyArray<string> => {
     said(goal),
     outcome(verdict),
     byRate === undefined ? "" : ratio(byRate.median),
-    percent(noise)
+    measured === undefined ? "" : percent(noise)
   ]
 }
 
@@ -79,9 +79,9 @@ export const goalTable = (measured: ReadonlyArray<Measured>, taken: Taken): stri
     ])
   }
   const few = taken.rounds < enoughRounds
-    ? `\n\n${taken.rounds} rounds are too few for a ratio: it takes ${enoughRounds}.`
+    ? `\n\nToo few rounds for a ratio (${taken.rounds}): it takes ${enoughRounds}.`
     : ""
-  return `${table(["load", "beside", "by CPU", "goal", "reached", "by rate", "noise"], rows)}${few}\n\n${notes(taken)}`
+  return `${table(["load", "beside", "ratio", "goal", "reached", "by rate", "noise"], rows)}${few}\n\n${notes(taken)}`
 }
 
 const columns: ReadonlyArray<readonly [server: string, title: string]> = [
@@ -105,8 +105,8 @@ const families: ReadonlyArray<ReadonlyArray<string>> = [
   ["effect-rpc", "holdfast-rpc"]
 ]
 
-const micros = (of: Measured | undefined): string =>
-  of?.cost === undefined || of.cost.length === 0 ? "-" : (spread(of.cost).median * 1e6).toPrecision(3)
+const costOf = (of: Measured | undefined): string =>
+  of?.cost === undefined || of.cost.length === 0 ? "-" : micros(spread(of.cost).median)
 
 /** Microseconds of the server's CPU for each message, of everything that was measured beside Holdfast. */
 export const peerTable = (measured: ReadonlyArray<Measured>): string =>
@@ -117,7 +117,7 @@ export const peerTable = (measured: ReadonlyArray<Measured>): string =>
     if (loads.length === 0) return []
     const cells = loads.map((load) => [
       load,
-      ...present.map(([name]) => micros(rows.find((row) => row.load === load && row.server === name)))
+      ...present.map(([name]) => costOf(rows.find((row) => row.load === load && row.server === name)))
     ])
     return [table(["us of CPU for each", ...present.map(([, title]) => title)], cells)]
   }).join("\n\n")

@@ -1,6 +1,7 @@
 /** What a worker asks of its parent: to listen for it, and to hand it connections. See `Workers`. */
 import * as Effect from "effect/Effect"
 import * as Net from "node:net"
+import { spreadIds } from "../../../internal/connection/handle/internals.ts"
 import type { Address } from "./address.ts"
 import type { Binding, Refusal } from "./binding.ts"
 import { type Call, Calls, isCall } from "./calls.ts"
@@ -18,6 +19,9 @@ export interface Identity {
   readonly isFirst: boolean
   /** Milliseconds within which it ends once it is alone. */
   readonly stopWithin: number
+  /** Its ids are a multiple of `step`, plus this: no other process that lives has it. */
+  readonly slot: number
+  readonly step: number
 }
 
 /** What the parent says to a request to listen: where it is bound, or why it is not. */
@@ -82,6 +86,7 @@ export class Worker {
 
   constructor(identity: Identity) {
     this.identity = identity
+    spreadIds(identity.slot, identity.step)
     process.on("message", (message, handle) => {
       if (!isOurs(message)) return
       if (isCall(message)) this.calls.hear(message)

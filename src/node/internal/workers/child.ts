@@ -27,7 +27,7 @@ export interface Duties {
   /** Runs what their messages ask for. */
   readonly run: (effect: Effect.Effect<unknown>) => void
   /** Answers what one of them asks; what this gives back is called once that one is dead. */
-  readonly serve: (calls: Calls, pid: number | undefined) => () => void
+  readonly serve: (calls: Calls, identity: Identity, pid: number | undefined) => () => void
 }
 
 /** Starts one. */
@@ -74,7 +74,7 @@ export const start = ({ run, serve, sockets }: Duties, entry: Entry, identity: I
   const calls = new Calls((call) => {
     if (child.connected) child.send(call, () => {})
   })
-  const onDead = serve(calls, child.pid)
+  const onDead = serve(calls, identity, child.pid)
   let isMute = false
   let isDead = false
   child.on("message", (message) => {

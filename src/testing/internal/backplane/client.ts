@@ -104,8 +104,14 @@ export const connect = (dial: () => Socket.Socket): Engine => ({
       const heard = yield* open(dial)
       const asked = yield* open(dial, (error) => heard.line.lose(error))
       const { ask } = asked
-      const joined = yield* heard.ask<Pick<Session, "epoch" | "age">>({ _tag: "join", node, lease })
-      yield* ask({ _tag: "speak", node })
+      const { session: number, ...joined } = yield* heard.ask<
+        Pick<Session, "epoch" | "age"> & { readonly session: number }
+      >({
+        _tag: "join",
+        node,
+        lease
+      })
+      yield* ask({ _tag: "speak", node, session: number })
       asked.line.epoch = joined.epoch
       const session: Session = {
         ...joined,

@@ -15,18 +15,19 @@ interface Client {
   readonly out: Queue.Queue<Said>
   /** The node that has joined over it. */
   node: string | undefined
+  session: number
   /** How many batches were lost since the last one that was not. */
   lost: number
   /** Says something in so many milliseconds, unless the connection is over by then. */
   readonly later: (millis: number, said: Said) => void
 }
 
-/** What an engine does badly, and may. */
+/** What an engine does badly, and may. It is looked at each time. */
 export interface Weaknesses {
   /** The share of batches that an inbox loses, each told as a gap ahead of the next one. */
-  readonly losing: number
+  readonly losing?: number | undefined
   /** The share of answers that come late: what is answered and published later overtakes them. */
-  readonly late: number
+  readonly late?: number | undefined
 }
 
 /** An answer that is late is late by this at the most. */
@@ -35,6 +36,9 @@ const latest = 1000
 class Server {
   readonly directory: Directory
   private readonly inboxes = new Map<string, Client>()
+  /** The last session of each node. */
+  private readonly sessions = new Map<string, number>()
+  private joins = 0
   private readonly weaknesses: Weaknesses
   private readonly draw: () => number
   private readonly now: () => number
@@ -56,7 +60,7 @@ class Server {
   private publish(to: string, batch: string): "sent" | "nobody" {
     const inbox = this.inboxes.get(to)
     if (inbox === undefined) return "nobody"
-    if (this.draw() < this.weaknesses.losing) inbox.lost++
+    if (this.draw() < (this.weaknesses.losing ?? 0)) inbox.lost++
     else {
       if (inbox.lost > 0) this.say(inbox, { _tag: "gap", count: inbox.lost })
       inbox.lost = 0
@@ -90,25 +94,29 @@ class Server {
     const { directory } = this
     if (question._tag === "join") {
       client.node = question.node
+      client.session = ++this.joins
+      this.sessions.set(question.node, client.session)
       this.inboxes.set(question.node, client)
       directory.join(question.node, question.lease, this.now())
-      const value = { epoch: directory.epoch, age: this.now() - this.bornAt }
+      const value = { epoch: directory.epoch, age: this.now() - this.bornAt, session: client.session }
       return this.say(client, { _tag: "answer", id, value })
     }
     if (question._tag === "speak") {
       client.node = question.node
+      client.session = question.session
       return this.say(client, { _tag: "answer", id })
     }
     const { node } = client
     if (node === undefined || epoch !== directory.epoch) {
       return this.say(client, { _tag: "failure", id, reason: "epoch" })
     }
-    if (question._tag !== "publish" && !directory.isAlive(node, this.now())) {
+    const isAlive = client.session === this.sessions.get(node) && directory.isAlive(node, this.now())
+    if (question._tag !== "publish" && !isAlive) {
       return this.say(client, { _tag: "failure", id, reason: "lease" })
     }
     const said: Said = { _tag: "answer", id, value: this.answer(node, question) }
     // the shorter ones are the more frequent: most questions do not wait for longer
-    if (this.draw() < this.weaknesses.late) client.later(latest * this.draw() ** 2, said)
+    if (this.draw() < (this.weaknesses.late ?? 0)) client.later(latest * this.draw() ** 2, said)
     else this.say(client, said)
   }
 
@@ -127,6 +135,7 @@ const talk = (server: Server, socket: Socket.Socket): Effect.Effect<void> =>
     const client: Client = {
       out,
       node: undefined,
+      session: 0,
       lost: 0,
       later: (millis, said) => {
         const says = Effect.andThen(Effect.sleep(millis), Effect.sync(() => Queue.offerUnsafe(out, said)))
