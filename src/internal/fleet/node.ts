@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
+import * as Semaphore from "effect/Semaphore"
 import type { ConnectionError } from "../../ConnectionError.ts"
 import { BackplaneError, type Engine, type Holder, type Session, type Token } from "../backplane/engine.ts"
 import type { Payload } from "../codec/payload.ts"
@@ -65,6 +66,9 @@ export interface Parts<in out Out> {
   readonly changes: PubSub.PubSub<Change>
 }
 
+// of thousands that are asked for in one moment most would be given up before the engine comes to them, and be asked for again
+const claimsAtOnce = 128
+
 /** An engine answers in this time, or does not answer, where there is no lease to derive it from. */
 const longestPatience = 5000
 
@@ -116,6 +120,8 @@ export class Node<in out Out> {
   private readonly context: Context.Context<never>
   private readonly changes: PubSub.PubSub<Change>
   private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
+  /** So many claims are with the engine at once. */
+  readonly claiming = Semaphore.makeUnsafe(claimsAtOnce)
   private readonly claims = new Set<Fiber.Fiber<unknown, unknown>>()
   private ids = 0
 
