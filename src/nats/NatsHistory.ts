@@ -15,7 +15,7 @@ import type * as History from "../History.ts"
 import { link } from "../internal/history/link.ts"
 import { clientOf } from "./internal/dial.ts"
 import { Log } from "./internal/history.ts"
-import { open } from "./internal/streams.ts"
+import { isRefused, open } from "./internal/streams.ts"
 import type { Options as NatsOptions } from "./NatsBackplane.ts"
 
 /**
@@ -123,6 +123,7 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
     const made = yield* link({
       name: "holdfast.nats.history",
       open: open({ client, storage, replicas: atLeast("replicas", replicas), timeout: millis }),
+      isRefused,
       timeout: millis,
       check: atLeast("check", Duration.toMillis(check))
     })

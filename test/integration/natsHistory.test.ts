@@ -190,6 +190,13 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
         yield* eventually("a gap", () => reader.events.length === 3)
         assert.deepStrictEqual(said(reader.events), ["2 b", "epoch ? -> 0", "1 c"])
         assert.deepStrictEqual(reader.events[2]!.position, position)
+        // one that is not made again is made by the process that appends
+        yield* Effect.promise(() => jsm.streams.delete("holdfast_history_removed"))
+        const began = performance.now()
+        const anew = yield* there.append("d")
+        assert.isBelow(performance.now() - began, 1500)
+        assert.strictEqual(anew.offset, 1)
+        assert.notStrictEqual(anew.epoch, position.epoch)
       }),
     long(30_000)
   )

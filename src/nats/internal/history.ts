@@ -186,12 +186,17 @@ export class Log<A> implements History<A>, Listener<Connection> {
     })
   }
 
+  /** For how long an append is tried again: no longer than the server knows its id. */
+  private get lasting(): number {
+    return Math.min(this.link.timeout, windowOf(this.kept.age))
+  }
+
   /** Appends, unless that was done before with the same id. */
   private appended(bytes: Uint8Array, id: string): Effect.Effect<Position, BackplaneError> {
     return Effect.flatMap(this.link.connected, (connection) => {
       if (bytes.length > connection.largest) return Effect.fail(new BackplaneError({ reason: "size" }))
       const { epoch, newest } = this.tail
-      return connection.append(this.name.subject, bytes, id).pipe(
+      return connection.append(this.name.subject, bytes, id, this.lasting).pipe(
         Effect.flatMap(({ duplicate, seq }) => {
           const isOther = this.tail.epoch !== epoch || (!duplicate && seq <= newest)
           if (!isOther) return Effect.succeed({ epoch, offset: seq })
@@ -215,7 +220,7 @@ export class Log<A> implements History<A>, Listener<Connection> {
           reason === "size" ? new HistoryError({ reason, cause }) : unreachable(cause)
         )
       )
-      return yield* this.link.bounded(appending, Math.min(this.link.timeout, windowOf(this.kept.age)))
+      return yield* this.link.bounded(appending, this.lasting)
     })
 
   private known(position: Position, limit: number): Missed<A> | Gone {
