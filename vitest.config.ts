@@ -35,6 +35,7 @@ const withoutConnections = [
 // those with tests that do more in `npm run test:long`
 const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,History,HistoryStorm,Metrics,Registry,Request,Server}.test.ts",
+  "test/bench/stopping.test.ts",
   "test/cli/{progress,top,workers}.test.ts",
   "test/examples/{history/fleet,history/processes,main}.test.ts",
   "test/node/{admin,stopping}.test.ts",

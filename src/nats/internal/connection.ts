@@ -101,15 +101,17 @@ export class Connection implements Link {
   publish(subject: string, bytes: Uint8Array): Effect.Effect<"sent" | "nobody", BackplaneError> {
     return this.pulse.ask((tell) => {
       const id = ++this.published
+      if (!this.isFlushing) {
+        this.isFlushing = true
+        // before the client's own microtask, which writes what is published: one write for both
+        queueMicrotask(this.flush)
+      }
       try {
         this.nats.publish(subject, bytes, { reply: this.replies + id })
       } catch (cause) {
         return tell(Effect.fail(unreachable(cause)))
       }
       this.publishing.push({ id, tell })
-      if (this.isFlushing) return
-      this.isFlushing = true
-      queueMicrotask(this.flush)
     })
   }
 

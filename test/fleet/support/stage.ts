@@ -1,7 +1,6 @@
 /** Nodes of a fleet over one engine in memory, each with a switch between it and the engine. */
 import { Effect, Exit, Scope } from "effect"
 import { Backplane, Fleet } from "../../../src/index.ts"
-import type { Memory } from "../../../src/internal/backplane/memory.ts"
 import { fake } from "./fake.ts"
 
 type Mode = "up" | "down" | "silent"
@@ -11,6 +10,8 @@ export class Switch {
   mode: Mode = "up"
   /** Batches that are lost on their way to the engine. */
   losing = 0
+  /** By how many milliseconds the answer to the next claim is late. */
+  late = 0
   private readonly inner: Backplane.Engine
   private failing = new Set<() => void>()
 
@@ -56,7 +57,12 @@ export class Switch {
           ...session,
           renew: (isLeaving) => this.through(session.renew(isLeaving)),
           nodes: this.through(session.nodes),
-          claim: (key, how) => this.through(session.claim(key, how)),
+          claim: (key, how) =>
+            this.through(Effect.suspend(() => {
+              const { late } = this
+              this.late = 0
+              return Effect.tap(session.claim(key, how), late === 0 ? Effect.void : Effect.sleep(late))
+            })),
           release: (key, token) => this.through(session.release(key, token)),
           find: (key) => this.through(session.find(key)),
           publish: (node, batch) =>
@@ -75,7 +81,7 @@ export class Switch {
 export const lease = 6000
 
 /** A node, its switch, and logins on it. */
-export const node = (memory: Memory, options: Omit<Fleet.Options<string>, "engine"> = {}) =>
+export const node = (memory: Backplane.Engine, options: Omit<Fleet.Options<string>, "engine"> = {}) =>
   Effect.gen(function*() {
     const link = new Switch(memory)
     const scope = yield* Scope.make()

@@ -37,6 +37,8 @@ const speaks = (port: number): Promise<boolean> =>
 
 export interface Daemon {
   readonly port: number
+  /** Of the process that runs now. */
+  readonly pid: () => number
   readonly dir: string
   /** Starts it again, with the files that it has left. */
   readonly start: Effect.Effect<void>
@@ -83,7 +85,15 @@ export const daemon = (
       Effect.sync(() => void child!.kill("SIGSTOP")),
       until("it is frozen", () => isStopped(child!.pid!))
     )
-    return { port, dir, start, kill, freeze, thaw: Effect.sync(() => void child!.kill("SIGCONT")) }
+    return {
+      port,
+      pid: () => child!.pid!,
+      dir,
+      start,
+      kill,
+      freeze,
+      thaw: Effect.sync(() => void child!.kill("SIGCONT"))
+    }
   })
 
 /** A Redis that keeps nothing. */
