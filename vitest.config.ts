@@ -36,7 +36,7 @@ const long = [
   "test/{Client,ConnectionPool,Dispatcher,Heartbeat,HistoryStorm,Metrics,Registry,Request,Server}.test.ts",
   "test/cli/{progress,top,workers}.test.ts",
   "test/examples/main.test.ts",
-  "test/node/{admin,stopping}.test.ts",
+  "test/node/{admin,stopping,workersListeners}.test.ts",
   "test/rpc/suite.test.ts",
   "test/fleet/simulation.test.ts",
   "test/runtimes/runtimes.test.ts",
