@@ -39,7 +39,9 @@ import type { Host } from "./Network.ts"
  * Runs an engine on a host, with an empty memory. It fails when the host cannot listen, and goes on until it is interrupted: by
  * a crash, under `World.process` or `Host.run`.
  *
- * `losing` is the share of batches that inboxes lose; each loss is told as a gap. Default 0.
+ * `losing` is the share of batches that inboxes lose; each loss is told as a gap. `late` is the share of answers that come late, by
+ * up to a second, most of them by less: other answers, and batches, overtake them. Default 0, for both. They are
+ * read each time, so a getter may change them.
  *
  * @category engines
  * @since 0.1.0
@@ -47,9 +49,9 @@ import type { Host } from "./Network.ts"
 export const serve = (
   host: Host,
   port: number,
-  { losing = 0 }: { readonly losing?: number | undefined } = {}
+  weaknesses: { readonly losing?: number | undefined; readonly late?: number | undefined } = {}
 ): Effect.Effect<never, unknown, Scope.Scope> =>
-  Effect.flatMap(host.listen(port), ({ run }) => Servers.serve((handler) => run(handler), { losing }))
+  Effect.flatMap(host.listen(port), ({ run }) => Servers.serve((handler) => run(handler), weaknesses))
 
 /**
  * What a node on a host talks to the engine with, at an address such as `engine:6379`. Each join dials anew.

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit } from "effect"
 import { Simulation } from "../../src/testing/index.ts"
-import { isFull, isLong, long, often } from "../support/often.ts"
+import { isLong, long, often } from "../support/often.ts"
 import { noTotals, options, program, type Settings } from "./support/program.ts"
 
 /** The first sentence of what is wrong with a seed, if anything. */
@@ -39,12 +39,9 @@ describe("three nodes, an engine and clients", () => {
 })
 
 describe.runIf(isLong)("a guard that is switched off is missed", () => {
-  // found within a few seeds; the others are in `npm run test:goals`
-  const found = ["fence", "claimsAgain", "epochs"]
+  const most = 300
   for (const guard of ["tokens", "fence", "revocations", "claimsAgain", "epochs"] as const) {
-    const isKnown = found.includes(guard)
-    const most = isKnown ? 20 : 300
-    it.runIf(isFull !== isKnown)(`${guard}, within ${most} seeds`, long(60_000 + 10_000 * most), async () => {
+    it(`${guard}, within ${most} seeds`, long(60_000 + 10_000 * most), async () => {
       for (let seed = 1; seed <= most; seed++) {
         const failure = await failureOf(seed, { clients: 20, totals: noTotals(), guards: { [guard]: false } })
         if (failure !== undefined) return console.log(guard, failure.split("\n")[0])

@@ -106,7 +106,10 @@ describe.runIf(isLong)("workers behind listeners", () => {
     const more = async (): Promise<void> => {
       const before = all.map(({ seen: { count } }) => count)
       await until(
-        () => `more visits than ${before} in ${said()}`,
+        () => {
+          const stuck = urls.filter((_, i) => all[i]!.seen.count <= before[i]! + 3)
+          return `more visits than ${before} of ${stuck.join(" ")} in ${said()}`
+        },
         () => all.every(({ seen: { count } }, i) => count > before[i]! + 3),
         patience
       )

@@ -14,6 +14,9 @@ interface Entry extends Holder {
 
 const isSame = (one: Token, other: Token): boolean => one.epoch === other.epoch && one.number === other.number
 
+/** So many leases long after the end of one it is known which keys its node held. */
+const remembered = 100
+
 /** The memory of an engine in one epoch. Times are milliseconds of the clock of the engine. */
 export class Directory {
   readonly epoch: number
@@ -53,9 +56,9 @@ export class Directory {
 
   nodes(now: number): ReadonlyArray<Member> {
     const members: Array<Member> = []
-    for (const [node, { isLeaving, until }] of this.leases) {
+    for (const [node, { isLeaving, millis, until }] of this.leases) {
       if (now < until) members.push({ node, isLeaving })
-      else this.leave(node)
+      else if (now >= until + remembered * millis) this.leave(node)
     }
     return members
   }
@@ -70,6 +73,11 @@ export class Directory {
     const mine: Holder = { node, token }
     const holder = this.find(key, now)
     if (holder === undefined) {
+      const last = this.keys.get(key)
+      // a node that is cut off may have the newer login still
+      if (as !== undefined && last !== undefined && isNewer(last.token, as)) {
+        return { _tag: "Taken", token, holder: last }
+      }
       this.keys.set(key, mine)
       return { _tag: "Claimed", token }
     }

@@ -156,7 +156,8 @@ export interface Session {
   /**
    * Makes this node the holder of a key, in one step that no other claim comes between:
    *
-   * - where no node that has a lease holds it;
+   * - where no node that has a lease holds it, and, for a claim made again (`as`), none held it last with a greater token: a node
+   *   that is cut off may have that connection still. An engine remembers this for a hundred leases or so after the last one ended;
    * - where this node holds it with a smaller token, or the same;
    * - where another node holds it with a smaller token, and that is the token `over`.
    *

@@ -31,11 +31,24 @@ const takeOver = <Out>(node: Node<Out>, from: string, key: string, token: Token)
       Deferred.doneUnsafe(published, isOut ? Effect.void : Effect.fail(new BackplaneError({ reason: "unreachable" })))
     })
     const lapsed = Effect.andThen(Deferred.await(published), Effect.sleep(node.lease.millis))
-    const tenth = node.lease.millis / 10
-    const looked = Effect.forever(Effect.andThen(Effect.sleep(tenth), Effect.ignore(node.refresh(tenth))))
-    return Effect.raceAllFirst([Deferred.await(acked), lapsed, looked]).pipe(
+    node.looking.openUnsafe()
+    return Effect.raceFirst(Deferred.await(acked), lapsed).pipe(
       Effect.ensuring(Effect.sync(() => node.takeovers.delete(id)))
     )
+  })
+
+/** Looks who lives while keys are taken from other nodes, for as long as the session lasts: all takeovers from a node that is gone end. */
+export const keepLooking = <Out>(node: Node<Out>): Effect.Effect<never> =>
+  Effect.gen(function*() {
+    const tenth = node.lease.millis / 10
+    while (true) {
+      yield* node.looking.await
+      node.looking.closeUnsafe()
+      while (node.takeovers.size > 0) {
+        yield* Effect.sleep(tenth)
+        yield* Effect.ignore(node.refresh(tenth))
+      }
+    }
   })
 
 /** Gives a key back that no connection of this node has. Where one has it, the directory means that one. */
@@ -45,9 +58,15 @@ const abandon = <Out>(node: Node<Out>, key: string, token: Token): void => {
   else if (held.token === undefined || node.keys.isNewer(token, held.token)) held.token = token
 }
 
-/** Gives a key back as soon as the engine can be asked. */
+/** Gives a key back as soon as the engine can be asked: by its greatest token, for the directory has no other one of this node. */
 export const release = <Out>(node: Node<Out>, key: string, token: Token): void => {
-  node.releases.set(key, token)
+  if (node.keys.isNewer(token, node.releases.get(key))) node.releases.set(key, token)
+  node.releasing.openUnsafe()
+}
+
+/** This node may hold a key of which it does not know: it asks for the holder as soon as the engine can be asked. */
+const unsettle = <Out>(node: Node<Out>, key: string): void => {
+  node.unsettled.add(key)
   node.releasing.openUnsafe()
 }
 
@@ -75,8 +94,7 @@ const claimNew = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, Conne
     const asked = yield* Effect.result(claimUntil(node, key, {}))
     if (asked._tag === "Failure") {
       // it may have been done all the same
-      if (asked.failure.reason === "unreachable") node.unsettled.add(key)
-      node.releasing.openUnsafe()
+      if (asked.failure.reason === "unreachable") unsettle(node, key)
       return yield* refused()
     }
     const claim = asked.success
@@ -127,9 +145,7 @@ export const hold = <Out>(node: Node<Out>, held: Held): boolean => {
 
 /** A connection has ended, or is not registered any more. */
 export const letGo = <Out>(node: Node<Out>, held: Held): void => {
-  if (node.keys.held.get(held.key) !== held) return
-  node.keys.held.delete(held.key)
-  if (held.token !== undefined) release(node, held.key, held.token)
+  if (node.keys.letGo(held) && held.token !== undefined) release(node, held.key, held.token)
 }
 
 /** Another node claims a key for a newer login: this one serves it no more. */
@@ -142,7 +158,8 @@ export const yieldKey = <Out>(node: Node<Out>, key: string, token: Token): void 
 // again
 // ---------------------------------------------------------------------------------------------------------------------
 
-const isConfirmed = <Out>(node: Node<Out>, held: Held): boolean =>
+/** Whether the directory has said that this connection has its key, since the last doubt. */
+export const isConfirmed = <Out>(node: Node<Out>, held: Held): boolean =>
   held.term === node.lease.number && held.session === node.stay?.number
 
 const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, BackplaneError> =>
@@ -156,7 +173,11 @@ const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, Backp
       return
     }
     if (token === undefined && node.heldBack > 0) return
-    const claim = yield* claimUntil(node, key, { as: token })
+    const claim = yield* Effect.tapError(claimUntil(node, key, { as: token }), ({ reason }) =>
+      Effect.sync(() => {
+        // it may have been done all the same, for a connection that has ended since
+        if (reason === "unreachable" && node.keys.held.get(key) !== held) unsettle(node, key)
+      }))
     if (node.keys.held.get(key) !== held) {
       if (claim._tag === "Claimed") abandon(node, key, claim.token)
       return

@@ -79,17 +79,22 @@ export const add = <In, Out, Session>(
             isLiving(holder.value[TypeId].state)
           if (isTaken) return yield* ConnectionError.make(new ConnectionError.DuplicateKey({ key }))
         }
-        const held = yield* restore(claim(node, connection, key, admits))
-        const before = node.keys.held.get(key)
-        if (!Claims.hold(node, held)) return yield* ConnectionError.make(new ConnectionError.Superseded({ key }))
+        node.keys.begin(key)
+        const holding = Effect.map(restore(claim(node, connection, key, admits)), (held) => {
+          const before = node.keys.held.get(key)
+          return { before, held, isHeld: Claims.hold(node, held) }
+        })
+        const { before, held, isHeld } = yield* Effect.ensuring(holding, Effect.sync(() => node.keys.end(key)))
+        if (!isHeld) return yield* ConnectionError.make(new ConnectionError.Superseded({ key }))
         yield* Effect.addFinalizer(() => Effect.sync(() => Claims.letGo(node, held)))
         yield* Effect.tapCause(local.add(connection, names, session), () =>
           Effect.sync(() => {
             if (node.keys.held.get(key) !== held || before === undefined || before.id === held.id) return
             // the directory means the connection that has the key here
-            node.keys.held.set(key, { ...before, token: held.token, term: held.term, session: held.session })
+            const { session, term, token } = held
+            node.keys.held.set(key, Object.assign(before, { token, term, session }))
           }))
-        node.checking.openUnsafe()
+        if (!Claims.isConfirmed(node, held)) node.checking.openUnsafe()
       })
     )
   }

@@ -16,17 +16,17 @@ export interface Held {
   readonly supersede: () => void
 }
 
-interface Revocation {
-  readonly token: Token
-  readonly at: number
+/** Logins of a key that are under way. */
+interface Coming {
+  count: number
+  /** The greatest token of which this node has heard meanwhile: an older one comes too late. */
+  newest: Token | undefined
 }
 
 /** Whose logins are under way, and which keys this node holds. */
 export class Keys {
   readonly held = new Map<string, Held>()
-  /** How many logins are under way for a key. */
-  private readonly coming = new Map<string, number>()
-  private revocations = new Map<string, Revocation>()
+  private readonly coming = new Map<string, Coming>()
   private readonly guards: Guards
   private readonly lease: Lease
 
@@ -40,28 +40,29 @@ export class Keys {
     return this.guards.epochs ? isNewer(token, than) : token.number > than.number
   }
 
-  /** What may get messages for this key now: one that claimed it with this token or a newer one. */
-  serving(key: string, token?: Token): Held | undefined {
+  /** What may get messages for this key now. */
+  serving(key: string): Held | undefined {
     const held = this.held.get(key)
-    if (held === undefined || !this.lease.serves(held.term)) return undefined
-    const isOlder = token !== undefined && this.guards.tokens && this.isNewer(token, held.token)
-    return isOlder ? undefined : held
+    return held !== undefined && this.lease.serves(held.term) ? held : undefined
   }
 
   /** Whether a claim is not the newest one of its key that this node knows. */
   isLate(key: string, token: Token): boolean {
     const held = this.held.get(key)
     if (this.guards.tokens && held?.token !== undefined && this.isNewer(held.token, token)) return true
-    const revoked = this.revocations.get(key)
-    return revoked !== undefined && this.isNewer(revoked.token, token)
+    const newest = this.coming.get(key)?.newest
+    return newest !== undefined && this.isNewer(newest, token)
+  }
+
+  /** Logins under way with a smaller token are too late. Where there are none, nothing can be, and nothing is kept. */
+  private note(key: string, token: Token): void {
+    const coming = this.coming.get(key)
+    if (coming !== undefined && this.isNewer(token, coming.newest)) coming.newest = token
   }
 
   /** A newer login was claimed elsewhere. Gives the token of the older one of this node, which it ends. */
   revoke(key: string, token: Token): Token | undefined {
-    const known = this.revocations.get(key)
-    if (this.guards.revocations && this.isNewer(token, known?.token)) {
-      this.revocations.set(key, { token, at: this.lease.now().monotonic })
-    }
+    if (this.guards.revocations) this.note(key, token)
     const held = this.held.get(key)
     if (held === undefined || (held.token !== undefined && !this.isNewer(token, held.token))) return undefined
     this.held.delete(key)
@@ -69,25 +70,23 @@ export class Keys {
     return held.token
   }
 
-  /** Forgets revocations that no claim under way can be older than. */
-  forget(): void {
-    if (this.revocations.size === 0) return
-    const oldest = this.lease.now().monotonic - 4 * this.lease.millis
-    for (const [key, { at }] of this.revocations) {
-      // in the order in which they came, but for those that were renewed
-      if (at > oldest) break
-      this.revocations.delete(key)
-    }
+  /** A connection has its key no more; false where another one has it already. */
+  letGo(held: Held): boolean {
+    if (this.held.get(held.key) !== held) return false
+    this.held.delete(held.key)
+    if (held.token !== undefined && this.guards.tokens) this.note(held.key, held.token)
+    return true
   }
 
+  /** A login of this key begins: until its `end`, what would make it too late is remembered. */
   begin(key: string): void {
-    this.coming.set(key, (this.coming.get(key) ?? 0) + 1)
+    const coming = this.coming.get(key)
+    if (coming === undefined) this.coming.set(key, { count: 1, newest: undefined })
+    else coming.count++
   }
 
   end(key: string): void {
-    const left = this.coming.get(key)! - 1
-    if (left === 0) this.coming.delete(key)
-    else this.coming.set(key, left)
+    if (--this.coming.get(key)!.count === 0) this.coming.delete(key)
   }
 
   isComing(key: string): boolean {

@@ -4,11 +4,11 @@ import * as Context from "effect/Context"
 
 /** What keeps a message from an older login. A test switches one off and sees that it is needed. */
 export interface Guards {
-  /** Of two claims the greater token wins. */
+  /** Of two claims of one node the greater token wins, also when that was answered first. */
   readonly tokens: boolean
   /** A node whose lease may have ended delivers nothing by key. */
   readonly fence: boolean
-  /** A node remembers that a key was taken from it, also when it did not have it yet. */
+  /** A node remembers that a key was taken from it before it heard that it has it. */
   readonly revocations: boolean
   /** Keys are claimed again before they are served again. */
   readonly claimsAgain: boolean

@@ -91,6 +91,9 @@ export class Node<in out Out> {
   /** The other nodes; whether each is leaving. */
   members: ReadonlyMap<string, boolean> = new Map()
   private membersAt = -Infinity
+  /** How often the engine was asked for them, and which of its answers came last. */
+  private refreshes = 0
+  private refreshed = 0
   /** Open when the lease is to be renewed before its time: only what comes back after a doubt ends it. */
   readonly renewing = Latch.makeUnsafe(false)
   /** Open while there are keys to check. */
@@ -102,6 +105,8 @@ export class Node<in out Out> {
   /** When what this node sent to itself last was sent, of what has come back. */
   provedAt = -Infinity
   readonly takeovers = new Map<number, Takeover>()
+  /** Open when a takeover has begun. */
+  readonly looking = Latch.makeUnsafe(false)
   readonly questions: Questions
   /** Keys that are given back once the engine can be asked. */
   readonly releases = new Map<string, Token>()
@@ -257,7 +262,11 @@ export class Node<in out Out> {
       if (asked - this.membersAt < maxAge) return Effect.void
       // those that come together ask once
       this.membersAt = asked
+      const number = ++this.refreshes
       return Effect.map(this.ask(({ nodes }) => nodes), (found) => {
+        // an answer that was overtaken does not know a node that has joined since
+        if (number < this.refreshed) return
+        this.refreshed = number
         const before = this.members
         const members = new Map(found.map(({ isLeaving, node }) => [node, isLeaving]))
         members.delete(this.name)
@@ -290,9 +299,9 @@ export class Node<in out Out> {
   }
 
   /** Delivers to the connection of this node that has a key, if it may be served. */
-  deliver(key: string, message: Out, token?: Token): Effect.Effect<Wire.Told> {
+  deliver(key: string, message: Out): Effect.Effect<Wire.Told> {
     return Effect.suspend(() =>
-      this.keys.serving(key, token) === undefined
+      this.keys.serving(key) === undefined
         ? Effect.succeed("moved")
         : Effect.catch(this.local.offer(key, message), () => Effect.succeed("invalid" as const))
     )

@@ -14,13 +14,13 @@ import * as Wire from "./post/wire.ts"
 const hear = <Out>(node: Node<Out>, from: string, frame: Wire.Frame): Effect.Effect<void> | undefined => {
   switch (frame._tag) {
     case "Send": {
-      const { id, key, payload, token } = frame
+      const { id, key, payload } = frame
       const decoded = node.payload.decode(payload)
       if (decoded._tag === "Failure") {
         node.mail.post(from, { _tag: "Sent", id, told: "invalid" })
         return undefined
       }
-      return Effect.map(node.deliver(key, decoded.success, token), (told) => {
+      return Effect.map(node.deliver(key, decoded.success), (told) => {
         node.mail.post(from, { _tag: "Sent", id, told })
       })
     }
@@ -116,7 +116,6 @@ const renew = <Out>(node: Node<Out>, { joinedAt }: Stay): Effect.Effect<never, B
         yield* Effect.ignore(node.refresh(0))
       }
       node.lease.check()
-      node.keys.forget()
       if (node.lease.millis === Infinity) return yield* Effect.never
       const share = renewed._tag === "Success" ? 3 : 10
       const pause = (node.lease.millis / share) * (0.9 + 0.1 * (yield* Random.next))
@@ -146,6 +145,7 @@ const once = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
       node.mail.carry(stay.session, node.patience),
       renew(node, stay),
       Claims.keepChecking(node),
+      Claims.keepLooking(node),
       Claims.keepReleasing(node)
     ])
   }))

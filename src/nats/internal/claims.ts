@@ -50,10 +50,11 @@ export class Claims {
     const { node } = this.owner
     const token = as ?? { epoch, number: undefined }
     const mine = { node, generation: this.owner.generation(), token }
-    if (held === undefined || !isHeld) return { written: { held: mine, wanted: undefined }, holder: undefined }
     // a new login is newer than all
     const isOlder = (than: Token | undefined) => than !== undefined && as !== undefined && isNewer(than, as)
-    if (isOlder(held.token)) return { written: undefined, holder: held }
+    // also where its lease has ended: the node that is cut off may have that login still
+    if (held !== undefined && isOlder(held.token)) return { written: undefined, holder: held }
+    if (held === undefined || !isHeld) return { written: { held: mine, wanted: undefined }, holder: undefined }
     if (held.node !== node && (over === undefined || !isSame(held.token, over))) {
       const isMarked = wanted !== undefined && as !== undefined && !isNewer(as, wanted.token)
       return { written: isMarked ? undefined : { held, wanted: mine }, holder: held }

@@ -7,7 +7,8 @@ import { createHash } from "node:crypto"
  * Everything of a fleet has one prefix in braces, so that a cluster keeps it in one place:
  *
  * - `directory`: a hash. `=<key>` is `<node> <generation> <epoch> <number>`, and `<node> <epoch> <number>` of the newest login
- *   that wants it, where there is one. Beside the keys it has the epoch, the time at which that began, the server that counts,
+ *   that wants it, where there is one. Of an ended lease the generation is 0, and the time at which that was seen comes last: it
+ *   is kept for a hundred leases, because the node that is cut off may have the newest login still. Beside the keys it has the epoch, the time at which that began, the server that counts,
  *   and the counters, so that the loss of one is the loss of all.
  * - `lease:<node>`: `<generation> <session> <leaving>`, for as long as the lease lasts. Another generation is another lease: what
  *   was held under an earlier one is free.
@@ -73,7 +74,7 @@ end
 return {string.format('%.0f', epoch), string.format('%.0f', now - began), session}
 `)
 
-/** `ARGV`: whether the node leaves, as 1 or 0, and the milliseconds of its lease. Removes some keys of ended leases as well. */
+/** `ARGV`: whether the node leaves, as 1 or 0, and the milliseconds of its lease. Looks at some keys of ended leases as well. */
 export const renew = script(`${session}
 redis.call('SET', at .. 'lease:' .. node, generation .. ' ' .. session .. ' ' .. ARGV[4], 'PX', ARGV[5])
 redis.call('SADD', at .. 'nodes', node)
@@ -82,11 +83,18 @@ local function isHeld(of, born)
   if generations[of] == nil then generations[of] = lease(of) or false end
   return generations[of] == born
 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local cursor = redis.call('HGET', at .. 'directory', 'swept') or '0'
 local step = redis.call('HSCAN', at .. 'directory', cursor, 'MATCH', '=*', 'COUNT', 500)
 for i = 1, #step[2], 2 do
   if not isHeld(string.match(step[2][i + 1], '^(%S+) (%d+)')) then
-    redis.call('HDEL', at .. 'directory', step[2][i])
+    local of, born, token, since = string.match(step[2][i + 1], '^(%S+) (%d+) (%d+ %d+) ?(%d*)')
+    if born ~= '0' then
+      redis.call('HSET', at .. 'directory', step[2][i], table.concat({of, '0', token, string.format('%.0f', now)}, ' '))
+    elseif now - tonumber(since) > 100 * tonumber(ARGV[5]) then
+      redis.call('HDEL', at .. 'directory', step[2][i])
+    end
   end
 end
 redis.call('HSET', at .. 'directory', 'swept', step[1])
@@ -123,6 +131,11 @@ local function write(...)
 end
 local of, theirs, rank, born, wants, wantsEpoch, wantsNumber = holder(key)
 if not of then
+  local last = ARGV[5] ~= '' and redis.call('HGET', at .. 'directory', '=' .. key)
+  if last then
+    local was, _, e, n = string.match(last, '^(%S+) (%d+) (%d+) (%d+)')
+    if isNewer(e, n, first, number) then return {'taken', first, number, was, e, n} end
+  end
   write(node, generation, first, number)
   return {'claimed', first, number}
 end

@@ -83,7 +83,9 @@ class Run {
   readonly totals: Totals
   readonly lives = new Map<string, Life>()
   readonly logins = new Map<string, Set<Login>>()
-  readonly keys: ReadonlyArray<string>
+  /** All that were used so far; clients use the newest ones, and leave the others behind. */
+  readonly keys: Array<string> = []
+  private readonly inUse: number
   private order = 0
   private nextMessage = 0
   private readonly sentAt = new Map<string, number>()
@@ -94,8 +96,20 @@ class Run {
     this.world = world
     this.settings = settings
     this.totals = settings.totals
-    this.keys = Array.from({ length: Math.ceil(settings.clients / 3) }, (_, i) => `user${i}`)
+    this.inUse = Math.ceil(settings.clients / 3)
+    for (let i = 0; i < this.inUse; i++) this.newKey()
   }
+
+  private newKey(): void {
+    this.keys.push(`user${this.keys.length}`)
+  }
+
+  /** Once in a while a user never comes again: what is wrong with its key then stays wrong, and is seen in the end. */
+  readonly users: Effect.Effect<never> = Effect.forever(
+    Effect.andThen(Effect.sleep("4 seconds"), Effect.sync(() => this.isActive && this.newKey()))
+  )
+
+  private readonly aKey: Effect.Effect<string> = Effect.suspend(() => pick(this.keys.slice(-this.inUse)))
 
   /** Whether the engine may have forgotten a login, and its node has not claimed it again: then no node can know of it. */
   private isForgotten({ engine, life }: Login): boolean {
@@ -204,51 +218,84 @@ class Run {
       return yield* Effect.forever(Effect.flatMap(Queue.take(jobs), (job) => Effect.forkScoped(job)))
     })
 
-  /** One client: logs in somewhere, stays for a while, sends to others. */
+  /** One client: logs in somewhere, now and then twice at once, stays for a while, sends to others. */
   readonly client: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
     let current: Login | undefined
     while (this.isActive) {
       yield* Effect.sleep(200 + 1600 * (yield* Random.next))
       const life = this.lives.get(yield* pick(nodeNames))
-      const key = yield* pick(this.keys)
+      const key = yield* this.aKey
       if (life === undefined) continue
       const draw = yield* Random.next
       if (draw < 0.25) {
-        const left = current
-        if (left !== undefined) yield* left.logout
-        current = yield* this.on(life, this.login(life, key))
+        if (current !== undefined) yield* current.logout
+        const [one, two] = yield* Effect.all([
+          this.on(life, this.login(life, key)),
+          draw < 0.2 ? Effect.undefined : this.on(life, this.login(life, key))
+        ], { concurrency: 2 })
+        if (one !== undefined && two !== undefined) yield* one.logout
+        current = two ?? one
       } else if (draw < 0.3 && current !== undefined) {
         yield* current.logout
         current = undefined
       } else yield* this.on(life, this.send(life, key))
     }
+    // some stay
+    if (current !== undefined && (yield* Random.next) < 0.5) yield* current.logout
   })
 
   readonly engine: Effect.Effect<never, unknown, Scope.Scope> = Effect.suspend(() => {
     this.totals.engines++
-    return TestBackplane.serve(this.world.network.host("engine"), 6379, { losing: 0.01 })
+    const share = (most: number) => this.isActive ? most : 0
+    return TestBackplane.serve(this.world.network.host("engine"), 6379, {
+      get losing() {
+        return share(0.01)
+      },
+      get late() {
+        return share(0.05)
+      }
+    })
   })
 
   private open(key: string): ReadonlyArray<Login> {
     return Array.from(this.logins.get(key) ?? []).filter(({ life, peer }) => peer.isOpen() && !life.isOver)
   }
 
+  /** What is wrong with a key still, as one node sees it. */
+  private wrong(key: string, name: string): Effect.Effect<string | undefined> {
+    return Effect.gen({ self: this }, function*() {
+      const life = this.lives.get(name)
+      if (life === undefined || life.isOver) return `${name} is down`
+      const [login] = this.open(key)
+      const expected = login?.life.fleet.node
+      const found = yield* this.on(life, Effect.option(life.fleet.where(key)))
+      if (found?._tag !== "Some") return `${name} cannot ask where ${key} is`
+      if (found.value?.node !== expected) {
+        return `${name} finds ${key} on ${found.value?.node}, and it is on ${expected}`
+      }
+      const [message, outcome] = (yield* this.on(life, this.send(life, key))) ?? []
+      if (outcome !== (login === undefined ? "offline" : "accepted")) return `a send of ${name} to ${key} is ${outcome}`
+      if (login !== undefined && !login.peer.sent.includes(message!)) return `a send of ${name} to ${key} was lost`
+      return undefined
+    })
+  }
+
+  private reported: string | undefined
+
   /** One connection a key at most, and every node reaches it. */
   readonly isHealed: Effect.Effect<boolean> = Effect.gen({ self: this }, function*() {
-    if (this.unsettled > 0 || this.keys.some((key) => this.open(key).length > 1)) return false
-    const lives = nodeNames.map((name) => this.lives.get(name))
+    const twice = this.keys.find((key) => this.open(key).length > 1)
+    let wrong = twice !== undefined
+      ? `${twice} has two connections`
+      : this.unsettled > 0
+      ? `${this.unsettled} sends have no outcome`
+      : undefined
     for (const key of this.keys) {
-      const [login] = this.open(key)
-      for (const life of lives) {
-        if (life === undefined || life.isOver) return false
-        const sent = yield* this.on(life, this.send(life, key))
-        const isRight = login === undefined
-          ? sent?.[1] === "offline"
-          : sent?.[1] === "accepted" && login.peer.sent.includes(sent[0])
-        if (!isRight) return false
-      }
+      for (const name of nodeNames) wrong ??= yield* this.wrong(key, name)
     }
-    return true
+    if (wrong !== this.reported && wrong !== undefined) yield* Effect.logInfo(wrong)
+    this.reported = wrong
+    return wrong === undefined
   })
 }
 
@@ -258,6 +305,7 @@ export const program = (settings: Settings) => (world: Simulation.World) =>
     const run = new Run(world, settings)
     yield* world.process("engine", run.engine)
     for (const name of nodeNames) yield* world.process(name, run.node(name))
+    yield* Effect.forkScoped(run.users)
     for (let i = 0; i < settings.clients; i++) yield* Effect.forkScoped(run.client)
     yield* Effect.sleep("3 seconds")
     yield* world.storm

@@ -10,6 +10,8 @@ export class Switch {
   mode: Mode = "up"
   /** Batches that are lost on their way to the engine. */
   losing = 0
+  /** By how many milliseconds the answer to the next claim is late. */
+  late = 0
   private readonly inner: Backplane.Engine
   private failing = new Set<() => void>()
 
@@ -55,7 +57,12 @@ export class Switch {
           ...session,
           renew: (isLeaving) => this.through(session.renew(isLeaving)),
           nodes: this.through(session.nodes),
-          claim: (key, how) => this.through(session.claim(key, how)),
+          claim: (key, how) =>
+            this.through(Effect.suspend(() => {
+              const { late } = this
+              this.late = 0
+              return Effect.tap(session.claim(key, how), late === 0 ? Effect.void : Effect.sleep(late))
+            })),
           release: (key, token) => this.through(session.release(key, token)),
           find: (key) => this.through(session.find(key)),
           publish: (node, batch) =>

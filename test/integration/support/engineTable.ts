@@ -55,7 +55,7 @@ export const eventually = <A>(
 
 /** Checks of the contract that wait for leases. */
 export const takesLong = (check: string): boolean =>
-  /^(?:a lease that is renewed lasts|all sessions see one epoch|the end of a session is not|what is too much for an inbox)/
+  /^(?:a claim made again yields to a greater one whose|a lease that is renewed lasts|all sessions see one epoch|the end of a session is not|what is too much for an inbox)/
     .test(check)
 
 const lease = 1000

@@ -134,9 +134,9 @@ export class Lanes<in out Out> {
     return () => message.settle("cut")
   }
 
-  private post(lane: Lane<Out>, { node, token }: Holder, message: Message<Out>): void {
+  private post(lane: Lane<Out>, { node }: Holder, message: Message<Out>): void {
     const { id, payload } = message
-    const bytes = Wire.encode({ _tag: "Send", id, key: lane.key, token, payload })
+    const bytes = Wire.encode({ _tag: "Send", id, key: lane.key, payload })
     const watcher: Watcher = (passing) => {
       if (passing === "leaving") {
         if (message.isSettled) return false

@@ -118,6 +118,28 @@ export const claims: ReadonlyArray<Check> = [
       yield* expect(late._tag === "Taken" && late.holder.node === "b", "it to be taken by b", late)
     })),
 
+  check(
+    "a claim made again yields to a greater one whose lease has ended, and a new login does not",
+    ({ does, join, lease }) =>
+      Effect.gen(function*() {
+        const a = yield* join("a")
+        const b = yield* join("b")
+        const newer = yield* does("a claim", b.claim("key"))
+        for (let i = 0; i < 6; i++) {
+          yield* Effect.sleep(lease / 3)
+          yield* does("a renewal", a.renew(false))
+        }
+        yield* does("the nodes", a.nodes)
+        const again = yield* does("a claim again", a.claim("key", { as: early }))
+        const isTold = again._tag === "Taken" && again.holder.node === "b" &&
+          again.holder.token.number === newer.token.number
+        yield* expect(isTold, "it to be taken by b, two leases after b's last word", again)
+        yield* expect((yield* does("a find", a.find("key"))) === undefined, "no node to be found", "b")
+        const login = yield* does("a claim", a.claim("key"))
+        yield* expect(login._tag === "Claimed" && isNewer(login.token, newer.token), "a new login to get it", login)
+      })
+  ),
+
   check("a holder that asks again learns that a newer login wants its key", ({ does, join }) =>
     Effect.gen(function*() {
       const a = yield* join("a")

@@ -1,5 +1,4 @@
 /** What a node talks to a simulated engine with, over a socket of the simulated network. */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Socket from "effect/socket/Socket"
@@ -18,8 +17,8 @@ const unreachable = (cause?: unknown) => new BackplaneError({ reason: "unreachab
 class Line {
   readonly inbox = new Inbox(mostWaiting)
   readonly out = Queue.unbounded<string>()
-  private readonly lost = Deferred.makeUnsafe<never, BackplaneError>()
-  private readonly waiting = new Map<number, Deferred.Deferred<unknown, BackplaneError>>()
+  private lost: BackplaneError | undefined
+  private readonly waiting = new Map<number, (answer: Effect.Effect<unknown, BackplaneError>) => void>()
   private ids = 0
   epoch = 0
 
@@ -39,19 +38,16 @@ class Line {
   private settle(id: number, answer: Effect.Effect<unknown, BackplaneError>): void {
     const waiting = this.waiting.get(id)
     this.waiting.delete(id)
-    if (waiting !== undefined) Deferred.doneUnsafe(waiting, answer)
+    waiting?.(answer)
   }
 
-  /** Fails when the connection is lost; so do all questions. */
-  readonly untilLost = Deferred.await(this.lost)
-
   ask(question: Question, out: Queue.Queue<string>): Effect.Effect<unknown, BackplaneError> {
-    return Effect.suspend(() => {
+    return Effect.callback((resume) => {
+      if (this.lost !== undefined) return resume(Effect.fail(this.lost))
       const id = ++this.ids
-      const answer = Deferred.makeUnsafe<unknown, BackplaneError>()
-      this.waiting.set(id, answer)
+      this.waiting.set(id, resume)
       Queue.offerUnsafe(out, `${JSON.stringify({ id, epoch: this.epoch, question })}\n`)
-      return Effect.raceFirst(Deferred.await(answer), this.untilLost)
+      return Effect.sync(() => this.waiting.delete(id))
     })
   }
 
@@ -71,20 +67,30 @@ class Line {
     return Effect.raceFirst(listens, speaks)
   }
 
-  lose(cause: unknown): void {
-    Deferred.doneUnsafe(this.lost, Effect.fail(unreachable(cause)))
+  /** The connection is lost: all questions fail, and nothing comes any more. */
+  lose(error: BackplaneError): void {
+    this.lost ??= error
+    this.inbox.end(error)
+    const waiting = Array.from(this.waiting.values())
+    this.waiting.clear()
+    for (const resume of waiting) resume(Effect.fail(error))
   }
 }
 
-/** Opens a connection to the engine, until the scope closes. */
-const open = (dial: () => Socket.Socket) =>
+/** Opens a connection to the engine, until the scope closes. `lost` is told when it breaks. */
+const open = (dial: () => Socket.Socket, lost: (error: BackplaneError) => void = () => {}) =>
   Effect.gen(function*() {
     const socket = dial()
     const line = new Line()
     const out = yield* line.out
     const reader = yield* Effect.mapError(socket.reader, unreachable)
     const writer = yield* socket.writer
-    const carried = Effect.catch(line.carry(reader, writer, out), (error) => Effect.sync(() => line.lose(error)))
+    const carried = Effect.catch(line.carry(reader, writer, out), (cause) =>
+      Effect.sync(() => {
+        const error = unreachable(cause)
+        line.lose(error)
+        lost(error)
+      }))
     yield* Supervised.joinedScoped("a connection to a simulated engine", carried)
     return { line, ask: <A>(question: Question) => line.ask(question, out) as Effect.Effect<A, BackplaneError> }
   })
@@ -96,10 +102,16 @@ export const connect = (dial: () => Socket.Socket): Engine => ({
   join: ({ lease, node }) =>
     Effect.gen(function*() {
       const heard = yield* open(dial)
-      const asked = yield* open(dial)
+      const asked = yield* open(dial, (error) => heard.line.lose(error))
       const { ask } = asked
-      const joined = yield* heard.ask<Pick<Session, "epoch" | "age">>({ _tag: "join", node, lease })
-      yield* ask({ _tag: "speak", node })
+      const { session: number, ...joined } = yield* heard.ask<
+        Pick<Session, "epoch" | "age"> & { readonly session: number }
+      >({
+        _tag: "join",
+        node,
+        lease
+      })
+      yield* ask({ _tag: "speak", node, session: number })
       asked.line.epoch = joined.epoch
       const session: Session = {
         ...joined,
@@ -112,7 +124,7 @@ export const connect = (dial: () => Socket.Socket): Engine => ({
           batch.length > largest
             ? Effect.fail(new BackplaneError({ reason: "size" }))
             : ask({ _tag: "publish", node: to, batch: textOf(batch) }),
-        take: Effect.raceAllFirst([heard.line.inbox.take, heard.line.untilLost, asked.line.untilLost]),
+        take: heard.line.inbox.take,
         leave: ask({ _tag: "leave" })
       }
       return session
