@@ -38,7 +38,7 @@ const long = [
   "test/bench/stopping.test.ts",
   "test/cli/{progress,top,workers}.test.ts",
   "test/examples/{history/fleet,history/processes,main}.test.ts",
-  "test/node/{admin,stopping}.test.ts",
+  "test/node/{admin,stopping,workersListeners}.test.ts",
   "test/rpc/suite.test.ts",
   "test/fleet/simulation.test.ts",
   "test/runtimes/runtimes.test.ts",

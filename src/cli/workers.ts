@@ -50,7 +50,9 @@ const divided = (whole: Policy.Policy, workers: number): string => {
   const told = (["maxConnections", "acceptRate", "memory"] as const).flatMap((name) =>
     whole[name] === 0 ? [] : [`${name} ${part[name]} of ${all[name]}`]
   )
-  return `${workers} workers${told.length === 0 ? "" : `, each with ${told.join(", ")}`}`
+  const { maxConnectionsPerAddress: mostOfOne } = whole
+  return `${workers} workers${told.length === 0 ? "" : `, each with ${told.join(", ")}`}` +
+    (mostOfOne === 0 || workers === 1 ? "" : `; an address may have ${mostOfOne} connections at each of them`)
 }
 
 type Given = Readonly<Record<string, unknown>> & {

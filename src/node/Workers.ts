@@ -108,9 +108,9 @@ const divided = ["maxConnections", "acceptRate", "memory"] as const
  *
  * **Details**
  *
- * All other limits are those of a connection, or hold for each worker by itself: `maxConnectionsPerAddress`, `maxWaiting`. An
- * address may have `maxConnectionsPerAddress` times the number of workers, for no worker knows of the others' connections: divide
- * it yourself where it must hold for the whole, and allow for an address whose connections come to one worker. A `memory` of 0 is half of the heap of each process.
+ * All other limits are those of a connection, or hold for each worker by itself: `maxWaiting`, and `maxConnectionsPerAddress`, for no
+ * worker knows of the others' connections: an address may have that many times the number of workers. A `memory` of 0 is half of
+ * the heap of each process.
  *
  * **Example**
  *

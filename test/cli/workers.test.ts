@@ -105,8 +105,9 @@ const visitors = (port: number) => {
 
 describe.runIf(isLong)("serve --workers", () => {
   it("spreads 1,000 connections within 20 %, and says what each worker may have", long(120_000), async () => {
-    const server = await two("--max-connections 3001 --accept-rate 2500")
+    const server = await two("--max-connections 3001 --accept-rate 2500 --max-connections-per-address 2000")
     assert.match(server.stderr, /2 workers, each with maxConnections 1501 of 3001, acceptRate 1250 of 2500/)
+    assert.include(server.stderr, "; an address may have 2000 connections at each of them")
     const clients: Array<Client> = []
     for (let i = 0; i < 16; i++) clients.push(...await many(server, 50))
     // and each once the one before it is served

@@ -7,6 +7,7 @@ import * as ChildProcess from "node:child_process"
 import { promisify } from "node:util"
 import { WebSocket } from "ws"
 import { Codec, Connection, Registry, Server } from "../../src/index.ts"
+import { TypeId } from "../../src/internal/connection/handle/internals.ts"
 import { HttpServer } from "../../src/node/index.ts"
 import { withLogs } from "../support/logs.ts"
 import { certificate, client, portOf, tempDir, until } from "./fixtures/kit.ts"
@@ -110,6 +111,23 @@ describe("HttpServer", () => {
         assert.strictEqual(yield* foreign("curl", ["-s", "--unix-socket", `${dir}/app.sock`, "http://x/"]), "hello")
         assert.strictEqual(unix.http.address._tag, "UnixPathAddress")
       }))
+
+    it.live("requests that come before there is an application wait for it", () =>
+      Effect.gen(function*() {
+        const registry = yield* Registry.make<never, unknown, undefined>()
+        const server = yield* HttpServer.make("http://127.0.0.1:0", { registry })
+        const peer = yield* client(server)
+        peer.conn.write(get("/"))
+        yield* eventually(
+          "its request to be read",
+          Effect.map(registry.entries, ([entry]) => {
+            return entry !== undefined && entry.connection[TypeId].look().bytesIn > 0
+          })
+        )
+        assert.strictEqual(peer.text, "")
+        yield* server.http.serve(application(Latch.makeUnsafe()))
+        yield* until("an answer", () => peer.text.endsWith("hello"))
+      }).pipe(Effect.scoped))
 
     it.live("says in words why it cannot listen", () =>
       Effect.gen(function*() {

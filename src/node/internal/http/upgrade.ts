@@ -39,6 +39,11 @@ export const intercept = <R, A extends Below>(
     upgrade(request, conn, head, announced, (_, accepted) => onOpen(announced, conn, accepted, request))
     return true
   }
+  /** Those that came before the application did: it has them once it listens. */
+  const early: Array<() => unknown> = []
+  server.on("newListener", (event) => {
+    if (event === "request") queueMicrotask(() => early.splice(0).forEach((enter) => enter()))
+  })
   Object.assign(server, {
     emit(name: string, ...args: ReadonlyArray<unknown>): boolean {
       if (name === "upgrade" || name === "connect") readWhole(args[1] as Net.Socket)
@@ -48,8 +53,11 @@ export const intercept = <R, A extends Below>(
       }
       if (requests.has(name)) {
         const [request, response] = args as [Http.IncomingMessage, Http.ServerResponse]
-        if (isWellFormed(request)) onRequest(request, response, () => emit.call(server, name, ...args))
-        else write(response, { status: 400 })
+        const enter = () => onRequest(request, response, () => emit.call(server, name, ...args))
+        if (isWellFormed(request)) {
+          if (server.listenerCount("request") > 0) enter()
+          else early.push(() => request.socket.destroyed || enter())
+        } else write(response, { status: 400 })
         return true
       }
       return emit.call(server, name, ...args)

@@ -75,27 +75,32 @@ export const start = ({ run, serve, sockets }: Duties, entry: Entry, identity: I
     if (child.connected) child.send(call, () => {})
   })
   const onDead = serve(calls, identity, child.pid)
-  let isMute = false
-  let isDead = false
+  let isGone = false
+  const gone = (): void => {
+    if (isGone) return
+    isGone = true
+    peer.isReady = false
+    sockets.leave(peer)
+    calls.end()
+  }
   child.on("message", (message) => {
     if (!isOurs(message)) return
     if (isCall(message)) calls.hear(message)
     else hear(message as Request)
   })
   // after everything that it said
-  child.on("disconnect", () => {
-    peer.isReady = false
-    sockets.leave(peer)
-    calls.end()
-    isMute = true
-    if (isDead) onDead()
-  })
+  child.on("disconnect", gone)
   alive.add(child)
   child.on("exit", (code, signal) => {
     alive.delete(child)
-    isDead = true
-    if (isMute) onDead()
     Deferred.doneUnsafe(ended, Exit.succeed({ code, signal }))
+  })
+  // Node tells of no `disconnect` where a handle was on its way to it; what was read last is told in the next turn
+  child.on("close", () => {
+    setImmediate(() => {
+      gone()
+      onDead()
+    })
   })
   // it could not be started, or not be told
   child.on("error", () => {
