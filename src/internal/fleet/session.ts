@@ -142,7 +142,7 @@ const once = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
     return yield* Effect.raceAllFirst([
       Deferred.await(stay.over),
       listen(node, stay),
-      node.mail.carry(stay.session, node.patience),
+      node.mail.carry((to, batch) => node.patiently(stay.session.publish(to, batch))),
       renew(node, stay),
       Claims.keepChecking(node),
       Claims.keepReleasing(node)

@@ -11,6 +11,9 @@ import * as Wire from "./wire.ts"
  */
 export type Passing = "leaving" | "sent" | "nobody" | "failed" | "dropped"
 
+/** Hands a batch for a node to the engine, within the time that this has. */
+export type Publish = (node: string, batch: Uint8Array) => ReturnType<Session["publish"]>
+
 export type Watcher = (passing: Passing) => boolean | void
 
 interface Item {
@@ -83,7 +86,7 @@ export class Mail {
   }
 
   /** Sends all that waits for a node, batch after batch. Fails where the session is over. */
-  private empty(session: Session, node: string, box: Box, limit: number): Effect.Effect<void, BackplaneError> {
+  private empty(publish: Publish, node: string, box: Box): Effect.Effect<void, BackplaneError> {
     return Effect.gen({ self: this }, function*() {
       while (box.items.length > 0) {
         const items = this.next(box)
@@ -91,8 +94,7 @@ export class Mail {
         const sequence = this.sequences.get(node) ?? 0
         this.sequences.set(node, sequence + 1)
         const batch = Wire.join(this.from, this.run, sequence, items.map(({ bytes }) => bytes))
-        const publish = Effect.suspend(() => session.publish(node, batch)).pipe(
-          Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.succeed("failed" as const) }),
+        yield* Effect.suspend(() => publish(node, batch)).pipe(
           Effect.catch((error) =>
             error.reason === "lease" || error.reason === "epoch"
               ? Effect.fail(error)
@@ -105,25 +107,27 @@ export class Mail {
             })
           )
         )
-        yield* publish
       }
       if (this.boxes.get(node) === box) this.boxes.delete(node)
     })
   }
 
   /** Sends what comes, until the session is over. Batches for different nodes do not wait for each other. */
-  readonly carry = (session: Session, limit: number): Effect.Effect<never, BackplaneError> =>
+  readonly carry = (publish: Publish): Effect.Effect<never, BackplaneError> =>
     Effect.forever(
       Effect.gen({ self: this }, function*() {
         yield* this.latch.await
         // what the others of this turn post goes with it
         yield* Effect.yieldNow
         this.latch.closeUnsafe()
-        yield* Effect.forEach(
-          Array.from(this.boxes),
-          ([node, box]) => this.empty(session, node, box, limit),
-          { concurrency: "unbounded", discard: true }
-        )
+        const boxes = Array.from(this.boxes)
+        if (boxes.length === 1) yield* this.empty(publish, boxes[0]![0], boxes[0]![1])
+        else {
+          yield* Effect.forEach(boxes, ([node, box]) => this.empty(publish, node, box), {
+            concurrency: "unbounded",
+            discard: true
+          })
+        }
       }),
       { disableYield: true }
     )
