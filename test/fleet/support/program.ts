@@ -66,7 +66,7 @@ export interface Settings {
 export const options = (seed: string | number): Simulation.Options => ({
   seed,
   storm: "1 minute",
-  liveness: "15 minutes",
+  liveness: "3 minutes",
   network: { latency: { uniform: [1, 10] }, connectTimeout: "5 seconds", userTimeout: "5 seconds" },
   faults: {
     kinds: ["latency", "partition", "one-way", "clog", "vanish", "reset", "crash", "stall", "skew", "refuse"],
@@ -257,7 +257,7 @@ class Run {
         return share(0.01)
       },
       get late() {
-        return share(0.05)
+        return share(0.1)
       }
     })
   })
