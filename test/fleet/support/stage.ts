@@ -13,6 +13,10 @@ export class Switch {
   losing = 0
   /** By how many milliseconds the answer to the next claim is late. */
   late = 0
+  /** By how many milliseconds the answer to the next question for a holder is late. */
+  lateFind = 0
+  /** How many milliseconds the engine takes for each batch of this node. */
+  slow = 0
   private readonly inner: Backplane.Engine
   private failing = new Set<() => void>()
 
@@ -65,10 +69,17 @@ export class Switch {
               return Effect.tap(session.claim(key, how), late === 0 ? Effect.void : Effect.sleep(late))
             })),
           release: (key, token) => this.through(session.release(key, token)),
-          find: (key) => this.through(session.find(key)),
+          find: (key) =>
+            this.through(Effect.suspend(() => {
+              const { lateFind } = this
+              this.lateFind = 0
+              return Effect.tap(session.find(key), lateFind === 0 ? Effect.void : Effect.sleep(lateFind))
+            })),
           publish: (node, batch) =>
             this.through(Effect.suspend(() => {
-              if (this.losing === 0) return session.publish(node, batch)
+              if (this.losing === 0) {
+                return Effect.tap(session.publish(node, batch), this.slow === 0 ? Effect.void : Effect.sleep(this.slow))
+              }
               this.losing--
               return Effect.succeed("sent" as const)
             })),
