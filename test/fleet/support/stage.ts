@@ -15,6 +15,12 @@ export class Switch {
   late = 0
   /** By how many milliseconds the answer to the next question for a holder is late. */
   lateFind = 0
+  /** By how many milliseconds the answer to the next question for the nodes is late. */
+  lateNodes = 0
+  /** How many milliseconds each claim takes, how many are under way, and how many were at once. */
+  claimTakes = 0
+  claiming = 0
+  mostClaiming = 0
   /** How many milliseconds the engine takes for each batch of this node. */
   slow = 0
   private readonly inner: Backplane.Engine
@@ -61,12 +67,20 @@ export class Switch {
         return Effect.map(this.inner.join(options), (session): Backplane.Session => ({
           ...session,
           renew: (isLeaving) => this.through(session.renew(isLeaving)),
-          nodes: this.through(session.nodes),
+          nodes: this.through(Effect.suspend(() => {
+            const { lateNodes } = this
+            this.lateNodes = 0
+            return Effect.tap(session.nodes, lateNodes === 0 ? Effect.void : Effect.sleep(lateNodes))
+          })),
           claim: (key, how) =>
             this.through(Effect.suspend(() => {
-              const { late } = this
+              const late = this.late + this.claimTakes
               this.late = 0
-              return Effect.tap(session.claim(key, how), late === 0 ? Effect.void : Effect.sleep(late))
+              this.mostClaiming = Math.max(this.mostClaiming, ++this.claiming)
+              return Effect.ensuring(
+                Effect.tap(session.claim(key, how), late === 0 ? Effect.void : Effect.sleep(late)),
+                Effect.sync(() => this.claiming--)
+              )
             })),
           release: (key, token) => this.through(session.release(key, token)),
           find: (key) =>
