@@ -44,18 +44,20 @@ describe("the order of messages", () => {
       yield* b.login("ada")
       yield* begin(a.fleet.send("ada", "zero"))
       yield* pass(5)
-      // the second one comes to b when the first one is back
+      // each is a batch of its own: the second one comes to b when the first one is back
       a.link.slow = 15
+      const large = (text: string) => text.padEnd(50_000, ".")
       const login = yield* begin(a.login("ada"))
-      const sending = [yield* begin(a.fleet.send("ada", "one"))]
-      yield* pass(1)
-      sending.push(yield* begin(a.fleet.send("ada", "two")))
-      yield* pass(1)
+      const sending = [
+        yield* begin(a.fleet.send("ada", large("one"))),
+        yield* begin(a.fleet.send("ada", large("two")))
+      ]
+      yield* pass(5)
       sending.push(yield* begin(a.fleet.send("ada", "three")))
       yield* pass(60)
       const ada = yield* Fiber.join(login)
       assert.deepStrictEqual(yield* Fiber.joinAll(sending), ["accepted", "accepted", "accepted"])
-      assert.deepStrictEqual(ada.sent, ["one", "two", "three"])
+      assert.deepStrictEqual(ada.sent, [large("one"), large("two"), "three"])
     }))
 
   it.effect("a batch that comes twice, or after those of a later session of its node, is not heard", () =>
