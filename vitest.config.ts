@@ -11,7 +11,8 @@ const realTime = [
   "test/testing/SocketContract.test.ts",
   "test/testing/parity.test.ts",
   "test/README.test.ts",
-  "test/examples/{browser,history,mqtt,nats,proxies,redis,rpc}/*.test.ts",
+  "test/examples/{browser,mqtt,nats,proxies,redis,rpc}/*.test.ts",
+  "test/examples/history/{history,processes}.test.ts",
   "test/examples/{chat/page,main}.test.ts"
 ]
 
@@ -33,14 +34,15 @@ const withoutConnections = [
 
 // those with tests that do more in `npm run test:long`
 const long = [
-  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,HistoryStorm,Metrics,Registry,Request,Server}.test.ts",
+  "test/{Client,ConnectionPool,Dispatcher,Heartbeat,History,HistoryStorm,Metrics,Registry,Request,Server}.test.ts",
+  "test/bench/stopping.test.ts",
   "test/cli/{progress,top,workers}.test.ts",
-  "test/examples/main.test.ts",
+  "test/examples/{history/fleet,history/processes,main}.test.ts",
   "test/node/{admin,stopping}.test.ts",
   "test/rpc/suite.test.ts",
   "test/fleet/simulation.test.ts",
   "test/runtimes/runtimes.test.ts",
-  "test/integration/{agreement,deadLink,deflate,deflatePeers,engineFaults,natsEngine}.test.ts",
+  "test/integration/{agreement,deadLink,deflate,deflatePeers,engineFaults,natsEngine,natsHistory}.test.ts",
   "test/integration/{package,reconnect,redis,redisEngine,redisHistory}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"

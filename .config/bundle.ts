@@ -8,7 +8,8 @@ import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
-const dir = Path.join(root, "dist/cli")
+// the bench makes one elsewhere
+const dir = process.argv[2] ?? Path.join(root, "dist/cli")
 
 /** The folder of the package that a module is in. */
 const packageOf = (id: string): string | undefined => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0]

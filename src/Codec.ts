@@ -36,7 +36,7 @@
  *
  * @since 0.1.0
  */
-import { decode as msgpackDecode, encode as msgpackEncode } from "@msgpack/msgpack"
+import { decode as msgpackDecode, Encoder } from "@msgpack/msgpack"
 import * as Pipeable from "effect/Pipeable"
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
@@ -397,6 +397,21 @@ export const text = (self: Codec<Uint8Array>): Codec<string> =>
 export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> =>
   withPayload(self, (payload) => Payloads.asJson(payload as Payload<string> | Payload<Uint8Array>))
 
+// a new one has 2 KiB to clear, and one that has written much keeps its memory
+const mostKept = 65_536
+let writer = new Encoder({ maxDepth })
+
+const msgpackEncode = (message: unknown): Uint8Array => {
+  try {
+    const value = writer.encode(message)
+    if (value.length > mostKept) writer = new Encoder({ maxDepth })
+    return value
+  } catch (error) {
+    writer = new Encoder({ maxDepth })
+    throw error
+  }
+}
+
 /**
  * Reads the bytes of a frame as one MessagePack value, at most 100 levels deep.
  *
@@ -425,7 +440,7 @@ export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
         }),
       (message) =>
         Payloads.guarded("encode", "MessagePack", () => {
-          const value = msgpackEncode(message, { maxDepth })
+          const value = msgpackEncode(message)
           // what could not be read is not written
           const problem = checkMsgpack(value)
           return problem === undefined ? Result.succeed(value) : Result.fail(problem)

@@ -4,6 +4,7 @@ import { Effect, Fiber, PubSub, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Codec, History } from "holdfast"
 import { it } from "holdfast/testing/vitest"
+import { table } from "./integration/support/historyTable.ts"
 
 type Event = History.Event<string>
 
@@ -144,6 +145,16 @@ describe("History.memory", () => {
       assert.strictEqual(error.reason, "data")
       assert.include(error.message, "no size")
     }))
+})
+
+describe("History.memory keeps the contract of all histories", () => {
+  const histories = new Map<string, History.History<string>>()
+  table((name, bounds) =>
+    Effect.gen(function*() {
+      const history = histories.get(name) ?? (yield* History.memory<string>(bounds))
+      histories.set(name, history)
+      return history
+    }), false)
 })
 
 describe("History.follow", () => {

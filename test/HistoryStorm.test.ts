@@ -142,8 +142,8 @@ const cases = [
 for (const { faults, program, title } of cases) {
   it.simulate(title, { seeds: 1, storm: "20 seconds", faults }, program)
 
-  it.runIf(isLong)(`${title}: 20 seeds`, long(300_000), async () => {
-    for (let seed = 1; seed <= 20; seed++) {
+  it.runIf(isLong)(`${title}: 10 seeds`, long(300_000), async () => {
+    for (let seed = 1; seed <= 10; seed++) {
       await Effect.runPromise(Simulation.run({ seed, storm: "2 minutes", faults }, program))
     }
   })

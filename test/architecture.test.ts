@@ -92,12 +92,15 @@ const floors: ReadonlyArray<ReadonlyArray<string>> = [
   ["node/internal/listening", "node/Certificates"],
   // several processes behind one socket: what the parent of them does
   ["node/internal/workers"],
+  ["node/internal/http/reading"],
   ["node/internal/http", "node/internal/httpClient"],
   // what looks at a running program: what it answers, and the HTTP server around that
   ["node/internal/admin"],
   // how it is said to a person
-  ["node/internal/admin/shown"],
+  ["node/internal/admin/shown", "node/internal/admin/merging"],
   ["node/internal/admin/web"],
+  // one for all workers
+  ["node/internal/admin/workers"],
   ["node"],
   ["cli"],
   // the page, which is bundled: what the program is made of is there as types
@@ -143,7 +146,7 @@ const mayUsePackages: Record<Area, ReadonlyArray<string>> = {
   codecs: ["effect"],
   rpc: ["effect"],
   redis: ["effect", "redis", "node:"],
-  nats: ["effect", "@nats-io/transport-node", "@nats-io/kv", "node:"],
+  nats: ["effect", "@nats-io/transport-node", "@nats-io/jetstream", "@nats-io/kv", "node:"],
   testing: ["effect"],
   vitest: ["effect", "@effect/vitest"],
   node: ["effect", "@effect/platform-node", "node:"],

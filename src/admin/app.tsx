@@ -1,6 +1,7 @@
 /** The page around its views: where one is, how the link to the server is, and the theme. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { count } from "../node/internal/admin/shown/format.ts"
+import { silentOf } from "../node/internal/admin/shown/silent.ts"
 import type { Api } from "./model/api.ts"
 import type { Link, Model } from "./model/model.ts"
 import { AppContext, useModel } from "./parts/context.ts"
@@ -40,7 +41,9 @@ const links: Readonly<Record<Link, string>> = {
 }
 
 const Notice = () => {
-  const { drained, figures, link } = useModel(({ figures, link }) => `${link} ${figures === undefined}`)
+  const { drained, figures, link } = useModel(({ figures, link }) =>
+    `${link} ${figures === undefined} ${silentOf(figures)}`
+  )
   if (link === "locked") {
     return (
       <div class="notice" role="alert">
@@ -58,7 +61,13 @@ const Notice = () => {
       </div>
     )
   }
-  return null
+  const silent = silentOf(figures)
+  return silent === "" ? null : (
+    <div class="notice" role="alert">
+      <b>No answer from {silent}.</b>{" "}
+      It is counted as it was when it answered last, and its connections are not listed. It hangs, or is very busy.
+    </div>
+  )
 }
 
 const Status = () => {
@@ -71,6 +80,7 @@ const Status = () => {
           {count(figures.connections.open)} open
           {figures.connections.draining > 0 ? `, ${count(figures.connections.draining)} draining` : ""}
           {figures.connections.closing > 0 ? `, ${count(figures.connections.closing)} closing` : ""}
+          {figures.workers === undefined ? "" : `, ${count(figures.workers.length)} workers`}
         </span>
       )}
     </>

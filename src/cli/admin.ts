@@ -78,9 +78,7 @@ export const adminOf = Effect.fnUntraced(function*(
   if (typeof token === "object" && !/^[\x21-\x7e]+$/.test(Redacted.value(token))) {
     return yield* new CommandFailed({ message: "--admin-token must be printable ASCII without spaces" })
   }
-  // each worker has its own
-  const next = port === 0 ? 0 : (Workers.self()?.number ?? 1) - 1
-  return { host, log, port: Math.min(port + next, 65_535), token } satisfies Plan
+  return { host, log, port, token } satisfies Plan
 })
 
 /** What an admin API shows of metrics is counted from the start. */
@@ -100,6 +98,8 @@ const start = ({ host, log, port, token }: Plan, options: Admin.Options) =>
       // the same as its signal
       drain: Effect.sync(() => void process.emit("SIGTERM", "SIGTERM"))
     })
+    // that of all workers is said once
+    if (Workers.self()?.isFirst === false) return
     const address = Redacted.value(admin.address)
     // a token that was given is known, and is not to be found in a log
     const told = typeof token === "object" ? address.replace(/\?.*/, "") : address

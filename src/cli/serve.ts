@@ -8,17 +8,17 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Listener from "../node/Listener.ts"
-import * as Registry from "../Registry.ts"
 import * as Server from "../Server.ts"
 import { adminFlags, adminOf, measured, withAdmin } from "./admin.ts"
 import { tlsOf } from "./certificates.ts"
 import { CommandFailed } from "./CommandFailed.ts"
+import { members } from "./hub.ts"
 import { addressesOf, allTaken, listenFlags } from "./listenFlags.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { progress } from "./progress.ts"
 import { asFlags, behindFlags, behindOptions } from "./proxyFlags.ts"
-import { logDraining, logEvent, notHeard, refusalBound } from "./serveLogs.ts"
+import { logDraining, logEvent, refusalBound } from "./serveLogs.ts"
 import * as Speech from "./speech.ts"
 import { inWorkers, saysListening, shared, workersFlag } from "./workers.ts"
 
@@ -128,7 +128,7 @@ export const serve = Command.make(
       const bound = refusalBound()
       const toLog = logEvent(log, Speech.linesAt(listeners, spoken))
       const run = Effect.fnUntraced(function*<A>({ open, say }: Speech.Speech<A>) {
-        const registry = yield* Registry.make<A>()
+        const { registry, tell } = yield* members<A>(mode)
         const server = Server.make({
           open,
           registry,
@@ -154,10 +154,7 @@ export const serve = Command.make(
                   yield* connection.sendAll(messages)
                   continue
                 }
-                for (const message of messages) {
-                  const { failed } = yield* registry.broadcast(message, { except: connection.id })
-                  if (failed > 0) yield* connection.send(say(notHeard(failed)))
-                }
+                yield* tell(messages, connection.id, (text) => connection.send(say(text)))
               }
             })
         })

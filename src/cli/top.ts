@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import { oneLine, plainJson } from "../internal/reasons/text.ts"
 import { count } from "../node/internal/admin/shown/format.ts"
 import { ratesBetween } from "../node/internal/admin/shown/rates.ts"
+import { silentOf } from "../node/internal/admin/shown/silent.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { duration, whole } from "./peer.ts"
 import { makeApi } from "./top/ask.ts"
@@ -60,11 +61,14 @@ const line = (
   const stopping = servers.filter(({ phase }) => phase !== "serving").map(({ left, name, phase }) =>
     `  ${name} is ${phase}, ${count(left)} left`
   )
+  const silent = silentOf(figures)
   return oneLine(
     `${new Date(figures.at).toISOString()}  open ${count(open)}  draining ${count(draining)}  closing ${
       count(closing)
     }` +
-      `${isFiltered ? `  match ${count(page.total)}` : ""}  ${ratesText(rates)}${stopping.join("")}`
+      `${isFiltered ? `  match ${count(page.total)}` : ""}  ${ratesText(rates)}${stopping.join("")}${
+        silent === "" ? "" : `  no answer from ${silent}`
+      }`
   )
 }
 

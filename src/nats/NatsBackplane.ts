@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Backplane from "../Backplane.ts"
+import { clientOf } from "./internal/dial.ts"
 import { join, type Shared } from "./internal/session.ts"
 
 /**
@@ -47,22 +48,6 @@ export interface Options {
   readonly timeout?: Duration.Input | undefined
   /** The largest batch, in bytes. Never more than `max_payload` of the server. Default 1 MiB, which is also NATS's. */
   readonly largest?: number | undefined
-}
-
-const optionsOf = ({ client = {}, servers = "nats://localhost:4222" }: Options): NodeConnectionOptions => {
-  const urls = (typeof servers === "string" ? [servers] : servers).map((server) =>
-    new URL(server.includes("://") ? server : `nats://${server}`)
-  )
-  const [first] = urls
-  if (first === undefined) throw new RangeError("servers must name at least one")
-  const user = decodeURIComponent(first.username)
-  const pass = decodeURIComponent(first.password)
-  return {
-    ...(user === "" ? {} : pass === "" ? { token: user } : { user, pass }),
-    ...(first.protocol === "tls:" ? { tls: {} } : {}),
-    ...client,
-    servers: urls.map(({ host }) => host)
-  }
 }
 
 /**
@@ -114,7 +99,7 @@ export const make = (options: Options = {}): Effect.Effect<Backplane.Engine> =>
     const millis = Duration.toMillis(timeout)
     if (!(millis > 0)) throw new RangeError("timeout must be more than 0")
     const shared: Shared = {
-      client: Effect.succeed(optionsOf(options)),
+      client: Effect.succeed(clientOf(options.servers, options.client)),
       prefix,
       bucket: { storage, replicas } as Shared["bucket"],
       timeout: millis,

@@ -1,1 +1,2 @@
 export * as NatsBackplane from "./NatsBackplane.ts"
+export * as NatsHistory from "./NatsHistory.ts"

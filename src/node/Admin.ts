@@ -16,6 +16,7 @@ import type { Stats as DispatcherStats } from "../Dispatcher.ts"
 import type { Policy } from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import type { Stats as ServerStats } from "../Server.ts"
+import { worker } from "./internal/addresses/worker.ts"
 import { inUrl, isLoopback, makeToken } from "./internal/admin/web/guard.ts"
 
 export {
@@ -145,6 +146,10 @@ export interface Admin {
  * metric. It shows no content of messages, no session and no header, and there is no way to ask for them. Texts that a peer may
  * have chosen are shown with escapes for what is not printed, and cut at 256 characters.
  *
+ * In a worker of `Workers.run` its parent listens, and serves one API for all workers that name the same `host` and `port`: lists,
+ * figures and metrics are those of all, and what is done to a connection is done by the worker that has it. `drain` stops all
+ * of them. The last digits of an id say which process it is from.
+ *
  * **Gotchas**
  *
  * Figures of traffic and `/metrics` need `Metrics.layer` around the program. A port that is taken is replaced by a free one: read
@@ -192,16 +197,40 @@ export const make = (options: Options): Effect.Effect<Admin, AdminError, Scope.S
     if (given !== undefined && given !== "off" && !/^[\x21-\x7e]+$/.test(Redacted.value(given))) {
       return yield* new AdminError({ detail: "the admin token must be printable ASCII without spaces, and not empty" })
     }
+    const shown = (bound: number, token: string | undefined): Admin => {
+      const query = token === undefined ? "" : `?token=${encodeURIComponent(token)}`
+      return { host, port: bound, address: Redacted.make(`http://${inUrl(host)}:${bound}/${query}`) }
+    }
+    const refused = (cause: string) =>
+      new AdminError({ detail: `the admin API cannot listen on ${inUrl(host)}:${port}: ${cause}` })
+    const own = worker()
+    if (own !== undefined) {
+      const { serveAbove } = yield* Effect.promise(() => import("./internal/admin/workers/worker.ts"))
+      const served = yield* serveAbove(own, program, {
+        host,
+        port,
+        hosts,
+        elsewhere: whenTaken === "free",
+        token: given === "off" ? "none" : given === undefined ? "any" : { is: Redacted.value(given) }
+      })
+      return "failed" in served ? yield* refused(served.failed) : shown(served.port, served.token)
+    }
     const token = given === "off" ? undefined : given ?? makeToken()
+    const context = yield* Effect.context<never>()
     // loaded by programs that serve it alone: an HTTP server and its router take as long to load as all else
-    const { serve } = yield* Effect.promise(() => import("./internal/admin/web/serving.ts"))
-    const bound = yield* Effect.mapError(
-      serve(program, { place: { host, port }, elsewhere: whenTaken === "free", hosts: [host, ...hosts], token }),
-      ({ cause }) =>
-        new AdminError({ detail: `the admin API cannot listen on ${inUrl(host)}:${port}: ${String(cause)}` })
+    const [{ serve }, { actionsOf }] = yield* Effect.promise(() =>
+      Promise.all([import("./internal/admin/web/serving.ts"), import("./internal/admin/actions.ts")])
     )
-    const query = token === undefined ? "" : `?token=${encodeURIComponent(Redacted.value(token))}`
-    return { host, port: bound, address: Redacted.make(`http://${inUrl(host)}:${bound}/${query}`) }
+    const bound = yield* Effect.mapError(
+      serve((readers, scope) => actionsOf(program, context, readers, scope), {
+        place: { host, port },
+        elsewhere: whenTaken === "free",
+        hosts: [host, ...hosts],
+        token
+      }),
+      ({ cause }) => refused(String(cause))
+    )
+    return shown(bound, token === undefined ? undefined : Redacted.value(token))
   })
 
 /** A token that was given is known, and is not to be found in a log. */

@@ -19,6 +19,8 @@ import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Http from "node:http"
 import type * as Net from "node:net"
+import { limitOf } from "../internal/connection/core/limits.ts"
+import { budgetIn, watchBudget } from "../internal/memory/ofServer.ts"
 import * as Supervised from "../internal/scheduling/supervised.ts"
 import * as Policy from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
@@ -69,6 +71,8 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    *   address.
    * - `maxConcurrentRequests`: further requests that a peer pipelines wait, and reading with them, until an answer has left.
    *   What is read meanwhile is one read of Node, 64 KiB at most. That a peer leaves is seen at the next answer then.
+   * - `memory`: what counts are requests that are not answered, what of their bodies was read and not received, heads that are
+   *   not complete, and what of the answers has not left. `writeStall` is how long it may be tight; see `Memory`.
    * - `maxFrame`: the longest WebSocket message, for a program that receives from the socket by itself. A `Connection` has
    *   the limits of its own policy.
    * - `drain`: how long a stop waits for answers; see `make`.
@@ -91,8 +95,8 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    */
   readonly webSocket?: string | undefined
   /**
-   * Called for each connection that is refused before its first request. It adds to what the server logs: a line a second at most,
-   * with the numbers. What it fails with is logged.
+   * Called for each connection that is refused before its first request, and when memory gets tight and is no longer. It adds to what
+   * the server logs: of refusals a line a second at most, with the numbers. What it fails with is logged.
    */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
   /**
@@ -164,10 +168,20 @@ export const make = <In = never, Out = unknown, R = never>(
     server.removeAllListeners("connection")
     const refusing = new Refusing(settings, context, options.onEvent)
     yield* Effect.addFinalizer(() => refusing.end)
-    const connections = new Connections(prepared, context, options.registry, refusing, (conn) => {
+    const budget = budgetIn(context, limitOf(policy, "memory"), limitOf(policy, "writeStall"))
+    const connections = new Connections(prepared, context, options.registry, refusing, budget, (conn) => {
       for (const listener of accept) listener.call(server, conn)
       conn.resume()
     })
+    if (budget !== undefined) {
+      yield* watchBudget(budget, {
+        tight: () => refusing.memory("MemoryTight", budget),
+        freed: () => {
+          refusing.memory("MemoryFreed", budget)
+          connections.memoryFreed()
+        }
+      })
+    }
     server.on("connection", (conn) => connections.accept(conn))
     server.on("clientError", (cause, conn) => {
       const connection = connections.open.get(conn as Net.Socket)

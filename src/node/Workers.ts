@@ -5,16 +5,22 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Backoff from "../Backoff.ts"
+import * as Backplane from "../Backplane.ts"
 import { spawn } from "../internal/scheduling/supervised.ts"
 import { cutShort } from "../internal/server/draining.ts"
 import * as Policy from "../Policy.ts"
 import { untaken } from "./internal/addresses/activation.ts"
 import { worker } from "./internal/addresses/worker.ts"
-import { killAll, start } from "./internal/workers/child.ts"
+import { Admins } from "./internal/admin/workers/parent.ts"
+import { about, engineOver } from "./internal/workers/backplane.ts"
+import { type Duties, killAll, start } from "./internal/workers/child.ts"
+import { Sessions } from "./internal/workers/sessions.ts"
+import { Slots } from "./internal/workers/slots.ts"
 import { Sockets } from "./internal/workers/sockets.ts"
 import { supervise } from "./internal/workers/supervision.ts"
 
@@ -102,8 +108,9 @@ const divided = ["maxConnections", "acceptRate", "memory"] as const
  *
  * **Details**
  *
- * All other limits are those of a connection, or hold for each worker by itself: `maxConnectionsPerAddress`, `maxWaiting`. A
- * `memory` of 0 is half of the heap of each process.
+ * All other limits are those of a connection, or hold for each worker by itself: `maxConnectionsPerAddress`, `maxWaiting`. An
+ * address may have `maxConnectionsPerAddress` times the number of workers, for no worker knows of the others' connections: divide
+ * it yourself where it must hold for the whole, and allow for an address whose connections come to one worker. A `memory` of 0 is half of the heap of each process.
  *
  * **Example**
  *
@@ -135,6 +142,62 @@ export const share = (policy?: Policy.Patch): Policy.Policy => {
   const whole = Policy.make(policy)
   return count === undefined ? whole : divide(whole, count)
 }
+
+/**
+ * The engine that makes the workers nodes of one fleet: their parent knows who has which key, and carries messages between them. In
+ * a process that `run` did not start it is a memory of its own, so that the same program runs without workers.
+ *
+ * **When to use**
+ *
+ * `run` provides it to each worker as the `Backplane`, and a `Fleet` without an engine uses it. Name it where the fleet is given
+ * an engine, or is made outside of `run`.
+ *
+ * **Details**
+ *
+ * - A worker that dies is gone from the fleet at once: the keys it had are free, and are not waited for as those of a machine.
+ * - A worker that hangs keeps its keys until its lease ends, as any node does.
+ * - Batches may have 1 MiB, and 1024 of them wait for a worker; what is more is a gap.
+ *
+ * **Gotchas**
+ *
+ * It ends at the machine. For workers on several machines provide an engine such as Redis or NATS inside the program: then
+ * each worker is a node of that fleet.
+ *
+ * **Example** (A message to a user, whichever worker has the connection)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Fleet } from "holdfast"
+ * import { Workers } from "holdfast/node"
+ *
+ * const program = Effect.gen(function*() {
+ *   const fleet = yield* Fleet.make<string>()
+ *   yield* fleet.send("ada", "hello")
+ * }).pipe(Effect.scoped, Workers.run({ workers: 4 }))
+ * ```
+ *
+ * @category fleets
+ * @since 0.1.0
+ */
+export const engine: Effect.Effect<Backplane.Engine> = Effect.suspend(() => {
+  const own = worker()
+  return own === undefined ? Backplane.memory : Effect.succeed(engineOver(own.calls))
+})
+
+/**
+ * Provides `engine` to the fleets that are made below.
+ *
+ * @category fleets
+ * @since 0.1.0
+ */
+export const layerBackplane: Layer.Layer<never> = Backplane.layer(engine)
+
+/** An engine that is given counts more than ours. */
+const asNode = <A, E, R>(program: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(
+    Backplane.Backplane,
+    (given) => given === undefined ? Effect.provideServiceEffect(program, Backplane.Backplane, engine) : program
+  )
 
 // after the drain: handlers end, sockets linger for a second, the process goes
 const slack = 5000
@@ -170,12 +233,14 @@ const longest = 2 ** 31 - 1
  *   `reload` is the same from the program of the parent.
  * - SIGTERM or SIGINT to the parent stops all: it listens no more, workers drain, and the exit code is that of one process
  *   (`Shutdown.teardown`). A second signal kills them (`Shutdown.endAtSecondSignal`).
+ * - A `Fleet` in each worker is a node of one fleet, over `engine`: it sends to the connections of all workers.
+ * - `Admin` in each worker is one API, one page and one `/metrics` of all, at one address: the parent serves it.
  * - Workers whose parent was killed drain and end.
  *
  * **Gotchas**
  *
- * Processes share no memory: a `Registry`, a `Memory` and metrics are those of one worker. A broadcast reaches the connections of its
- * own worker alone. Give a `Server` the `share` of its policy, or the whole holds for each worker. What a program does beside
+ * Processes share no memory: a `Registry` and a `Memory` are those of one worker, and the broadcast of a registry reaches the connections of
+ * its own worker alone: that of a `Fleet` reaches all. Give a `Server` the `share` of its policy, or the whole holds for each worker. What a program does beside
  * its listeners, each worker does: a port that it opens by other means is free for the first one alone. Node alone can hand sockets
  * on: not Bun and Deno.
  *
@@ -219,7 +284,7 @@ export const run = (
       const identity = worker()?.identity
       return identity === undefined
         ? parent(options, policy)
-        : Effect.annotateLogs(program, "worker", identity.number)
+        : Effect.annotateLogs(asNode(program), "worker", identity.number)
     })
 }
 
@@ -251,6 +316,23 @@ const parent = (options: Options, policy: Policy.Policy): Effect.Effect<never, W
     const asked = yield* Queue.sliding<void>(1)
     yield* signalled(asked)
     const sockets = new Sockets()
+    const fleet = yield* Backplane.memory
+    const slots = new Slots(options.workers)
+    const admins = new Admins(yield* Effect.scope, context, slots.step)
+    const duties: Duties = {
+      sockets,
+      run: (effect) => void spawn(context, "what a worker asks for", effect, () => {}),
+      serve: (calls, { number, slot }, pid) => {
+        const sessions = new Sessions(fleet, context)
+        calls.answer(about, sessions.answer)
+        const over = admins.serve(calls, { number, slot, pid })
+        return () => {
+          sessions.end()
+          over()
+          slots.free(slot)
+        }
+      }
+    }
     // a second signal, or any other end of this process: workers do not outlive it
     process.on("exit", killAll)
     yield* Effect.addFinalizer(() => Effect.sync(() => process.off("exit", killAll)))
@@ -268,11 +350,16 @@ const parent = (options: Options, policy: Policy.Policy): Effect.Effect<never, W
       onCut: cutShort,
       spawn: (number) =>
         Effect.sync(() => {
-          const identity = { number, count: options.workers, isFirst, stopWithin }
+          const identity = {
+            number,
+            count: options.workers,
+            isFirst,
+            stopWithin,
+            slot: slots.take(),
+            step: slots.step
+          }
           isFirst = false
-          return start(sockets, entry, identity, (listening) => {
-            spawn(context, "a listener of workers", listening, () => {})
-          })
+          return start(duties, entry, identity)
         })
     }).pipe(Effect.mapError(({ code, how, worker }) => new WorkerLost({ worker, detail: how, code })))
   }))

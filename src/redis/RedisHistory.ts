@@ -10,7 +10,9 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Codec from "../Codec.ts"
 import type * as History from "../History.ts"
-import { link, Log } from "./internal/history.ts"
+import { link } from "../internal/history/link.ts"
+import { open } from "./internal/connection.ts"
+import { Log } from "./internal/history.ts"
 import type { Options as RedisOptions } from "./RedisBackplane.ts"
 
 /**
@@ -101,11 +103,13 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
   Effect.gen(function*() {
     const { check = "10 seconds", client = {}, prefix = "holdfast", timeout = "5 seconds", url = "" } = options
     if (!characters.test(prefix)) throw new RangeError("prefix must be of the characters A-Z a-z 0-9 _ . : -")
+    const millis = atLeast("timeout", Duration.toMillis(timeout))
     const made = yield* link({
-      url: typeof url === "string" ? Effect.succeed(url) : url,
-      client,
-      timeout: atLeast("timeout", Duration.toMillis(timeout))
-    }, atLeast("check", Duration.toMillis(check)))
+      name: "holdfast.redis.history",
+      open: open({ url: typeof url === "string" ? Effect.succeed(url) : url, client, timeout: millis }),
+      timeout: millis,
+      check: atLeast("check", Duration.toMillis(check))
+    })
     return {
       history: <A>({ age = "5 minutes", bytes = 1_048_576, codec, count = 1000, name }: HistoryOptions<A>) =>
         Effect.suspend(() => {

@@ -21,6 +21,8 @@ export interface Turn {
   readonly rate: number
   /** Shares of a core. A server well below 1 was not what limited the rate. */
   readonly serverBusy: number
+  /** Seconds of the server's CPU for each, from the first request of the turn to its last answer. */
+  readonly cost: number
   readonly loadBusy: number
   readonly latency: RunResult["latency"]
 }
@@ -72,9 +74,11 @@ export class Fleet {
     const start = performance.now()
     const results = await Promise.all(this.loads.map(({ call }) => call<RunResult>(name, args)))
     const seconds = (performance.now() - start) / 1000
+    const used = cpuSeconds(this.server.pid) - cpu
     return {
       rate: results.reduce((sum, { count, elapsed }) => sum + count / (elapsed / 1000), 0),
-      serverBusy: (cpuSeconds(this.server.pid) - cpu) / seconds,
+      serverBusy: used / seconds,
+      cost: used / results.reduce((sum, { total }) => sum + total, 0),
       loadBusy: Math.max(...results.map(({ busy }) => busy)),
       latency: results[0]!.latency
     }
@@ -104,9 +108,11 @@ export class Fleet {
       delivered += this.shape.connections
     }
     const seconds = (performance.now() - start) / 1000
+    const used = cpuSeconds(this.server.pid) - cpu
     return {
       rate: delivered / seconds,
-      serverBusy: (cpuSeconds(this.server.pid) - cpu) / seconds,
+      serverBusy: used / seconds,
+      cost: used / delivered,
       loadBusy: Number.NaN,
       latency: undefined
     }

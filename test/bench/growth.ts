@@ -1,61 +1,62 @@
-/** How rate and memory go with the number of connections, as loads like the others and as a drawing. */
-import { LineChart } from "echarts/charts"
-import { GridComponent, LegendComponent, TitleComponent } from "echarts/components"
-import { init, use } from "echarts/core"
-import { SVGRenderer } from "echarts/renderers"
-import type { Load, Measured } from "./loads.ts"
-import { alone, echo } from "./loads.ts"
-import { spread } from "./support/figures.ts"
+/** How cost goes with the number of connections: loads like the others. */
+import { spareDescriptors } from "./Fleet.ts"
+import type { Load, Measured, Settings } from "./rounds.ts"
+import { alone, interleaved, rates, withFleets } from "./rounds.ts"
+import { sleep } from "./support/processes.ts"
 
-const sizes = [50, 200, 1000, 5000, 10_000, 19_000]
-const servers = ["raw", "effect", "holdfast", "go"]
+export const sizes = [50, 200, 1000, 5000, 10_000, 19_000]
+export const inMemory = [10_000, 100_000, 1_000_000]
+
+const servers = ["raw", "effect", "holdfast", "go", "c"]
 // so many connections a load process
 const share = 5000
+/** Memory of fewer connections is that of the process. */
+export const enough = 1000
+// what the first connections cost once, such as compiling, is not counted
+const first = 100
 
-const nameOf = (size: number): string => `growth ${size}`
+export const nameOf = (size: number): string => `growth ${size}`
+
+/** What each connection takes of the process, and of its heap, once all are there; then turns as in any other load. */
+const measure = (size: number) => (settings: Settings): Promise<ReadonlyArray<Measured>> =>
+  withFleets(
+    settings,
+    { connections: size, inFlight: 1, size: 64 },
+    async (fleets) => {
+      const memory: Array<Measured> = []
+      for (const fleet of size < enough ? [] : fleets) {
+        await sleep(200)
+        const before = await fleet.memory()
+        await fleet.connect()
+        await sleep(200)
+        const after = await fleet.memory()
+        const row = (what: "heap" | "resident"): Measured => ({
+          load: `${nameOf(size)} ${what === "heap" ? "heap" : "rss"}`,
+          server: fleet.kind.name,
+          unit: "B/conn",
+          rounds: [(after[what] - before[what]) / (size - first)]
+        })
+        memory.push(row("heap"), row("resident"))
+      }
+      const turns = await interleaved(settings, (fleet, ms) => fleet.run(ms), fleets)
+      return [...rates(nameOf(size), "echo/s", turns), ...memory]
+    },
+    { processes: Math.ceil(size / share), ...(size < enough ? {} : { first }) }
+  )
 
 /** 64 B, one in flight, on more and more connections. 19,000 is what 20,000 descriptors allow. */
 export const growth: ReadonlyArray<Load> = [
-  ...sizes.map((size) =>
-    echo(
-      nameOf(size),
-      servers,
-      { connections: size, inFlight: 1, size: 64 },
-      `64 B, ${size} connections, 1 in flight`,
-      Math.ceil(size / share)
-    )
-  ),
+  ...sizes.map((size): Load => ({
+    name: nameOf(size),
+    about: `64 B, ${size} connections, 1 in flight: CPU for each message, and memory for each connection`,
+    descriptors: size + spareDescriptors,
+    servers,
+    measure: measure(size)
+  })),
   alone(
     "growth in memory",
     "memory",
-    ["served 10000", "served 100000", "served 1000000"],
-    "10,000 to a million connections without a network, heap for each; a million need 12 GB"
+    inMemory.map((size) => `growth ${size}`),
+    "10,000 to a million connections without a network: cost of a message, of opening, heap; a million need 12 GB"
   )
 ]
-
-/** Echoes in a second over connections, a line for each server, as an SVG document. */
-export const draw = (measured: ReadonlyArray<Measured>): string => {
-  use([LineChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer])
-  const names = [...new Set(measured.filter(({ load }) => load.startsWith("growth ")).map(({ server }) => server))]
-  const chart = init(null, null, { renderer: "svg", ssr: true, width: 800, height: 480 })
-  chart.setOption({
-    animation: false,
-    backgroundColor: "#fff",
-    title: { text: "Echoes in a second, 64 B, one in flight", left: "center" },
-    legend: { data: names, bottom: 0 },
-    grid: { left: 80, right: 40, bottom: 80 },
-    xAxis: { type: "log", name: "connections", nameLocation: "middle", nameGap: 28, min: 10, max: 100_000 },
-    yAxis: { type: "value", name: "echo/s", min: 0 },
-    series: names.map((name) => ({
-      name,
-      type: "line",
-      data: sizes.flatMap((size) => {
-        const row = measured.find(({ load, server }) => load === nameOf(size) && server === name)
-        return row === undefined ? [] : [[size, Math.round(spread(row.rounds).median)]]
-      })
-    }))
-  })
-  const svg = chart.renderToSVGString()
-  chart.dispose()
-  return svg
-}

@@ -1,91 +1,9 @@
-/** What is measured, and how. Every load gives figures round by round for each server. */
-import type { Shape, Turn } from "./Fleet.ts"
+/** What is measured. Every load gives figures round by round for each server. */
 import { Fleet, spareDescriptors } from "./Fleet.ts"
-import type { ServerKind } from "./servers.ts"
-import { cpuSeconds, descriptorLimit, sleep, startNode } from "./support/processes.ts"
-
-/** The figures of one server under one load. */
-export interface Measured {
-  readonly load: string
-  readonly server: string
-  readonly unit: string
-  /** One figure a round. */
-  readonly rounds: Array<number>
-  /** Shares of a core, beside each figure, where it was a turn. */
-  readonly serverBusy?: Array<number>
-  readonly loadBusy?: Array<number>
-}
-
-export interface Settings {
-  readonly rounds: number
-  readonly seconds: number
-  readonly servers: ReadonlyArray<ServerKind>
-  readonly note: (text: string) => void
-  /** Says that a round is over; that of 0 is not counted. */
-  readonly finished: (round: number) => void
-  /** Where to leave CPU profiles of the servers. */
-  readonly profile: string | undefined
-}
-
-export interface Load {
-  readonly name: string
-  readonly about: string
-  /** Descriptors that one process needs. */
-  readonly descriptors: number
-  /** The servers it is for, by name; the others have nothing to do with it. */
-  readonly servers: ReadonlyArray<string>
-  readonly measure: (settings: Settings) => Promise<ReadonlyArray<Measured>>
-}
-
-const rotated = <A>(values: ReadonlyArray<A>, by: number): ReadonlyArray<A> =>
-  values.map((_, i) => values[(i + by) % values.length]!)
-
-/** One turn for each server in each round, in another order each round; the first round of all is not counted. */
-const interleaved = async <A>(
-  settings: Settings,
-  turn: (fleet: Fleet) => Promise<A>,
-  fleets: ReadonlyArray<Fleet>
-): Promise<ReadonlyMap<Fleet, Array<A>>> => {
-  const results = new Map<Fleet, Array<A>>(fleets.map((fleet) => [fleet, []]))
-  for (let round = 0; round <= settings.rounds; round++) {
-    for (const fleet of rotated(fleets, round)) {
-      const result = await turn(fleet)
-      if (round > 0) results.get(fleet)!.push(result)
-    }
-    settings.finished(round)
-  }
-  return results
-}
-
-const withFleets = async <A>(
-  settings: Settings,
-  shape: Shape,
-  use: (fleets: ReadonlyArray<Fleet>) => Promise<A>,
-  processes = 1
-): Promise<A> => {
-  const fleets: Array<Fleet> = []
-  try {
-    for (const kind of settings.servers) {
-      const fleet = await Fleet.start(kind, shape, { processes, profile: settings.profile })
-      fleets.push(fleet)
-      await fleet.connect()
-    }
-    settings.note("connected")
-    return await use(fleets)
-  } finally {
-    await Promise.all(fleets.map((fleet) => fleet.stop()))
-  }
-}
-
-const rates = (load: string, unit: string, results: ReadonlyMap<Fleet, ReadonlyArray<Turn>>): ReadonlyArray<Measured> =>
-  Array.from(results, ([{ kind }, turns]) => ({
-    load,
-    server: kind.name,
-    unit,
-    rounds: turns.map(({ rate }) => rate),
-    serverBusy: turns.map(({ serverBusy }) => serverBusy),
-    loadBusy: turns.map(({ loadBusy }) => loadBusy)
-  }))
+import type { Load, Measured } from "./rounds.ts"
+import { alone, echo, interleaved, rates, rotated, withFleets } from "./rounds.ts"
+import { start } from "./start.ts"
+import { cpuSeconds, sleep } from "./support/processes.ts"
 
 const streams = [
   "raw",
@@ -96,30 +14,12 @@ const streams = [
   "holdfast-metrics",
   "holdfast-batch",
   "serve",
-  "go"
+  "go",
+  "c",
+  "bun"
 ]
+const peers = ["raw", "effect", "holdfast", "beside", "go", "c", "bun"]
 const webSockets = ["ws", "socket.io", "holdfast-ws"]
-
-export const echo = (
-  name: string,
-  servers: ReadonlyArray<string>,
-  shape: Shape,
-  about: string,
-  processes = 1
-): Load => ({
-  name,
-  about,
-  descriptors: shape.connections + spareDescriptors,
-  servers,
-  measure: (settings) =>
-    withFleets(
-      settings,
-      shape,
-      async (fleets) =>
-        rates(name, "echo/s", await interleaved(settings, (fleet) => fleet.run(settings.seconds * 1000), fleets)),
-      processes
-    )
-})
 
 const small = 64
 const many = 10_000
@@ -130,12 +30,13 @@ const broadcast: Load = {
   about: `one message of 100 bytes to ${many} connections, deliveries in a second`,
   descriptors: many + spareDescriptors,
   servers: ["raw", "effect", "holdfast"],
+  compared: ["raw", "effect", "holdfast"],
   measure: (settings) =>
     withFleets(settings, { connections: many, inFlight: 1, size: small }, async (fleets) =>
       rates(
         "broadcast",
         "msg/s",
-        await interleaved(settings, (fleet) => fleet.broadcast(settings.seconds * 1000, 100), fleets)
+        await interleaved(settings, (fleet, ms) => fleet.broadcast(ms, 100), fleets)
       ))
 }
 
@@ -144,6 +45,7 @@ const accept: Load = {
   about: "connections that come, are echoed once, and leave; 64 at a time",
   descriptors: many,
   servers: streams,
+  compared: peers,
   measure: (settings) =>
     withFleets(
       settings,
@@ -152,8 +54,8 @@ const accept: Load = {
         rates(
           "accept",
           "conn/s",
-          await interleaved(settings, async (fleet) => {
-            const turn = await fleet.churn(settings.seconds * 1000, 64)
+          await interleaved(settings, async (fleet, ms) => {
+            const turn = await fleet.churn(ms, 64)
             // what is being closed still costs the server something, which is not the next one's to pay
             await sleep(200)
             return turn
@@ -162,16 +64,21 @@ const accept: Load = {
     )
 }
 
+const idle = 5000
+// what an idle connection takes is nearly the same each time
+const memoryRounds = 5
+
 const memory: Load = {
   name: "memory",
-  about: `bytes for each of ${many} idle connections: heap after a collection, and of the process`,
-  descriptors: many + spareDescriptors,
+  about: `bytes for each of ${idle} idle connections: heap after a collection, and of the process`,
+  descriptors: idle + spareDescriptors,
   servers: [...streams, ...webSockets],
+  compared: ["effect", "holdfast", "beside"],
   measure: async (settings) => {
     const figures = new Map<string, { heap: Array<number>; resident: Array<number> }>()
-    for (let round = 0; round < settings.rounds; round++) {
+    for (let round = 0; round < Math.min(memoryRounds, settings.rounds); round++) {
       for (const kind of rotated(settings.servers, round)) {
-        const fleet = await Fleet.start(kind, { connections: many, inFlight: 1, size: small })
+        const fleet = await Fleet.start(kind, { connections: idle, inFlight: 1, size: small })
         try {
           // what the first connections cost once, such as compiling, is not counted
           await fleet.connect(warm)
@@ -181,8 +88,8 @@ const memory: Load = {
           await sleep(500)
           const after = await fleet.memory()
           const { heap, resident } = figures.get(kind.name) ?? { heap: [], resident: [] }
-          heap.push((after.heap - before.heap) / (many - warm))
-          resident.push((after.resident - before.resident) / (many - warm))
+          heap.push((after.heap - before.heap) / (idle - warm))
+          resident.push((after.resident - before.resident) / (idle - warm))
           figures.set(kind.name, { heap, resident })
         } finally {
           await fleet.stop()
@@ -228,9 +135,8 @@ const latency: Load = {
   servers: streams,
   measure: (settings) =>
     withFleets(settings, { connections: 50, inFlight: 1, size: small }, async (fleets) => {
-      const ms = settings.seconds * 1000
       // the capacity is taken anew for each turn, right before it: the machine may be slower by then
-      const results = await interleaved(settings, async (fleet) => {
+      const results = await interleaved(settings, async (fleet, ms) => {
         const { rate } = await fleet.run(ms / 2)
         const turn = await fleet.openLoop(ms, rate * 0.7)
         return { ...turn, asked: rate * 0.7 }
@@ -253,64 +159,42 @@ const latency: Load = {
     })
 }
 
-/** A load without a network: a process of its own for each part of it. */
-export const alone = (name: string, script: string, parts: ReadonlyArray<string>, about: string): Load => ({
-  name,
-  about,
-  descriptors: spareDescriptors,
-  servers: [],
-  measure: async (settings) => {
-    const measured: Array<Measured> = []
-    for (const part of parts) {
-      const child = await startNode(new URL(`./alone/${script}.ts`, import.meta.url), [], {
-        title: `${name} ${part}`,
-        listens: false,
-        profile: settings.profile
-      })
-      try {
-        measured.push(await child.call<Measured>(part, { rounds: settings.rounds, seconds: settings.seconds }))
-      } finally {
-        await child.stop()
-      }
-    }
-    return measured
-  }
-})
-
 const echoes = [[1, 1], [50, 1], [50, 32], [1000, 1], [5000, 1]] as const
 
+const tcp = (connections: number, inFlight: number): Load => {
+  const name = `${connections}x${inFlight}`
+  const about = `64 B, ${connections} connections, ${inFlight} in flight`
+  const compared = inFlight > 1 ? [...peers, "holdfast-batch"] : peers
+  const { compared: _, ...load } = echo(name, streams, { connections, inFlight, size: small }, about, compared)
+  return connections === 1 ? load : { ...load, compared }
+}
+
+const webSocket = (connections: number, inFlight: number): Load =>
+  echo(
+    `ws ${connections}x${inFlight}`,
+    webSockets,
+    { connections, inFlight, size: small },
+    `64 B over WebSocket, ${connections} connections, ${inFlight} in flight`,
+    webSockets
+  )
+
+const calls = ["effect-rpc", "holdfast-rpc"]
+
 export const loads: ReadonlyArray<Load> = [
-  ...echoes.map(([connections, inFlight]) =>
-    echo(
-      `${connections}x${inFlight}`,
-      streams,
-      { connections, inFlight, size: small },
-      `64 B, ${connections} connections, ${inFlight} in flight`
-    )
-  ),
-  echo("16k 50x1", streams, { connections: 50, inFlight: 1, size: 16 * 1024 }, "16 KiB, 50 connections"),
-  echo("1m 4x1", streams, { connections: 4, inFlight: 1, size: 1024 * 1024 }, "1 MiB, 4 connections"),
-  ...([[50, 1], [50, 32], [1000, 1]] as const).map(([connections, inFlight]) =>
-    echo(
-      `ws ${connections}x${inFlight}`,
-      webSockets,
-      { connections, inFlight, size: small },
-      `64 B over WebSocket, ${connections} connections, ${inFlight} in flight`
-    )
-  ),
-  broadcast,
+  ...echoes.map(([connections, inFlight]) => tcp(connections, inFlight)),
+  echo("16k 50x1", streams, { connections: 50, inFlight: 1, size: 16 * 1024 }, "16 KiB, 50 connections", peers),
+  echo("1m 4x1", streams, { connections: 4, inFlight: 1, size: 1024 * 1024 }, "1 MiB, 4 connections", peers),
+  webSocket(50, 1),
+  webSocket(50, 32),
+  webSocket(1000, 1),
+  echo("rpc 50x1", calls, { connections: 50, inFlight: 1, size: small }, "RPC, 50 connections, one call each", calls),
   accept,
-  latency,
+  broadcast,
+  alone("pool", "pool", ["pool"], "borrowing from a pool of 8: one borrower, and 64", []),
+  start,
   memory,
+  latency,
   cpu,
   alone("in-memory", "memory", ["served", "bare"], "100,000 connections without a network, heap for each"),
   alone("decoder", "decoder", ["small", "large"], "the decoder of length-prefixed frames alone")
 ]
-
-/** Why a load cannot run here, or `undefined`. */
-export const impossible = (load: Load): string | undefined => {
-  const limit = descriptorLimit()
-  return load.descriptors <= limit
-    ? undefined
-    : `it needs ${load.descriptors} file descriptors a process, and ulimit -n is ${limit}`
-}

@@ -1,8 +1,8 @@
 /** Prints what was measured: figures, ratios to the floor of each load, targets. */
-import type { Measured } from "./loads.ts"
+import type { Measured } from "./rounds.ts"
 import type { Spread } from "./support/figures.ts"
-import { enoughRounds, ratios, short, spread } from "./support/figures.ts"
-import { judge } from "./targets.ts"
+import { enoughRounds, micros, ratios, short, spread } from "./support/figures.ts"
+import { judge, said } from "./table/goals.ts"
 
 /** Columns as wide as they have to be; the first is text, the others are figures. */
 const table = (rows: ReadonlyArray<ReadonlyArray<string>>, texts: number): string => {
@@ -23,9 +23,9 @@ const percent = (values: ReadonlyArray<number> | undefined): string => {
 }
 
 /** What one of them cost the server: microseconds of CPU. It is less in the hands of other machines' load than a rate. */
-const cost = ({ rounds, serverBusy }: Measured): string => {
-  const each = serverBusy?.map((busy, i) => (busy / rounds[i]!) * 1e6).filter(Number.isFinite) ?? []
-  return each.length === 0 ? "-" : spread(each).median.toPrecision(3)
+const costOf = ({ cost }: Measured): string => {
+  const each = cost?.filter(Number.isFinite) ?? []
+  return each.length === 0 ? "-" : micros(spread(each).median)
 }
 
 const ratio = (value: number): string => value.toFixed(2)
@@ -49,7 +49,7 @@ export const print = (measured: ReadonlyArray<Measured>, rounds: number): string
       row.unit,
       ...cells(spread(row.rounds), short),
       percent(row.serverBusy),
-      cost(row),
+      costOf(row),
       percent(row.loadBusy)
     ]
     if (!enough) return base
@@ -68,10 +68,10 @@ export const print = (measured: ReadonlyArray<Measured>, rounds: number): string
   const verdicts = judge(known)
   if (verdicts.length === 0) return figures
   const judged = table([
-    ["target", "", "median", "min", "max"],
-    ...verdicts.map(({ measured, reached, target }) => [
-      target,
-      reached ? "reached" : "not reached",
+    ["goal", "", "median", "min", "max"],
+    ...verdicts.map(({ goal, measured, reached }) => [
+      `${goal.load}: ${goal.of}${goal.against === undefined ? "" : ` / ${goal.against}`} ${said(goal)}`,
+      reached === undefined ? "too noisy to say" : reached ? "reached" : "not reached",
       ...cells(measured, (n) => (n < 100 ? ratio(n) : short(n)))
     ])
   ], 2)

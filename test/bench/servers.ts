@@ -1,12 +1,10 @@
 /** The servers that are compared, and how to start each. */
-import { spawnSync } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Family } from "./load/wires.ts"
 import type { Started } from "./support/processes.ts"
 import { startNode, startProgram } from "./support/processes.ts"
+import { bun, c, go, type Program } from "./support/programs.ts"
 
 export interface ServerKind {
   readonly name: string
@@ -15,6 +13,8 @@ export interface ServerKind {
   readonly node: boolean
   readonly about: string
   readonly start: (profile?: string) => Promise<Started>
+  /** Why it cannot be measured here, or `undefined`; builds what has to be built. */
+  readonly missing?: () => Promise<string | undefined>
 }
 
 const script = (name: string) => new URL(`./servers/${name}.ts`, import.meta.url)
@@ -34,30 +34,21 @@ const node = (
   start: (profile) => startNode(file, args, { title: name, listens: true, profile, env })
 })
 
-let built: string | undefined
-
-/** Builds the Go server once; tells why not where that is impossible. */
-const buildGo = (): { readonly path: string } | { readonly why: string } => {
-  if (built !== undefined) return { path: built }
-  const directory = mkdtempSync(join(tmpdir(), "holdfast-bench-"))
-  process.on("exit", () => rmSync(directory, { recursive: true, force: true }))
-  const path = join(directory, "echo")
-  const { error, status, stderr } = spawnSync("go", ["build", "-o", path, "."], {
-    cwd: fileURLToPath(new URL("./go", import.meta.url)),
-    encoding: "utf8"
-  })
-  if (error !== undefined) return { why: "there is no Go toolchain here (apt-get install golang-go)" }
-  if (status !== 0) return { why: `go build failed: ${stderr.trim()}` }
-  built = path
-  return { path }
-}
-
-/** Why a server cannot be measured here, or `undefined`. */
-export const missing = ({ name }: ServerKind): string | undefined => {
-  if (name !== "go") return undefined
-  const go = buildGo()
-  return "why" in go ? go.why : undefined
-}
+const program = (name: string, { args = [], find }: Program, about: string): ServerKind => ({
+  name,
+  family: "frames",
+  node: false,
+  about,
+  missing: async () => {
+    const found = await find()
+    return "why" in found ? found.why : undefined
+  },
+  start: async () => {
+    const found = await find()
+    if ("why" in found) throw new Error(found.why)
+    return startProgram(found.path, name, args)
+  }
+})
 
 const tcp = "tcp://127.0.0.1:0"
 
@@ -101,16 +92,9 @@ export const servers: ReadonlyArray<ServerKind> = [
     ],
     "holdfast serve --protocol frames"
   ),
-  {
-    name: "go",
-    family: "frames",
-    node: false,
-    about: "Go: two goroutines a connection, deadline, ticker, mutex and map, one write a message",
-    start: () => {
-      const go = buildGo()
-      return "why" in go ? Promise.reject(new Error(go.why)) : startProgram(go.path, "go")
-    }
-  },
+  program("go", go, "Go: two goroutines a connection, deadline, ticker, mutex and map, one write a message"),
+  program("c", c, "C with epoll, one write a read: what the kernel leaves"),
+  program("bun", bun, "Bun's own sockets by hand, one write a read"),
   node("ws", "messages", script("ws"), [], "ws with a ping timer by hand"),
   node("socket.io", "events", script("socketIo"), [], "socket.io over WebSocket, text events"),
   node(
@@ -119,8 +103,14 @@ export const servers: ReadonlyArray<ServerKind> = [
     script("holdfast"),
     ["ws://127.0.0.1:0/", "message"],
     "Holdfast over WebSocket, everything on, one message at a time"
-  )
+  ),
+  node("effect-rpc", "calls", script("rpc"), ["effect"], "Effect's RPC by its own socket protocol, NDJSON"),
+  node("holdfast-rpc", "calls", script("rpc"), ["holdfast"], "Effect's RPC by holdfast/rpc, heartbeat and bounds on")
 ]
+
+/** What is not beside them, and why. */
+export const absent =
+  "uWebSockets.js is not measured: it is no package of the npm registry (its authors publish it on GitHub only)"
 
 /** Holdfast as it is in another checkout, which needs its own `node_modules`: old and new code in one run. */
 export const beside = (checkout: string): ServerKind =>

@@ -139,6 +139,112 @@ describe.runIf(isLong)("serve --workers", () => {
     assert.strictEqual(linesOf(server, "worker-lost").length, 1)
   })
 
+  it("a message of the hub reaches the members in all workers, also after one has died", long(120_000), async () => {
+    for (const protocol of ["lines", "frames"] as const) {
+      const server = await two(`--mode hub --protocol ${protocol}`)
+      const wrap = (text: string) =>
+        protocol === "lines" ? `${text}\n` : `\0\0\0${String.fromCharCode(text.length)}${text}`
+      const heard = async (clients: ReadonlyArray<Client>, text: string) => {
+        // a worker hears of another one within a second
+        await until(() => `"${text}" at all`, () => {
+          clients[0]!.write(wrap(text))
+          return clients.slice(1).every((client) => client.text.includes(wrap(text)))
+        }, patience)
+        assert.notInclude(clients[0]!.text, wrap(text))
+      }
+      const clients = await many(server, 6)
+      const workers = await workersOf(server, clients)
+      assert.strictEqual(new Set(workers).size, 2)
+      await heard(clients, "one")
+      process.kill(pids(server)[1]!, "SIGKILL")
+      await begun(server, 3)
+      const left = clients.filter((_, i) => workers[i] === 1)
+      const late = await many(server, 4)
+      assert.strictEqual(new Set(await workersOf(server, late)).size, 2)
+      await heard([...left, ...late], "two")
+      await heard([late[0]!, ...left, late[1]!], "three")
+      process.kill(server.pid, "SIGTERM")
+      for (const client of [...left, ...late]) client.conn.end()
+      assert.strictEqual(await server.ended(patience), 0)
+    }
+  })
+
+  it(
+    "one page for all: lists, figures, metrics, closes and a drain, while workers hang and die",
+    long(180_000),
+    async () => {
+      const server = await two("--admin 127.0.0.1:0 --drain 5s")
+      const find = () => linesOf(server, "admin").map(({ address }) => address!)
+      await until("the address of the page", () => find().length > 0, patience)
+      const page = new URL(find()[0]!)
+      const headers = { authorization: `Bearer ${page.searchParams.get("token")}`, "content-type": "application/json" }
+      const text = async (path: string, body?: object): Promise<string> => {
+        const options = body === undefined ? { headers } : { headers, method: "POST", body: JSON.stringify(body) }
+        return await (await fetch(`${page.origin}${path}`, options)).text()
+      }
+      const ask = async (path: string, body?: object) => JSON.parse(await text(path, body)) as any
+
+      const clients = await many(server, 6)
+      for (const client of clients) await echo(client, "hello")
+      await until("both workers", async () => (await ask("/api/figures")).workers.length === 2, patience)
+      const workers = await workersOf(server, clients)
+      const { connections, total } = await ask("/api/connections")
+      assert.strictEqual(total, 6)
+      const places = new Map(clients.map((client, i) => [addressOf(client), workers[i]]))
+      for (const { remote, worker } of connections) assert.strictEqual(worker, places.get(remote))
+      const ids = linesOf(server, "open").map((line) => (line as { readonly id?: number }).id)
+      assert.deepStrictEqual(connections.map(({ id }: { readonly id: number }) => id).toSorted(), ids.toSorted())
+      const figures = await ask("/api/figures")
+      assert.deepStrictEqual([figures.connections.open, figures.totals.opened], [6, 6])
+      assert.strictEqual((await ask("/api/servers"))[0].connections.open, 6)
+      assert.match(await text("/metrics"), /^holdfast_connections\{state="open"\} 6$/m)
+      const line = await run(process.execPath, [main, "top", page.href, "--json", "--count", "1"])
+      assert.strictEqual(JSON.parse(line.stdout).figures.connections.open, 6, line.stderr)
+
+      // one of each worker
+      for (const number of [1, 2]) {
+        const client = clients[workers.indexOf(number)]!
+        const { id } = connections.find(({ remote }: { readonly remote: string }) => remote === addressOf(client))
+        assert.strictEqual((await ask(`/api/connections/${id}`)).worker, number)
+        assert.deepStrictEqual(await ask(`/api/connections/${id}/close`, {}), { closed: 1 })
+        await client.ends()
+        assert.strictEqual((await ask(`/api/connections/${id}`))._tag, "NotFound")
+      }
+
+      // a worker that hangs
+      process.kill(pids(server)[1]!, "SIGSTOP")
+      const silent = await ask("/api/connections")
+      assert.deepStrictEqual([silent.total, silent.silent], [2, [2]])
+      const states = (await ask("/api/figures")).workers.map(({ state }: { readonly state: string }) => state)
+      assert.deepStrictEqual(states, ["answers", "silent"])
+      assert.match(
+        (await run(process.execPath, [main, "top", page.href, "--count", "1"])).stdout,
+        /no answer from worker 2/
+      )
+      process.kill(pids(server)[1]!, "SIGCONT")
+      await until("its answer", async () => (await ask("/api/connections")).total === 4, patience)
+
+      // and one that dies
+      await text("/metrics")
+      process.kill(pids(server)[1]!, "SIGKILL")
+      await begun(server, 3)
+      await until("the new one", async () => (await ask("/api/figures")).workers.length === 2, patience)
+      assert.strictEqual((await ask("/api/connections")).total, 2)
+      assert.strictEqual((await ask("/api/figures")).totals.opened, 6)
+      assert.match(await text("/metrics"), /^holdfast_connections_opened_total 6$/m)
+      // the same address, also after a renewal
+      process.kill(server.pid, "SIGHUP")
+      await until("a renewal", () => linesOf(server, "renewed").length === 1, patience)
+      await until("new ones", async () => (await ask("/api/figures")).totals.opened >= 6, patience)
+      assert.strictEqual(find().length, 1)
+
+      assert.isTrue((await ask("/api/drain", {})).begun)
+      for (const { conn } of clients) conn.end()
+      assert.strictEqual(await server.ended(patience), 0)
+      await gone(server)
+    }
+  )
+
   it("connections that come while no worker runs wait for the next one", long(120_000), async () => {
     const server = await serve("--listen tcp://127.0.0.1:0 --log json --workers 1")
     await begun(server, 1)

@@ -118,7 +118,7 @@ const theirs: ReadonlyArray<readonly [string, PerMessageDeflateOptions]> = [
 ]
 
 // bytes of a fragment
-const fragments = isLong ? [Infinity, 4096, 100] : [4096]
+const fragments = isLong ? [Infinity, 100] : [4096]
 
 const isCompressing = ({ ws }: Theirs): boolean => ws.extensions.startsWith("permessage-deflate")
 
@@ -133,7 +133,8 @@ for (const [how, deflate] of ours) {
           const peer = yield* theirClient(listener.url, perMessageDeflate)
           assert.ok(isCompressing(peer), peer.ws.extensions)
           for (const message of messages) sendIn(peer.ws, message, fragment)
-          yield* until("the echoes", () => peer.messages.length === messages.length || peer.closed !== undefined)
+          const isOver = () => peer.messages.length === messages.length || peer.closed !== undefined
+          yield* until("the echoes", isOver, 30_000)
           same(peer.messages, messages)
         }), long(60_000))
 
@@ -148,7 +149,8 @@ for (const [how, deflate] of ours) {
           const got = yield* take(connection, messages.length)
           same(got, messages)
           yield* connection.sendAll(messages)
-          yield* until("they came", () => peer!.messages.length === messages.length || peer!.closed !== undefined)
+          const isOver = () => peer!.messages.length === messages.length || peer!.closed !== undefined
+          yield* until("they came", isOver, 30_000)
           same(peer!.messages, messages)
         }), long(60_000))
     }

@@ -33,8 +33,11 @@ const entries = {
   "holdfast/testing": Testing
 }
 
+// two versions bring a `tsc`: which one is on the path is chance
+const newest = join(root, "node_modules", "typescript", "bin", "tsc")
+
 /** Optional peers, without which an entry cannot be imported. */
-const peers = ["redis", "@nats-io/kv", "@nats-io/transport-node"]
+const peers = ["redis", "@nats-io/jetstream", "@nats-io/kv", "@nats-io/transport-node"]
 
 /** The kinds of what each namespace of each entry exports. */
 type Exports = Record<string, Record<string, Record<string, string>>>
@@ -181,7 +184,7 @@ describe.runIf(isLong)("the published package", { tags: ["long"] }, () => {
       JSON.stringify({ compilerOptions: { ...options, skipLibCheck: false }, files: ["user.ts", "wrong.ts"] })
     )
     let failure = ""
-    await run(app, join(root, "node_modules", ".bin", "tsc"), "-p", ".", "--pretty", "false").catch((error) => {
+    await run(app, "node", newest, "-p", ".", "--pretty", "false").catch((error) => {
       failure = String(error)
     })
     const errors = failure.split("\n").filter((line) => line.includes("error TS"))
@@ -223,7 +226,8 @@ describe.runIf(isLong)("the published package", { tags: ["long"] }, () => {
             strict: true,
             exactOptionalPropertyTypes: true,
             noEmit: true,
-            skipLibCheck: false,
+            // once for each compiler: how a name is resolved does not change what is declared
+            skipLibCheck: module !== "NodeNext",
             allowImportingTsExtensions: true,
             target: "ES2024",
             lib: ["ES2024", "DOM"],
@@ -411,7 +415,8 @@ describe.runIf(isLong)("the published package", { tags: ["long"] }, () => {
         )
         const tsc = run(
           app,
-          join(root, "node_modules", ".bin", "tsc"),
+          "node",
+          newest,
           "-p",
           "tsconfig.nouns.json",
           "--pretty",

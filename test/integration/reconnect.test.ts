@@ -143,7 +143,7 @@ const freePort = Effect.promise(() =>
 
 describe("a server that is killed with SIGKILL under traffic, and started again", () => {
   for (
-    const [protocol, open, kills] of [["lines", lines(), often(5, 20)], ["native", native(), often(5, 20)]] as const
+    const [protocol, open, kills] of [["lines", lines(), often(5, 12)], ["native", native(), often(5, 12)]] as const
   ) {
     it.live(
       `${protocol}: ${kills} times; the client ends connected and no echo is lost, doubled or out of order`,

@@ -7,6 +7,7 @@ import { afterAll, beforeAll } from "vitest"
 import { RedisHistory } from "../../src/redis/index.ts"
 import { isLong, long } from "../support/often.ts"
 import { type Daemon, installed, redisServer } from "./support/engines.ts"
+import { table } from "./support/historyTable.ts"
 
 const runs = isLong && installed("redis-server") !== undefined
 
@@ -60,6 +61,8 @@ describe.skipIf(!runs)("RedisHistory (in test:long, and where redis-server is in
       if (name === "cut") await admin.clientKill({ filter: "ID", id })
     }
   })
+
+  table((name, bounds) => Effect.flatMap(processOf(), (process) => process.history({ name, codec, ...bounds })))
 
   it.live("what one process appends, another one follows and is asked for", () =>
     Effect.gen(function*() {

@@ -25,6 +25,8 @@ describe("a connection that lingers", () => {
     await new Promise((resolve) => setTimeout(resolve, 200))
     const millis = performance.now() - at
     assert.isAbove(conn.bytesRead, 0)
+    // B115: and keeps none of it
+    assert.strictEqual(conn.readableLength, 0)
     // two reads of 64 KiB every two milliseconds; unhindered it is ten times as much
     assert.isBelow(conn.bytesRead, 128 * 1024 * (millis / 2 + 2))
     peer.off("drain", flood)

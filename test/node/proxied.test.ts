@@ -508,11 +508,14 @@ describe("an HTTP server behind a proxy", () => {
 
   it.live("shows the client of a plain request that a trusted proxy names, and tells of a bad PROXY header", () =>
     Effect.gen(function*() {
-      const refused: Array<HttpServer.Event> = []
+      const refused: Array<Extract<HttpServer.Event, { readonly _tag: "Refused" }>> = []
       const server = yield* HttpServer.make("http://127.0.0.1:0", {
         trustForwarded: ["127.0.0.1"],
         proxyProtocol: ["127.0.0.2"],
-        onEvent: (event) => Effect.sync(() => void refused.push(event))
+        onEvent: (event) =>
+          Effect.sync(() => {
+            if (event._tag === "Refused") refused.push(event)
+          })
       })
       const inMiddleware: Array<string> = []
       const see = Effect.map(

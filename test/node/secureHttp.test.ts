@@ -35,19 +35,27 @@ afterAll(() => Fs.rmSync(dir, { recursive: true, force: true }))
 
 const portOf = ({ url }: HttpServer.HttpServer): number => Number(new URL(url).port)
 
+type Refused = Extract<HttpServer.Event, { readonly _tag: "Refused" }>
+
+/** What is told of refusals. */
+const intoList = (refused: Array<Refused>) => (event: HttpServer.Event) =>
+  Effect.sync(() => {
+    if (event._tag === "Refused") refused.push(event)
+  })
+
 /** A server that answers each request with `hello`, or as told, and what it refused. */
 const serving = (options: HttpServer.Options, answer = Effect.succeed("hello")) =>
   Effect.gen(function*() {
-    const refused: Array<HttpServer.Event> = []
+    const refused: Array<Refused> = []
     const server = yield* HttpServer.make("https://127.0.0.1:0", {
-      onEvent: (event) => Effect.sync(() => void refused.push(event)),
+      onEvent: intoList(refused),
       ...options
     })
     yield* server.http.serve(Effect.map(answer, (text) => HttpServerResponse.text(text)))
     return { server, refused, port: portOf(server) }
   })
 
-const told = ({ reason }: HttpServer.Event): string =>
+const told = ({ reason }: Refused): string =>
   reason._tag === "CertificateRefused" ? `${reason._tag} ${reason.by} ${reason.problem}` : reason._tag
 
 const dial = (port: number, options: Tls.ConnectionOptions = {}) =>
@@ -184,8 +192,8 @@ describe("https and wss of an HTTP server", () => {
 
   it.live("one that ends in its TLS handshake is told, and one of a server that closes is not", () =>
     Effect.gen(function*() {
-      const refused: Array<HttpServer.Event> = []
-      const onEvent = (event: HttpServer.Event) => Effect.sync(() => void refused.push(event))
+      const refused: Array<Refused> = []
+      const onEvent = intoList(refused)
       yield* Effect.scoped(Effect.gen(function*() {
         const { port } = yield* serving({ ...one, onEvent })
         const leaving = Net.connect({ port, host: "127.0.0.1" }, () => leaving.destroy())

@@ -8,19 +8,19 @@ import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { authority } from "../node/fixtures/authority.ts"
 import { isLong, long } from "../support/often.ts"
+import { type Binary, bunPackage } from "./packages.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const run = promisify(execFile)
 
 const { arch, platform } = process
 const onMac = platform === "darwin" && arch === "arm64"
-const bunArch = arch === "arm64" ? "aarch64" : arch
 const denoLibc = platform === "linux" ? "-glibc" : ""
 
 interface Runtime {
   readonly name: string
   /** The package with its binary for this machine, and where that is in it. */
-  readonly from?: { readonly name: string; readonly version: string; readonly binary: string }
+  readonly from?: Binary
   /** How it starts a file of TypeScript. */
   readonly start: ReadonlyArray<string>
 }
@@ -36,7 +36,7 @@ const runtimes: ReadonlyArray<Runtime> = [
   },
   {
     name: "Bun 1.4",
-    from: { name: `@oven/bun-${platform}-${bunArch}`, version: "1.4.5", binary: "bin/bun" },
+    from: bunPackage,
     start: [conditions]
   },
   {

@@ -2,6 +2,7 @@
 import type { Detail, Row } from "../../node/internal/admin/schemas.ts"
 import { bytes, count, short, span } from "../../node/internal/admin/shown/format.ts"
 import type { Rates } from "../../node/internal/admin/shown/rates.ts"
+import { silentOf } from "../../node/internal/admin/shown/silent.ts"
 import { roomOf } from "./state.ts"
 import type { State } from "./state.ts"
 import { fit } from "./text.ts"
@@ -80,7 +81,9 @@ const head = (state: State, width: number): ReadonlyArray<string> => {
   const phases = seen.servers.filter(({ phase }) => phase !== "serving").map(({ left, name, phase }) =>
     `${name} is ${phase}, ${count(left)} left`
   )
-  const counts = `open ${count(open)}  draining ${count(draining)}  closing ${count(closing)}  ${phases.join("  ")}`
+  const silent = silentOf(seen.figures)
+  const told = [...phases, ...(silent === "" ? [] : [`no answer from ${silent}`])].join("  ")
+  const counts = `open ${count(open)}  draining ${count(draining)}  closing ${count(closing)}  ${told}`
   return [
     bold(title),
     problem === undefined ? fit(`${counts}  ${ratesText(seen.rates)}`, width) : red(fit(problem, width))

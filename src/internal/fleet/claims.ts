@@ -31,11 +31,24 @@ const takeOver = <Out>(node: Node<Out>, from: string, key: string, token: Token)
       Deferred.doneUnsafe(published, isOut ? Effect.void : Effect.fail(new BackplaneError({ reason: "unreachable" })))
     })
     const lapsed = Effect.andThen(Deferred.await(published), Effect.sleep(node.lease.millis))
-    const tenth = node.lease.millis / 10
-    const looked = Effect.forever(Effect.andThen(Effect.sleep(tenth), Effect.ignore(node.refresh(tenth))))
-    return Effect.raceAllFirst([Deferred.await(acked), lapsed, looked]).pipe(
+    node.looking.openUnsafe()
+    return Effect.raceFirst(Deferred.await(acked), lapsed).pipe(
       Effect.ensuring(Effect.sync(() => node.takeovers.delete(id)))
     )
+  })
+
+/** Looks who lives while keys are taken from other nodes, for as long as the session lasts: all takeovers from a node that is gone end. */
+export const keepLooking = <Out>(node: Node<Out>): Effect.Effect<never> =>
+  Effect.gen(function*() {
+    const tenth = node.lease.millis / 10
+    while (true) {
+      yield* node.looking.await
+      node.looking.closeUnsafe()
+      while (node.takeovers.size > 0) {
+        yield* Effect.sleep(tenth)
+        yield* Effect.ignore(node.refresh(tenth))
+      }
+    }
   })
 
 /** Gives a key back that no connection of this node has. Where one has it, the directory means that one. */
@@ -145,7 +158,8 @@ export const yieldKey = <Out>(node: Node<Out>, key: string, token: Token): void 
 // again
 // ---------------------------------------------------------------------------------------------------------------------
 
-const isConfirmed = <Out>(node: Node<Out>, held: Held): boolean =>
+/** Whether the directory has said that this connection has its key, since the last doubt. */
+export const isConfirmed = <Out>(node: Node<Out>, held: Held): boolean =>
   held.term === node.lease.number && held.session === node.stay?.number
 
 const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, BackplaneError> =>

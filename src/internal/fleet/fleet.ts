@@ -95,7 +95,7 @@ export const add = <In, Out, Session>(
             const { session, term, token } = held
             node.keys.held.set(key, Object.assign(before, { token, term, session }))
           }))
-        node.checking.openUnsafe()
+        if (!Claims.isConfirmed(node, held)) node.checking.openUnsafe()
       })
     )
   }

@@ -108,6 +108,8 @@ export class Node<in out Out> {
   /** When what this node sent to itself last was sent, of what has come back. */
   provedAt = -Infinity
   readonly takeovers = new Map<number, Takeover>()
+  /** Open when a takeover has begun. */
+  readonly looking = Latch.makeUnsafe(false)
   readonly questions: Questions
   /** Keys that are given back once the engine can be asked. */
   readonly releases = new Map<string, Token>()

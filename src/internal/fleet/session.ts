@@ -142,9 +142,10 @@ const once = <Out>(node: Node<Out>): Effect.Effect<never, BackplaneError> =>
     return yield* Effect.raceAllFirst([
       Deferred.await(stay.over),
       listen(node, stay),
-      node.mail.carry((to, batch) => node.patiently(stay.session.publish(to, batch))),
+      node.mail.carry(stay.session, node.patience),
       renew(node, stay),
       Claims.keepChecking(node),
+      Claims.keepLooking(node),
       Claims.keepReleasing(node)
     ])
   }))

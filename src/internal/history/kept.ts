@@ -70,15 +70,29 @@ export class Kept<A> {
     while (this.head < entries.length) {
       const first = entries[this.head]!
       if (entries.length - this.head <= count && this.bytes <= bytes && now - first.at < age) break
-      this.bytes -= first.bytes
-      this.oldest++
-      // nothing is held until the array is cut
-      entries[this.head++] = undefined as never
+      this.drop(first)
     }
-    if (this.head > 32 && this.head * 2 > entries.length) {
-      this.entries = entries.slice(this.head)
-      this.head = 0
-    }
+    this.cut()
+  }
+
+  /** Lets go of what is before an offset. */
+  forget(offset: number): void {
+    const { entries } = this
+    while (this.head < entries.length && this.oldest < offset) this.drop(entries[this.head]!)
+    this.cut()
+  }
+
+  private drop(first: Entry<A>): void {
+    this.bytes -= first.bytes
+    this.oldest++
+    // nothing is held until the array is cut
+    this.entries[this.head++] = undefined as never
+  }
+
+  private cut(): void {
+    if (this.head <= 32 || this.head * 2 <= this.entries.length) return
+    this.entries = this.entries.slice(this.head)
+    this.head = 0
   }
 
   since(position: Position, limit: number): Missed<A> | Gone {

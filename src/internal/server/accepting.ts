@@ -1,6 +1,6 @@
 /** Accepts until it is interrupted, again after an error, and then stops. */
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -11,8 +11,8 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
 import { Refusing } from "../endings/refusing.ts"
-import { type Budget, budgetOf, CurrentBudget } from "../memory/budget.ts"
-import { processShare } from "../memory/processShare.ts"
+import { type Budget, CurrentBudget } from "../memory/budget.ts"
+import { budgetIn, watchBudget } from "../memory/ofServer.ts"
 import { logError } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
@@ -86,9 +86,9 @@ const make = <C extends Served<Out>, Out, Session, R>(
 const watchMemory = <C extends Served<Out>, Out, Session, R>(
   { admission, report }: ServerState<C, Out, Session, R>,
   budget: Budget
-): () => void => {
+): Effect.Effect<void, never, Scope.Scope> => {
   const tell = (_tag: "MemoryTight" | "MemoryFreed") => report({ _tag, held: budget.held, limit: budget.limit })
-  return budget.watch({
+  return watchBudget(budget, {
     tight: () => tell("MemoryTight"),
     freed: () => {
       tell("MemoryFreed")
@@ -158,19 +158,9 @@ export const run = <C extends Served<Out>, Out, Session, R>(
   Effect.scoped(Effect.gen(function*() {
     const listener = yield* SocketServer.SocketServer
     const context = yield* Effect.context<never>()
-    const budget = Context.get(context, CurrentBudget) ??
-      budgetOf(limitOf(policy, "memory"), limitOf(policy, "writeStall"), schedulingOf(context).timers, processShare)
+    const budget = budgetIn(context, limitOf(policy, "memory"), limitOf(policy, "writeStall"))
     const server = make(application, policy, context, budget)
-    if (budget !== undefined) {
-      const unwatch = watchMemory(server, budget)
-      const forget = telemetryOf(context)?.budgets.use(budget)
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(() => {
-          unwatch()
-          forget?.()
-        })
-      )
-    }
+    if (budget !== undefined) yield* watchMemory(server, budget)
     const accepting = yield* Scope.make()
     const direct = reception(server)
     begin()

@@ -6,8 +6,8 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { BackplaneError } from "../../internal/backplane/engine.ts"
 import type { Link } from "../../internal/backplane/line.ts"
-import { Pulse, unreachable, within } from "../../internal/backplane/pulse.ts"
-import { dial } from "./dial.ts"
+import { type Pulse, unreachable, within } from "../../internal/backplane/pulse.ts"
+import { connected } from "./dial.ts"
 import { Leases } from "./leases.ts"
 
 /** What it is made of. */
@@ -26,8 +26,6 @@ interface Publishing {
 
 // of JetStream: the revision is not the one that was named
 const wrongRevision = 10_071
-
-const nothing = (): void => {}
 
 const codeOf = (cause: unknown): unknown => (cause as { readonly code?: unknown } | undefined)?.code
 
@@ -103,15 +101,17 @@ export class Connection implements Link {
   publish(subject: string, bytes: Uint8Array): Effect.Effect<"sent" | "nobody", BackplaneError> {
     return this.pulse.ask((tell) => {
       const id = ++this.published
+      if (!this.isFlushing) {
+        this.isFlushing = true
+        // before the client's own microtask, which writes what is published: one write for both
+        queueMicrotask(this.flush)
+      }
       try {
         this.nats.publish(subject, bytes, { reply: this.replies + id })
       } catch (cause) {
         return tell(Effect.fail(unreachable(cause)))
       }
       this.publishing.push({ id, tell })
-      if (this.isFlushing) return
-      this.isFlushing = true
-      queueMicrotask(this.flush)
     })
   }
 
@@ -226,14 +226,7 @@ export const open = (settings: Settings, lease: number): Effect.Effect<Connectio
     const { bucket, prefix, timeout } = settings
     const clock = yield* Clock.Clock
     const client = yield* within(timeout)(Effect.mapError(settings.client, unreachable))
-    const nats = yield* dial(client, timeout)
-    const pulse = new Pulse(clock, timeout)
-    nats.closed().then((cause) => pulse.end(unreachable(cause ?? "the connection was closed")), nothing)
-    const listening = async () => {
-      // what a user may not do, among others
-      for await (const status of nats.status()) if (status.type === "error") pulse.end(unreachable(status.error))
-    }
-    listening().catch(nothing)
+    const { nats, pulse } = yield* connected(client, timeout)
     const kvm = new Kvm(nats)
     const buckets = yield* pulse.promise(async () => {
       // asked of the leader: it has the last word, and says so where the bucket is gone

@@ -1,12 +1,13 @@
 /** Connects to NATS, and keeps the sockets of that: the client leaves one open when its server never greets. */
 import { connect, type NatsConnection, type NodeConnectionOptions } from "@nats-io/transport-node"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { AsyncLocalStorage } from "node:async_hooks"
 import * as Diagnostics from "node:diagnostics_channel"
 import type { Socket } from "node:net"
 import type { BackplaneError } from "../../internal/backplane/engine.ts"
-import { unreachable, within } from "../../internal/backplane/pulse.ts"
+import { Pulse, unreachable, within } from "../../internal/backplane/pulse.ts"
 
 const dialling = new AsyncLocalStorage<Set<Socket>>()
 
@@ -52,4 +53,41 @@ export const dial = (
         (cause) => resume(Effect.fail(unreachable(cause)))
       )
     }))
+  })
+
+/** Options of the client, by what a user says of the servers. */
+export const clientOf = (
+  servers: string | ReadonlyArray<string> = "nats://localhost:4222",
+  client: NodeConnectionOptions = {}
+): NodeConnectionOptions => {
+  const urls = (typeof servers === "string" ? [servers] : servers).map((server) =>
+    new URL(server.includes("://") ? server : `nats://${server}`)
+  )
+  const [first] = urls
+  if (first === undefined) throw new RangeError("servers must name at least one")
+  const user = decodeURIComponent(first.username)
+  const pass = decodeURIComponent(first.password)
+  return {
+    ...(user === "" ? {} : pass === "" ? { token: user } : { user, pass }),
+    ...(first.protocol === "tls:" ? { tls: {} } : {}),
+    ...client,
+    servers: urls.map(({ host }) => host)
+  }
+}
+
+/** The same, and whether it still answers: it is over where the client closes it, and with the first error of the server. */
+export const connected = (
+  client: NodeConnectionOptions,
+  timeout: number
+): Effect.Effect<{ readonly nats: NatsConnection; readonly pulse: Pulse }, BackplaneError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const nats = yield* dial(client, timeout)
+    const pulse = new Pulse(yield* Clock.Clock, timeout)
+    nats.closed().then((cause) => pulse.end(unreachable(cause ?? "the connection was closed")), nothing)
+    const listening = async () => {
+      // what a user may not do, among others
+      for await (const status of nats.status()) if (status.type === "error") pulse.end(unreachable(status.error))
+    }
+    listening().catch(nothing)
+    return { nats, pulse }
   })

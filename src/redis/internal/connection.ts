@@ -25,6 +25,8 @@ const clientOf = (settings: Settings, url: string) =>
     ...settings.client,
     ...(url === "" ? {} : { url }),
     RESP: 3,
+    // it makes a timer and an error of each command, 5 s long: here one timer looks after all of them
+    commandOptions: { ...settings.client.commandOptions, timeout: 0 },
     disableOfflineQueue: true,
     maintNotifications: "disabled",
     socket: { connectTimeout: settings.timeout, ...settings.client.socket, reconnectStrategy: false } as NonNullable<

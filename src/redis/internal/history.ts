@@ -1,12 +1,10 @@
-/** Histories in one Redis: a connection that is replaced when it is cut, and the newest messages of each history, as told live. */
-import * as Clock from "effect/Clock"
+/** A history in Redis: scripts append and read, and its newest messages are kept as they are told live. */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import * as Scheduler from "effect/Scheduler"
-import type * as Scope from "effect/Scope"
 import type { BackplaneError } from "../../internal/backplane/engine.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
 import { type Bounds, goneOf, Kept } from "../../internal/history/kept.ts"
+import type { Link, Listener } from "../../internal/history/link.ts"
 import {
   type Ends,
   type Gone,
@@ -16,33 +14,26 @@ import {
   type Position
 } from "../../internal/history/log.ts"
 import { Changes, newEpoch } from "../../internal/history/memory.ts"
-import * as Supervised from "../../internal/scheduling/supervised.ts"
-import { monotonic } from "../../internal/scheduling/timers.ts"
-import { type Turns, turnsOf } from "../../internal/scheduling/turns.ts"
-import { type Connection, open, type Settings } from "./connection.ts"
+import type { Connection } from "./connection.ts"
 import * as Scripts from "./historyScripts.ts"
 import type { Script } from "./scripts.ts"
 
-const unreachable = (cause: unknown): HistoryError => new HistoryError({ reason: "unreachable", cause })
 const inData = (cause: unknown): HistoryError => new HistoryError({ reason: "data", cause })
-
-const shortestRest = 100
-const longestRest = 5000
 
 // so long after its last message a history is forgotten that is not empty for its age
 const idle = 7 * 24 * 3_600_000
 
 /** One history, as far as this process knows it. */
-export class Log<A> implements History<A> {
-  readonly at: string
-  private readonly link: Link
+export class Log<A> implements History<A>, Listener<Connection> {
+  private readonly at: string
+  private readonly link: Link<Connection>
   private readonly payload: Payload<A, A>
   private readonly bounds: Bounds
   private readonly changes: Changes
   // what was told live, without a hole
   private tail: Kept<A>
 
-  constructor(link: Link, at: string, payload: Payload<A, A>, bounds: Bounds) {
+  constructor(link: Link<Connection>, at: string, payload: Payload<A, A>, bounds: Bounds) {
     this.link = link
     this.at = at
     this.payload = payload
@@ -64,7 +55,7 @@ export class Log<A> implements History<A> {
   }
 
   /** `<epoch> <offset> <message>` */
-  readonly told = (bytes: Buffer): void => {
+  private readonly told = (bytes: Buffer): void => {
     const [, epoch, number, text] = /^(\S+) (\d+) (.*)$/s.exec(bytes.toString())!
     const offset = Number(number)
     const { tail } = this
@@ -77,7 +68,15 @@ export class Log<A> implements History<A> {
     this.changes.tell()
   }
 
-  /** On each connection, and now and then: a message that was not told is found by that. */
+  begin(connection: Connection): Effect.Effect<void, BackplaneError> {
+    // what is appended in between is told, and then known already
+    return Effect.andThen(connection.subscribe(`${this.at}live`, this.told), this.look(connection))
+  }
+
+  end(connection: Connection): Effect.Effect<void> {
+    return connection.unsubscribe(`${this.at}live`)
+  }
+
   look(connection: Connection): Effect.Effect<void, BackplaneError> {
     return Effect.flatMap(
       newEpoch,
@@ -153,111 +152,3 @@ export class Log<A> implements History<A> {
   awaitAfter = ({ epoch, offset }: Position): Effect.Effect<void> =>
     Effect.suspend(() => epoch === this.tail.epoch && offset >= this.tail.newest ? this.changes.await : Effect.void)
 }
-
-/** What a history wants of each connection. */
-interface Listener {
-  readonly at: string
-  readonly look: (connection: Connection) => Effect.Effect<void, BackplaneError>
-  readonly told: (bytes: Buffer) => void
-}
-
-/** The connection of all histories, and who listens on it. */
-export class Link {
-  readonly turns: Turns
-  readonly now: () => number
-  private readonly settings: Settings
-  private readonly check: number
-  private readonly logs = new Set<Listener>()
-  private readonly changes: Changes
-  private connection: Connection | undefined
-
-  constructor(settings: Settings, check: number, now: () => number, turns: Turns) {
-    this.settings = settings
-    this.check = check
-    this.now = now
-    this.turns = turns
-    this.changes = new Changes(turns)
-  }
-
-  private readonly connected: Effect.Effect<Connection> = Effect.suspend(() =>
-    this.connection !== undefined
-      ? Effect.succeed(this.connection)
-      : Effect.andThen(this.changes.await, this.connected)
-  )
-
-  /** Runs with the connection, and waits for one. */
-  use<A>(uses: (connection: Connection) => Effect.Effect<A, BackplaneError>): Effect.Effect<A, HistoryError> {
-    const { timeout } = this.settings
-    return Effect.timeoutOrElse(
-      Effect.mapError(Effect.flatMap(this.connected, uses), ({ cause }) => unreachable(cause)),
-      {
-        duration: timeout,
-        orElse: () => Effect.fail(unreachable(`no answer for ${timeout} ms`))
-      }
-    )
-  }
-
-  private listen(
-    connection: Connection,
-    log: Listener
-  ): Effect.Effect<void, BackplaneError> {
-    // what is appended in between is told, and then known already
-    return Effect.andThen(connection.subscribe(`${log.at}live`, log.told), log.look(connection))
-  }
-
-  /** Keeps a history up to date until the scope is closed. */
-  add(log: Listener): Effect.Effect<void, HistoryError, Scope.Scope> {
-    return Effect.andThen(
-      Effect.acquireRelease(
-        Effect.sync(() => this.logs.add(log)),
-        () =>
-          Effect.suspend(() => {
-            this.logs.delete(log)
-            return this.connection?.unsubscribe(`${log.at}live`) ?? Effect.void
-          })
-      ),
-      this.use((connection) => this.listen(connection, log))
-    )
-  }
-
-  private serve(connection: Connection): Effect.Effect<never, BackplaneError> {
-    return Effect.gen({ self: this }, function*() {
-      for (const log of this.logs) yield* this.listen(connection, log)
-      this.connection = connection
-      this.changes.tell()
-      while (true) {
-        yield* Effect.sleep(this.check)
-        for (const log of this.logs) yield* log.look(connection)
-      }
-    })
-  }
-
-  /** Connects, again and again. */
-  readonly run: Effect.Effect<never> = Effect.gen({ self: this }, function*() {
-    let rest = shortestRest
-    while (true) {
-      const from = this.now()
-      const served = Effect.flatMap(
-        open(this.settings),
-        (connection) => Effect.raceFirst(this.serve(connection), connection.over)
-      )
-      yield* Effect.ignore(Effect.scoped(Effect.ensuring(
-        served,
-        Effect.sync(() => {
-          this.connection = undefined
-        })
-      )))
-      rest = this.now() - from > longestRest ? shortestRest : Math.min(longestRest, 2 * rest)
-      yield* Effect.sleep(rest)
-    }
-  })
-}
-
-export const link = (settings: Settings, check: number): Effect.Effect<Link, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const clock = yield* Clock.Clock
-    const scheduler = yield* Scheduler.Scheduler
-    const made = new Link(settings, check, monotonic(clock), turnsOf(scheduler))
-    yield* Supervised.restarted("holdfast.redis.history", made.run)
-    return made
-  })

@@ -1,7 +1,7 @@
 /** The decoder alone: small frames in the chunks a socket reads, large frames across many of them. */
 import { performance } from "node:perf_hooks"
 import * as Codec from "../../../src/Codec.ts"
-import type { Measured } from "../loads.ts"
+import type { Measured } from "../rounds.ts"
 import { onCommand } from "../support/commands.ts"
 
 const chunkSize = 64 * 1024

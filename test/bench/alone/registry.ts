@@ -10,7 +10,7 @@ import { performance } from "node:perf_hooks"
 import type { Connection, Snapshot } from "../../../src/Connection.ts"
 import { TypeId } from "../../../src/internal/connection/handle/internals.ts"
 import * as Registry from "../../../src/Registry.ts"
-import type { Measured } from "../loads.ts"
+import type { Measured } from "../rounds.ts"
 import { onCommand } from "../support/commands.ts"
 
 const connections = 100_000

@@ -18,6 +18,8 @@ export interface ConnectOrder {
 export interface RunResult {
   /** Completed inside the window. */
   readonly count: number
+  /** Completed from the first request of the turn to its last echo. */
+  readonly total: number
   /** Milliseconds of the window. */
   readonly elapsed: number
   /** Share of a core that this process used. */
@@ -46,6 +48,7 @@ let mode: "idle" | "closed" | "open" = "idle"
 let sending = false
 let counting = false
 let count = 0
+let total = 0
 let outstanding = 0
 let onQuiet: (() => void) | undefined
 let broadcasts = 0
@@ -73,6 +76,7 @@ const hooks: Hooks = {
     const now = performance.now()
     link.outstanding -= many
     outstanding -= many
+    total += many
     if (counting) {
       count += many
       if (mode === "closed" && inFlight === 1) samples.add(now - link.sentAt)
@@ -160,6 +164,7 @@ const measured = async (ms: number): Promise<RunResult> => {
   const taken = samples.take()
   return {
     count,
+    total,
     elapsed,
     busy: (user + system) / 1000 / elapsed,
     latency: taken.length > 0 ? percentiles(taken) : undefined
@@ -170,6 +175,7 @@ const measured = async (ms: number): Promise<RunResult> => {
 onCommand("run", async ({ ms }: { readonly ms: number }) => {
   mode = "closed"
   sending = true
+  total = 0
   const now = performance.now()
   for (const link of links) send(link, inFlight, now)
   await later(ramp)
@@ -183,6 +189,7 @@ onCommand("run", async ({ ms }: { readonly ms: number }) => {
 onCommand("open", async ({ ms, rate }: { readonly ms: number; readonly rate: number }) => {
   mode = "open"
   sending = true
+  total = 0
   let due = performance.now()
   let turn = 0
   const tick = (): void => {
@@ -205,9 +212,11 @@ onCommand("open", async ({ ms, rate }: { readonly ms: number; readonly rate: num
 onCommand("churn", async ({ atOnce, ms }: { readonly atOnce: number; readonly ms: number }) => {
   let living = 0
   sending = true
+  total = 0
   const next = (): void => {
     living++
     Link.open(port, wire, hooks, (link) => {
+      total++
       if (counting) count++
       link.close()
       living--

@@ -1,8 +1,11 @@
 /** What goes over the wire for each family of servers: requests, replies, and what a client has to answer by itself. */
 import { randomBytes } from "node:crypto"
 
-/** `frames`: a 4-byte length on TCP; `messages`: binary WebSocket messages; `events`: socket.io over WebSocket. */
-export type Family = "frames" | "messages" | "events"
+/**
+ * `frames`: a 4-byte length on TCP; `messages`: binary WebSocket messages; `events`: socket.io over WebSocket; `calls`: Effect's
+ * RPC, a line of JSON each.
+ */
+export type Family = "frames" | "messages" | "events" | "calls"
 
 /** One frame's header, as far as it has come. */
 interface Header {
@@ -133,5 +136,30 @@ const events = (size: number): Wire => {
   }
 }
 
-export const wireOf = (family: Family, size: number): Wire =>
-  family === "frames" ? frames(size) : family === "messages" ? messages(size) : events(size)
+const newline = 10
+
+const line = (message: object): Buffer => Buffer.from(`${JSON.stringify(message)}\n`)
+
+/** One call at a time: each has the same id, as no other one is open. */
+const calls = (size: number): Wire => {
+  const value = randomBytes(size).toString("hex").slice(0, size)
+  return {
+    request: line({ _tag: "Request", id: "1", tag: "Echo", payload: { text: value }, headers: [] }),
+    reply: line({ _tag: "Exit", requestId: "1", exit: { _tag: "Success", value } }),
+    // a line is all header: it ends where the next one begins
+    replySize: 0,
+    greeting: undefined,
+    greet: () => undefined,
+    header: (data, at, end, into) => {
+      const length = data.indexOf(newline, at) + 1 - at
+      into.length = length > 0 && at + length <= end ? length : 0
+      into.size = 0
+      into.opcode = text
+    },
+    answer: () => undefined
+  }
+}
+
+const wires: Readonly<Record<Family, (size: number) => Wire>> = { frames, messages, events, calls }
+
+export const wireOf = (family: Family, size: number): Wire => wires[family](size)

@@ -70,3 +70,9 @@ export const short = (value: number): string => {
   if (value >= 9_995) return `${digits(value / 1e3)}k`
   return value >= 1000 ? value.toFixed(0) : digits(value)
 }
+
+/** Seconds of CPU as microseconds, three digits of them. */
+export const micros = (seconds: number): string => {
+  const each = seconds * 1e6
+  return each >= 100 ? each.toFixed(0) : each.toPrecision(3)
+}

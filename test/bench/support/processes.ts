@@ -1,7 +1,9 @@
 /** Starts the processes of the bench, looks at what they use, and ends them. */
 import type { ChildProcess } from "node:child_process"
 import { spawn } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Call } from "./commands.ts"
 import { caller } from "./commands.ts"
@@ -16,9 +18,57 @@ export interface Started {
 
 const attend = new URL("./attend.ts", import.meta.url).href
 const alive = new Set<ChildProcess>()
-process.on("exit", () => {
+let folder: string | undefined
+/** Ends every process that was started, and removes the folder: at the end of this one, and before a signal ends it. */
+export const endAll = (): void => {
   for (const child of alive) child.kill("SIGKILL")
-})
+  if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
+}
+process.on("exit", endAll)
+
+/** A folder that is gone when this process is. */
+export const temporary = (): string => folder ??= mkdtempSync(join(tmpdir(), "holdfast-bench-"))
+
+/** Starts a process that ends no later than this one. */
+export const spawned = (
+  command: string,
+  args: ReadonlyArray<string>,
+  options: {
+    readonly cwd?: string
+    readonly env?: Readonly<Record<string, string>> | undefined
+    readonly channel?: boolean
+  }
+): ChildProcess => {
+  const child = spawn(command, args, {
+    cwd: options.cwd,
+    stdio: ["pipe", "pipe", "pipe", ...(options.channel === true ? ["ipc" as const] : [])],
+    env: { ...process.env, ...options.env }
+  })
+  alive.add(child)
+  child.once("exit", () => alive.delete(child))
+  child.once("error", () => alive.delete(child))
+  return child
+}
+
+/** Runs a command to its end: what it printed, or why it failed. */
+export const finished = (
+  command: string,
+  args: ReadonlyArray<string>,
+  options: { readonly cwd?: string; readonly timeout?: number } = {}
+): Promise<{ readonly output: string } | { readonly why: string }> =>
+  new Promise((resolve) => {
+    const child = spawned(command, args, options)
+    const errors = tail(child)
+    let output = ""
+    child.stdout!.on("data", (data: Buffer) => output += data.toString())
+    child.stdin!.end()
+    const timer = setTimeout(() => child.kill("SIGKILL"), options.timeout ?? 120_000)
+    child.once("error", (error) => resolve({ why: error.message }))
+    child.once("close", (code, signal) => {
+      clearTimeout(timer)
+      resolve(code === 0 ? { output } : { why: errors().trim().split("\n")[0] || `it ended with ${signal ?? code}` })
+    })
+  })
 
 /** What a process has said on its error stream, for the message when it dies. */
 const tail = (child: ChildProcess): () => string => {
@@ -40,17 +90,10 @@ const start = (
   }
 ): Promise<Started> =>
   new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      stdio: ["pipe", "pipe", "pipe", ...(options.channel ? ["ipc" as const] : [])],
-      env: { ...process.env, ...options.env }
-    })
+    const child = spawned(command, args, options)
     const errors = tail(child)
-    alive.add(child)
     const gone = new Promise<void>((done) => {
-      child.once("exit", () => {
-        alive.delete(child)
-        done()
-      })
+      child.once("exit", () => done())
     })
     child.once("error", reject)
     child.once("exit", (code) => reject(new Error(`${options.title} did not start (${code}): ${errors()}`)))
@@ -109,15 +152,27 @@ export const startNode = (
 }
 
 /** Any other program; it ends when its standard input does. */
-export const startProgram = (command: string, title: string): Promise<Started> =>
-  start(command, [], { title, listens: true, channel: false })
+export const startProgram = (command: string, title: string, args: ReadonlyArray<string> = []): Promise<Started> =>
+  start(command, args, { title, listens: true, channel: false })
 
 const clockTicks = 100
 
-/** Seconds of CPU that a process has used. Counted by Linux in hundredths. */
-export const cpuSeconds = (pid: number): number => {
+/** Hundredths of a second, which every Linux counts. */
+const coarse = (pid: number): number => {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /, "").split(" ")
   return (Number(fields[11]) + Number(fields[12])) / clockTicks
+}
+
+/** Seconds of CPU that a process has used, all threads of it: in nanoseconds where the kernel counts them. */
+export const cpuSeconds = (pid: number): number => {
+  try {
+    return readdirSync(`/proc/${pid}/task`).reduce(
+      (sum, task) => sum + Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1e9,
+      0
+    )
+  } catch {
+    return coarse(pid)
+  }
 }
 
 /** Resident bytes of a process. */

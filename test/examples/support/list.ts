@@ -3,7 +3,7 @@
 export const titles = {
   chat: "rooms, logins, take-over and presence; a web page and nc talk to each other",
   browser: "a page that comes back by itself, and shows where its connection stands",
-  history: "a room that misses nothing across reconnects, or says so",
+  history: "a chat of two nodes that misses nothing across reconnects and their deaths, or says so",
   telemetry: "1,000 devices report to a gateway, with pings that adapt and answers that survive reconnects",
   rpc: "Effect's RPC over a server that is replaced, drains, and loses no call",
   redis: "a Redis client: pipelines over a pool of connections, typed failures, retries",

@@ -1,7 +1,6 @@
 /** Nodes of a fleet over one engine in memory, each with a switch between it and the engine. */
 import { Effect, Exit, Scope } from "effect"
 import { Backplane, Fleet } from "../../../src/index.ts"
-import type { Memory } from "../../../src/internal/backplane/memory.ts"
 import { fake } from "./fake.ts"
 
 type Mode = "up" | "down" | "silent"
@@ -107,7 +106,7 @@ export class Switch {
 export const lease = 6000
 
 /** A node, its switch, and logins on it. */
-export const node = (memory: Memory, options: Omit<Fleet.Options<string>, "engine"> = {}) =>
+export const node = (memory: Backplane.Engine, options: Omit<Fleet.Options<string>, "engine"> = {}) =>
   Effect.gen(function*() {
     const link = new Switch(memory)
     const scope = yield* Scope.make()

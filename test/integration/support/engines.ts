@@ -37,6 +37,8 @@ const speaks = (port: number): Promise<boolean> =>
 
 export interface Daemon {
   readonly port: number
+  /** Of the process that runs now. */
+  readonly pid: () => number
   readonly dir: string
   /** Starts it again, with the files that it has left. */
   readonly start: Effect.Effect<void>
@@ -83,7 +85,15 @@ export const daemon = (
       Effect.sync(() => void child!.kill("SIGSTOP")),
       until("it is frozen", () => isStopped(child!.pid!))
     )
-    return { port, dir, start, kill, freeze, thaw: Effect.sync(() => void child!.kill("SIGCONT")) }
+    return {
+      port,
+      pid: () => child!.pid!,
+      dir,
+      start,
+      kill,
+      freeze,
+      thaw: Effect.sync(() => void child!.kill("SIGCONT"))
+    }
   })
 
 /** A Redis that keeps nothing. */
@@ -97,7 +107,10 @@ export const redisServer = (...more: ReadonlyArray<string>) =>
 export const natsServer = (...more: ReadonlyArray<string>) =>
   daemon("nats-server", (port, dir) => ["-a", "127.0.0.1", "-p", `${port}`, "-js", "-sd", dir, ...more])
 
-/** A way to a port of this machine that can be cut: `cut` resets all that go through it, and says how many. */
+/**
+ * A way to a port of this machine that can be cut: `cut` resets all that go through it, and says how many. `mute` lets nothing
+ * come back any more on the connections that it has.
+ */
 export const cuttable = (port: number) =>
   Effect.acquireRelease(
     Effect.promise(async () => {
@@ -114,6 +127,10 @@ export const cuttable = (port: number) =>
           socket.pipe(pair[1 - i]!)
         })
       })
+      const size = (): number => pairs.size
+      const mute = (): void => {
+        for (const [, behind] of pairs) behind!.unpipe().resume()
+      }
       await once(server.listen(0, "127.0.0.1"), "listening")
       const cut = (): number => {
         const { size } = pairs
@@ -123,7 +140,7 @@ export const cuttable = (port: number) =>
         }
         return size
       }
-      return { port: (server.address() as Net.AddressInfo).port, cut, server }
+      return { port: (server.address() as Net.AddressInfo).port, cut, mute, server, size }
     }),
     ({ cut, server }) =>
       Effect.sync(() => {

@@ -10,9 +10,16 @@ import type { Explanation } from "./explanation.ts"
 export const TypeId = "~holdfast/Connection"
 
 let lastId = 0
+let step = 1
 
 /** The next id: of a connection, or of what is shown beside connections without being one (HTTP). */
-export const takeId = (): number => ++lastId
+export const takeId = (): number => lastId += step
+
+/** From now on each id is a multiple of `every`, plus `first`: several processes have none in common. */
+export const spreadIds = (first: number, every: number): void => {
+  lastId = Math.max(0, Math.ceil(lastId / every)) * every + first
+  step = every
+}
 
 /** The states of a connection, from its opening to its end. */
 export type ConnectionState = "open" | "draining" | "closing" | "ended"

@@ -1,8 +1,10 @@
 /** What leaves this node: frames for each node, in batches of what came together. */
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import type { BackplaneError, Session } from "../../backplane/engine.ts"
+import { Deadlines } from "./deadlines.ts"
 import * as Wire from "./wire.ts"
 
 /**
@@ -10,9 +12,6 @@ import * as Wire from "./wire.ts"
  * `nobody`, or whether it was sent is not known (`failed`). `dropped`: it never left.
  */
 export type Passing = "leaving" | "sent" | "nobody" | "failed" | "dropped"
-
-/** Hands a batch for a node to the engine, within the time that this has. */
-export type Publish = (node: string, batch: Uint8Array) => ReturnType<Session["publish"]>
 
 export type Watcher = (passing: Passing) => boolean | void
 
@@ -30,6 +29,30 @@ const batchSize = 65_536
 
 /** So much waits for one node at the most: 16 batches. */
 const mostWaiting = 16 * batchSize
+
+/** Ends when a batch is with the engine for too long. */
+class Late {
+  private readonly deadlines: Deadlines
+  private readonly late = Latch.makeUnsafe(false)
+  private ids = 0
+
+  constructor(clock: Clock.Clock, millis: number) {
+    this.deadlines = new Deadlines(clock, millis)
+  }
+
+  begin(): number {
+    this.deadlines.add(++this.ids, () => this.late.openUnsafe())
+    return this.ids
+  }
+
+  end(id: number): void {
+    this.deadlines.remove(id)
+  }
+
+  get isLate(): Effect.Effect<void> {
+    return Effect.raceFirst(this.late.await, this.deadlines.run)
+  }
+}
 
 export class Mail {
   private readonly from: string
@@ -86,7 +109,7 @@ export class Mail {
   }
 
   /** Sends all that waits for a node, batch after batch. Fails where the session is over. */
-  private empty(publish: Publish, node: string, box: Box): Effect.Effect<void, BackplaneError> {
+  private empty(session: Session, node: string, box: Box, deadlines: Late): Effect.Effect<void, BackplaneError> {
     return Effect.gen({ self: this }, function*() {
       while (box.items.length > 0) {
         const items = this.next(box)
@@ -94,7 +117,8 @@ export class Mail {
         const sequence = this.sequences.get(node) ?? 0
         this.sequences.set(node, sequence + 1)
         const batch = Wire.join(this.from, this.run, sequence, items.map(({ bytes }) => bytes))
-        yield* Effect.suspend(() => publish(node, batch)).pipe(
+        const deadline = deadlines.begin()
+        const publish = Effect.suspend(() => session.publish(node, batch)).pipe(
           Effect.catch((error) =>
             error.reason === "lease" || error.reason === "epoch"
               ? Effect.fail(error)
@@ -102,28 +126,32 @@ export class Mail {
           ),
           Effect.onExit((exit) =>
             Effect.sync(() => {
+              deadlines.end(deadline)
               const passing = Exit.isSuccess(exit) ? exit.value : "failed"
               for (const { watcher } of items) watcher?.(passing)
             })
           )
         )
+        yield* publish
       }
       if (this.boxes.get(node) === box) this.boxes.delete(node)
     })
   }
 
-  /** Sends what comes, until the session is over. Batches for different nodes do not wait for each other. */
-  readonly carry = (publish: Publish): Effect.Effect<never, BackplaneError> =>
-    Effect.forever(
+  /** Sends what comes. Batches for different nodes do not wait for each other. */
+  private send(session: Session, deadlines: Late): Effect.Effect<never, BackplaneError> {
+    return Effect.forever(
       Effect.gen({ self: this }, function*() {
         yield* this.latch.await
         // what the others of this turn post goes with it
         yield* Effect.yieldNow
         this.latch.closeUnsafe()
         const boxes = Array.from(this.boxes)
-        if (boxes.length === 1) yield* this.empty(publish, boxes[0]![0], boxes[0]![1])
+        const [first] = boxes
+        // the usual case, which needs no fiber of its own
+        if (boxes.length === 1) yield* this.empty(session, ...first!, deadlines)
         else {
-          yield* Effect.forEach(boxes, ([node, box]) => this.empty(publish, node, box), {
+          yield* Effect.forEach(boxes, ([node, box]) => this.empty(session, node, box, deadlines), {
             concurrency: "unbounded",
             discard: true
           })
@@ -131,6 +159,19 @@ export class Mail {
       }),
       { disableYield: true }
     )
+  }
+
+  /**
+   * Sends what comes, until the session is over. Where the engine takes longer than `limit` for a batch, all that are with it
+   * have failed: one timer looks after them.
+   */
+  readonly carry = (session: Session, limit: number): Effect.Effect<never, BackplaneError> =>
+    Effect.forever(Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
+      const deadlines = new Late(clock, limit)
+      // what was left in a box when a batch failed goes on
+      this.latch.openUnsafe()
+      return Effect.raceAllFirst([this.send(session, deadlines), deadlines.isLate])
+    }))
 
   begin(run: number): void {
     this.run = run

@@ -54,19 +54,26 @@ const textEncoder = new TextEncoder()
 // a byte order mark is kept: it is part of the message
 const textDecoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
-/** Writes numbers, texts and bytes one after the other. */
+const firstSize = 1024
+const mostKept = 65_536
+
+/** Writes numbers, texts and bytes one after the other, and is used again for the next ones. */
 class Writer {
-  private bytes = new Uint8Array(128)
+  private bytes = new Uint8Array(firstSize)
   private view = new DataView(this.bytes.buffer)
   private at = 0
+
+  private become(bytes: Uint8Array<ArrayBuffer>): void {
+    this.bytes = bytes
+    this.view = new DataView(bytes.buffer)
+  }
 
   private room(size: number): number {
     const { at } = this
     if (at + size > this.bytes.length) {
       const larger = new Uint8Array(Math.max(at + size, 2 * this.bytes.length))
       larger.set(this.bytes.subarray(0, at))
-      this.bytes = larger
-      this.view = new DataView(larger.buffer)
+      this.become(larger)
     }
     this.at = at + size
     return at
@@ -108,10 +115,20 @@ class Writer {
     return typeof payload === "string" ? this.byte(1).text(payload) : this.byte(0).block(payload)
   }
 
+  begin(): this {
+    this.at = 0
+    return this
+  }
+
   done(): Uint8Array {
-    return this.bytes.slice(0, this.at)
+    const written = this.bytes.slice(0, this.at)
+    if (this.bytes.length > mostKept) this.become(new Uint8Array(firstSize))
+    return written
   }
 }
+
+// one for all: what is begun is done before anything else is written
+const writer = new Writer()
 
 /** Reads what `Writer` wrote. Throws a `RangeError` where bytes are missing. */
 class Reader {
@@ -160,7 +177,7 @@ class Reader {
 
 /** The bytes of a frame. */
 export const encode = (frame: Frame): Uint8Array => {
-  const out = new Writer().byte(kinds.indexOf(frame._tag)).number(frame.id)
+  const out = writer.begin().byte(kinds.indexOf(frame._tag)).number(frame.id)
   switch (frame._tag) {
     case "Send":
       return out.text(frame.key).payload(frame.payload).done()
@@ -209,7 +226,7 @@ export const join = (
   sequence: number,
   frames: ReadonlyArray<Uint8Array>
 ): Uint8Array => {
-  const header = new Writer().byte(version).text(from).number(run).number(sequence).done()
+  const header = writer.begin().byte(version).text(from).number(run).number(sequence).done()
   let size = header.length
   for (const frame of frames) size += frame.length
   const bytes = new Uint8Array(size)

@@ -1,8 +1,10 @@
 /** What a worker asks of its parent: to listen for it, and to hand it connections. See `Workers`. */
 import * as Effect from "effect/Effect"
 import * as Net from "node:net"
+import { spreadIds } from "../../../internal/connection/handle/internals.ts"
 import type { Address } from "./address.ts"
 import type { Binding, Refusal } from "./binding.ts"
+import { type Call, Calls, isCall } from "./calls.ts"
 
 /** Where a parent says to the process that it starts that it is a worker. */
 export const variable = "HOLDFAST_WORKER"
@@ -17,6 +19,9 @@ export interface Identity {
   readonly isFirst: boolean
   /** Milliseconds within which it ends once it is alone. */
   readonly stopWithin: number
+  /** Its ids are a multiple of `step`, plus this: no other process that lives has it. */
+  readonly slot: number
+  readonly step: number
 }
 
 /** What the parent says to a request to listen: where it is bound, or why it is not. */
@@ -72,6 +77,8 @@ interface Served {
 /** The end of a worker of its channel to the parent. */
 export class Worker {
   readonly identity: Identity
+  /** What the parent is asked, and asks. */
+  readonly calls = new Calls((call) => this.say(call))
   private readonly served = new Map<number, Served>()
   private readonly ids = new WeakMap<Net.Server, number>()
   private last = 0
@@ -79,12 +86,16 @@ export class Worker {
 
   constructor(identity: Identity) {
     this.identity = identity
+    spreadIds(identity.slot, identity.step)
     process.on("message", (message, handle) => {
-      if (isOurs(message)) this.obey(message as Order, handle as object | undefined)
+      if (!isOurs(message)) return
+      if (isCall(message)) this.calls.hear(message)
+      else this.obey(message as Order, handle as object | undefined)
     })
     // the parent is gone without a word: nothing can reach this process any more
     process.on("disconnect", () => {
       for (const served of this.served.values()) served.onLeft?.()
+      this.calls.end()
       process.kill(process.pid, "SIGTERM")
       setTimeout(() => process.exit(1), identity.stopWithin).unref()
     })
@@ -167,7 +178,7 @@ export class Worker {
     }
   }
 
-  private say(request: Request): void {
+  private say(request: Request | Call): void {
     // the parent may be gone: `disconnect` follows
     if (process.connected) process.send!(request, () => {})
   }

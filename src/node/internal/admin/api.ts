@@ -19,24 +19,28 @@ const connections = HttpApiGroup.make("connections").add(
   HttpApiEndpoint.get("list", "/api/connections", { query: S.Query, success: S.Page }).annotateMerge(
     says("Connections, filtered, sorted, a page at a time")
   ),
-  HttpApiEndpoint.get("inspect", "/api/connections/:id", { params: Id, success: S.Detail, error: S.NotFound })
+  HttpApiEndpoint.get("inspect", "/api/connections/:id", {
+    params: Id,
+    success: S.Detail,
+    error: [S.NotFound, S.NoAnswer]
+  })
     .annotateMerge(says("All that is known of one connection")),
   HttpApiEndpoint.post("close", "/api/connections/:id/close", {
     params: Id,
     payload: S.Closing,
-    success: Schema.Struct({ closed: Schema.Finite }),
-    error: S.NotFound
+    success: S.Closed,
+    error: [S.NotFound, S.NoAnswer]
   }).annotateMerge(says("Close one connection: what was accepted is flushed first")),
   HttpApiEndpoint.post("closeMany", "/api/connections/close", {
     payload: S.ClosingMany,
-    success: Schema.Struct({ closed: Schema.Finite }),
+    success: S.Closed,
     error: S.Invalid
   }).annotateMerge(says("Close connections by their ids or by a filter")),
   HttpApiEndpoint.patch("patch", "/api/connections/:id/policy", {
     params: Id,
     payload: Schema.Record(Schema.String, Schema.Unknown),
     success: Schema.Record(Schema.String, Schema.Unknown),
-    error: [S.NotFound, S.Invalid]
+    error: [S.NotFound, S.Invalid, S.NoAnswer]
   }).annotateMerge(says("Change limits of a live connection: fields of a policy, as its JSON has them")),
   HttpApiEndpoint.get("ended", "/api/ended", { query: S.EndedQuery, success: S.EndedPage }).annotateMerge(
     says("Connections that have ended, the newest first")

@@ -55,17 +55,12 @@ export interface Readers {
   readonly over: Deferred.Deferred<void>
 }
 
-/** Changes of the registry, and figures every second, at once the first time and once more when it is over. */
-export const changesOf = (
-  program: Program,
-  figures: Effect.Effect<S.Figures>,
+/** Changes, and figures every second, at once the first time and once more when it is over. */
+export const withFigures = (
+  changes: Stream.Stream<S.Change>,
+  counted: Effect.Effect<S.Change>,
   readers: Readers
 ): Stream.Stream<S.Change> => {
-  const counted = Effect.map(
-    Effect.all({ figures, servers: serversOf(program) }),
-    (counted): S.Change => ({ _tag: "Figures", ...counted })
-  )
-  const changes = Stream.mapEffect(program.registry.changes, show(program.registry))
   const ticks = Stream.fromEffectSchedule(counted, Schedule.spaced("1 second"))
   const until = Stream.merge(changes, ticks, { haltStrategy: "left" }).pipe(
     Stream.interruptWhen(Deferred.await(readers.over)),
@@ -78,4 +73,18 @@ export const changesOf = (
     ),
     until
   ))
+}
+
+/** Those of the registry of this process. */
+export const changesOf = (
+  program: Program,
+  figures: Effect.Effect<S.Figures>,
+  readers: Readers
+): Stream.Stream<S.Change> => {
+  const counted = Effect.map(
+    Effect.all({ figures, servers: serversOf(program) }),
+    (counted): S.Change => ({ _tag: "Figures", ...counted })
+  )
+  const changes = Stream.mapEffect(program.registry.changes, show(program.registry))
+  return withFigures(changes, counted, readers)
 }

@@ -14,9 +14,20 @@ export const ReasonTag = Schema.Literals(
   Reason.members.map(({ identifier }) => identifier) as ReadonlyArray<Reason["_tag"]>
 )
 
+const ofWorker = {
+  /** The worker that has it, where there are several processes. */
+  worker: Schema.optionalKey(Num)
+}
+
+const silent = {
+  /** Numbers of the workers that did not answer: what they have is missing here. */
+  silent: Schema.optionalKey(Schema.Array(Num))
+}
+
 /** One row of the list. Texts of peers are cleaned and cut; `tags` are the first 20 of `tagCount`. */
 export const Row = Schema.Struct({
   id: Num,
+  ...ofWorker,
   state: State,
   remote: MaybeText,
   local: MaybeText,
@@ -49,7 +60,8 @@ export const Page = Schema.Struct({
   limit: Num,
   /** When the list was made. */
   at: Num,
-  connections: Schema.Array(Row)
+  connections: Schema.Array(Row),
+  ...silent
 }).annotate({ identifier: "ConnectionPage" })
 
 /** Why it ended, and who ended it. */
@@ -107,8 +119,21 @@ export const EndedPage = Schema.Struct({
   ended: Schema.Array(Ended),
   /** How many of those that match ended for which reason, on all pages. */
   total: Num,
-  byReason: Schema.Record(Text, Num)
+  byReason: Schema.Record(Text, Num),
+  ...silent
 }).annotate({ identifier: "EndedPage" })
+
+/** How many connections are closed. */
+export const Closed = Schema.Struct({ closed: Num, ...silent }).annotate({ identifier: "Closed" })
+
+/** A worker, as its parent sees it: `silent`, it has not answered within 2 seconds, and what it counts is what it said last. */
+export const Worker = Schema.Struct({
+  number: Num,
+  process: Schema.NullOr(Num),
+  state: Schema.Literals(["answers", "silent"]),
+  /** Connections of it that are open. */
+  open: Num
+}).annotate({ identifier: "Worker" })
 
 /** What is counted now; `null` where nothing counts it: without `Metrics.layer`, or without a server. */
 export const Figures = Schema.Struct({
@@ -131,7 +156,9 @@ export const Figures = Schema.Struct({
   outbox: Load,
   inbox: Load,
   memory: Schema.Struct({ rss: Num, heapUsed: Num }),
-  uptime: Num
+  uptime: Num,
+  /** Each process, where there are several: what is above is their sum. */
+  workers: Schema.optionalKey(Schema.Array(Worker))
 }).annotate({ identifier: "Figures" })
 
 const Left = Schema.Struct({ opening: Num, open: Num, draining: Num, closing: Num, ended: Num })
@@ -308,7 +335,12 @@ export class NotOffered
   extends Schema.TaggedError<NotOffered>()("NotOffered", { message: Text }, { httpApiStatus: 409 })
 {}
 
+/** The worker that has it does not answer. */
+export class NoAnswer extends Schema.TaggedError<NoAnswer>()("NoAnswer", { message: Text }, { httpApiStatus: 503 }) {}
+
 export type Row = typeof Row.Type
+export type Closed = typeof Closed.Type
+export type Worker = typeof Worker.Type
 export type Page = typeof Page.Type
 export type Detail = typeof Detail.Type
 export type End = typeof End.Type
@@ -322,3 +354,7 @@ export type Query = typeof Query.Type
 export type Filter = typeof Filter.Type
 export type EndedQuery = typeof EndedQuery.Type
 export type Closing = typeof Closing.Type
+export type ClosingMany = typeof ClosingMany.Type
+export type Pool = typeof Pool.Type
+export type Dispatcher = typeof Dispatcher.Type
+export type NamedPolicy = typeof NamedPolicy.Type

@@ -13,7 +13,7 @@ import { states } from "../../../internal/connection/handle/handle.ts"
 import { type ConnectionState, type Internals, takeId, TypeId } from "../../../internal/connection/handle/internals.ts"
 import { InvalidPolicy } from "../../../Policy.ts"
 import { longestTimer } from "../options.ts"
-import { errorOf, unsent } from "../stream/duplex.ts"
+import { drop, errorOf, unsent } from "../stream/duplex.ts"
 import { linger, noop } from "../stream/tcp.ts"
 import { Account } from "./account.ts"
 import { Pipeline } from "./pipeline.ts"
@@ -161,6 +161,8 @@ export class HttpConnection implements Internals {
   /** Ends now, whatever is under way. */
   refuse(reason: ConnectionError.Reason, seenBy = "registry"): void {
     this.end(reason, seenBy)
+    // the peer would have to take it first
+    if (unsent(this.conn) > 0) drop(this.conn)
     this.conn.destroy()
   }
 
@@ -231,11 +233,10 @@ export class HttpConnection implements Internals {
 
   /** What Node has no deadline for: a peer that takes none of our bytes, and old age. */
   check(at: number, unfair: boolean): void {
-    const { conn } = this
     this.account.sample(at)
     if (this.account.isStalled(at, unfair, this.settings.writeStall)) {
       this.end(new ConnectionError.WriteStalled({ limit: this.settings.writeStall }), "deadlines")
-      conn.destroy()
+      this.conn.destroy()
     }
     if (at >= this.leaveAt && this.lifecycle._tag === "Open") {
       this.leave(
@@ -308,7 +309,7 @@ export class HttpConnection implements Internals {
       outbox: { messages: active, bytes: lifecycle._tag === "Ended" ? 0 : unsent(conn) },
       dropped: this.dropped,
       skipped: 0,
-      paused: this.pipeline.isHolding,
+      paused: this.pipeline.reading.isPaused,
       rtt: undefined,
       reason: reasonOf(lifecycle)?.reason
     }

@@ -8,8 +8,9 @@ import * as Scope from "effect/Scope"
 import type * as Net from "node:net"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Defects from "../../../internal/endings/defects.ts"
+import type { Budget } from "../../../internal/memory/budget.ts"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
-import { type Timer, timersOf } from "../../../internal/scheduling/timers.ts"
+import { schedulingOf, type Timer, timersOf } from "../../../internal/scheduling/timers.ts"
 import { Admission, type Applicant, type Limit } from "../../../internal/server/admission.ts"
 import { begin, cutShort } from "../../../internal/server/draining.ts"
 import type { Registry } from "../../../Registry.ts"
@@ -43,6 +44,7 @@ export class Connections<in out In, in out Out> {
   private readonly path: string | undefined
   private readonly tcp: Tcp
   private readonly admission: Admission
+  private readonly budget: Budget | undefined
   private readonly onOpen: (conn: Net.Socket) => void
   /** Everything accepted: also what waits, is in a TLS handshake, or was upgraded. */
   private readonly accepted = new Set<Net.Socket>()
@@ -64,6 +66,7 @@ export class Connections<in out In, in out Out> {
     context: Context.Context<never>,
     registry: Registrar<In, Out> | undefined,
     refusals: Refusing,
+    budget: Budget | undefined,
     onOpen: (conn: Net.Socket) => void
   ) {
     this.settings = settings
@@ -75,7 +78,8 @@ export class Connections<in out In, in out Out> {
     this.refusals = refusals
     this.path = address.scheme === "unix" ? `unix:${address.path}` : undefined
     this.tcp = tcpOf(settings.policy)
-    this.admission = new Admission(settings.policy, timersOf(context))
+    this.admission = new Admission(settings.policy, timersOf(context), budget)
+    this.budget = budget
     this.onOpen = onOpen
     begin()
   }
@@ -139,8 +143,14 @@ export class Connections<in out In, in out Out> {
   }
 
   private opened(conn: Net.Socket): void {
-    this.follow(conn)
+    const { pipeline } = this.follow(conn)
     this.onOpen(conn)
+    pipeline.begin()
+  }
+
+  /** Memory is not tight any more. */
+  memoryFreed(): void {
+    this.admission.memoryFreed()
   }
 
   private refuse(conn: Net.Socket, limit: Limit): void {
@@ -156,15 +166,23 @@ export class Connections<in out In, in out Out> {
 
   // ---- connections that speak HTTP ----------------------------------------------------------------------------------
 
-  private follow(conn: Net.Socket): void {
-    const { context, registry } = this
+  private follow(conn: Net.Socket): HttpConnection {
+    const { budget, context, registry } = this
     const openedAt = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
     const connection = new HttpConnection(conn, this.settings, openedAt)
+    if (budget !== undefined) {
+      connection.pipeline.countIn(
+        budget,
+        schedulingOf(context),
+        (allowed) => connection.refuse(new ConnectionError.Refused({ limit: "memory", allowed }), "memory")
+      )
+    }
     this.open.set(conn, connection)
     conn.once("close", () => this.forget(conn))
     if (registry !== undefined) this.register(registry, connection)
     // its TLS handshake took until now
     if (this.admission.isStopping) connection.leave(new ConnectionError.GoingAway({}), "Draining", "stop")
+    return connection
   }
 
   /** Registers a connection within `handshake`. One that is not registered cannot be seen, or asked to leave: it is ended. */
@@ -195,7 +213,10 @@ export class Connections<in out In, in out Out> {
 
   /** It became a WebSocket. */
   upgraded(conn: Net.Socket): void {
-    this.open.get(conn)?.upgraded()
+    const connection = this.open.get(conn)
+    connection?.upgraded()
+    // what it is now counts for itself
+    connection?.pipeline.countOut()
     this.forget(conn)
   }
 

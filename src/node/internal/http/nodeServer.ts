@@ -4,9 +4,13 @@ import type * as Net from "node:net"
 import type { HttpConnection } from "./connection.ts"
 import { checkEvery, type Prepared } from "./settings.ts"
 
+type Done = (error: Error | null | undefined) => void
 type Find = (conn: Net.Socket) => HttpConnection | undefined
 
-/** Responses that tell their connection when they have it, and when they are done; two listeners a request would cost several times as much. */
+/**
+ * Responses that tell their connection when they have it, what they write, and when they are done; two listeners a
+ * request would cost several times as much.
+ */
 const responses = (find: Find): typeof Http.ServerResponse =>
   class<R extends Http.IncomingMessage> extends Http.ServerResponse<R> {
     override assignSocket(conn: Net.Socket): void {
@@ -17,6 +21,17 @@ const responses = (find: Find): typeof Http.ServerResponse =>
     override detachSocket(conn: Net.Socket): void {
       super.detachSocket(conn)
       find(conn)?.answered(this)
+    }
+    override write(chunk: unknown, encoding?: BufferEncoding | Done, done?: Done): boolean {
+      // Node tells them apart
+      const goesOn = super.write(chunk, encoding as BufferEncoding, done)
+      find(this.req.socket)?.pipeline.wrote()
+      return goesOn
+    }
+    override end(chunk?: unknown, encoding?: unknown, done?: () => void): this {
+      super.end(chunk, encoding as BufferEncoding, done)
+      find(this.req.socket)?.pipeline.wrote()
+      return this
     }
   }
 

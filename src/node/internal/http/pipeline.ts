@@ -1,11 +1,13 @@
 /** The requests that a peer sends before it has the answers to earlier ones: so many of them are with the application at a time. */
 import type * as Http from "node:http"
 import type * as Net from "node:net"
+import type { Budget } from "../../../internal/memory/budget.ts"
+import type { Scheduling } from "../../../internal/scheduling/timers.ts"
 import { longestTimer } from "../options.ts"
-import { startReading, stopReading } from "../stream/duplex.ts"
-import { linger } from "../stream/tcp.ts"
+import { type Asked, HttpHolding, weightOf } from "./reading/holding.ts"
+import { Reading } from "./reading/reading.ts"
+import { readInSlices } from "./reading/slices.ts"
 import type { Settings } from "./settings.ts"
-import { readInSlices } from "./slices.ts"
 
 // what one turn of the event loop starts of the requests of one connection: the others have theirs first
 const share = 16
@@ -25,40 +27,77 @@ const turnNow = (): number => {
   return turn
 }
 
-interface Held {
-  readonly request: Http.IncomingMessage
-  readonly response: Http.ServerResponse
+interface Held extends Asked {
   readonly dispatch: () => void
 }
 
 /**
- * Holds the requests beyond `maxConcurrentRequests` of a connection until an answer has left, and reads no more meanwhile. Node
- * has parsed what it read already, so what is held is at most the requests of one read, 64 KiB.
+ * Holds the requests beyond `maxConcurrentRequests` of a connection until an answer has left, and reads no more meanwhile. What
+ * is held is at most the requests of one slice of a read; the rest of that read stays bytes.
  */
 export class Pipeline {
-  private readonly conn: Net.Socket
+  readonly conn: Net.Socket
+  readonly reading: Reading
   private readonly settings: Settings
   /** Those with the application, in their order, which is that of their answers. */
-  private readonly atWork: Array<Http.ServerResponse> = []
-  private readonly held: Array<Held> = []
+  readonly atWork: Array<Asked> = []
+  readonly held: Array<Held> = []
+  /** Bytes of a head that is not complete, as far as slices tell. */
+  unfinished = 0
   private count = 0
+  /** The request that came last, until it is answered. */
+  private newest: Http.IncomingMessage | undefined
+  private holding: HttpHolding | undefined
   /** An answer under way says `Connection: close`. */
   private isClosing = false
   private isLeaving = false
-  private hasListeners = false
-  private isLingering = false
   private isScheduled = false
   /** The turn in which a request was started last, and how many were. */
   private turn = -1
   private started = 0
   private isWaiting = false
   /** A request that was late because we did not read. */
-  private late: { readonly number: number; readonly expire: () => void; newest: Http.IncomingMessage } | undefined
+  private late: { readonly number: number; readonly expire: () => void } | undefined
   private timer: NodeJS.Timeout | undefined
 
   constructor(conn: Net.Socket, settings: Settings) {
     this.conn = conn
     this.settings = settings
+    this.reading = new Reading(conn, settings.linger, () => this.resumed(), () => this.abandon())
+  }
+
+  /** Node's server has the connection: what it reads is looked at from here on. */
+  begin(): void {
+    let count = 0
+    // before a slice: no request is incomplete
+    let isBetween = true
+    readInSlices(this.conn, () => this.count, ({ length }) => {
+      this.unfinished = isBetween && count === this.count ? this.unfinished + length : 0
+      count = this.count
+      isBetween = this.newest?.complete !== false
+      this.holding?.count()
+    })
+  }
+
+  /** Counts what the connection holds; `end` is to end it when it holds too much. */
+  countIn(budget: Budget, scheduling: Scheduling, end: (limit: number) => void): void {
+    this.holding = new HttpHolding(budget, scheduling, this, end)
+    this.conn.once("close", () => this.countOut())
+  }
+
+  countOut(): void {
+    this.holding?.end()
+  }
+
+  /** Memory is not tight any more, or it holds little enough. */
+  memoryFreed(): void {
+    this.reading.memoryFreed()
+    if (this.held.length > 0) this.waitForTurn()
+  }
+
+  /** Something of an answer was written. */
+  wrote(): void {
+    this.holding?.count()
   }
 
   /** How many requests are with the application, or wait for it. */
@@ -66,24 +105,26 @@ export class Pipeline {
     return this.atWork.length + this.held.length
   }
 
-  /** Whether requests wait, and nothing is read. */
-  get isHolding(): boolean {
-    return this.held.length > 0
+  /** How many the application may have: no further one beside that at work, while the connection holds too much. */
+  private get most(): number {
+    if (this.reading.awaitsMemory) return 1
+    return this.settings.policy.maxConcurrentRequests || Infinity
   }
 
   /** Gives a request to the application, at once or when its turn has come. */
   enter(request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void): void {
-    const { atWork, held, settings: { policy: { maxConcurrentRequests } } } = this
+    const { atWork, held } = this
     this.count++
-    if (this.late !== undefined) this.late.newest = request
-    const isFull = maxConcurrentRequests > 0 && atWork.length >= maxConcurrentRequests
+    this.newest = request
+    const asked = { request, response, weight: this.holding === undefined ? 0 : weightOf(request), dispatch }
+    const isFull = atWork.length >= this.most
     if (held.length > 0 || this.isClosing || isFull || !this.hasShare) {
-      held.push({ request, response, dispatch })
-      if (held.length === 1) this.pause()
+      held.push(asked)
+      if (held.length === 1) this.reading.hold()
       if (!isFull) this.waitForTurn()
       return
     }
-    this.start(response, dispatch)
+    this.start(asked)
   }
 
   private get hasShare(): boolean {
@@ -101,20 +142,22 @@ export class Pipeline {
     })
   }
 
-  private start(response: Http.ServerResponse, dispatch: () => void): void {
-    if (this.isLeaving) this.close(response)
+  private start(asked: Held): void {
+    if (this.isLeaving) this.close(asked.response)
     const now = turnNow()
     this.started = this.turn === now ? this.started + 1 : 1
     this.turn = now
-    this.atWork.push(response)
-    dispatch()
+    this.atWork.push(asked)
+    asked.dispatch()
   }
 
   /** An answer has left. */
   answered(response: Http.ServerResponse): void {
     const { atWork, held } = this
-    if (atWork[0] !== response) return
+    if (atWork[0]?.response !== response) return
     atWork.shift()
+    if (this.size === 0 && this.newest?.complete === true) this.newest = undefined
+    this.holding?.count()
     if (held.length === 0 || this.isScheduled) return
     this.isScheduled = true
     // not in the middle of what Node does then: the connection may be at its end
@@ -125,15 +168,16 @@ export class Pipeline {
   }
 
   private release(): void {
-    const { atWork, conn, held, settings: { policy: { maxConcurrentRequests } } } = this
-    const most = maxConcurrentRequests > 0 ? maxConcurrentRequests : Infinity
-    while (held.length > 0 && atWork.length < most && this.hasShare && !this.isClosing && conn.writable) {
-      const { dispatch, response } = held.shift()!
-      this.start(response, dispatch)
+    const { atWork, conn, held } = this
+    while (held.length > 0 && atWork.length < this.most && this.hasShare && !this.isClosing && conn.writable) {
+      this.start(held.shift()!)
     }
-    if (held.length > 0 && atWork.length < most && !this.hasShare) this.waitForTurn()
+    if (held.length > 0 && atWork.length < this.most && !this.hasShare) this.waitForTurn()
     if (held.length > 0 || conn.destroyed) return
-    conn.resume()
+    this.reading.release()
+  }
+
+  private resumed(): void {
     if (this.late === undefined) return
     const { frame, handshake } = this.settings
     const limit = frame || handshake
@@ -141,47 +185,11 @@ export class Pipeline {
     if (limit <= longestTimer) this.timer = setTimeout(() => this.expire(), limit).unref()
   }
 
-  private pause(): void {
-    const { conn } = this
-    if (!this.hasListeners) {
-      this.hasListeners = true
-      // not before: what is read for Node's parser alone costs less
-      readInSlices(conn, () => this.count)
-      const { destroySoon, resume } = conn
-      // a handler that reads the body of its request resumes the connection, and so does Node at the end of a request
-      conn.resume = () => {
-        if (this.isHolding) return conn
-        startReading(conn)
-        return resume.call(conn)
-      }
-      conn.on("resume", () => {
-        if (this.isHolding) conn.pause()
-      })
-      conn.once("close", () => this.abandon())
-      conn.destroySoon = () => {
-        if (this.isHolding) this.discard()
-        else if (!this.isLingering) destroySoon.call(conn)
-      }
-    }
-    conn.pause()
-    stopReading(conn)
-  }
-
-  /** `destroySoon` where the peer sent more than we read: that would take the last answers from it. */
-  private discard(): void {
-    const { conn, settings } = this
-    this.abandon()
-    this.isLingering = true
-    conn.removeAllListeners("data")
-    if (conn.writable) conn.end()
-    if (conn.writableFinished) linger(conn, settings.linger)
-    else conn.once("finish", () => linger(conn, settings.linger))
-  }
-
   /** No further request is handled. */
   abandon(): void {
     this.isClosing = true
     this.held.length = 0
+    this.reading.abandon()
     clearTimeout(this.timer)
   }
 
@@ -189,19 +197,17 @@ export class Pipeline {
 
   /** Whether a deadline of Node was over because nothing was read; `expire` is called when the request is late again. */
   excuse(expire: () => void): boolean {
-    const last = this.held.at(-1)
-    if (last === undefined) return false
-    const { request } = last
-    this.late = { number: this.count + (request.complete ? 1 : 0), expire, newest: request }
+    if (!this.reading.isPaused) return false
+    this.late = { number: this.count + (this.newest?.complete === false ? 0 : 1), expire }
     return true
   }
 
   private expire(): void {
-    const { late } = this
-    if (late === undefined || this.isHolding) return
+    const { count, late, newest } = this
+    if (late === undefined || this.reading.isPaused) return
     this.late = undefined
     // Node does not watch it any more; later ones it does
-    if (this.count < late.number || (this.count === late.number && !late.newest.complete)) late.expire()
+    if (count < late.number || (count === late.number && newest?.complete === false)) late.expire()
   }
 
   // ---- the end ------------------------------------------------------------------------------------------------------
@@ -210,7 +216,7 @@ export class Pipeline {
   leave(): void {
     this.isLeaving = true
     const last = this.atWork.at(-1)
-    if (last !== undefined) this.close(last)
+    if (last !== undefined) this.close(last.response)
   }
 
   private close(response: Http.ServerResponse): void {

@@ -1,13 +1,15 @@
-/** Connections that an HTTP server refuses before they speak HTTP: told to the application, and logged together. */
+/** What an HTTP server tells its application: connections refused before they speak HTTP, logged together, and memory that is tight. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Net from "node:net"
 import type * as ConnectionError from "../../../ConnectionError.ts"
+import type { Budget } from "../../../internal/memory/budget.ts"
 import { logError } from "../../../internal/reasons/logs.ts"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
 import type { Limit } from "../../../internal/server/admission.ts"
+import { logged } from "../../../internal/server/logs.ts"
 import { reasonOf, Refusals, refusedBy } from "../../../internal/server/reception.ts"
 import type { Failure } from "../../../internal/transport/accepted.ts"
 import type { Policy } from "../../../Policy.ts"
@@ -16,19 +18,29 @@ import { noop } from "../stream/tcp.ts"
 import type { Settings } from "./settings.ts"
 
 /**
- * What an HTTP server tells of: a connection that was refused before its first request, by a limit (`Refused`), in its TLS handshake
- * (`CertificateRefused`, `HandshakeFailed`, `HandshakeTimeout`), or for a `PROXY` header that cannot be read (`HandshakeFailed`
- * with a `ProxyHeaderInvalid`).
+ * What an HTTP server tells of.
+ *
+ * - `Refused`: a connection was refused before its first request, by a limit (`Refused`), in its TLS handshake
+ *   (`CertificateRefused`, `HandshakeFailed`, `HandshakeTimeout`), or for a `PROXY` header that cannot be read
+ *   (`HandshakeFailed` with a `ProxyHeaderInvalid`). `remote` is the peer's end, as text: the proxy's, where that has named
+ *   no client.
+ * - `MemoryTight`: the connections hold half of `limit`, the memory that they may (`Policy.memory`): those that hold
+ *   most are not read, and new ones wait. `MemoryFreed`: no longer. Both in bytes.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Event {
-  readonly _tag: "Refused"
-  /** The peer's end, as text: the proxy's, where that has named no client. */
-  readonly remote: string | undefined
-  readonly reason: ConnectionError.Reason
-}
+export type Event =
+  | {
+    readonly _tag: "Refused"
+    readonly remote: string | undefined
+    readonly reason: ConnectionError.Reason
+  }
+  | {
+    readonly _tag: "MemoryTight" | "MemoryFreed"
+    readonly held: number
+    readonly limit: number
+  }
 
 export type OnEvent = (event: Event) => Effect.Effect<void>
 
@@ -54,7 +66,7 @@ export class Refusing {
   }
 
   limited(remote: string | undefined, limit: Limit): void {
-    this.tell({ _tag: "Refused", remote, reason: refusedBy(limit, this.policy) })
+    this.refused(remote, refusedBy(limit, this.policy))
   }
 
   /** Bounds what a connection has ahead before it speaks HTTP: that is `done` in time, or the application is told why not. */
@@ -71,7 +83,7 @@ export class Refusing {
     const fail = (failure: Failure, isToldWhy = false): void => {
       if (isSettled) return
       done()
-      this.tell({ _tag: "Refused", remote, reason: reasonOf(failure) })
+      this.refused(remote, reasonOf(failure))
       if (!isToldWhy) conn.destroy()
     }
     const onClose = (): void => this.isClosed ? done() : fail({ _tag: "Failed", cause: closedEarly })
@@ -86,8 +98,19 @@ export class Refusing {
     return Effect.asVoid(Fiber.awaitAll([...this.reports]))
   })
 
+  /** What the memory of all connections comes to. */
+  memory(_tag: "MemoryTight" | "MemoryFreed", { held, limit }: Budget): void {
+    const event = { _tag, held, limit }
+    this.aside(logged(event))
+    this.tell(event)
+  }
+
+  private refused(remote: string | undefined, reason: ConnectionError.Reason): void {
+    this.refusals.add(reason)
+    this.tell({ _tag: "Refused", remote, reason })
+  }
+
   private tell(event: Event): void {
-    this.refusals.add(event.reason)
     const { onEvent } = this
     if (onEvent === undefined) return
     this.aside(
@@ -99,6 +122,6 @@ export class Refusing {
   }
 
   private aside(effect: Effect.Effect<void>): void {
-    Supervised.spawnAmong(this.reports, this.context, "refusal of an HTTP server", effect, () => {})
+    Supervised.spawnAmong(this.reports, this.context, "event of an HTTP server", effect, () => {})
   }
 }

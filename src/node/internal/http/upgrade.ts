@@ -7,7 +7,7 @@ import { write } from "../upgrade/answer.ts"
 import { asksForWebSocket, isWellFormed } from "../upgrade/form.ts"
 import { type Below, pathOf } from "../upgrade/request.ts"
 import { type Upgrading, upgrading } from "../webSocket/upgrade.ts"
-import { readWhole } from "./slices.ts"
+import { readWhole } from "./reading/slices.ts"
 
 const requests = new Set(["request", "checkContinue", "checkExpectation"])
 

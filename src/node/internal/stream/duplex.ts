@@ -210,9 +210,7 @@ export class Stream {
 
   /** The peer is told by a reset. */
   drop(): void {
-    const { conn } = this
-    if (conn instanceof Net.Socket) conn.resetAndDestroy()
-    else if (conn !== undefined) conn.destroy()
+    if (this.conn !== undefined) drop(this.conn)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -284,6 +282,14 @@ export const writerOf = (stream: Pick<Stream, "finish" | "write" | "writeAll">):
 // ---------------------------------------------------------------------------------------------------------------------
 // writing
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** Ends a stream at once. Its peer is told by a reset where there is TCP below, and what was not taken is gone. */
+export const drop = (conn: Duplex): void => {
+  const below = "encrypted" in conn ? (conn as Duplex & NodeStream)._parent : conn
+  // a Unix socket has no port, and knows no reset
+  if (below instanceof Net.Socket && below.remotePort !== undefined) below.resetAndDestroy()
+  conn.destroy()
+}
 
 interface LibuvHandle {
   reading?: boolean
@@ -391,20 +397,35 @@ const write = (conn: Duplex, chunks: ReadonlyArray<Chunk>): Effect.Effect<void, 
   return conn.writableNeedDrain || conn.errored !== null ? drained(conn) : Effect.void
 }
 
-/**
- * A stream that is paused has libuv read until its buffer is full: this keeps it from that, and says whether it did. Internal to
- * Node, as are its names.
- */
-export const stopReading = (conn: Duplex): boolean => {
-  const { _handle: handle } = conn as Duplex & NodeStream
+const stopped = Symbol("holdfast/stopped")
+type StoppedStream = Duplex & NodeStream & { [stopped]?: boolean }
+
+const stop = ({ _handle: handle }: NodeStream): boolean => {
   if (handle?.reading !== true || handle.readStop === undefined || handle.readStart === undefined) return false
   handle.reading = false
   handle.readStop()
   return true
 }
 
+/**
+ * A stream that is paused has libuv read until its buffer is full: this keeps it from that, and says whether it did. Internal to
+ * Node, as are its names.
+ */
+export const stopReading = (conn: Duplex): boolean => {
+  const stream: StoppedStream = conn
+  if (!stop(stream)) return false
+  stream[stopped] = true
+  // after the event that brings bytes a stream asks for more in the next tick, paused or not
+  queueMicrotask(() => {
+    if (stream[stopped] === true) stop(stream)
+  })
+  return true
+}
+
 export const startReading = (conn: Duplex): void => {
-  const { _handle: handle } = conn as Duplex & NodeStream
+  const stream: StoppedStream = conn
+  stream[stopped] = false
+  const { _handle: handle } = stream
   if (handle?.readStart === undefined || handle.reading !== false) return
   handle.reading = true
   handle.readStart()

@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import type { Policy } from "../../../Policy.ts"
+import { startReading, stopReading } from "./duplex.ts"
 
 export const noop = (): void => {}
 
@@ -48,13 +49,17 @@ export const setTcp = (conn: Net.Socket, tcp: Tcp): void => {
 const pauseBetween = 2
 
 /**
- * Discards what comes, a read or two at a time: libuv goes on reading as long as a peer goes on sending, up to 2 MiB in each turn of the
- * event loop, and other connections would wait for that.
+ * Discards what comes, a read at a time: libuv goes on reading as long as a peer goes on sending, up to 2 MiB in each turn of the
+ * event loop, and other connections would wait for that. Between reads nothing is kept: thousands of connections may linger.
  */
 function discard(this: Duplex): void {
   this.pause()
+  stopReading(this)
   // a socket that is paused does not keep the process alive
-  setTimeout(() => this.resume(), pauseBetween)
+  setTimeout(() => {
+    startReading(this)
+    this.resume()
+  }, pauseBetween)
 }
 
 /**

@@ -3,6 +3,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as ChildProcess from "node:child_process"
+import { Calls, isCall } from "../addresses/calls.ts"
 import { type Identity, isOurs, type Order, type Request, variable } from "../addresses/worker.ts"
 import type { Peer, Sockets } from "./sockets.ts"
 import type { Ended, Process } from "./supervision.ts"
@@ -20,14 +21,23 @@ export const killAll = (): void => {
   for (const child of alive) child.kill("SIGKILL")
 }
 
-type Run = (effect: Effect.Effect<unknown>) => void
+/** What a parent does for its workers. */
+export interface Duties {
+  readonly sockets: Sockets
+  /** Runs what their messages ask for. */
+  readonly run: (effect: Effect.Effect<unknown>) => void
+  /** Answers what one of them asks; what this gives back is called once that one is dead. */
+  readonly serve: (calls: Calls, identity: Identity, pid: number | undefined) => () => void
+}
 
-/** Starts one, whose connections come from these sockets. `run` runs what its messages ask for. */
-export const start = (sockets: Sockets, entry: Entry, identity: Identity, run: Run): Process => {
+/** Starts one. */
+export const start = ({ run, serve, sockets }: Duties, entry: Entry, identity: Identity): Process => {
   const child = ChildProcess.fork(entry.file, entry.args, {
     env: { ...process.env, [variable]: JSON.stringify(identity) },
     // the input is the parent's
-    stdio: ["ignore", "inherit", "inherit", "ipc"]
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+    // bytes as they are
+    serialization: "advanced"
   })
   const ready = Deferred.makeUnsafe<void>()
   const ended = Deferred.makeUnsafe<Ended>()
@@ -61,17 +71,30 @@ export const start = (sockets: Sockets, entry: Entry, identity: Identity, run: R
       }
     }
   }
+  const calls = new Calls((call) => {
+    if (child.connected) child.send(call, () => {})
+  })
+  const onDead = serve(calls, identity, child.pid)
+  let isMute = false
+  let isDead = false
   child.on("message", (message) => {
-    if (isOurs(message)) hear(message as Request)
+    if (!isOurs(message)) return
+    if (isCall(message)) calls.hear(message)
+    else hear(message as Request)
   })
   // after everything that it said
   child.on("disconnect", () => {
     peer.isReady = false
     sockets.leave(peer)
+    calls.end()
+    isMute = true
+    if (isDead) onDead()
   })
   alive.add(child)
   child.on("exit", (code, signal) => {
     alive.delete(child)
+    isDead = true
+    if (isMute) onDead()
     Deferred.doneUnsafe(ended, Exit.succeed({ code, signal }))
   })
   // it could not be started, or not be told

@@ -2,7 +2,6 @@
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as ByteSize from "effect/ByteSize"
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as OpenApi from "effect/http-api/OpenApi"
@@ -14,17 +13,16 @@ import { causeResponse } from "effect/http/HttpServerError"
 import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
-import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import { setTimeout } from "node:timers/promises"
 import { logError } from "../../../../internal/reasons/logs.ts"
+import type { Actions } from "../actions.ts"
 import { api } from "../api.ts"
 import type { Readers } from "../changes.ts"
 import { handlers } from "../handlers.ts"
-import type { Program } from "../program.ts"
 import { type Guard, makeGuard, parts } from "./guard.ts"
 import { pages, security } from "./pages.ts"
 import { refusal } from "./refusal.ts"
@@ -120,9 +118,9 @@ const guarded = <R>(guard: Guard, app: App<R>): Effect.Effect<
     Effect.map(HttpServerResponse.setHeaders(security))
   )
 
-const routes = (program: Program, context: Context.Context<never>, readers: Readers) =>
+const routes = (actions: Actions) =>
   Layer.mergeAll(
-    handlers(program, context, readers),
+    handlers(actions),
     HttpRouter.use((router) =>
       Effect.gen(function*() {
         const page = yield* pages
@@ -136,7 +134,7 @@ const routes = (program: Program, context: Context.Context<never>, readers: Read
           "GET",
           "/metrics",
           Effect.map(
-            PrometheusMetrics.format(),
+            actions.metrics,
             (text) => HttpServerResponse.text(text, { contentType: "text/plain; version=0.0.4; charset=utf-8" })
           )
         )
@@ -163,7 +161,7 @@ const lastWords = (readers: Readers): Effect.Effect<void> =>
 
 /** Serves until the scope closes. Gives back the port. */
 export const serve = (
-  program: Program,
+  makeActions: (readers: Readers, scope: Scope.Scope) => Actions,
   options: {
     readonly place: Place
     readonly elsewhere: boolean
@@ -172,12 +170,11 @@ export const serve = (
   }
 ) =>
   Effect.gen(function*() {
-    const context = yield* Effect.context<Scope.Scope>()
     const { port, server } = yield* listen(options.place, options.elsewhere)
     const readers: Readers = { count: 0, over: yield* Deferred.make<void>() }
     const guard = makeGuard({ hosts: options.hosts, token: options.token, port })
     const app = yield* Effect.provide(
-      HttpRouter.toHttpEffect(routes(program, context, readers)),
+      HttpRouter.toHttpEffect(routes(makeActions(readers, yield* Effect.scope))),
       HttpServer.layerServices
     )
     yield* server.serve(guarded(guard, app)).pipe(

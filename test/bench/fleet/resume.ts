@@ -1,15 +1,12 @@
-/**
- * How long 2,000 clients take to get the 50 messages each has missed while the network was away: virtual time, and CPU.
- *
- * `npx node --conditions=holdfast-source test/bench/resume.ts [clients] [missed]`
- */
+/** How long 2,000 clients take to get the 50 messages each has missed while the network was away: virtual time, and CPU. */
 import { Effect, Exit, Scope, Stream } from "effect"
 import { SocketServer } from "effect/socket"
-import { Client, Codec, Connection, Heartbeat, History, Server } from "holdfast"
-import { Simulation } from "holdfast/testing"
+import { Client, Codec, Connection, Heartbeat, History, Server } from "../../../src/index.ts"
+import { Simulation } from "../../../src/testing/index.ts"
+import type { Figure, Settings } from "./table.ts"
 
-const clients = Number(process.argv[2] ?? 2000)
-const missed = Number(process.argv[3] ?? 50)
+const clients = 2000
+const missed = 50
 
 const chat = Connection.make({
   codec: Codec.lines(),
@@ -22,7 +19,15 @@ const cpu = () => {
   return (system + user) / 1000
 }
 
-const program = (world: Simulation.World) =>
+interface Result {
+  readonly right: number
+  readonly wrong: number
+  readonly gone: number
+  readonly seconds: number
+  readonly micros: number
+}
+
+const program = (result: (result: Result) => void) => (world: Simulation.World) =>
   Effect.gen(function*() {
     const { network } = world
     const history = yield* History.memory<string>()
@@ -82,15 +87,32 @@ const program = (world: Simulation.World) =>
     )
     yield* Effect.sleep("10 seconds")
     const spent = cpu() - before
-    console.log(
-      `${clients} clients, ${missed} missed each: ${
-        told.right - began
-      } once and in order, ${told.wrong} not, ${told.gone} gone; ` +
-        `the last ${((lastAt - at) / 1000).toFixed(1)} s (virtual) after the network was back; ` +
-        `${spent.toFixed(0)} ms of CPU in all, both ends and the network: ${
-          (spent * 1000 / clients / missed).toFixed(1)
-        } us a message`
-    )
+    result({
+      right: told.right - began,
+      wrong: told.wrong,
+      gone: told.gone,
+      seconds: (lastAt - at) / 1000,
+      micros: (spent * 1000) / clients / missed
+    })
   })
 
-await Effect.runPromise(Simulation.run({ seed: 1, network: { connectTimeout: "10 seconds" } }, program))
+/** Once: in virtual time each run of a seed is the same, but for its CPU. */
+export const resume = async ({ finished }: Settings): Promise<ReadonlyArray<Figure>> => {
+  const { gone, micros, right, seconds, wrong } = await new Promise<Result>((resolve, reject) => {
+    const simulated = Simulation.run({ seed: 1, network: { connectTimeout: "10 seconds" } }, program(resolve))
+    Effect.runPromise(simulated).catch(reject)
+  })
+  finished("resume", 1)
+  const name = `${clients} clients back from an outage, ${missed} messages missed each`
+  return [
+    { what: `${name}: in order and once, of ${clients * missed}`, unit: "", rounds: [right] },
+    {
+      what: `${name}: twice, late or not at all without \`Gone\``,
+      unit: "",
+      rounds: [wrong + (gone > 0 ? 0 : clients * missed - right)],
+      most: 0
+    },
+    { what: "the last one is there after (virtual time)", unit: "s", rounds: [seconds] },
+    { what: "CPU a message, both ends and the network", unit: "us", rounds: [micros] }
+  ]
+}

@@ -1,8 +1,5 @@
 /**
- * What borrowing and returning costs, next to Effect's `Pool`, `generic-pool` and `tarn`: in one process, interleaved,
- * the median of several rounds, as ratios.
- *
- * `npx node --conditions=holdfast-source test/bench/pool.ts [rounds]`
+ * What borrowing and returning costs, next to Effect's `Pool`, `generic-pool` and `tarn`: in one process, interleaved.
  *
  * `uncontended`: one borrower, again and again. `contended`: 64 borrowers on 8, each holds for one turn of the event loop.
  * The borrowers are fibers. `(promises)` is the same pool used by async functions: no fiber is suspended there, which alone
@@ -17,14 +14,15 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { createPool } from "generic-pool"
 import { Pool as Tarn } from "tarn"
-import { Codec, Connection, ConnectionPool } from "../../src/index.ts"
-import { TestSocket } from "../../src/testing/index.ts"
+import { Codec, Connection, ConnectionPool } from "../../../src/index.ts"
+import { TestSocket } from "../../../src/testing/index.ts"
+import type { Measured } from "../rounds.ts"
+import { onCommand } from "../support/commands.ts"
 
-const rounds = Number(process.argv[2] ?? 7)
 const size = 8
 const users = 64
-const alone = 100_000
-const each = 500
+const alone = 50_000
+const each = 250
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 const turnEffect = Effect.callback<void>((resume) => {
@@ -116,30 +114,36 @@ const contenders: ReadonlyArray<Contender> = [
   promises("tarn (promises)", tarnAcquire, tarnRelease)
 ]
 
-const median = (all: ReadonlyArray<number>): number => all.toSorted((a, b) => a - b)[all.length >> 1]!
+const loads = ["uncontended", "contended"] as const
 
-for (const load of ["uncontended", "contended"] as const) {
-  const times = new Map(contenders.map(({ name }) => [name, [] as Array<number>]))
+const measure = async (load: (typeof loads)[number], rounds: number): Promise<ReadonlyArray<Measured>> => {
+  const rows = contenders.map(({ name }) => ({
+    load: `pool ${load}`,
+    server: name,
+    unit: "use/s",
+    rounds: new Array<number>(),
+    cost: new Array<number>()
+  }))
+  const count = load === "uncontended" ? alone : users * each
   // the first round warms up
   for (let round = 0; round <= rounds; round++) {
-    for (const contender of contenders) {
+    for (let i = 0; i < contenders.length; i++) {
+      const turn = (i + round) % contenders.length
+      const used = process.cpuUsage()
       const start = performance.now()
-      await contender[load]()
-      if (round > 0) times.get(contender.name)!.push(performance.now() - start)
+      await contenders[turn]![load]()
+      const seconds = (performance.now() - start) / 1000
+      const { system, user } = process.cpuUsage(used)
+      if (round === 0) continue
+      rows[turn]!.rounds.push(count / seconds)
+      rows[turn]!.cost.push((system + user) / 1e6 / count)
     }
   }
-  const count = load === "uncontended" ? alone : users * each
-  const base = median(times.get("holdfast")!)
-  for (const { name } of contenders) {
-    const millis = median(times.get(name)!)
-    const rate = Math.round(count / millis * 1000).toLocaleString("en")
-    console.log(
-      `${load.padEnd(12)} ${name.padEnd(23)} ${rate.padStart(10)}/s  ${(base / millis).toFixed(2)} of holdfast`
-    )
-  }
+  return rows
 }
 
-await Effect.runPromise(Scope.close(scope, await Effect.runPromise(Effect.exit(Effect.void))))
-await generic.drain()
-await generic.clear()
-await tarn.destroy()
+onCommand("pool", async ({ rounds }: { readonly rounds: number }) => {
+  const measured: Array<Measured> = []
+  for (const load of loads) measured.push(...await measure(load, rounds))
+  return measured
+})

@@ -1,0 +1,74 @@
+/** A stream that is paused for memory reads no more, at once; and one that holds the most is gone at once, whatever it runs on. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as SocketServer from "effect/socket/SocketServer"
+import * as TestClock from "effect/testing/TestClock"
+import * as Net from "node:net"
+import { Codec, Connection, Memory, Registry, Server } from "../../src/index.ts"
+import { Listener } from "../../src/node/index.ts"
+import { startReading, stopReading } from "../../src/node/internal/stream/duplex.ts"
+import { certificate, client, tempDir, until } from "./fixtures/kit.ts"
+
+const most = 64 * 1024 * 1024
+const mebibyte = new Uint8Array(1024 * 1024)
+
+describe("a stream that is paused", () => {
+  it.live("B115 in the event of a read, it reads no more: not until its buffer is full, and goes on later", () =>
+    Effect.gen(function*() {
+      const server = Net.createServer({ allowHalfOpen: true }).listen(0, "127.0.0.1")
+      yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
+      let accepted: Net.Socket | undefined
+      let reads = 0
+      server.on("connection", (conn) => {
+        accepted = conn
+        conn.on("error", () => {})
+        conn.on("data", () => {
+          if (++reads > 1) return
+          conn.pause()
+          stopReading(conn)
+        })
+      })
+      yield* until("it listens", () => server.listening)
+      const { port } = server.address() as Net.AddressInfo
+      const peer = yield* client({ url: `tcp://127.0.0.1:${port}` })
+      peer.conn.write(mebibyte)
+      yield* until("the first read", () => reads === 1)
+      yield* Effect.sleep(30)
+      assert.strictEqual(accepted!.readableLength, 0)
+      assert.isAtMost(accepted!.bytesRead, 64 * 1024)
+      startReading(accepted!)
+      accepted!.resume()
+      yield* until("all of it", () => accepted!.bytesRead === mebibyte.length)
+    }))
+
+  for (const [name, of] of [["tcp", "tcp://127.0.0.1:0"], ["tls", "tls://127.0.0.1:0"], ["unix", "unix://"]] as const) {
+    it.effect(`B115 ${name}: a connection that holds the most ends, whatever its peer did not take`, () =>
+      Effect.gen(function*() {
+        const url = of === "unix://" ? `unix://${yield* tempDir}/s` : of
+        const listener = yield* Listener.make(url, name === "tls" ? certificate() : {})
+        const registry = yield* Registry.make<Uint8Array>()
+        const memory = Memory.make({ limit: 1e6, patience: "1 second" })
+        yield* Server.run({
+          open: Connection.make({ codec: Codec.bytes(), policy: { maxFrame: most, outboxBytes: most, writeStall: 0 } }),
+          registry,
+          handle: (connection) =>
+            Effect.andThen(connection.send(new Uint8Array(16 * mebibyte.length)), connection.receive),
+          logs: false
+        }).pipe(
+          Effect.provideService(SocketServer.SocketServer, listener),
+          memory.provide,
+          Effect.forkScoped
+        )
+        yield* Effect.yieldNow
+        const peer = yield* client({ url: listener.url }, { flowing: false })
+        yield* until("it is tight", () => Effect.runSync(memory.isTight))
+        yield* TestClock.adjust(1000)
+        yield* until("it has ended", () => Effect.runSync(registry.history).length === 1)
+        const [entry] = yield* registry.history
+        assert.deepInclude(entry!.snapshot.reason, { _tag: "Refused", limit: "memory" })
+        assert.strictEqual(yield* memory.held, 0)
+        peer.conn.resume()
+        yield* until("its peer sees it", () => peer.closed || peer.ended)
+      }))
+  }
+})
