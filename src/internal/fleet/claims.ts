@@ -239,8 +239,10 @@ export const keepChecking = <Out>(node: Node<Out>): Effect.Effect<never> =>
 /** A claim whose answer did not come may have been done: then the key is given back. */
 const settle = <Out>(node: Node<Out>, key: string): Effect.Effect<void, BackplaneError> =>
   Effect.map(node.find(key), (holder) => {
+    // it is asked again when the logins under way have ended: they may leave it as it is
+    if (node.keys.isComing(key)) return
     node.unsettled.delete(key)
-    if (holder?.node === node.name && !node.keys.isComing(key)) abandon(node, key, holder.token)
+    if (holder?.node === node.name) abandon(node, key, holder.token)
   })
 
 /** Gives keys back for as long as the session lasts. */

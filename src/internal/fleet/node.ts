@@ -82,7 +82,10 @@ export class Node<in out Out> {
   readonly keys: Keys
   readonly mail: Mail
   readonly lanes: Lanes<Out>
+  /** Of messages and broadcasts that other nodes have. */
   readonly deadlines: Deadlines
+  /** Of questions that the engine has. */
+  readonly answers: Deadlines
   readonly isOnlyIfFree: boolean
   /** So long the engine has for an answer. */
   readonly patience: number
@@ -144,6 +147,7 @@ export class Node<in out Out> {
     this.keys = new Keys(guards, this.lease)
     this.mail = new Mail(name, parts.engine.largest)
     this.deadlines = new Deadlines(clock, parts.answerWithin)
+    this.answers = new Deadlines(clock, this.patience)
     this.questions = new Questions(this.deadlines)
     this.lanes = new Lanes({
       name,
@@ -194,17 +198,33 @@ export class Node<in out Out> {
   // the engine
   // -------------------------------------------------------------------------------------------------------------------
 
+  /** Waits for an answer of the engine as long as that has. All that wait share one timer: a race costs two fibers each. */
+  patiently<A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
+    return Effect.callback((resume) => {
+      const id = this.nextId()
+      const fiber = Supervised.spawn(this.context, "asking the engine of a fleet", effect, (exit) => {
+        this.answers.remove(id)
+        resume(exit)
+      })
+      if (fiber.pollUnsafe() !== undefined) return
+      this.answers.add(id, () => {
+        resume(Effect.fail(new BackplaneError({ reason: "unreachable" })))
+        fiber.interruptUnsafe()
+      })
+      return Effect.sync(() => {
+        this.answers.remove(id)
+        fiber.interruptUnsafe()
+      })
+    })
+  }
+
   /** Asks the engine, within its time. What says that the session is over ends it. */
   ask<A>(question: (session: Session) => Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
     return Effect.suspend(() => {
       const { stay } = this
       if (stay === undefined) return Effect.fail(new BackplaneError({ reason: "unreachable" }))
-      return Effect.suspend(() => question(stay.session)).pipe(
+      return this.patiently(Effect.suspend(() => question(stay.session))).pipe(
         Effect.catchDefect((cause) => Effect.fail(new BackplaneError({ reason: "unreachable", cause }))),
-        Effect.timeoutOrElse({
-          duration: this.patience,
-          orElse: () => Effect.fail(new BackplaneError({ reason: "unreachable" }))
-        }),
         Effect.tapError((error) =>
           error.reason === "lease" || error.reason === "epoch" ? Deferred.fail(stay.over, error) : Effect.void
         )
