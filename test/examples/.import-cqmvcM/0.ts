@@ -1,0 +1,2 @@
+import { Policy } from "holdfast"
+Policy.make({ maxFrame: 10, outboxBytes: 5 })

@@ -1,0 +1,2 @@
+import "./0.ts"
+console.log("1 done")
