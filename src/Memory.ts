@@ -10,7 +10,8 @@
  * is read is counted as what it takes in memory (see `Policy.inboxBytes`). From half of the budget on it is tight:
  *
  * - connections that hold more than their share (the budget divided by the connections) are not read, and new ones wait;
- * - a turn of the event loop decodes a sixteenth of the budget at the most: a read may be large in memory;
+ * - a turn of the event loop decodes a sixteenth of the budget at the most, also while it is not tight: a read may be large in
+ *   memory;
  * - at the limit only those are read that hold next to nothing, a sixteenth of their share: it is passed by no more than one read
  *   of each connection;
  * - when it is tight for `patience`, the connections that hold most are closed with `Refused` by `memory`, which is retryable,

@@ -15,7 +15,7 @@ import type * as History from "../History.ts"
 import { link } from "../internal/history/link.ts"
 import { clientOf } from "./internal/dial.ts"
 import { Log } from "./internal/history.ts"
-import { open } from "./internal/streams.ts"
+import { isRefused, open } from "./internal/streams.ts"
 import type { Options as NatsOptions } from "./NatsBackplane.ts"
 
 /**
@@ -92,8 +92,8 @@ const atLeast = (name: string, value: number): number => {
  * - A stream stays when its messages are gone: remove those that you do not need with `nats stream rm`. A stream that is removed
  *   and made again while processes use it is found with the next `check`, or `append`.
  * - Dial the servers that hold the streams, and not a leaf node of them: it is by the server of the connection that another epoch
- *   is found. A cluster that loses power as a whole may come back without its last messages, and is not found to: remove the
- *   streams then.
+ *   is found. A cluster that loses power as a whole may come back without its last messages. Processes that have seen these begin
+ *   another epoch, others cannot: remove the streams then.
  * - A message is at most as large as `max_payload` of the server, less 256 bytes.
  *
  * **Example** (A room that all processes of a chat have)
@@ -123,6 +123,7 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
     const made = yield* link({
       name: "holdfast.nats.history",
       open: open({ client, storage, replicas: atLeast("replicas", replicas), timeout: millis }),
+      isRefused,
       timeout: millis,
       check: atLeast("check", Duration.toMillis(check))
     })

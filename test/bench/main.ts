@@ -60,7 +60,10 @@ const measure = async (
   finished: (round: number) => void
 ): Promise<void> => {
   const why = impossible(load)
-  if (why !== undefined) return note(`skipping ${load.name}: ${why}`)
+  if (why !== undefined) {
+    results.missing.set(load.name, why)
+    return note(`skipping ${load.name}: ${why}`)
+  }
   const kinds = await present(servers, results)
   if (kinds.length === 0 && load.servers.length > 0) return
   note(`${load.name}: ${load.about}`)
@@ -92,6 +95,7 @@ const run = async (): Promise<number> => {
     console.log(help)
     return 0
   }
+  if (process.platform !== "linux") throw new Usage("it counts CPU by /proc, which Linux alone has: run it there")
   stopOnSignals()
   const { growth, json, profile, readme, rounds, seconds, wanted } = asked
   if (profile !== undefined) mkdirSync(profile, { recursive: true })
@@ -132,8 +136,8 @@ const run = async (): Promise<number> => {
   for (const failure of failures) console.log(`\nFAILED ${failure}`)
   const plot = asked.plot ?? (growth && readme ? pathOf(drawing) : undefined)
   if (plot !== undefined) writeFileSync(plot, draw(measured))
-  if (failures.length > 0) {
-    if (readme && !growth) note("README.md is as it was: a load failed")
+  if (failures.length > 0 || measured.length === 0) {
+    if (readme && !growth) note("README.md is as it was: not all could be measured")
     return 1
   }
   if (readme && !growth) {

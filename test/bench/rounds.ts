@@ -161,5 +161,5 @@ export const impossible = (load: Load): string | undefined => {
   const limit = descriptorLimit()
   return load.descriptors <= limit
     ? undefined
-    : `it needs ${load.descriptors} file descriptors a process, and ulimit -n is ${limit}`
+    : `it needs ${load.descriptors} file descriptors a process: ulimit -n ${load.descriptors} before (it is ${limit})`
 }

@@ -191,6 +191,28 @@ describe("a node that is cut off", () => {
     }))
 })
 
+describe("a node that wakes", () => {
+  it.effect("after another node has taken its key and frozen itself: ends the older login, and serves it no more", () =>
+    Effect.gen(function*() {
+      const { a, b, c } = yield* stage(["a", "b", "c"])
+      const ada = yield* a.login("ada")
+      a.link.set("silent")
+      yield* TestClock.adjust(2 * lease)
+      const two = yield* b.login("ada")
+      b.link.set("silent")
+      // b's lease is over, and it may have the newer login still
+      yield* TestClock.adjust(2 * lease)
+      a.link.set("up")
+      yield* TestClock.adjust(lease)
+      assert.deepStrictEqual(tags(ada.reasons), ["Superseded"])
+      assert.strictEqual(yield* soon(c.fleet.send("ada", "while b is away")), "offline")
+      b.link.set("up")
+      yield* TestClock.adjust(lease)
+      assert.strictEqual(yield* soon(c.fleet.send("ada", "when b is back")), "accepted")
+      assert.deepStrictEqual([ada.sent, two.sent], [[], ["when b is back"]])
+    }))
+})
+
 describe("an engine that is down", () => {
   it.effect("leaves connections alive, sends are `cut`, and new logins are refused", () =>
     Effect.gen(function*() {

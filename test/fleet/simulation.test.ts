@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit } from "effect"
 import { Simulation } from "../../src/testing/index.ts"
 import { isLong, long, often } from "../support/often.ts"
+import { progress } from "../support/progress.ts"
 import { noTotals, options, program, type Settings } from "./support/program.ts"
 
 /** The first sentence of what is wrong with a seed, if anything. */
@@ -14,13 +15,17 @@ const failureOf = async (seed: number, settings: Settings): Promise<string | und
 }
 
 describe("three nodes, an engine and clients", () => {
-  // a second or two each: `HOLDFAST_SEEDS=10000 npm run test:long -- test/fleet/simulation.test.ts`
-  const seeds = Number(process.env.HOLDFAST_SEEDS ?? often(2, 12))
+  // half a second each: `HOLDFAST_SEEDS=10000 npm run test:long -- test/fleet/simulation.test.ts`, and `HOLDFAST_SEED=42` for one
+  const { HOLDFAST_SEED: only, HOLDFAST_SEEDS: many } = process.env
+  const seeds = only === undefined ? Number(many ?? often(2, 6)) : 1
+  const first = Number(only ?? 1)
   it(`hold what the fleet promises in ${seeds} storms`, long(60_000 + 10_000 * seeds), async () => {
     const totals = noTotals()
-    for (let seed = 1; seed <= seeds; seed++) {
-      const failure = await failureOf(seed, { clients: 20, totals })
+    const says = progress("storm", seeds)
+    for (let done = 0; done < seeds; done++) {
+      const failure = await failureOf(first + done, { clients: 20, totals })
       assert.isUndefined(failure, failure)
+      await says(done + 1)
     }
     console.log(totals)
     assert.isAbove(totals.logins, 20 * seeds)
@@ -42,9 +47,11 @@ describe.runIf(isLong)("a guard that is switched off is missed", () => {
   const most = 300
   for (const guard of ["tokens", "fence", "revocations", "claimsAgain", "epochs"] as const) {
     it(`${guard}, within ${most} seeds`, long(60_000 + 10_000 * most), async () => {
+      const says = progress(`without ${guard}: storm`, most)
       for (let seed = 1; seed <= most; seed++) {
         const failure = await failureOf(seed, { clients: 20, totals: noTotals(), guards: { [guard]: false } })
         if (failure !== undefined) return console.log(guard, failure.split("\n")[0])
+        await says(seed)
       }
       assert.fail("no seed has missed it")
     })

@@ -100,7 +100,10 @@ const listening = async (args: ReadonlyArray<string>) => {
 }
 
 /** One client, which asks again and again; throws where there is no answer. */
-const honestClient = async (port: number, { greeting = nothing, question }: Flood) => {
+const honestClient = async (
+  { port, server }: Awaited<ReturnType<typeof listening>>,
+  { greeting = nothing, question }: Flood
+) => {
   const conn = Net.connect(port, "127.0.0.1")
   let got = 0
   let isClosed = false
@@ -116,6 +119,9 @@ const honestClient = async (port: number, { greeting = nothing, question }: Floo
     const at = performance.now()
     conn.write(bytes)
     await until("an answer", () => got > before || isClosed, 10_000)
+    if (isClosed) await until("why", () => server.exit !== undefined, 2000).catch(() => {})
+    // one that died tells more
+    assert.isUndefined(server.exit, server.stderr)
     assert.isFalse(isClosed)
     slowest = Math.max(slowest, performance.now() - at)
   }
@@ -138,8 +144,9 @@ const heap = "--max-old-space-size=64"
 
 /** How long the slowest answer took; throws where there is none. */
 const survives = async (args: ReadonlyArray<string>, flood: Flood): Promise<number> => {
-  const { port, server } = await listening(args)
-  const honest = await honestClient(port, flood)
+  const listener = await listening(args)
+  const { port, server } = listener
+  const honest = await honestClient(listener, flood)
   const peers = start(process.execPath, [
     supportFile("greedyPeers.mjs"),
     `${port}`,

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream"
 import { connect, type NatsConnection } from "@nats-io/transport-node"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Effect, Exit, Fiber, Schedule, Scope } from "effect"
 import { Codec, History } from "holdfast"
 import * as Fs from "node:fs"
 import { afterAll, beforeAll } from "vitest"
@@ -190,6 +190,13 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
         yield* eventually("a gap", () => reader.events.length === 3)
         assert.deepStrictEqual(said(reader.events), ["2 b", "epoch ? -> 0", "1 c"])
         assert.deepStrictEqual(reader.events[2]!.position, position)
+        // one that is not made again is made by the process that appends
+        yield* Effect.promise(() => jsm.streams.delete("holdfast_history_removed"))
+        const began = performance.now()
+        const anew = yield* there.append("d")
+        assert.isBelow(performance.now() - began, 1500)
+        assert.strictEqual(anew.offset, 1)
+        assert.notStrictEqual(anew.epoch, position.epoch)
       }),
     long(30_000)
   )
@@ -235,6 +242,40 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
       }),
     long(30_000)
   )
+
+  it.live("in a cluster the servers fail one after the other, and nothing is missing", () =>
+    Effect.gen(function*() {
+      const routes = [yield* freePort, yield* freePort, yield* freePort].map((port) => `nats://127.0.0.1:${port}`)
+      const servers = yield* Effect.forEach(routes, (route, i) =>
+        natsServer("--cluster_name", "c", "-n", `s${i}`, "--cluster", route, "--routes", routes.join(",")))
+      const options = {
+        servers: servers.map(({ port }) =>
+          `127.0.0.1:${port}`
+        ),
+        replicas: 3,
+        timeout: "20 seconds"
+      } as const
+      const [a, b] = [yield* NatsHistory.make(options), yield* NatsHistory.make(options)]
+      // until there is a leader
+      const open = (nats: NatsHistory.Histories) => nats.history({ name: "clustered", codec })
+      const here = yield* Effect.retry(open(a), { times: 30, schedule: Schedule.spaced("500 millis") })
+      const there = yield* Effect.retry(open(b), { times: 30, schedule: Schedule.spaced("500 millis") })
+      const reader = yield* collecting(History.follow(there, undefined))
+      yield* eventually("a start", () => reader.events.length === 1)
+      let appended = 0
+      const append = Effect.suspend(() => here.append(`${++appended}`))
+      for (const server of servers) {
+        yield* Effect.forEach(numbers(1, 5), () => append)
+        yield* server.kill
+        yield* Effect.forEach(numbers(1, 5), () => append)
+        yield* server.start
+        yield* append
+        yield* eventually("all", () => reader.events.length === appended + 1, 30_000)
+        // it has what it missed before the next one fails
+        yield* Effect.sleep("2 seconds")
+      }
+      assert.deepStrictEqual(said(reader.events), ["start 0", ...numbers(1, 33).map((i) => `${i} ${i}`)])
+    }), long(120_000))
 
   it.live("servers that could lose messages unseen are refused, and say what to do", () =>
     Effect.gen(function*() {

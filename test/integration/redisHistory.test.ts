@@ -62,7 +62,9 @@ describe.skipIf(!runs)("RedisHistory (in test:long, and where redis-server is in
     }
   })
 
-  table((name, bounds) => Effect.flatMap(processOf(), (process) => process.history({ name, codec, ...bounds })))
+  // 2,000 readers that come back to a process that has just started ask one by one
+  const patient = Effect.suspend(() => processOf({ timeout: "10 seconds" }))
+  table((name, bounds) => Effect.flatMap(patient, (process) => process.history({ name, codec, ...bounds })))
 
   it.live("what one process appends, another one follows and is asked for", () =>
     Effect.gen(function*() {

@@ -69,7 +69,7 @@ describe("the memory that a turn may use", () => {
     const ends: Array<() => void> = []
     const budget = new Budget(limit, Infinity)
     const timers = { now: () => 0, at: () => ({ cancel: () => {} }) } as unknown as Timers
-    const turns = { after: (_: number, task: () => void) => void ends.push(task) } as unknown as Turns
+    const turns = { after: (_: number, task: () => void) => void ends.push(task), count: 0 }
     let held = 0
     const holder: Holder = {
       heldBytes: () => held,
@@ -80,14 +80,17 @@ describe("the memory that a turn may use", () => {
       memoryFreed: () => {},
       holdsTooMuch: () => {}
     }
-    budget.add(holder, timers, turns)
+    budget.add(holder, timers, turns as unknown as Turns)
     return {
       budget,
       holds: (bytes: number) => {
         held = bytes
         budget.count(holder)
       },
-      endTurn: () => ends.splice(0).forEach((end) => end())
+      endTurn: () => {
+        turns.count++
+        ends.splice(0).forEach((end) => end())
+      }
     }
   }
 
@@ -108,6 +111,27 @@ describe("the memory that a turn may use", () => {
     assert.isTrue(budget.isSpentFor(1))
     endTurn()
     assert.isFalse(budget.isSpentFor(64 * 1024))
+  })
+
+  it("B115 that is so where there is enough: what was received at once is still in the hands of its receivers", () => {
+    const { budget, endTurn, holds } = begin()
+    const most = limit / 16
+    for (let turn = 0; turn < 3; turn++) {
+      holds(most / 2)
+      // received
+      holds(0)
+      assert.isFalse(budget.isSpentFor(64 * 1024))
+      holds(most / 2)
+      assert.isTrue(budget.isSpentFor(64 * 1024))
+      assert.isFalse(budget.isTight)
+      holds(0)
+      endTurn()
+      // a turn with less
+      assert.isFalse(budget.isSpentFor(64 * 1024))
+      holds(most / 2)
+      holds(0)
+      endTurn()
+    }
   })
 })
 

@@ -67,6 +67,8 @@ describe("a stream that is paused", () => {
         const [entry] = yield* registry.history
         assert.deepInclude(entry!.snapshot.reason, { _tag: "Refused", limit: "memory" })
         assert.strictEqual(yield* memory.held, 0)
+        yield* TestClock.adjust(1000)
+        assert.isFalse(yield* memory.isTight)
         peer.conn.resume()
         yield* until("its peer sees it", () => peer.closed || peer.ended)
       }))

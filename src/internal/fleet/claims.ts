@@ -70,13 +70,29 @@ const unsettle = <Out>(node: Node<Out>, key: string): void => {
   node.releasing.openUnsafe()
 }
 
+const always = (): boolean => true
+
+const unwanted = new BackplaneError({ reason: "lease" })
+
+/** Asks for a claim in its turn, where it is still wanted then. */
+const ask = <Out>(
+  node: Node<Out>,
+  key: string,
+  options: ClaimOptions,
+  isWanted: () => boolean
+): Effect.Effect<Claim, BackplaneError> => {
+  const asked = node.ask((session) => session.claim(key, options))
+  return node.claiming.withPermit(Effect.suspend(() => isWanted() ? asked : Effect.fail(unwanted)))
+}
+
 /** Claims a key until this node holds it, with this token, or a newer login does. */
 const claimUntil = <Out>(
   node: Node<Out>,
   key: string,
-  options: ClaimOptions
+  options: ClaimOptions,
+  isWanted: () => boolean = always
 ): Effect.Effect<Claim, BackplaneError> =>
-  Effect.flatMap(node.ask((session) => session.claim(key, options)), (claim) => {
+  Effect.flatMap(ask(node, key, options, isWanted), (claim) => {
     if (claim._tag === "Claimed") return Effect.succeed(claim)
     const { holder, token } = claim
     const isFinal = holder.node === node.name || (node.isOnlyIfFree && options.as === undefined)
@@ -85,13 +101,17 @@ const claimUntil = <Out>(
     return Effect.andThen(takeOver(node, holder.node, key, token), again)
   })
 
-const claimNew = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, ConnectionError.ConnectionError> =>
+const claimNew = <Out>(
+  node: Node<Out>,
+  key: string,
+  isWanted: () => boolean
+): Effect.Effect<Login, ConnectionError.ConnectionError> =>
   Effect.gen(function*() {
     if (node.stay === undefined) yield* node.joined.await
     while (node.heldBack > 0) yield* Effect.sleep(node.heldBack)
     const session = node.stays
     const term = node.lease.number
-    const asked = yield* Effect.result(claimUntil(node, key, {}))
+    const asked = yield* Effect.result(claimUntil(node, key, {}, isWanted))
     if (asked._tag === "Failure") {
       // it may have been done all the same
       if (asked.failure.reason === "unreachable") unsettle(node, key)
@@ -112,8 +132,8 @@ export const login = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, C
   Effect.callback<Login, ConnectionError.ConnectionError>((resume) => {
     let isWanted = true
     node.keys.begin(key)
-    let result: Effect.Effect<Login, ConnectionError.ConnectionError> = refused()
-    const claimed = Effect.matchEffect(claimNew(node, key), {
+    let result: Effect.Effect<Login, ConnectionError.ConnectionError> | undefined
+    const claimed = Effect.matchEffect(claimNew(node, key, () => isWanted), {
       onFailure: (error) => Effect.sync(() => void (result = Effect.fail(error))),
       onSuccess: (login) =>
         Effect.sync(() => {
@@ -124,7 +144,7 @@ export const login = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, C
     const over = Effect.onExit(claimed, () =>
       Effect.sync(() => {
         node.keys.end(key)
-        if (isWanted) resume(result)
+        if (isWanted) resume(result ?? refused())
       }))
     node.forkClaim(over)
     return Effect.sync(() => {
@@ -219,8 +239,10 @@ export const keepChecking = <Out>(node: Node<Out>): Effect.Effect<never> =>
 /** A claim whose answer did not come may have been done: then the key is given back. */
 const settle = <Out>(node: Node<Out>, key: string): Effect.Effect<void, BackplaneError> =>
   Effect.map(node.find(key), (holder) => {
+    // it is asked again when the logins under way have ended: they may leave it as it is
+    if (node.keys.isComing(key)) return
     node.unsettled.delete(key)
-    if (holder?.node === node.name && !node.keys.isComing(key)) abandon(node, key, holder.token)
+    if (holder?.node === node.name) abandon(node, key, holder.token)
   })
 
 /** Gives keys back for as long as the session lasts. */

@@ -22,6 +22,7 @@ export const run = <Out>(node: Node<Out>): Effect.Effect<void, never, Scope.Scop
   Effect.gen(function*() {
     yield* Effect.addFinalizer(() => Effect.sync(() => node.stopClaims()))
     yield* Supervised.restarted("waiting for the answers of a fleet", node.deadlines.run)
+    yield* Supervised.restarted("waiting for the engine of a fleet", node.answers.run)
     yield* Supervised.restarted("the session of a fleet", keepJoined(node))
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {

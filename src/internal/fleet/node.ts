@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
+import * as Semaphore from "effect/Semaphore"
 import type { ConnectionError } from "../../ConnectionError.ts"
 import { BackplaneError, type Engine, type Holder, type Session, type Token } from "../backplane/engine.ts"
 import type { Payload } from "../codec/payload.ts"
@@ -65,6 +66,9 @@ export interface Parts<in out Out> {
   readonly changes: PubSub.PubSub<Change>
 }
 
+// of thousands that are asked for in one moment most would be given up before the engine comes to them, and be asked for again
+const claimsAtOnce = 128
+
 /** An engine answers in this time, or does not answer, where there is no lease to derive it from. */
 const longestPatience = 5000
 
@@ -78,7 +82,10 @@ export class Node<in out Out> {
   readonly keys: Keys
   readonly mail: Mail
   readonly lanes: Lanes<Out>
+  /** Of messages and broadcasts that other nodes have. */
   readonly deadlines: Deadlines
+  /** Of questions that the engine has. */
+  readonly answers: Deadlines
   readonly isOnlyIfFree: boolean
   /** So long the engine has for an answer. */
   readonly patience: number
@@ -116,6 +123,8 @@ export class Node<in out Out> {
   private readonly context: Context.Context<never>
   private readonly changes: PubSub.PubSub<Change>
   private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
+  /** So many claims are with the engine at once. */
+  readonly claiming = Semaphore.makeUnsafe(claimsAtOnce)
   private readonly claims = new Set<Fiber.Fiber<unknown, unknown>>()
   private ids = 0
 
@@ -138,6 +147,7 @@ export class Node<in out Out> {
     this.keys = new Keys(guards, this.lease)
     this.mail = new Mail(name, parts.engine.largest)
     this.deadlines = new Deadlines(clock, parts.answerWithin)
+    this.answers = new Deadlines(clock, this.patience)
     this.questions = new Questions(this.deadlines)
     this.lanes = new Lanes({
       name,
@@ -188,17 +198,33 @@ export class Node<in out Out> {
   // the engine
   // -------------------------------------------------------------------------------------------------------------------
 
+  /** Waits for an answer of the engine as long as that has. All that wait share one timer: a race costs two fibers each. */
+  patiently<A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
+    return Effect.callback((resume) => {
+      const id = this.nextId()
+      const fiber = Supervised.spawn(this.context, "asking the engine of a fleet", effect, (exit) => {
+        this.answers.remove(id)
+        resume(exit)
+      })
+      if (fiber.pollUnsafe() !== undefined) return
+      this.answers.add(id, () => {
+        resume(Effect.fail(new BackplaneError({ reason: "unreachable" })))
+        fiber.interruptUnsafe()
+      })
+      return Effect.sync(() => {
+        this.answers.remove(id)
+        fiber.interruptUnsafe()
+      })
+    })
+  }
+
   /** Asks the engine, within its time. What says that the session is over ends it. */
   ask<A>(question: (session: Session) => Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
     return Effect.suspend(() => {
       const { stay } = this
       if (stay === undefined) return Effect.fail(new BackplaneError({ reason: "unreachable" }))
-      return Effect.suspend(() => question(stay.session)).pipe(
+      return this.patiently(Effect.suspend(() => question(stay.session))).pipe(
         Effect.catchDefect((cause) => Effect.fail(new BackplaneError({ reason: "unreachable", cause }))),
-        Effect.timeoutOrElse({
-          duration: this.patience,
-          orElse: () => Effect.fail(new BackplaneError({ reason: "unreachable" }))
-        }),
         Effect.tapError((error) =>
           error.reason === "lease" || error.reason === "epoch" ? Deferred.fail(stay.over, error) : Effect.void
         )

@@ -19,6 +19,11 @@ export interface Engine<C> {
   /** Of its fiber. */
   readonly name: string
   readonly open: Effect.Effect<C, BackplaneError, Scope.Scope>
+  /**
+   * Whether a history was refused what it asked for, which says nothing of the connection: the others go on with that. Default:
+   * never.
+   */
+  readonly isRefused?: ((error: BackplaneError) => boolean) | undefined
   /** How long a question may wait for its answer, in milliseconds. */
   readonly timeout: number
   /** How often each history is compared with the engine, in milliseconds. */
@@ -95,11 +100,14 @@ export class Link<C extends Connected> {
   private serve(connection: C): Effect.Effect<never, BackplaneError> {
     const begun = new WeakSet<Listener<C>>()
     // one that is refused is tried again, and does not keep the others from theirs
-    const begin = (listener: Listener<C>) =>
-      Effect.ignore(Effect.flatMap(listener.begin(connection), () => {
-        begun.add(listener)
-        return this.listeners.has(listener) ? Effect.void : listener.end(connection)
-      }))
+    const begin = (listener: Listener<C>): Effect.Effect<void, BackplaneError> =>
+      Effect.catch(
+        Effect.flatMap(listener.begin(connection), () => {
+          begun.add(listener)
+          return this.listeners.has(listener) ? Effect.void : listener.end(connection)
+        }),
+        (error) => this.engine.isRefused?.(error) === true ? Effect.void : Effect.fail(error)
+      )
     return Effect.gen({ self: this }, function*() {
       for (const listener of this.listeners) yield* begin(listener)
       this.connection = connection

@@ -77,6 +77,7 @@ export class Budget {
   // all of them are looked at: what that changes is seen when it is done
   private isLooking = false
   private grownInTurn = 0
+  private turn = -1
   /** This turn of the event loop decodes nothing large any more. A read of 64 KiB may be 4 MiB of values. */
   private isSpent = false
 
@@ -112,12 +113,15 @@ export class Budget {
   count(holder: Holder): void {
     const more = holder.heldBytes() - holder.counted
     this.grow(holder, more)
-    if (this.timer === undefined) return
     if (more > 0) this.spend(more)
-    this.tell(holder)
+    if (this.timer !== undefined) this.tell(holder)
   }
 
+  /** Also where there is enough: receivers that are quick hold what they took until their fibers have run. */
   private spend(bytes: number): void {
+    const { count } = this.turns!
+    if (this.timer === undefined && this.turn !== count) this.grownInTurn = 0
+    this.turn = count
     this.grownInTurn += bytes
     const share = this.held >= this.limit ? turnShareAtLimit : turnShare
     if (this.isSpent || this.grownInTurn < this.limit * share) return

@@ -28,6 +28,9 @@ export interface Owner {
 
 const isSame = (a: Token, b: Token): boolean => a.epoch === b.epoch && a.number === b.number
 
+/** A key that no node has claimed, as most new logins find it: the write says whether that is so. */
+const unclaimed: Entry = { revision: 0, held: undefined, wanted: undefined }
+
 export class Claims {
   private readonly seen: Seen
   private readonly owner: Owner
@@ -74,7 +77,8 @@ export class Claims {
     const name = nameOf(key)
     const read = Effect.map(connection.read("directory", name), entryOf)
     return Effect.gen({ self: this }, function*() {
-      let entry = this.own.get(name) ?? (yield* read)
+      const isNew = options.as === undefined && options.over === undefined
+      let entry = this.own.get(name) ?? (isNew ? unclaimed : yield* read)
       while (true) {
         const isHeld = entry.held !== undefined && (yield* this.owner.isAlive(connection, entry.held))
         const { holder, written } = this.decide(entry, isHeld, epoch, options)

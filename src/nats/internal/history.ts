@@ -35,6 +35,9 @@ const overhead = 512
 
 const or0 = (bound: number): number => bound === Infinity ? 0 : bound
 
+// how often a server is asked that says that it has less than it has told: one that has just become the leader may be behind
+const mostAsked = 4
+
 // how soon a message that is not delivered is looked for
 const impatience = 250
 
@@ -58,6 +61,9 @@ export class Log<A> implements History<A>, Listener<Connection> {
   // without a hole; messages that cannot be decoded are in `broken`
   private tail: Kept<A>
   private broken = new Map<number, HistoryError>()
+  // the epoch of the stream, and what is said of it here once it has lost messages
+  private base = ""
+  private lost = ""
   // the clock of this process less the one of the server, or more than that
   private ahead = Infinity
 
@@ -110,10 +116,15 @@ export class Log<A> implements History<A>, Listener<Connection> {
   /** Whether the stream has what was followed of it. It is forgotten where not. */
   private meet({ at, epoch, newest, oldest }: State, before: number): boolean {
     const { tail } = this
+    if (epoch !== this.base) {
+      this.base = epoch
+      this.lost = ""
+    } else if (newest < before) this.lost = `-${newest.toString(36)}`
+    const told = this.base + this.lost
     this.ahead = Math.min(this.ahead, this.clock.currentTimeMillisUnsafe() - at)
-    const isSame = tail.epoch === epoch && newest >= before && oldest <= tail.newest
+    const isSame = tail.epoch === told && oldest <= tail.newest
     if (isSame) tail.forget(oldest)
-    else this.begins(epoch, oldest)
+    else this.begins(told, oldest)
     for (const offset of this.broken.keys()) if (offset <= this.tail.oldest) this.broken.delete(offset)
     return isSame
   }
@@ -126,10 +137,15 @@ export class Log<A> implements History<A>, Listener<Connection> {
       if (this.done.connection === connection && this.done.number > begun) return
       const number = ++this.begun
       let isQuiet = false
+      let asked = 0
       while (true) {
         // more may be told before the answer comes
         const before = this.tail.newest
         const state = yield* connection.state(kept, fits)
+        if (state.epoch === this.base && state.newest < before && ++asked < mostAsked) {
+          yield* Effect.sleep(impatience)
+          continue
+        }
         const isFollowed = this.meet(state, before) && this.following?.connection === connection
         if (!isFollowed || isQuiet) {
           this.following?.stop()
@@ -170,12 +186,17 @@ export class Log<A> implements History<A>, Listener<Connection> {
     })
   }
 
+  /** For how long an append is tried again: no longer than the server knows its id. */
+  private get lasting(): number {
+    return Math.min(this.link.timeout, windowOf(this.kept.age))
+  }
+
   /** Appends, unless that was done before with the same id. */
   private appended(bytes: Uint8Array, id: string): Effect.Effect<Position, BackplaneError> {
     return Effect.flatMap(this.link.connected, (connection) => {
       if (bytes.length > connection.largest) return Effect.fail(new BackplaneError({ reason: "size" }))
       const { epoch, newest } = this.tail
-      return connection.append(this.name.subject, bytes, id).pipe(
+      return connection.append(this.name.subject, bytes, id, this.lasting).pipe(
         Effect.flatMap(({ duplicate, seq }) => {
           const isOther = this.tail.epoch !== epoch || (!duplicate && seq <= newest)
           if (!isOther) return Effect.succeed({ epoch, offset: seq })
@@ -199,7 +220,7 @@ export class Log<A> implements History<A>, Listener<Connection> {
           reason === "size" ? new HistoryError({ reason, cause }) : unreachable(cause)
         )
       )
-      return yield* this.link.bounded(appending, Math.min(this.link.timeout, windowOf(this.kept.age)))
+      return yield* this.link.bounded(appending, this.lasting)
     })
 
   private known(position: Position, limit: number): Missed<A> | Gone {

@@ -6,7 +6,6 @@ import {
   jetstream,
   JetStreamApiError,
   type JetStreamClient,
-  JetStreamError,
   type JetStreamManager,
   jetstreamManager,
   type PubAck,
@@ -14,7 +13,7 @@ import {
   type StorageType,
   type StreamInfo
 } from "@nats-io/jetstream"
-import { createInbox, type NatsConnection, type NodeConnectionOptions } from "@nats-io/transport-node"
+import { createInbox, errors, type NatsConnection, type NodeConnectionOptions } from "@nats-io/transport-node"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { BackplaneError } from "../../internal/backplane/engine.ts"
@@ -63,6 +62,7 @@ export interface Delivered {
 
 // of JetStream
 const noStream = 10_059
+const noLeader = 10_008
 const tooLarge = new Set([10_054, 10_077])
 
 const nanos = (millis: number): number => Math.ceil(millis) * 1_000_000
@@ -71,6 +71,9 @@ const nanos = (millis: number): number => Math.ceil(millis) * 1_000_000
 const mostOverhead = 256
 
 const nothing = (): void => {}
+
+// a cluster that has no leader answers nothing, and later nothing of that: each question is asked so often within the timeout
+const tries = 4
 
 const longestWindow = 120_000
 
@@ -114,13 +117,27 @@ export class Connection implements Link {
     this.pulse = pulse
     this.settings = settings
     this.jsm = jsm
-    this.js = jetstream(nats, { timeout: settings.timeout })
+    this.js = jetstream(nats, { timeout: settings.timeout / tries })
     this.largest = max_payload - mostOverhead
     this.run = cluster === undefined ? `-${server_id.slice(1, 17)}` : ""
   }
 
   get over(): Effect.Effect<BackplaneError, BackplaneError> {
     return this.pulse.over
+  }
+
+  /** Asks until there is an answer, for so many milliseconds. */
+  private ask<A>(asks: () => Promise<A>, lasting = this.settings.timeout): Effect.Effect<A, BackplaneError> {
+    const most = Math.min(tries, Math.ceil(lasting * tries / this.settings.timeout))
+    return this.pulse.promise(async () => {
+      for (let i = 1;; i++) {
+        try {
+          return await asks()
+        } catch (cause) {
+          if (i >= most || !(cause instanceof errors.TimeoutError)) throw cause
+        }
+      }
+    })
   }
 
   /** The stream, which is made where it is not there. With `fits` it is made to keep what it should. */
@@ -143,16 +160,16 @@ export class Connection implements Link {
       ...bounds
     }
     const found = Effect.catchIf(
-      this.pulse.promise(() => this.jsm.streams.info(stream)),
+      this.ask(() => this.jsm.streams.info(stream)),
       ({ cause }) => codeOf(cause) === noStream,
-      () => this.pulse.promise(() => this.jsm.streams.add(config))
+      () => this.ask(() => this.jsm.streams.add(config))
     )
     return Effect.map(
       Effect.flatMap(found, (info) => {
         const isFit = Object.entries(bounds).every(([name, bound]) =>
           info.config[name as keyof typeof bounds] === bound
         )
-        return isFit || !fits ? Effect.succeed(info) : this.pulse.promise(() => this.jsm.streams.update(stream, bounds))
+        return isFit || !fits ? Effect.succeed(info) : this.ask(() => this.jsm.streams.update(stream, bounds))
       }),
       (info) => this.stateOf(info)
     )
@@ -172,7 +189,7 @@ export class Connection implements Link {
 
   /** Takes each message from an offset on. Where one is lost on the way, the connection is of no use any more. */
   follow(stream: string, from: number, told: (delivered: Delivered) => void): Effect.Effect<Following, BackplaneError> {
-    return this.pulse.promise(async () => {
+    return this.ask(async () => {
       let expected = 1
       const inbox = createInbox(this.settings.client.inboxPrefix)
       const subscription = this.nats.subscribe(inbox, {
@@ -215,9 +232,9 @@ export class Connection implements Link {
   }
 
   /** Appends once, however often it is tried with one id. Fails with `size` where the server does not take as much. */
-  append(subject: string, bytes: Uint8Array, msgID: string): Effect.Effect<PubAck, BackplaneError> {
+  append(subject: string, bytes: Uint8Array, msgID: string, lasting: number): Effect.Effect<PubAck, BackplaneError> {
     return Effect.mapError(
-      this.pulse.promise(() => this.js.publish(subject, bytes, { msgID })),
+      this.ask(() => this.js.publish(subject, bytes, { msgID }), lasting),
       (error) =>
         tooLarge.has(codeOf(error.cause) ?? 0) ? new BackplaneError({ reason: "size", cause: error.cause }) : error
     )
@@ -226,10 +243,11 @@ export class Connection implements Link {
 
 /** Whether the server has refused, which it does again: there is no use in trying that once more. */
 export const isRefused = ({ cause, reason }: BackplaneError): boolean =>
-  reason === "size" || cause instanceof JetStreamApiError
+  reason === "size" || (cause instanceof JetStreamApiError && cause.code !== noLeader)
 
 /** Whether there was no stream to append to. */
-export const isNowhere = ({ cause }: BackplaneError): boolean => cause instanceof JetStreamError
+export const isNowhere = ({ cause }: BackplaneError): boolean =>
+  cause instanceof Error && cause.name === "JetStreamNotEnabled"
 
 /** What speaks against these servers: positions could be taken for those of messages that were lost. */
 const unsafe = ({ cluster, jetstream: has }: { cluster?: string; jetstream?: boolean }, settings: Settings) => {
@@ -249,6 +267,8 @@ export const open = (settings: Settings): Effect.Effect<Connection, BackplaneErr
     const { nats, pulse } = yield* connected(client, timeout)
     const why = unsafe(nats.info!, settings)
     if (why !== undefined) return yield* Effect.fail(unreachable(why))
-    const jsm = yield* within(timeout)(pulse.promise(() => jetstreamManager(nats, { timeout, checkAPI: false })))
+    const jsm = yield* within(timeout)(
+      pulse.promise(() => jetstreamManager(nats, { timeout: timeout / tries, checkAPI: false }))
+    )
     return new Connection(nats, pulse, settings, jsm)
   })

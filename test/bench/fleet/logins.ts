@@ -1,10 +1,18 @@
 /** How long 10,000 clients are away whose node dies, until each is logged in on one of two others. */
-import { residentBytes } from "../support/processes.ts"
+import { residentBytes, sleep } from "../support/processes.ts"
 import type { Return } from "./processes/crowd.ts"
 import { cpuNanos, type EngineName, withEngine } from "./setting.ts"
 import type { Figure, Settings } from "./table.ts"
 
 const clients = 10_000
+
+// milliseconds
+const patience = 90_000
+
+const tooLong = async (): Promise<never> => {
+  await sleep(patience)
+  throw new Error(`not all clients were back after ${patience / 1000} s`)
+}
 
 export const logins = (engine: EngineName, settings: Settings): Promise<ReadonlyArray<Figure>> =>
   withEngine(engine, settings, async (setting) => {
@@ -27,7 +35,8 @@ export const logins = (engine: EngineName, settings: Settings): Promise<Readonly
     await crowd.call("prepare return", { ports: others.map(({ port }) => port) })
     process.kill(third!.pid, "SIGKILL")
     const look = setInterval(async () => settings.note(`${await crowd.call<number>("in")} are in`), 2000)
-    const { dials, last, median } = await crowd.call<Return>("return").finally(() => clearInterval(look))
+    const back = crowd.call<Return>("return").finally(() => clearInterval(look))
+    const { dials, last, median } = await Promise.race([back, tooLong()])
     const spent = (await cpu()) - cpuBefore
     const engineSpent = (cpuNanos(setting.engine.pid) - engineCut) / 1000 / clients
     const sizes = await Promise.all(others.map(({ call }) => call<number>("size")))

@@ -64,7 +64,12 @@ export const listen = (): () => Neighbours => {
 
 const percent = (part: number): string => `${(part * 100).toFixed(part < 0.1 ? 1 : 0)} %`
 
-export const saidOf = ({ load, others, stolen }: Neighbours): string =>
-  `load average before ${load.toFixed(1)}, other programs ${percent(others)} of all processors, stolen ${
-    percent(stolen)
-  }`
+// from here on the bench itself did not get what it needs
+const busy = 0.2
+
+export const saidOf = ({ load, others, stolen }: Neighbours): string => {
+  const before = `load average before ${load.toFixed(1)}`
+  const meanwhile = `other programs ${percent(others)} of all processors, stolen ${percent(stolen)}`
+  const advice = others + stolen > busy ? ": too much to believe these figures, measure again on a quiet machine" : ""
+  return `${before}, ${meanwhile}${advice}`
+}

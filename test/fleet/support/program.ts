@@ -4,7 +4,7 @@
  * All the time: nothing that is sent after a login was answered reaches an older connection of its key. In the end: one
  * connection a key, which every node reaches, and every send has an outcome.
  */
-import { Cause, Deferred, Effect, Exit, Queue, Random, Scope } from "effect"
+import { Cause, Effect, Exit, Queue, Random, Scope } from "effect"
 import { Fleet } from "../../../src/index.ts"
 import { Guards } from "../../../src/internal/fleet/lease.ts"
 import { type Simulation, TestBackplane } from "../../../src/testing/index.ts"
@@ -41,6 +41,8 @@ interface Life {
   readonly name: string
   readonly fleet: Fleet.Fleet<string>
   readonly jobs: Queue.Queue<Effect.Effect<unknown>>
+  /** Who waits for a job: told when the node crashes first. */
+  readonly waiting: Set<() => void>
   isOver: boolean
 }
 
@@ -64,7 +66,7 @@ export interface Settings {
 export const options = (seed: string | number): Simulation.Options => ({
   seed,
   storm: "1 minute",
-  liveness: "15 minutes",
+  liveness: "3 minutes",
   network: { latency: { uniform: [1, 10] }, connectTimeout: "5 seconds", userTimeout: "5 seconds" },
   faults: {
     kinds: ["latency", "partition", "one-way", "clog", "vanish", "reset", "crash", "stall", "skew", "refuse"],
@@ -185,15 +187,17 @@ class Run {
 
   /** Does something on a node, once its event loop turns; nothing where the node crashes first. */
   on<A>(life: Life, effect: Effect.Effect<A>): Effect.Effect<A | undefined> {
-    return Effect.gen(function*() {
-      const done = yield* Deferred.make<A | undefined>()
-      const job = Effect.onExit(
-        Effect.andThen(Effect.sleep(1), effect),
-        (exit) => Deferred.succeed(done, Exit.isSuccess(exit) ? exit.value : undefined)
+    return Effect.callback<A | undefined>((resume) => {
+      if (life.isOver) return resume(Effect.undefined)
+      const tell = (exit?: Exit.Exit<A>) => {
+        life.waiting.delete(tell)
+        resume(Effect.succeed(exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined))
+      }
+      life.waiting.add(tell)
+      Queue.offerUnsafe(
+        life.jobs,
+        Effect.onExit(Effect.andThen(Effect.sleep(1), effect), (exit) => Effect.sync(() => tell(exit)))
       )
-      Queue.offerUnsafe(life.jobs, job)
-      if (life.isOver) return undefined
-      return yield* Effect.timeoutOrElse(Deferred.await(done), { duration: "1 minute", orElse: () => Effect.undefined })
     })
   }
 
@@ -206,11 +210,12 @@ class Run {
       const made = Fleet.make<string>({ engine, name, lease, registry: { history: 0 } })
       const guards = { ...(yield* Guards), ...this.settings.guards }
       const fleet = yield* Effect.provideService(made, Guards, guards)
-      const life: Life = { name, fleet, jobs, isOver: false }
+      const life: Life = { name, fleet, jobs, waiting: new Set(), isOver: false }
       this.lives.set(name, life)
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {
           life.isOver = true
+          for (const tell of Array.from(life.waiting)) tell()
           const { gaps } = Effect.runSync(fleet.state)
           this.totals.gaps += gaps
         })
@@ -252,7 +257,7 @@ class Run {
         return share(0.01)
       },
       get late() {
-        return share(0.05)
+        return share(0.1)
       }
     })
   })

@@ -12,6 +12,16 @@ export class Switch {
   losing = 0
   /** By how many milliseconds the answer to the next claim is late. */
   late = 0
+  /** By how many milliseconds the answer to the next question for a holder is late. */
+  lateFind = 0
+  /** By how many milliseconds the answer to the next question for the nodes is late. */
+  lateNodes = 0
+  /** How many milliseconds each claim takes, how many are under way, and how many were at once. */
+  claimTakes = 0
+  claiming = 0
+  mostClaiming = 0
+  /** How many milliseconds the engine takes for each batch of this node. */
+  slow = 0
   private readonly inner: Backplane.Engine
   private failing = new Set<() => void>()
 
@@ -56,18 +66,33 @@ export class Switch {
         return Effect.map(this.inner.join(options), (session): Backplane.Session => ({
           ...session,
           renew: (isLeaving) => this.through(session.renew(isLeaving)),
-          nodes: this.through(session.nodes),
+          nodes: this.through(Effect.suspend(() => {
+            const { lateNodes } = this
+            this.lateNodes = 0
+            return Effect.tap(session.nodes, lateNodes === 0 ? Effect.void : Effect.sleep(lateNodes))
+          })),
           claim: (key, how) =>
             this.through(Effect.suspend(() => {
-              const { late } = this
+              const late = this.late + this.claimTakes
               this.late = 0
-              return Effect.tap(session.claim(key, how), late === 0 ? Effect.void : Effect.sleep(late))
+              this.mostClaiming = Math.max(this.mostClaiming, ++this.claiming)
+              return Effect.ensuring(
+                Effect.tap(session.claim(key, how), late === 0 ? Effect.void : Effect.sleep(late)),
+                Effect.sync(() => this.claiming--)
+              )
             })),
           release: (key, token) => this.through(session.release(key, token)),
-          find: (key) => this.through(session.find(key)),
+          find: (key) =>
+            this.through(Effect.suspend(() => {
+              const { lateFind } = this
+              this.lateFind = 0
+              return Effect.tap(session.find(key), lateFind === 0 ? Effect.void : Effect.sleep(lateFind))
+            })),
           publish: (node, batch) =>
             this.through(Effect.suspend(() => {
-              if (this.losing === 0) return session.publish(node, batch)
+              if (this.losing === 0) {
+                return Effect.tap(session.publish(node, batch), this.slow === 0 ? Effect.void : Effect.sleep(this.slow))
+              }
               this.losing--
               return Effect.succeed("sent" as const)
             })),

@@ -202,10 +202,12 @@ export class Lanes<in out Out> {
         if (lane.waiting.length === 0) return
         if (lane.tries > 0) yield* Effect.sleep(Math.min(mostDelay, 5 * 2 ** Math.min(lane.tries, 10)))
         lane.tries++
+        // what is sent while the engine is asked may be for a login that is newer than the answer
+        const asked = lane.waiting.length
         const found = yield* Effect.result(this.owner.find(lane.key))
-        if (found._tag === "Failure") return this.settle(lane, "cut")
+        if (found._tag === "Failure") return this.settle(lane, "cut", asked)
         const holder = found.success
-        if (holder === undefined) return this.settle(lane, "offline")
+        if (holder === undefined) return this.settle(lane, "offline", asked)
         if (holder.node !== this.owner.name) {
           lane.holder = holder
           for (const message of lane.waiting.splice(0)) if (!message.isSettled) this.post(lane, holder, message)
@@ -235,9 +237,10 @@ export class Lanes<in out Out> {
     })
   }
 
-  private settle(lane: Lane<Out>, outcome: Outcome): void {
+  /** Settles the first ones of a lane. */
+  private settle(lane: Lane<Out>, outcome: Outcome, count: number): void {
     lane.tries = 0
-    for (const message of lane.waiting.splice(0)) message.settle(outcome)
+    for (const message of lane.waiting.splice(0, count)) message.settle(outcome)
   }
 
   /** A node is gone: what it may have got is not known. */

@@ -18,10 +18,11 @@ export interface Return {
   readonly dials: number
 }
 
-// so many are dialled at once; a listener's backlog is 511
+// so many are dialled at once
 const dialling = 128
 // milliseconds; each delay is at random from 0 to that, and twice as long after each failure
 const [firstDelay, longestDelay] = [1000, 5000]
+const patience = 60_000
 
 const clients: Array<Client> = []
 let bytes = 0
@@ -47,19 +48,25 @@ const dial = (client: Client, port: number, entered: (client: Client) => void): 
     bytes += data.length
     onBytes?.()
     if (client.isIn) return
+    clearTimeout(late)
     client.isIn = true
     entered(client)
   })
+  // a kernel whose queue was full has told nothing
+  const late = setTimeout(() => socket.destroy(), patience)
   socket.on("error", () => {})
   socket.once("close", () => {
+    clearTimeout(late)
     client.isIn = false
     again(client)
   })
 }
 
 const again = (client: Client): void => {
-  isBroken = true
-  if (wayBack === undefined) return
+  if (wayBack === undefined) {
+    isBroken = true
+    return
+  }
   cutAt ??= performance.now()
   const { entered, ports } = wayBack
   const delay = Math.random() * client.delay

@@ -30,8 +30,8 @@ const engineOf = async (prefix: string) => {
   return NatsBackplane.make({ servers: address, storage: "memory", prefix })
 }
 
-// its clients do not speak
-const policy = { maxConnections: 25_000, silence: 0, writeStall: "1 minute" } as const
+// its clients do not speak, and thousands of them log in at once
+const policy = { maxConnections: 25_000, silence: 0, writeStall: "1 minute", handshake: "1 minute" } as const
 const message = new Uint8Array(100).fill(120)
 
 const cost = async (count: number, run: () => Promise<unknown>): Promise<Cost> => {
@@ -119,7 +119,7 @@ const joining = (node: string, joined: (session: Session) => void): Effect.Effec
 const program = Effect.gen(function*() {
   const engine = yield* Effect.flatten(Effect.promise(() => engineOf(prefix)))
   const fleet = yield* Fleet.make<Uint8Array>({ engine })
-  const listener = yield* Listener.make("tcp://127.0.0.1:0")
+  const listener = yield* Listener.make("tcp://127.0.0.1:0", { backlog: 4096 })
   onCommand("cpu", () => {
     const { system, user } = process.cpuUsage()
     return system + user

@@ -14,8 +14,9 @@ export interface Asked {
   readonly weight: number
 }
 
-// measured: what Node makes of a request and its response; and a string of its head
+// what Node makes of a request and its response is 1.7 KiB (measured, Node 24); the rest is what an application makes of them
 const perRequest = 3 * 1024
+// a string of its head, beside its characters
 const perString = 24
 
 /** What a request takes in memory, beside its body. */
