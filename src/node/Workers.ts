@@ -228,9 +228,9 @@ const longest = 2 ** 31 - 1
  *   while no worker runs wait, up to 4096.
  * - The first worker is started alone. When it ends before it takes connections, `run` fails with `WorkerLost`: what is wrong is
  *   written once. A worker has 30 s to get there.
- * - SIGHUP to the parent renews all: for each worker a new process is started, and the old one is asked to drain once the
- *   new one takes connections. Nothing is refused or reset. A new one that cannot start ends the renewal: the old ones go on.
- *   `reload` is the same from the program of the parent.
+ * - SIGHUP to the parent renews all: for each worker a new process is started, and the old one is asked to drain a second
+ *   after the new one takes connections: handshakes that it has begun are done by then. Nothing is refused or reset. A new
+ *   one that cannot start ends the renewal: the old ones go on. `reload` is the same from the program of the parent.
  * - SIGTERM or SIGINT to the parent stops all: it listens no more, workers drain, and the exit code is that of one process
  *   (`Shutdown.teardown`). A second signal kills them (`Shutdown.endAtSecondSignal`).
  * - A `Fleet` in each worker is a node of one fleet, over `engine`: it sends to the connections of all workers.

@@ -73,8 +73,6 @@ const visiting = (url: URL, isOver: () => boolean) => {
       if (worker !== undefined) seen.workers.add(worker)
       // it was there when its worker was asked to stop, and had asked nothing yet: it is told to leave, and comes back
       else if (answer === "" && isSlow) seen.left++
-      // an HTTP server that stops refuses to upgrade what was handed to it before
-      else if (url.pathname === "/live" && answer.endsWith("response: 503")) seen.left++
       else seen.wrong.push(answer)
     }
   }

@@ -14,6 +14,9 @@ export interface Entry {
   readonly args: ReadonlyArray<string>
 }
 
+// milliseconds from the last connection of one that is renewed to its stop, which would refuse a handshake that is under way
+const lastHandshakes = 1000
+
 const alive = new Set<ChildProcess.ChildProcess>()
 
 /** Kills all of this process at once. */
@@ -75,10 +78,12 @@ export const start = ({ run, serve, sockets }: Duties, entry: Entry, identity: I
     if (child.connected) child.send(call, () => {})
   })
   const onDead = serve(calls, identity, child.pid)
+  let stopping: NodeJS.Timeout | undefined
   let isGone = false
   const gone = (): void => {
     if (isGone) return
     isGone = true
+    clearTimeout(stopping)
     peer.isReady = false
     sockets.leave(peer)
     calls.end()
@@ -112,7 +117,10 @@ export const start = ({ run, serve, sockets }: Duties, entry: Entry, identity: I
     ended: Deferred.await(ended),
     stop: Effect.sync(() => {
       peer.isLeaving = true
-      peer.say({ holdfast: "stop" })
+      clearTimeout(stopping)
+      const say = (): void => peer.say({ holdfast: "stop" })
+      if (sockets.isEnding) say()
+      else stopping = setTimeout(say, lastHandshakes)
     }),
     kill: Effect.sync(() => void child.kill("SIGKILL"))
   }

@@ -56,6 +56,8 @@ const isFor = ({ asked, at, binding }: Held, address: Address, wanted: Binding):
 /** All of them. They stay open when a worker dies: its clients come back to the others, or wait for it to start again. */
 export class Sockets {
   private readonly all = new Set<Held>()
+  /** Whether all stop: no other worker takes what one leaves. */
+  isEnding = false
   private count = 0
 
   /** Listens for a worker: on what another one has asked for already, or anew. */
@@ -148,9 +150,10 @@ export class Sockets {
   })
 
   /** Listens no more, once what the kernel has accepted is with a worker. */
-  readonly end: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.forEach([...this.all], (held) => this.close(held), { concurrency: "unbounded", discard: true })
-  )
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    this.isEnding = true
+    return Effect.forEach([...this.all], (held) => this.close(held), { concurrency: "unbounded", discard: true })
+  })
 
   private close(held: Held): Effect.Effect<void> {
     const handedOut = Effect.callback<void>((resume) => {
@@ -170,7 +173,7 @@ export class Sockets {
   /** Each in its turn, so that all have as many. */
   private handOut(held: Held): void {
     while (held.waiting.length > 0) {
-      const next = held.members.findIndex(({ peer, sent }) => peer.isReady && sent.size < mostSent)
+      const next = held.members.findIndex(({ peer, sent }) => peer.isReady && !peer.isLeaving && sent.size < mostSent)
       if (next < 0) return
       const [member] = held.members.splice(next, 1)
       held.members.push(member!)
