@@ -146,7 +146,7 @@ export const login = <Out>(node: Node<Out>, key: string): Effect.Effect<Login, C
         node.keys.end(key)
         if (isWanted) resume(result ?? refused())
       }))
-    node.forkClaim(over)
+    node.claims.run("claiming a key", over)
     return Effect.sync(() => {
       isWanted = false
     })

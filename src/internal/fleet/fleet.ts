@@ -20,7 +20,7 @@ import { keepJoined } from "./session.ts"
 /** Keeps a node in its fleet until the scope closes. Then it leaves. */
 export const run = <Out>(node: Node<Out>): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function*() {
-    yield* Effect.addFinalizer(() => Effect.sync(() => node.stopClaims()))
+    yield* Effect.addFinalizer(() => Effect.sync(() => node.claims.stop()))
     yield* Supervised.restarted("waiting for the answers of a fleet", node.deadlines.run)
     yield* Supervised.restarted("waiting for the engine of a fleet", node.answers.run)
     yield* Supervised.restarted("the session of a fleet", keepJoined(node))
@@ -42,7 +42,7 @@ export const leave = <Out>(node: Node<Out>): Effect.Effect<void> =>
 
 /** Ends the connection, in the background, when a newer login of another node has its key. */
 const superseder = <In, Out>(node: Node<Out>, { closeWith }: Connection<In, Out>, key: string) => () =>
-  node.forkClaim(Effect.suspend(() => closeWith(new ConnectionError.Superseded({ key }))))
+  node.claims.run("ending an older login", Effect.suspend(() => closeWith(new ConnectionError.Superseded({ key }))))
 
 const refuse = (limit: "fleet" | "stopping") => ConnectionError.make(new ConnectionError.Refused({ limit }))
 

@@ -1,10 +1,8 @@
 /** What one node of a fleet knows: its session with the engine, the other nodes, and what waits for their answers. */
-import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
 import * as Semaphore from "effect/Semaphore"
@@ -12,6 +10,7 @@ import type { ConnectionError } from "../../ConnectionError.ts"
 import { BackplaneError, type Engine, type Holder, type Session, type Token } from "../backplane/engine.ts"
 import type { Payload } from "../codec/payload.ts"
 import * as Supervised from "../scheduling/supervised.ts"
+import { Forks } from "./forks.ts"
 import { Keys } from "./keys.ts"
 import { type Guards, Lease, type Moment } from "./lease.ts"
 import { Deadlines } from "./post/deadlines.ts"
@@ -122,10 +121,12 @@ export class Node<in out Out> {
   readonly releasing = Latch.makeUnsafe(false)
   private readonly context: Context.Context<never>
   private readonly changes: PubSub.PubSub<Change>
-  private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
   /** So many claims are with the engine at once. */
   readonly claiming = Semaphore.makeUnsafe(claimsAtOnce)
-  private readonly claims = new Set<Fiber.Fiber<unknown, unknown>>()
+  /** Claims, which go on when their callers do not wait any more. */
+  readonly claims: Forks
+  /** What ends with the session. */
+  private readonly forks: Forks
   private ids = 0
 
   constructor(parts: Parts<Out>) {
@@ -136,6 +137,8 @@ export class Node<in out Out> {
     this.payload = parts.payload
     this.guards = guards
     this.context = parts.context
+    this.claims = new Forks(parts.context)
+    this.forks = new Forks(parts.context)
     this.changes = parts.changes
     this.isOnlyIfFree = parts.isOnlyIfFree
     this.patience = Math.min(longestPatience, lease / 3)
@@ -157,7 +160,7 @@ export class Node<in out Out> {
       nextId: () => this.nextId(),
       find: (key) => this.ask((session) => session.find(key)),
       deliver: (key, message) => this.deliver(key, message),
-      fork: (what, effect) => this.fork(what, effect)
+      fork: (what, effect) => this.forks.run(what, effect)
     })
   }
 
@@ -167,31 +170,6 @@ export class Node<in out Out> {
 
   tell(change: Change): void {
     PubSub.publishUnsafe(this.changes, change)
-  }
-
-  private forkAmong(fibers: Set<Fiber.Fiber<unknown, unknown>>, what: string, effect: Effect.Effect<void>): void {
-    Supervised.spawnAmong(fibers, this.context, what, effect, (exit) => {
-      if (exit._tag === "Success" || Cause.hasInterruptsOnly(exit.cause)) return
-      Supervised.log(this.context, `${what} failed`, exit.cause)
-    })
-  }
-
-  /** Runs something that belongs to no caller, and ends with the session. */
-  fork(what: string, effect: Effect.Effect<void>): void {
-    this.forkAmong(this.fibers, what, effect)
-  }
-
-  /** Runs a claim, which goes on when its caller does not wait any more. */
-  forkClaim(effect: Effect.Effect<void>): void {
-    this.forkAmong(this.claims, "claiming a key", effect)
-  }
-
-  stopClaims(): void {
-    for (const fiber of Array.from(this.claims)) fiber.interruptUnsafe()
-  }
-
-  stopForked(): void {
-    for (const fiber of Array.from(this.fibers)) fiber.interruptUnsafe()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -269,7 +247,7 @@ export class Node<in out Out> {
     const wasJoined = this.stay !== undefined
     this.stay = undefined
     this.joined.closeUnsafe()
-    this.stopForked()
+    this.forks.stop()
     this.probes.clear()
     this.mail.drop()
     this.lanes.cut()

@@ -1,2 +1,0 @@
-import { Policy } from "holdfast"
-Policy.make({ maxFrame: 10, outboxBytes: 5 })

@@ -1,2 +1,0 @@
-import "./0.ts"
-console.log("1 done")
