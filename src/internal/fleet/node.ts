@@ -68,6 +68,8 @@ export interface Parts<in out Out> {
 // of thousands that are asked for in one moment most would be given up before the engine comes to them, and be asked for again
 const claimsAtOnce = 128
 
+const unanswered = () => new BackplaneError({ reason: "unreachable" })
+
 /** An engine answers in this time, or does not answer, where there is no lease to derive it from. */
 const longestPatience = 5000
 
@@ -176,32 +178,13 @@ export class Node<in out Out> {
   // the engine
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Waits for an answer of the engine as long as that has. All that wait share one timer: a race costs two fibers each. */
-  patiently<A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
-    return Effect.callback((resume) => {
-      const id = this.nextId()
-      const fiber = Supervised.spawn(this.context, "asking the engine of a fleet", effect, (exit) => {
-        this.answers.remove(id)
-        resume(exit)
-      })
-      if (fiber.pollUnsafe() !== undefined) return
-      this.answers.add(id, () => {
-        resume(Effect.fail(new BackplaneError({ reason: "unreachable" })))
-        fiber.interruptUnsafe()
-      })
-      return Effect.sync(() => {
-        this.answers.remove(id)
-        fiber.interruptUnsafe()
-      })
-    })
-  }
-
   /** Asks the engine, within its time. What says that the session is over ends it. */
   ask<A>(question: (session: Session) => Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
     return Effect.suspend(() => {
       const { stay } = this
       if (stay === undefined) return Effect.fail(new BackplaneError({ reason: "unreachable" }))
-      return this.patiently(Effect.suspend(() => question(stay.session))).pipe(
+      const asked = Effect.suspend(() => question(stay.session))
+      return this.answers.bound(this.context, this.nextId(), asked, unanswered).pipe(
         Effect.catchDefect((cause) => Effect.fail(new BackplaneError({ reason: "unreachable", cause }))),
         Effect.tapError((error) =>
           error.reason === "lease" || error.reason === "epoch" ? Deferred.fail(stay.over, error) : Effect.void

@@ -1,7 +1,9 @@
 /** One timer for all that waits for an answer equally long. */
 import type * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import { spawn } from "../../scheduling/supervised.ts"
 
 interface Waiting {
   readonly at: number
@@ -31,6 +33,30 @@ export class Deadlines {
 
   remove(id: number): void {
     this.waiting.delete(id)
+  }
+
+  /** Runs an effect, and gives it up when its time is over. All share one timer: a race would cost two fibers each. */
+  bound<A, E>(
+    context: Context.Context<never>,
+    id: number,
+    effect: Effect.Effect<A, E>,
+    late: () => E
+  ): Effect.Effect<A, E> {
+    return Effect.callback((resume) => {
+      const fiber = spawn(context, "asking the engine of a fleet", effect, (exit) => {
+        this.remove(id)
+        resume(exit)
+      })
+      if (fiber.pollUnsafe() !== undefined) return
+      this.add(id, () => {
+        resume(Effect.fail(late()))
+        fiber.interruptUnsafe()
+      })
+      return Effect.sync(() => {
+        this.remove(id)
+        fiber.interruptUnsafe()
+      })
+    })
   }
 
   private expire(): void {
