@@ -399,17 +399,15 @@ export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> =>
 
 // a new one has 2 KiB to clear, and one that has written much keeps its memory
 const mostKept = 65_536
-let writer = new Encoder({ maxDepth })
+let writer: Encoder | undefined
 
 const msgpackEncode = (message: unknown): Uint8Array => {
-  try {
-    const value = writer.encode(message)
-    if (value.length > mostKept) writer = new Encoder({ maxDepth })
-    return value
-  } catch (error) {
-    writer = new Encoder({ maxDepth })
-    throw error
-  }
+  const encoder = writer ?? new Encoder({ maxDepth })
+  // one that throws is not used again
+  writer = undefined
+  const value = encoder.encode(message)
+  if (value.length <= mostKept) writer = encoder
+  return value
 }
 
 /**

@@ -14,6 +14,7 @@ import {
   readBytes,
   settle,
   takes,
+  text,
   waits
 } from "./support/network.ts"
 
@@ -98,6 +99,40 @@ describe("TestNetwork", () => {
           yield* TestClock.adjust("5 minutes")
           assert.strictEqual(yield* Fiber.join(reading), written)
         }
+      }))
+
+    it.effect("keeps the order where much is on its way for longer than it takes to send again", () =>
+      Effect.gen(function*() {
+        const { client, link, server } = yield* connected({ latency: 5, bandwidth: 100_000 })
+        const written = Array.from({ length: 12_000 }, (_, i) => `${i},`).join("")
+        yield* Effect.forkChild(client.write(written))
+        const reading = yield* Effect.forkChild(readBytes(server, written.length))
+        yield* TestClock.adjust(20)
+        yield* Effect.scoped(Effect.andThen(link.from("client").partition, TestClock.adjust(20)))
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* Fiber.join(reading), written)
+      }))
+
+    it.effect("what was sent behind something that is not sent again is lost with it", () =>
+      Effect.gen(function*() {
+        const { client, link, server } = yield* connected({ latency: 5, bandwidth: 100_000 })
+        const written = Array.from({ length: 4000 }, (_, i) => `${i},`).join("")
+        yield* server.write("unread")
+        yield* TestClock.adjust(10)
+        yield* Effect.forkChild(client.write(written))
+        let read = ""
+        yield* Effect.forkChild(Effect.ignore(Effect.forever(Effect.flatMap(server.pull, (chunks) =>
+          Effect.sync(() => {
+            read += text(chunks)
+          })))))
+        yield* TestClock.adjust(20)
+        yield* Effect.scoped(Effect.andThen(link.from("client").partition, TestClock.adjust(20)))
+        // with something unread: what was lost is not sent again
+        yield* client.drop
+        yield* TestClock.adjust("1 minute")
+        assert.isAbove(read.length, 0)
+        assert.isBelow(read.length, written.length)
+        assert.isTrue(written.startsWith(read))
       }))
 
     it.effect("ends with ETIMEDOUT once nothing was acknowledged for the user timeout; the peer is not told", () =>

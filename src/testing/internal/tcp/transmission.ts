@@ -54,6 +54,8 @@ export class Transmission {
   private readonly sender: Sender
   private readonly buffer: SendBuffer
   private order = 0
+  /** Which segment the peer takes next: it sees no gap, and no segment before those that were sent earlier. */
+  private due = 0
   private isStopped = false
   /** Lost segments and those behind them, in the order of sending. */
   private lost: Array<Segment> = []
@@ -102,9 +104,18 @@ export class Transmission {
   private arrive(segment: Segment): void {
     if (this.isStopped && segment.kind === "probe") return
     if (this.sender.isSilenced) return this.lose(segment)
-    // TCP never lets the application see a gap: a segment waits behind what was lost before it
-    if (this.lost.length > 0 && this.lost[0].order < segment.order) this.keep(segment)
-    else if (!this.sender.deliver(segment)) this.lose(segment)
+    const isNew = segment.kind !== "probe"
+    if (isNew && segment.order !== this.due) {
+      // it waits behind what was lost before it, or is sent again and on its way; behind what is not sent again it is lost
+      if (this.isStopped) return
+      this.keep(segment)
+      return this.arm(segment.sentAt)
+    }
+    // what it makes the peer do may end this side
+    if (isNew) this.due++
+    if (this.sender.deliver(segment)) return
+    if (isNew) this.due--
+    this.lose(segment)
   }
 
   private lose(segment: Segment): void {
