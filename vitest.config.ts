@@ -87,7 +87,7 @@ export default defineConfig({
         : [
           {
             extends: true,
-            test: { name: "long", include: long, globalSetup, maxWorkers: 2, sequence: { groupOrder: 1 } }
+            test: { name: "long", include: long, globalSetup, maxWorkers, sequence: { groupOrder: 1 } }
           },
           {
             extends: true,
