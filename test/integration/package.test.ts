@@ -194,7 +194,7 @@ describe.runIf(isLong)("the published package", { tags: ["long"] }, () => {
   })
 
   it.runIf(isLong)(
-    "infers what test/types expects, in TypeScript 5.8 and 7, as NodeNext and as a bundler resolve it",
+    "infers what test/types expects, in TypeScript 7 as NodeNext and as a bundler resolve it, in 5.8 as NodeNext does",
     long(300_000),
     async () => {
       const types = join(app, "types")
@@ -221,7 +221,9 @@ describe.runIf(isLong)("the published package", { tags: ["long"] }, () => {
       for (const [compiler, version] of Object.entries(versions)) {
         const tsc = join(root, "node_modules", compiler, "bin", "tsc")
         assert.match(await run(types, "node", tsc, "--version"), version)
-        for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]]) {
+        const resolutions = [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const
+        // the old one takes half a minute each time
+        for (const [module, moduleResolution] of compiler === "typescript" ? resolutions : resolutions.slice(0, 1)) {
           const compilerOptions = {
             strict: true,
             exactOptionalPropertyTypes: true,
