@@ -20,7 +20,7 @@
  * It is tight no longer when 45 % are held; then connections read again one after the other. While it is not tight a read costs a
  * sum, and no connection is looked at beside it.
  *
- * Without a policy the servers of a process share one budget: half of what is left of V8's heap when the first one starts, or of
+ * Without a policy the servers of a process share one budget: a third of what is left of V8's heap when the first one starts, or of
  * the memory of the container, where that is less. In a browser there is none.
  *
  * **Gotchas**

@@ -300,7 +300,7 @@ describe("B115 a server", () => {
       assert.includeMembers(two.tags(), ["MemoryTight"])
     }))
 
-  it.effect("B115 by default it is half of what the process may have", () =>
+  it.effect("B115 by default it is a third of what the process may have", () =>
     Effect.gen(function*() {
       assert.strictEqual(Policy.defaults.memory, 0)
       const { listener, tags } = yield* serve({})

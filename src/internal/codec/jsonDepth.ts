@@ -14,8 +14,11 @@ const colon = 0x3a
 /** What one character comes to at most: `[{},{}]` has 64 bytes for three. Measured on Node 24. */
 const mostWeight = 22
 
-/** What a character is counted as where it is not looked at: records have three to four bytes, and no text has over four times this. */
+/** What a character is counted as where it is not looked at, in a text of few objects and arrays. */
 const usualWeight = 5
+
+/** Objects and arrays with so many characters each weigh no more than that. */
+const sparse = 32
 
 /** Whether a character is there more than `maxDepth / 2` times: `indexOf` passes over text many times as fast as a loop. */
 const hasMany = (text: string, char: string): boolean => {
@@ -63,6 +66,15 @@ const weightOf = (text: string): number => {
   return weight
 }
 
-/** What the values in a text weigh: exactly where it may be more than `most`, else about. */
+/** Whether a text has more than one such bracket for `sparse` characters. */
+const isDense = (text: string, bracket: string): boolean => {
+  let left = text.length / sparse
+  for (let at = text.indexOf(bracket); at >= 0; at = text.indexOf(bracket, at + 1)) if (--left < 0) return true
+  return false
+}
+
+/** What the values in a text weigh: exactly where it may be more than `most` or has many objects and arrays, else about. */
 export const weigh = (text: string, most: number): number =>
-  text.length * mostWeight > most ? weightOf(text) : text.length * usualWeight
+  text.length * mostWeight > most || isDense(text, "{") || isDense(text, "[")
+    ? weightOf(text)
+    : text.length * usualWeight
