@@ -70,7 +70,10 @@ const complaints = (files: ReadonlyMap<string, string>): string => {
         include: ["./**/*.ts"]
       })
     )
-    execFileSync(join(root, "node_modules/.bin/tsc"), ["-p", folder], { encoding: "utf8", stdio: "pipe" })
+    execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", folder], {
+      encoding: "utf8",
+      stdio: "pipe"
+    })
     return ""
   } catch (error) {
     return (error as { readonly stdout?: string }).stdout ?? String(error)
