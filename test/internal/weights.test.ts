@@ -20,7 +20,7 @@ const cases: ReadonlyArray<readonly [name: string, text: string, least: number, 
 
 describe("B114 what JSON weighs in memory", () => {
   for (const [name, text, least, greatest] of cases) {
-    it(name, () => {
+    it(`${name}: as much as V8 makes of it`, () => {
       const weight = weigh(text, most)
       assert.isAtLeast(weight, least)
       assert.isAtMost(weight, greatest)
