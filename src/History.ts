@@ -44,7 +44,7 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -53,6 +53,7 @@ import { weightOf } from "./internal/bytes/sizes.ts"
 import { Progress } from "./internal/history/cursor.ts"
 import { Reader } from "./internal/history/following.ts"
 import { joined } from "./internal/history/joining.ts"
+import { atLeast, boundsOf } from "./internal/history/kept.ts"
 import type { Event, History, HistoryError, Message, Position } from "./internal/history/log.ts"
 import * as InMemory from "./internal/history/memory.ts"
 
@@ -152,11 +153,6 @@ export interface Cursor {
   readonly accept: <A>(event: Event<A>) => Effect.Effect<ReadonlyArray<Event<A>>>
 }
 
-const atLeast = (name: string, value: number): number => {
-  if (!(value >= 1)) throw new RangeError(`${name} must be at least 1, and not ${value}`)
-  return value
-}
-
 /**
  * Makes a history in the memory of this process.
  *
@@ -174,12 +170,8 @@ const atLeast = (name: string, value: number): number => {
  */
 export const memory = <A>(options: MemoryOptions<A> = {}): Effect.Effect<History<A>> =>
   Effect.suspend(() => {
-    const { age = "5 minutes", bytes = 1_048_576, count = 1000, sizeOf = weightOf } = options
-    return InMemory.make({
-      count: atLeast("count", count),
-      bytes: atLeast("bytes", bytes),
-      age: atLeast("age", Duration.toMillis(age))
-    }, sizeOf)
+    const { sizeOf = weightOf, ...bounds } = options
+    return InMemory.make(boundsOf(bounds), sizeOf)
   })
 
 const readerOf = <A>(

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Codec from "../Codec.ts"
 import type * as History from "../History.ts"
+import { atLeast, boundsOf } from "../internal/history/kept.ts"
 import { link } from "../internal/history/link.ts"
 import { open } from "./internal/connection.ts"
 import { Log } from "./internal/history.ts"
@@ -56,11 +57,6 @@ export interface Histories {
 }
 
 const characters = /^[\w.:-]+$/
-
-const atLeast = (name: string, value: number): number => {
-  if (!(value >= 1)) throw new RangeError(`${name} must be at least 1, and not ${value}`)
-  return value
-}
 
 /**
  * Connects to a Redis, and again when the connection is cut, until the scope is closed.
@@ -111,14 +107,10 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
       check: atLeast("check", Duration.toMillis(check))
     })
     return {
-      history: <A>({ age = "5 minutes", bytes = 1_048_576, codec, count = 1000, name }: HistoryOptions<A>) =>
+      history: <A>({ codec, name, ...bounds }: HistoryOptions<A>) =>
         Effect.suspend(() => {
           if (!characters.test(name)) throw new RangeError("name must be of the characters A-Z a-z 0-9 _ . : -")
-          const log = new Log<A>(made, `{${prefix}}:history:${name}:`, Codec.payload(codec), {
-            count: atLeast("count", count),
-            bytes: atLeast("bytes", bytes),
-            age: atLeast("age", Duration.toMillis(age))
-          })
+          const log = new Log<A>(made, `{${prefix}}:history:${name}:`, Codec.payload(codec), boundsOf(bounds))
           return Effect.as(made.add(log), log)
         })
     }

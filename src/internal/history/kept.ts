@@ -1,4 +1,5 @@
 /** The newest messages of one epoch: bounded by their count, their bytes and their age. Without time of its own. */
+import * as Duration from "effect/Duration"
 import type { Gone, Message, Missed, Position } from "./log.ts"
 
 /** How much is kept. */
@@ -8,6 +9,25 @@ export interface Bounds {
   /** In milliseconds. */
   readonly age: number
 }
+
+/** Throws where a number makes no sense. */
+export const atLeast = (name: string, value: number): number => {
+  if (!(value >= 1)) throw new RangeError(`${name} must be at least 1, and not ${value}`)
+  return value
+}
+
+/** What an application says of them, with the defaults of every history. Throws where they make no sense. */
+export const boundsOf = (
+  { age = "5 minutes", bytes = 1_048_576, count = 1000 }: {
+    readonly age?: Duration.Input | undefined
+    readonly bytes?: number | undefined
+    readonly count?: number | undefined
+  }
+): Bounds => ({
+  count: atLeast("count", count),
+  bytes: atLeast("bytes", bytes),
+  age: atLeast("age", Duration.toMillis(age))
+})
 
 interface Entry<A> {
   readonly message: Message<A>

@@ -42,6 +42,9 @@ export interface Listener<C> {
 
 export const unreachable = (cause: unknown): HistoryError => new HistoryError({ reason: "unreachable", cause })
 
+/** A message that the codec of the history does not read or write. */
+export const inData = (cause: unknown): HistoryError => new HistoryError({ reason: "data", cause })
+
 export class Link<C extends Connected> {
   readonly turns: Turns
   readonly now: () => number

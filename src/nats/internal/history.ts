@@ -8,7 +8,7 @@ import { BackplaneError } from "../../internal/backplane/engine.ts"
 import { within } from "../../internal/backplane/pulse.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
 import { type Bounds, Kept } from "../../internal/history/kept.ts"
-import { type Link, type Listener, unreachable } from "../../internal/history/link.ts"
+import { inData, type Link, type Listener, unreachable } from "../../internal/history/link.ts"
 import {
   type Ends,
   type Gone,
@@ -27,8 +27,6 @@ import {
   type State,
   windowOf
 } from "./streams.ts"
-
-const inData = (cause: unknown): HistoryError => new HistoryError({ reason: "data", cause })
 
 // what the server counts for each message beside its bytes: the subject, a header and numbers
 const overhead = 512

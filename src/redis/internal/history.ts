@@ -4,7 +4,7 @@ import * as Result from "effect/Result"
 import type { BackplaneError } from "../../internal/backplane/engine.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
 import { type Bounds, goneOf, Kept } from "../../internal/history/kept.ts"
-import type { Link, Listener } from "../../internal/history/link.ts"
+import { inData, type Link, type Listener } from "../../internal/history/link.ts"
 import {
   type Ends,
   type Gone,
@@ -17,8 +17,6 @@ import { Changes, newEpoch } from "../../internal/history/memory.ts"
 import type { Connection } from "./connection.ts"
 import * as Scripts from "./historyScripts.ts"
 import type { Script } from "./scripts.ts"
-
-const inData = (cause: unknown): HistoryError => new HistoryError({ reason: "data", cause })
 
 // so long after its last message a history is forgotten that is not empty for its age
 const idle = 7 * 24 * 3_600_000
