@@ -6,7 +6,7 @@
  *
  * **Details**
  *
- * What counts is what was read and not received, unfinished frames, what is to be sent, and what the transports hold of both; what
+ * What counts is what was read and not received, what was received last while its receiver waits to send, unfinished frames, what is to be sent, and what the transports hold of both; what
  * is read is counted as what it takes in memory (see `Policy.inboxBytes`). From half of the budget on it is tight:
  *
  * - connections that hold more than their share (the budget divided by the connections) are not read, and new ones wait;
@@ -25,7 +25,7 @@
  *
  * **Gotchas**
  *
- * What an application keeps of the messages that it received does not count.
+ * What an application keeps of the messages that it received does not count, but for what it received last while it waits to send.
  *
  * **Example** (One budget, and what it holds)
  *

@@ -90,6 +90,38 @@ describe("B115 what is counted", () => {
       assert.strictEqual(yield* memory.held, 0)
     }))
 
+  it.effect("B115 what was received, while its receiver waits to send the answer, and no longer", () =>
+    Effect.gen(function*() {
+      const memory = Memory.make({ limit: 1e6 })
+      for (const receive of ["receive", "receiveAll"] as const) {
+        const { c, peer } = yield* opener(memory, { outboxBytes: 1000, outboxMessages: 1 })()
+        yield* peer.window(0)
+        yield* peer.send(new Uint8Array([...frame(3000), ...frame(2000)]))
+        yield* settle
+        // one is on its way, and one is in the outbox
+        yield* c.send(bytes(96))
+        yield* settle
+        yield* c.send(bytes(96))
+        if (receive === "receive") yield* c.receive
+        yield* c[receive]
+        yield* settle
+        const unsent = yield* memory.held
+        assert.isAtMost(unsent, 200)
+        const answer = yield* Effect.forkChild(c.send(bytes(496)))
+        yield* settle
+        // the two came in one read: the second one alone is not known
+        assert.strictEqual(yield* memory.held, unsent + 500 + 5000 + 2 * 128)
+        const next = yield* Effect.forkChild(c[receive])
+        yield* settle
+        assert.strictEqual(yield* memory.held, unsent + 500)
+        yield* Fiber.interrupt(next)
+        yield* Fiber.interrupt(answer)
+        yield* peer.reset
+        yield* settle
+        assert.strictEqual(yield* memory.held, 0)
+      }
+    }))
+
   it("a limit that is none is refused", () => {
     assert.throws(() => Memory.make({ limit: 0 }), RangeError)
   })

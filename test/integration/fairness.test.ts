@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
 import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
+import { bundledProgram } from "../cli/support/bundle.ts"
 import { serve, start } from "../cli/support/kit.ts"
 import { isFull, isLong, long } from "../support/often.ts"
 
@@ -33,8 +34,8 @@ const word = "honest"
 /** The port of a server in a process of its own: of the command with these flags, or of an HTTP server. */
 const serveWith = async (flags: string | undefined): Promise<number> => {
   if (flags !== undefined) return (await serve(flags)).ports[0]!
-  const file = fileURLToPath(new URL("./support/httpServer.ts", import.meta.url))
-  const server = start(process.execPath, ["--conditions=holdfast-source", file])
+  const file = await bundledProgram(fileURLToPath(new URL("./support/httpServer.ts", import.meta.url)))
+  const server = start(process.execPath, [file])
   await server.says("\n")
   return Number(new URL(server.stdout.trim().replace("listening ", "")).port)
 }

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Net from "node:net"
 import { onTestFinished } from "vitest"
-import { bundled } from "../cli/support/bundle.ts"
+import { bundled, bundledProgram } from "../cli/support/bundle.ts"
 import { residentMiB, start, until, words } from "../cli/support/kit.ts"
 import { isFull, isLong, long } from "../support/often.ts"
 import { supportFile } from "./support/kit.ts"
@@ -92,6 +92,8 @@ const chosen = new Set([
   "--listen ws://127.0.0.1:0 --protocol frames"
 ])
 
+const memoryServer = (): Promise<string> => bundledProgram(supportFile("memoryServer.ts"))
+
 const listening = async (args: ReadonlyArray<string>) => {
   const server = start(process.execPath, args)
   await server.says("listening")
@@ -169,8 +171,7 @@ describe("64 MB of heap, and 150 peers that never read", () => {
         `B115 ${codec}, ${name}: it lives, and an honest client is served`,
         long(60_000),
         async () => {
-          const args = [heap, "--conditions=holdfast-source", supportFile("memoryServer.ts"), codec]
-          assert.isAtMost(await survives(args, flood), 10_000)
+          assert.isAtMost(await survives([heap, await memoryServer(), codec], flood), 10_000)
         }
       )
     }
@@ -198,8 +199,8 @@ describe(`${10_000 * scale} connections in ${96 * scale} MB`, () => {
       const limit = 96e6 * scale
       const mebibyte = 1024 * 1024
       const policy = JSON.stringify({ memory: limit, maxConnections: 20_000, writeStall: "30s", frame: "60s" })
-      const serverOf = () =>
-        listening(["--conditions=holdfast-source", supportFile("memoryServer.ts"), "lengthPrefix", policy])
+      const file = await memoryServer()
+      const serverOf = () => listening([file, "lengthPrefix", policy])
       const crowd = async (port: number, ...counts: ReadonlyArray<number>) => {
         const peers = start(process.execPath, [supportFile("crowd.mjs"), `${port}`, ...counts.map(String)])
         await until("all are there", () => peers.stdout.includes("idle"), 40_000)

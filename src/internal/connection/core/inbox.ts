@@ -131,6 +131,11 @@ export class Inbox<In> {
   messages = 0
   bytes = 0
   weight = 0
+  /**
+   * What the batch that was taken up last weighs, in the hands of its receiver until that asks again: it may wait to send an
+   * answer.
+   */
+  taken = 0
   /** Something has come that is not decoded yet, for want of room. */
   hasMore = false
   // the one message beyond the bound is here
@@ -147,6 +152,7 @@ export class Inbox<In> {
       this.one = undefined
     })
     this.waitForOne = Effect.callback((resume) => {
+      this.taken = 0
       if (this.isReady) return resume(this.receive)
       if (this.one !== undefined) return resume(this.wait(this.receive))
       this.one = resume
@@ -188,13 +194,11 @@ export class Inbox<In> {
   left(hasMore: boolean): void {
     if (this.hasMore === hasMore) return
     this.hasMore = hasMore
-    if (hasMore) this.room?.close()
-    else {
-      // what was waited for may have been no message
-      if (!this.isFull) this.room?.open()
-      this.wake()
-      if (this.whenDecoded !== undefined) this.turns.scheduleTask(this.whenDecoded)
-    }
+    if (hasMore) return this.room?.close()
+    // what was waited for may have been no message
+    if (!this.isFull) this.room?.open()
+    this.wake()
+    if (this.whenDecoded !== undefined) this.turns.scheduleTask(this.whenDecoded)
   }
 
   offer(messages: ReadonlyArray<In>, bytes: number, weight: number): void {
@@ -206,8 +210,7 @@ export class Inbox<In> {
       this.firstBytes = bytes
       this.firstWeight = weight
       this.offset = 0
-    } else if (this.more === undefined) this.more = [{ messages, bytes, weight }]
-    else this.more.push({ messages, bytes, weight })
+    } else (this.more ??= []).push({ messages, bytes, weight })
     this.messages += messages.length
     this.bytes += bytes
     this.weight += weight
@@ -293,6 +296,7 @@ export class Inbox<In> {
     this.messages -= messages
     this.bytes -= bytes
     this.weight -= weight
+    this.taken = weight
     if (this.isAhead && !this.isAtBound) this.isAhead = false
     if (this.messages === 0 && (this.hasMore || this.owner.awaitsMemory)) this.owner.hasRoom()
     if (this.room !== undefined && !this.isFull) this.room.open()
@@ -300,9 +304,8 @@ export class Inbox<In> {
 
   /** What `receiveAll` does. */
   takeAll(): Effect.Effect<NonEmptyReadonlyArray<In>, ConnectionError> {
-    if (this.messages === 0) {
-      return this.error !== undefined && !this.hasMore ? this.told(this.error) : this.awaitAll
-    }
+    if (!this.isReady) return this.awaitAll
+    if (this.messages === 0) return this.told(this.error!)
     let all = this.offset === 0 ? this.first : this.first.slice(this.offset)
     for (const { messages } of this.more ?? nothing) all = all.concat(messages)
     this.first = nothing
@@ -317,6 +320,7 @@ export class Inbox<In> {
       this.all = undefined
     })
     return this.waitForAll = Effect.callback((resume) => {
+      this.taken = 0
       if (this.isReady) return resume(this.receiveAll)
       if (this.all !== undefined) return resume(this.wait(this.receiveAll))
       this.all = resume
@@ -335,8 +339,8 @@ export class Inbox<In> {
    * @internal
    */
   takeOne(): Effect.Effect<In, ConnectionError> {
-    if (this.messages > 0) return Effect.succeed(this.take())
-    return this.error !== undefined && !this.hasMore ? this.told(this.error) : this.waitForOne
+    if (!this.isReady) return this.waitForOne
+    return this.messages > 0 ? Effect.succeed(this.take()) : this.told(this.error!)
   }
 
   private told(error: ConnectionError): Effect.Effect<never, ConnectionError> {
