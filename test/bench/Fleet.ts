@@ -1,5 +1,6 @@
 /** One server and the processes that load it. */
 import { performance } from "node:perf_hooks"
+import { fileURLToPath } from "node:url"
 import type { ConnectOrder, RunResult } from "./load/main.ts"
 import type { ServerKind } from "./servers.ts"
 import type { Started } from "./support/processes.ts"
@@ -27,7 +28,7 @@ export interface Turn {
   readonly latency: RunResult["latency"]
 }
 
-const load = new URL("./load/main.ts", import.meta.url)
+const load = fileURLToPath(new URL("./load/main.ts", import.meta.url))
 
 export class Fleet {
   readonly kind: ServerKind

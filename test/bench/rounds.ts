@@ -1,7 +1,9 @@
 /** What a load is, and its rounds: each server has one turn in each round, in another order each time. */
+import { fileURLToPath } from "node:url"
 import type { Shape, Turn } from "./Fleet.ts"
 import { Fleet, spareDescriptors } from "./Fleet.ts"
 import type { ServerKind } from "./servers.ts"
+import { source } from "./support/bundled.ts"
 import { descriptorLimit, startNode } from "./support/processes.ts"
 
 /** The figures of one server under one load. */
@@ -139,8 +141,9 @@ export const alone = (
   servers: [],
   measure: async (settings) => {
     const measured: Array<Measured> = []
+    const file = fileURLToPath(new URL(`./alone/${script}.ts`, import.meta.url))
     for (const part of parts) {
-      const child = await startNode(new URL(`./alone/${script}.ts`, import.meta.url), [], {
+      const child = await startNode(await source(file, settings.profile), [], {
         title: `${name} ${part}`,
         listens: false,
         profile: settings.profile

@@ -2,6 +2,7 @@
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Family } from "./load/wires.ts"
+import { attended, source } from "./support/bundled.ts"
 import type { Started } from "./support/processes.ts"
 import { startNode, startProgram } from "./support/processes.ts"
 import { bun, c, go, type Program } from "./support/programs.ts"
@@ -17,12 +18,12 @@ export interface ServerKind {
   readonly missing?: () => Promise<string | undefined>
 }
 
-const script = (name: string) => new URL(`./servers/${name}.ts`, import.meta.url)
+const script = (name: string) => fileURLToPath(new URL(`./servers/${name}.ts`, import.meta.url))
 
 const node = (
   name: string,
   family: Family,
-  file: string | URL,
+  file: string | (() => Promise<string>),
   args: ReadonlyArray<string>,
   about: string,
   env?: Readonly<Record<string, string>>
@@ -31,7 +32,10 @@ const node = (
   family,
   node: true,
   about,
-  start: (profile) => startNode(file, args, { title: name, listens: true, profile, env })
+  start: async (profile) => {
+    const path = typeof file === "string" ? await source(file, profile) : await file()
+    return startNode(path, args, { title: name, listens: true, profile, env })
+  }
 })
 
 const program = (name: string, { args = [], find }: Program, about: string): ServerKind => ({
@@ -82,7 +86,7 @@ export const servers: ReadonlyArray<ServerKind> = [
   node(
     "serve",
     "frames",
-    fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url)),
+    attended,
     [
       // between its turns a server hears nothing, and frames have no heartbeat to ask with
       ..."serve --protocol frames --max-connections 25000 --silence 10m --log-level error --no-admin --listen".split(

@@ -1,25 +1,10 @@
 /** How long the packed command takes until it says that it listens, beside an empty program of Node. */
-import { copyFileSync, mkdirSync } from "node:fs"
-import { join } from "node:path"
 import { performance } from "node:perf_hooks"
-import { fileURLToPath } from "node:url"
 import { spareDescriptors } from "./Fleet.ts"
 import type { Load } from "./rounds.ts"
 import { interleaved } from "./rounds.ts"
-import { finished, spawned, temporary } from "./support/processes.ts"
-
-const root = fileURLToPath(new URL("../..", import.meta.url))
-
-/** The command as the package has it, without the time that the rest of a build takes. */
-const packed = async (): Promise<string> => {
-  const folder = join(temporary(), "package")
-  const cli = join(folder, "dist/cli")
-  mkdirSync(cli, { recursive: true })
-  copyFileSync(join(root, "package.json"), join(folder, "package.json"))
-  const done = await finished(process.execPath, [join(root, ".config/bundle.ts"), cli])
-  if ("why" in done) throw new Error(`the command could not be bundled: ${done.why}`)
-  return join(cli, "main.js")
-}
+import { packed } from "./support/bundled.ts"
+import { spawned } from "./support/processes.ts"
 
 /** Milliseconds until a program says something on its standard output. */
 const untilItSpeaks = (args: ReadonlyArray<string>): Promise<number> =>

@@ -44,7 +44,7 @@ export const withEngine = async <A>(
   const start = async (script: string, args: ReadonlyArray<string>, listens: boolean): Promise<Started> => {
     const title = `${script} ${started.length + 1} on ${name}`
     const profile = listens ? settings.profile : undefined
-    const one = await startNode(new URL(script, import.meta.url), args, { title, listens, profile })
+    const one = await startNode(fileURLToPath(new URL(script, import.meta.url)), args, { title, listens, profile })
     started.push(one)
     return one
   }

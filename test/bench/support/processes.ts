@@ -4,7 +4,6 @@ import { spawn } from "node:child_process"
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
 import type { Call } from "./commands.ts"
 import { caller } from "./commands.ts"
 
@@ -115,9 +114,9 @@ const start = (
     })
   })
 
-/** A Node program of ours, or of a user's: the first thing it loads answers our questions about its memory. */
+/** A program of Node that answers our questions about its memory: one that is bundled does by itself. */
 export const startNode = (
-  script: string | URL,
+  path: string,
   args: ReadonlyArray<string>,
   options: {
     readonly title: string
@@ -126,7 +125,6 @@ export const startNode = (
     readonly env?: Readonly<Record<string, string>> | undefined
   }
 ): Promise<Started> => {
-  const path = typeof script === "string" ? script : fileURLToPath(script)
   const profile = options.profile === undefined
     ? []
     : [
@@ -142,8 +140,7 @@ export const startNode = (
       "--max-old-space-size=20480",
       "--disable-warning=ExperimentalWarning",
       ...profile,
-      "--import",
-      attend,
+      ...path.endsWith(".ts") ? ["--import", attend] : [],
       path,
       ...args
     ],
