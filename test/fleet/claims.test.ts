@@ -1,6 +1,6 @@
-/** Many logins at once: so many claims are with the engine as it can answer in time. */
+/** Claims: many at once, and what storms have found, on TestClock. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import type { Backplane } from "../../src/index.ts"
 import { Memory } from "../../src/internal/backplane/memory.ts"
@@ -40,5 +40,56 @@ describe("logins: many at once", () => {
       assert.deepStrictEqual(asked[most], `user${2 * most}`)
       yield* TestClock.adjust(1000)
       assert.strictEqual((yield* fleet.state).served, 2 * most)
+    }))
+})
+
+// each was one storm of several thousand; the seeds were 1363 and 6557 of what storms were then
+describe("a login whose answer was lost, and one that waits", () => {
+  it.effect("a node that holds a key by a claim it did not hear of still learns that another node wants it", () =>
+    Effect.gen(function*() {
+      const memory = new Memory()
+      const a = yield* node(memory, { name: "a" })
+      const b = yield* node(memory, { name: "b" })
+      const c = yield* node(memory, { name: "c" })
+      yield* TestClock.adjust(lease / 3)
+      const older = yield* a.login("ada")
+      for (const { fleet } of [b, c]) assert.strictEqual(yield* fleet.send("ada", "one"), "accepted")
+      // it is done, and the node is not told, and cannot ask
+      a.link.late = lease
+      const lost = yield* Effect.forkChild(Effect.exit(a.login("ada")), { startImmediately: true })
+      yield* TestClock.adjust(1)
+      a.link.lateFind = lease
+      // nor does it hear who takes the key
+      b.link.losing = 1
+      const newer = yield* Effect.forkChild(b.login("ada"), { startImmediately: true })
+      yield* TestClock.adjust(lease / 3)
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(lost)))
+      // what it hears next tells of the gap: it claims again
+      yield* Effect.forkChild(b.fleet.broadcast("all"), { startImmediately: true })
+      yield* TestClock.adjust(lease)
+      const { sent } = yield* Fiber.join(newer)
+      assert.strictEqual(yield* c.fleet.send("ada", "two"), "accepted")
+      assert.deepStrictEqual(sent.slice(-1), ["two"])
+      assert.notInclude(older.sent, "two")
+      assert.isFalse(older.isOpen())
+    }))
+
+  it.effect("an older claim that is done after a newer one was given back is given back as well", () =>
+    Effect.gen(function*() {
+      const memory = new Memory()
+      const a = yield* node(memory, { name: "a" })
+      const b = yield* node(memory, { name: "b" })
+      yield* TestClock.adjust(lease / 3)
+      yield* b.login("ada")
+      // it lets go, and its word is lost: the first login waits for the lease
+      b.link.losing = 1
+      const first = yield* Effect.forkChild(Effect.exit(a.login("ada")), { startImmediately: true })
+      yield* TestClock.adjust(lease - 500)
+      const second = yield* a.login("ada")
+      a.link.lateRelease = 1000
+      yield* second.logout
+      yield* TestClock.adjust(lease)
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(first)))
+      assert.isUndefined(yield* b.fleet.where("ada"))
     }))
 })

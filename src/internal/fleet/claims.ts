@@ -58,9 +58,9 @@ const abandon = <Out>(node: Node<Out>, key: string, token: Token): void => {
   else if (held.token === undefined || node.keys.isNewer(token, held.token)) held.token = token
 }
 
-/** Gives a key back as soon as the engine can be asked: by its greatest token, for the directory has no other one of this node. */
+/** Gives a key back as soon as the engine can be asked. An older claim may have been done after a newer one was given back. */
 export const release = <Out>(node: Node<Out>, key: string, token: Token): void => {
-  if (node.keys.isNewer(token, node.releases.get(key))) node.releases.set(key, token)
+  node.releases.add({ key, token })
   node.releasing.openUnsafe()
 }
 
@@ -208,7 +208,10 @@ const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, Backp
       // a login of this node is under way: it settles this
       if (node.keys.isComing(key)) return
       held.token = holder.token
-    } else held.token = claim.token
+      // another node may want it since: what this node has claimed is claimed again, and told so
+      return yield* claimAgain(node, held)
+    }
+    held.token = claim.token
     // what was served all the time is known to be the newest one, and otherwise others may not have claimed again yet
     if (!node.lease.serves(held.term) && node.heldBack > 0) return
     if (node.lease.number !== term || node.stay?.number !== session) return
@@ -255,12 +258,10 @@ export const keepReleasing = <Out>(node: Node<Out>): Effect.Effect<never> =>
         concurrency: together,
         discard: true
       })
-      yield* Effect.forEach(Array.from(node.releases), ([key, token]) =>
+      yield* Effect.forEach(Array.from(node.releases), (release) =>
         Effect.ignore(Effect.map(
-          node.ask((session) => session.release(key, token)),
-          () => {
-            if (node.releases.get(key) === token) node.releases.delete(key)
-          }
+          node.ask((session) => session.release(release.key, release.token)),
+          () => node.releases.delete(release)
         )), { concurrency: together, discard: true })
       if (node.releases.size + node.unsettled.size === 0) continue
       yield* Effect.sleep(node.patience / 2)

@@ -115,8 +115,8 @@ export class Node<in out Out> {
   /** Open when a takeover has begun. */
   readonly looking = Latch.makeUnsafe(false)
   readonly questions: Questions
-  /** Keys that are given back once the engine can be asked. */
-  readonly releases = new Map<string, Token>()
+  /** Claims that are given back once the engine can be asked. */
+  readonly releases = new Set<{ readonly key: string; readonly token: Token }>()
   /** Keys that this node may have claimed: the engine did not answer. */
   readonly unsettled = new Set<string>()
   readonly releasing = Latch.makeUnsafe(false)

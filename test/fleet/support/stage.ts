@@ -14,6 +14,8 @@ export class Switch {
   late = 0
   /** By how many milliseconds the answer to the next question for a holder is late. */
   lateFind = 0
+  /** By how many milliseconds the answer to the next release is late. */
+  lateRelease = 0
   /** By how many milliseconds the answer to the next question for the nodes is late. */
   lateNodes = 0
   /** How many milliseconds each claim takes, how many are under way, and how many were at once. */
@@ -81,7 +83,15 @@ export class Switch {
                 Effect.sync(() => this.claiming--)
               )
             })),
-          release: (key, token) => this.through(session.release(key, token)),
+          release: (key, token) =>
+            this.through(Effect.suspend(() => {
+              const { lateRelease } = this
+              this.lateRelease = 0
+              return Effect.tap(
+                session.release(key, token),
+                lateRelease === 0 ? Effect.void : Effect.sleep(lateRelease)
+              )
+            })),
           find: (key) =>
             this.through(Effect.suspend(() => {
               const { lateFind } = this
