@@ -41,8 +41,10 @@ export const withEngine = async <A>(
 ): Promise<A> => {
   const scope = Scope.makeUnsafe()
   const started: Array<Started> = []
+  let titles = 0
   const start = async (script: string, args: ReadonlyArray<string>, listens: boolean): Promise<Started> => {
-    const title = `${script} ${started.length + 1} on ${name}`
+    // counted before they are there: those that start together have different ones
+    const title = `${script} ${++titles} on ${name}`
     const profile = listens ? settings.profile : undefined
     const one = await startNode(fileURLToPath(new URL(script, import.meta.url)), args, { title, listens, profile })
     started.push(one)
