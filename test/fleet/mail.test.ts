@@ -59,6 +59,32 @@ describe("mail", () => {
       assert.deepStrictEqual(told, ["leaving", "failed"])
     }))
 
+  it.effect("a frame that comes alone leaves at once; several share a batch, also the next ones, and what is posted together", () =>
+    Effect.gen(function*() {
+      const { session, taken } = yield* fake
+      const mail = new Mail("me", 1000)
+      const carrying = yield* Effect.forkChild(mail.carry(session, 2000), { startImmediately: true })
+      const post = (node: string, ...ids: ReadonlyArray<number>) => {
+        for (const id of ids) mail.post(node, answer(id))
+        return taken.splice(0)
+      }
+      const later = Effect.map(TestClock.adjust(1), () => taken.splice(0))
+      assert.deepStrictEqual(post("quick", 1), ["quick 1"])
+      assert.deepStrictEqual(yield* later, [])
+      mail.together(() => assert.deepStrictEqual(post("quick", 2, 3), []))
+      assert.deepStrictEqual(yield* later, ["quick 2,3"])
+      // several came, so it waits for the end of the turn
+      assert.deepStrictEqual(post("quick", 4, 5), [])
+      assert.deepStrictEqual(yield* later, ["quick 4,5"])
+      // until frames have come alone for a while
+      for (let id = 6; id < 38; id++) {
+        assert.deepStrictEqual(post("quick", id), [])
+        assert.deepStrictEqual(yield* later, [`quick ${id}`])
+      }
+      assert.deepStrictEqual(post("quick", 38), ["quick 38"])
+      yield* Fiber.interrupt(carrying)
+    }))
+
   it("frames do not share memory: a large one, a small one, and a batch of both", () => {
     const large: Wire.Frame = { _tag: "Broadcast", id: 1, tag: "é", payload: new Uint8Array(100_000).fill(7) }
     const small: Wire.Frame = { _tag: "Send", id: 2, key: "k", payload: "text" }

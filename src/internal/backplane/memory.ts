@@ -62,7 +62,8 @@ export class Memory implements Engine {
       find: (key) => ask((directory) => directory.find(key, now())),
       publish: (to, batch) => {
         if (batch.length > this.largest) return Effect.fail(new BackplaneError({ reason: "size" }))
-        return Effect.sync(() => {
+        // an engine elsewhere takes a turn as well: no node is delivered to in the middle of what another one does
+        return Effect.map(Effect.yieldNow, () => {
           const inbox = this.inboxes.get(to)
           inbox?.offer(batch)
           return inbox === undefined ? "nobody" : "sent"

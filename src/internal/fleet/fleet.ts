@@ -134,34 +134,37 @@ export const send = <Out>(
     })
   })
 
-/** Asks another node to do a broadcast, and waits for what it says. */
-const ask = <Out>(
-  node: Node<Out>,
-  name: string,
-  payload: Wire.Payload,
-  tag: string | undefined
-): Effect.Effect<readonly [string, NodeCounts]> =>
-  Effect.callback((resume) => {
-    if (node.stay === undefined) return resume(Effect.succeed([name, "cut"]))
-    const id = node.nextId()
-    node.questions.add(id, name, (counts) => resume(Effect.succeed([name, counts])))
-    node.mail.post(name, { _tag: "Broadcast", id, tag, payload }, (passing) => {
-      if (passing === "dropped") node.questions.answer(id, name, "cut")
-      else if (passing === "nobody") node.questions.answer(id, name, "unknown")
-    })
-  })
-
-/** Asks all other nodes at once. */
+/** Asks all other nodes at once to do a broadcast, and waits for what each says. */
 const elsewhere = <Out>(
   node: Node<Out>,
   message: Out,
   tag: string | undefined
 ): Effect.Effect<ReadonlyArray<readonly [string, NodeCounts]>, ConnectionError.ConnectionError> =>
   Effect.suspend(() => {
-    const payload = encode(node, message, tag ?? "")
-    if (Result.isFailure(payload)) return Effect.fail(payload.failure)
-    return Effect.forEach(Array.from(node.members.keys()), (name) => ask(node, name, payload.success, tag), {
-      concurrency: "unbounded"
+    const encoded = encode(node, message, tag ?? "")
+    if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
+    const payload = encoded.success
+    const names = Array.from(node.members.keys())
+    return Effect.callback<ReadonlyArray<readonly [string, NodeCounts]>>((resume) => {
+      const said = names.map((name): [string, NodeCounts] => [name, "cut"])
+      let open = names.length
+      if (node.stay === undefined || open === 0) return resume(Effect.succeed(said))
+      const asks = said.map((entry) => {
+        const id = node.nextId()
+        node.questions.add(id, entry[0], (counts) => {
+          entry[1] = counts
+          if (--open === 0) resume(Effect.succeed(said))
+        })
+        return { name: entry[0], id }
+      })
+      node.mail.together(() => {
+        for (const { id, name } of asks) {
+          node.mail.post(name, { _tag: "Broadcast", id, tag, payload }, (passing) => {
+            if (passing === "dropped") node.questions.answer(id, name, "cut")
+            else if (passing === "nobody") node.questions.answer(id, name, "unknown")
+          })
+        }
+      })
     })
   })
 

@@ -210,7 +210,9 @@ export class Lanes<in out Out> {
         if (holder === undefined) return this.settle(lane, "offline", asked)
         if (holder.node !== this.owner.name) {
           lane.holder = holder
-          for (const message of lane.waiting.splice(0)) if (!message.isSettled) this.post(lane, holder, message)
+          this.owner.mail.together(() => {
+            for (const message of lane.waiting.splice(0)) if (!message.isSettled) this.post(lane, holder, message)
+          })
           return
         }
         yield* this.deliver(lane)

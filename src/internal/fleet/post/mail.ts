@@ -30,6 +30,9 @@ const batchSize = 65_536
 /** So much waits for one node at the most: 16 batches. */
 const mostWaiting = 16 * batchSize
 
+// so many batches long after several frames came together: then they are likely to do so again
+const crowdedFor = 32
+
 /** Ends when a batch is with the engine for too long. */
 class Late {
   private readonly deadlines: Deadlines
@@ -64,6 +67,11 @@ export class Mail {
   /** How many batches were made for each node in it. */
   private readonly sequences = new Map<string, number>()
   private readonly latch = Latch.makeUnsafe(false)
+  /** How many frames were posted since the fiber that sends them looked. */
+  private posted = 0
+  /** So many times it looks for more before it sends: several came together not long ago. */
+  private crowded = 0
+  private isHeld = false
 
   constructor(from: string, largest: number) {
     this.from = from
@@ -86,8 +94,20 @@ export class Mail {
     if (!isAlways && box.size + bytes.length > mostWaiting) return false
     box.items.push({ bytes, watcher })
     box.size += bytes.length
-    this.latch.openUnsafe()
+    this.posted++
+    if (!this.isHeld) this.latch.openUnsafe()
     return true
+  }
+
+  /** What is posted by `posts` leaves together. */
+  together(posts: () => void): void {
+    this.isHeld = true
+    try {
+      posts()
+    } finally {
+      this.isHeld = false
+      if (this.posted > 0) this.latch.openUnsafe()
+    }
   }
 
   /** The first frames of a box that make a batch together. */
@@ -108,57 +128,62 @@ export class Mail {
     return batch
   }
 
+  /** Sends a batch, and tells what became of it, also when the session ends meanwhile. */
+  private publish(
+    session: Session,
+    node: string,
+    items: ReadonlyArray<Item>,
+    deadlines: Late
+  ): Effect.Effect<unknown, BackplaneError> {
+    const sequence = this.sequences.get(node) ?? 0
+    this.sequences.set(node, sequence + 1)
+    const batch = Wire.join(this.from, this.run, sequence, items.map(({ bytes }) => bytes))
+    const deadline = deadlines.begin()
+    return Effect.suspend(() => session.publish(node, batch)).pipe(
+      Effect.catch((error) =>
+        error.reason === "lease" || error.reason === "epoch" ? Effect.fail(error) : Effect.succeed("failed" as const)
+      ),
+      Effect.onExit((exit) => {
+        deadlines.end(deadline)
+        const passing = Exit.isSuccess(exit) ? exit.value : "failed"
+        for (const { watcher } of items) watcher?.(passing)
+        return Effect.void
+      })
+    )
+  }
+
   /** Sends all that waits for a node, batch after batch. Fails where the session is over. */
   private empty(session: Session, node: string, box: Box, deadlines: Late): Effect.Effect<void, BackplaneError> {
-    return Effect.gen({ self: this }, function*() {
+    const rest: Effect.Effect<void, BackplaneError> = Effect.suspend(() => {
       while (box.items.length > 0) {
         const items = this.next(box)
-        if (items.length === 0) continue
-        const sequence = this.sequences.get(node) ?? 0
-        this.sequences.set(node, sequence + 1)
-        const batch = Wire.join(this.from, this.run, sequence, items.map(({ bytes }) => bytes))
-        const deadline = deadlines.begin()
-        const publish = Effect.suspend(() => session.publish(node, batch)).pipe(
-          Effect.catch((error) =>
-            error.reason === "lease" || error.reason === "epoch"
-              ? Effect.fail(error)
-              : Effect.succeed("failed" as const)
-          ),
-          Effect.onExit((exit) =>
-            Effect.sync(() => {
-              deadlines.end(deadline)
-              const passing = Exit.isSuccess(exit) ? exit.value : "failed"
-              for (const { watcher } of items) watcher?.(passing)
-            })
-          )
-        )
-        yield* publish
+        if (items.length > 0) return Effect.flatMap(this.publish(session, node, items, deadlines), () => rest)
       }
       if (this.boxes.get(node) === box) this.boxes.delete(node)
+      return Effect.void
     })
+    return rest
   }
 
   /** Sends what comes. Batches for different nodes do not wait for each other. */
   private send(session: Session, deadlines: Late): Effect.Effect<never, BackplaneError> {
-    return Effect.forever(
-      Effect.gen({ self: this }, function*() {
-        yield* this.latch.await
-        // what the others of this turn post goes with it
-        yield* Effect.yieldNow
-        this.latch.closeUnsafe()
-        const boxes = Array.from(this.boxes)
-        const [first] = boxes
-        // the usual case, which needs no fiber of its own
-        if (boxes.length === 1) yield* this.empty(session, ...first!, deadlines)
-        else {
-          yield* Effect.forEach(boxes, ([node, box]) => this.empty(session, node, box, deadlines), {
-            concurrency: "unbounded",
-            discard: true
-          })
-        }
-      }),
-      { disableYield: true }
-    )
+    // a frame that comes alone leaves at once: it waits for no turn of the event loop. Where several come, what the others
+    // of this turn post goes with it; and what comes while a batch is with the engine is the next batch
+    const turn = Effect.suspend(() => this.crowded > 0 ? Effect.yieldNow : Effect.void)
+    const all: Effect.Effect<void, BackplaneError> = Effect.suspend(() => {
+      this.latch.closeUnsafe()
+      this.crowded = this.posted > 1 ? crowdedFor : Math.max(0, this.crowded - 1)
+      this.posted = 0
+      // the usual case, which needs no fiber of its own
+      if (this.boxes.size === 1) {
+        for (const [node, box] of this.boxes) return this.empty(session, node, box, deadlines)
+      }
+      return Effect.forEach(Array.from(this.boxes), ([node, box]) => this.empty(session, node, box, deadlines), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    })
+    return Effect.forever(Effect.andThen(Effect.andThen(this.latch.await, turn), all), { disableYield: true })
   }
 
   /**
