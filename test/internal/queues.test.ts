@@ -4,7 +4,7 @@ import { Deferred, Effect, Exit, Fiber, Scheduler } from "effect"
 import type * as Scope from "effect/Scope"
 import { Codec, Connection, ConnectionPool, Dispatcher } from "../../src/index.ts"
 import { Gate } from "../../src/internal/scheduling/gate.ts"
-import { Mutex } from "../../src/internal/scheduling/mutex.ts"
+import { Mutex, Permits } from "../../src/internal/scheduling/mutex.ts"
 import { turnsOf } from "../../src/internal/scheduling/turns.ts"
 import { TestSocket } from "../../src/testing/index.ts"
 import { isLong, long } from "../support/often.ts"
@@ -107,6 +107,16 @@ const queues: {
       const gate = yield* Deferred.make<void>()
       yield* Effect.forkChild(mutex.withPermit(Deferred.await(gate)), started)
       const one = mutex.withPermit(Effect.andThen(work, ends.end))
+      for (let i = 0; i < n; i++) yield* Effect.forkChild(one, started)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Deferred.await(ends.all)
+    }),
+  "three permits": (n, work, ends) =>
+    Effect.gen(function*() {
+      const permits = new Permits(yield* turns, 3)
+      const gate = yield* Deferred.make<void>()
+      for (let i = 0; i < 3; i++) yield* Effect.forkChild(permits.withPermit(Deferred.await(gate)), started)
+      const one = permits.withPermit(Effect.andThen(work, ends.end))
       for (let i = 0; i < n; i++) yield* Effect.forkChild(one, started)
       yield* Deferred.succeed(gate, undefined)
       yield* Deferred.await(ends.all)
@@ -219,6 +229,26 @@ describe("queues", () => {
       yield* Fiber.interrupt(e)
       yield* enter("f")
       assert.deepStrictEqual(log, ["a", "d", "e", "f"])
+    }))
+
+  it.live("two permits: two at a time, and the next one when either ends", () =>
+    Effect.gen(function*() {
+      const permits = new Permits(yield* turns, 2)
+      const log: Array<number> = []
+      const gates = Array.from({ length: 5 }, () => Deferred.makeUnsafe<void>())
+      const fibers = yield* Effect.forEach(gates, (gate, i) =>
+        Effect.forkChild(
+          permits.withPermit(Effect.andThen(Effect.sync(() => log.push(i)), Deferred.await(gate))),
+          started
+        ))
+      assert.deepStrictEqual(log, [0, 1])
+      yield* Deferred.succeed(gates[1]!, undefined)
+      yield* Fiber.join(fibers[1]!)
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(log, [0, 1, 2])
+      for (const gate of gates) yield* Deferred.succeed(gate, undefined)
+      yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(log, [0, 1, 2, 3, 4])
     }))
 
   // seconds of the processor each

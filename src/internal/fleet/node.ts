@@ -1,14 +1,16 @@
 /** What one node of a fleet knows: its session with the engine, the other nodes, and what waits for their answers. */
 import type * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
-import * as Semaphore from "effect/Semaphore"
+import * as Scheduler from "effect/Scheduler"
 import type { ConnectionError } from "../../ConnectionError.ts"
 import { BackplaneError, type Engine, type Holder, type Session, type Token } from "../backplane/engine.ts"
 import type { Payload } from "../codec/payload.ts"
+import { Permits } from "../scheduling/mutex.ts"
+import { turnsOf } from "../scheduling/turns.ts"
 import { Forks } from "./forks.ts"
 import { Keys } from "./keys.ts"
 import { type Guards, Lease, type Moment } from "./lease.ts"
@@ -123,7 +125,7 @@ export class Node<in out Out> {
   private readonly context: Context.Context<never>
   private readonly changes: PubSub.PubSub<Change>
   /** So many claims are with the engine at once. */
-  readonly claiming = Semaphore.makeUnsafe(claimsAtOnce)
+  readonly claiming: Permits
   /** Claims, which go on when their callers do not wait any more. */
   readonly claims: Forks
   /** What ends with the session. */
@@ -138,6 +140,7 @@ export class Node<in out Out> {
     this.payload = parts.payload
     this.guards = guards
     this.context = parts.context
+    this.claiming = new Permits(turnsOf(Context.get(parts.context, Scheduler.Scheduler)), claimsAtOnce)
     this.claims = new Forks(parts.context)
     this.forks = new Forks(parts.context)
     this.changes = parts.changes
