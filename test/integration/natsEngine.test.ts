@@ -68,6 +68,40 @@ describe.skipIf(installed("nats-server") === undefined)(
         })
     )
 
+    it.live("logins that wait for the keys of a node that has gone ask the server once whether it lives, and write", () =>
+      Effect.gen(function*() {
+        const { engine, prefix } = yield* world
+        const reads: Array<string> = []
+        admin.subscribe("$JS.API.STREAM.MSG.GET.*", {
+          callback: (_, { subject }) => {
+            const [, bucket] = subject.split(`.KV_${prefix}_`)
+            if (bucket !== undefined) reads.push(bucket)
+          }
+        })
+        const read = Effect.promise(async () => {
+          await admin.flush()
+          return reads.splice(0)
+        })
+        const a = yield* engine.join({ node: "a", lease: 10_000 })
+        const b = yield* engine.join({ node: "b", lease: 10_000 })
+        const keys = ["k1", "k2", "k3"]
+        const taken = yield* Effect.forEach(keys, (key) => Effect.andThen(a.claim(key), b.claim(key)))
+        yield* a.leave
+        // the bucket of leases tells it
+        yield* eventually(b.nodes, (nodes) => nodes.length === 1)
+        yield* read
+        for (const [i, claim] of taken.entries()) {
+          if (claim._tag !== "Taken") return assert.fail("a holds it")
+          const again = yield* b.claim(keys[i]!, { as: claim.token, over: claim.holder.token })
+          assert.deepStrictEqual(again, { _tag: "Claimed", token: claim.token })
+        }
+        assert.deepStrictEqual(yield* read, ["leases"])
+        // the next stay of that node is another one
+        const next = yield* engine.join({ node: "a", lease: 10_000 })
+        yield* next.claim("k4")
+        assert.strictEqual((yield* b.claim("k4"))._tag, "Taken")
+      }))
+
     describe("keeps the contract", () => {
       for (const check of BackplaneContract.checks) {
         it.live.runIf(isLong || !takesLong(check.name))(check.name, () =>

@@ -31,11 +31,16 @@ const isSame = (a: Token, b: Token): boolean => a.epoch === b.epoch && a.number 
 /** A key that no node has claimed, as most new logins find it: the write says whether that is so. */
 const unclaimed: Entry = { revision: 0, held: undefined, wanted: undefined }
 
+// so many keys that other nodes hold are known by what was written to them last
+const mostMarked = 10_000
+
 export class Claims {
   private readonly seen: Seen
   private readonly owner: Owner
   // what this node has claimed: to claim it again or to release it needs no question
   private readonly own = new Map<string, Entry>()
+  // what this node has marked: to claim it when its holder is gone needs no question
+  private readonly marked = new Map<string, Entry>()
   private readonly turns = new Map<string, { readonly semaphore: Semaphore.Semaphore; count: number }>()
 
   constructor(seen: Seen, owner: Owner) {
@@ -67,6 +72,14 @@ export class Claims {
     return { written: { held: mine, wanted: isWanted ? wanted : undefined }, holder: undefined }
   }
 
+  private mark(name: string, entry: Entry): void {
+    if (this.marked.size >= mostMarked) {
+      const [oldest] = this.marked.keys()
+      this.marked.delete(oldest!)
+    }
+    this.marked.set(name, entry)
+  }
+
   claim(
     connection: Connection,
     epoch: number,
@@ -78,7 +91,8 @@ export class Claims {
     const read = Effect.map(connection.read("directory", name), entryOf)
     return Effect.gen({ self: this }, function*() {
       const isNew = options.as === undefined && options.over === undefined
-      let entry = this.own.get(name) ?? (isNew ? unclaimed : yield* read)
+      let entry = this.own.get(name) ?? (isNew ? unclaimed : this.marked.get(name) ?? (yield* read))
+      this.marked.delete(name)
       while (true) {
         const isHeld = entry.held !== undefined && (yield* this.owner.isAlive(connection, entry.held))
         const { holder, written } = this.decide(entry, isHeld, epoch, options)
@@ -98,7 +112,7 @@ export class Claims {
           if (holder === undefined) {
             const held = { node, generation: this.owner.generation(), token }
             this.own.set(name, { revision, held, wanted: written.wanted as Holder | undefined })
-          }
+          } else this.mark(name, { revision, held: entry.held, wanted: { node, token } })
         }
         return holder === undefined
           ? { _tag: "Claimed", token: token! }

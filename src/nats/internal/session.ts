@@ -37,7 +37,11 @@ export class Stay {
   private readonly line: Line<Connection, Joined>
   private readonly now: () => number
   private readonly claims: Claims
+  /** Of a lease that this stay begins. */
+  private readonly own: string
   private generation: string
+  /** Of each node the generation that was found to be over last: a lease that has ended never begins again. */
+  private readonly ended = new Map<string, string>()
   private leaseRevision = 0
   private leaseUntil = -Infinity
 
@@ -45,6 +49,7 @@ export class Stay {
     this.shared = shared
     this.options = options
     this.now = now
+    this.own = generation
     this.generation = generation
     this.claims = new Claims(shared, {
       node: options.node,
@@ -107,7 +112,7 @@ export class Stay {
         const entry = yield* connection.read("leases", node)
         const lease = leaseOf(entry)
         // within its lease it holds what it held
-        if (lease !== undefined) this.generation = lease.generation
+        this.generation = lease?.generation ?? this.own
         const text = leaseText({ generation: this.generation, isLeaving: false })
         const revision = yield* connection.write("leases", node, text, entry?.revision ?? 0)
         if (revision === undefined) continue
@@ -161,7 +166,13 @@ export class Stay {
   private isAlive(connection: Connection, { generation, node }: Held): Effect.Effect<boolean, BackplaneError> {
     if (node === this.options.node) return Effect.succeed(generation === this.generation)
     if (connection.leases.isAlive(node, generation, this.now())) return Effect.succeed(true)
-    return Effect.map(connection.read("leases", node), (entry) => leaseOf(entry)?.generation === generation)
+    // thousands of keys may be those of one node that died
+    if (this.ended.get(node) === generation) return Effect.succeed(false)
+    return Effect.map(connection.read("leases", node), (entry) => {
+      const isAlive = leaseOf(entry)?.generation === generation
+      if (!isAlive) this.ended.set(node, generation)
+      return isAlive
+    })
   }
 
   private holder(connection: Connection, { held }: Entry): Effect.Effect<Holder | undefined, BackplaneError> {
