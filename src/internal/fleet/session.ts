@@ -63,8 +63,9 @@ const hear = <Out>(node: Node<Out>, from: string, frame: Wire.Frame): Effect.Eff
 
 /** Hears all that comes, in order. */
 const listen = <Out>(node: Node<Out>, stay: Stay): Effect.Effect<never, BackplaneError> =>
-  Effect.forever(
-    Effect.gen(function*() {
+  Effect.gen(function*() {
+    // one generator for all arrivals
+    while (true) {
       const arrivals: ReadonlyArray<Arrival> = yield* stay.session.take
       for (const arrival of arrivals) {
         if (arrival._tag === "Gap") {
@@ -85,9 +86,8 @@ const listen = <Out>(node: Node<Out>, stay: Stay): Effect.Effect<never, Backplan
           if (work !== undefined) yield* work
         }
       }
-    }),
-    { disableYield: true }
-  )
+    }
+  })
 
 /** Proves to this node that its inbox has delivered what was published before. */
 const probe = <Out>(node: Node<Out>, term: number, asked: ReturnType<typeof node.lease.now>): void => {

@@ -24,6 +24,10 @@ interface Publishing {
   readonly tell: (outcome: Effect.Effect<"sent" | "nobody", BackplaneError>) => void
 }
 
+// one for all: it is told for each batch
+const sent = Effect.succeed("sent" as const)
+const nobody = Effect.succeed("nobody" as const)
+
 // of JetStream: the revision is not the one that was named
 const wrongRevision = 10_071
 
@@ -121,7 +125,7 @@ export class Connection implements Link {
     this.publishing = []
     this.nats.flush().then(
       () => {
-        for (const { id, tell } of publishing) tell(Effect.succeed(this.unheard.delete(id) ? "nobody" : "sent"))
+        for (const { id, tell } of publishing) tell(this.unheard.size > 0 && this.unheard.delete(id) ? nobody : sent)
         if (this.publishing.length > 0) return this.flush()
         this.isFlushing = false
       },

@@ -34,6 +34,10 @@ const clientOf = (settings: Settings, url: string) =>
     >
   })
 
+// one for all: it is told for each batch
+const sent = Effect.succeed("sent" as const)
+const nobody = Effect.succeed("nobody" as const)
+
 /** An open connection. */
 export class Connection implements Link {
   private readonly client: Client
@@ -64,6 +68,19 @@ export class Connection implements Link {
           ? this.ask(["EVAL", script.text, ...args])
           : Effect.fail(error)
     ) as Effect.Effect<ReadonlyArray<string>, BackplaneError>
+  }
+
+  publish(channel: string, bytes: Buffer): Effect.Effect<"sent" | "nobody", BackplaneError> {
+    return this.pulse.ask((tell) => {
+      try {
+        this.client.sendCommand<number>(["PUBLISH", channel, bytes]).then(
+          (receivers) => tell(receivers === 0 ? nobody : sent),
+          (cause) => tell(Effect.fail(unreachable(cause)))
+        )
+      } catch (cause) {
+        tell(Effect.fail(unreachable(cause)))
+      }
+    })
   }
 
   /** Takes all that is published on a channel from now on. */

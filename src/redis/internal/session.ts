@@ -154,11 +154,8 @@ export class Stay {
       publish: (to, batch) =>
         batch.length > this.shared.largest
           ? Effect.fail(new BackplaneError({ reason: "size" }))
-          : Effect.map(
-            this.line.use((connection) =>
-              connection.ask(["PUBLISH", this.channelOf(to), Buffer.from(batch.buffer, batch.byteOffset, batch.length)])
-            ),
-            (receivers) => receivers === 0 ? "nobody" : "sent"
+          : this.line.use((connection) =>
+            connection.publish(this.channelOf(to), Buffer.from(batch.buffer, batch.byteOffset, batch.length))
           ),
       take: this.inbox.take,
       // a lease that is not there any more has been left

@@ -169,7 +169,6 @@ export class Mail {
   private send(session: Session, deadlines: Late): Effect.Effect<never, BackplaneError> {
     // a frame that comes alone leaves at once: it waits for no turn of the event loop. Where several come, what the others
     // of this turn post goes with it; and what comes while a batch is with the engine is the next batch
-    const turn = Effect.suspend(() => this.crowded > 0 ? Effect.yieldNow : Effect.void)
     const all: Effect.Effect<void, BackplaneError> = Effect.suspend(() => {
       this.latch.closeUnsafe()
       this.crowded = this.posted > 1 ? crowdedFor : Math.max(0, this.crowded - 1)
@@ -183,7 +182,10 @@ export class Mail {
         discard: true
       })
     })
-    return Effect.forever(Effect.andThen(Effect.andThen(this.latch.await, turn), all), { disableYield: true })
+    const crowd = Effect.andThen(Effect.yieldNow, all)
+    return Effect.forever(Effect.flatMap(this.latch.await, () => this.crowded > 0 ? crowd : all), {
+      disableYield: true
+    })
   }
 
   /**
