@@ -43,7 +43,7 @@ describe("logins: many at once", () => {
     }))
 })
 
-// each was one storm of several thousand; the seeds were 1363 and 6557 of what storms were then
+// each was one storm of several thousand
 describe("a login whose answer was lost, and one that waits", () => {
   it.effect("a node that holds a key by a claim it did not hear of still learns that another node wants it", () =>
     Effect.gen(function*() {
@@ -72,6 +72,33 @@ describe("a login whose answer was lost, and one that waits", () => {
       assert.deepStrictEqual(sent.slice(-1), ["two"])
       assert.notInclude(older.sent, "two")
       assert.isFalse(older.isOpen())
+    }))
+
+  it.effect("a connection that was not served meanwhile does not get the key by a newer claim of its node", () =>
+    Effect.gen(function*() {
+      const memory = new Memory()
+      const a = yield* node(memory, { name: "a" })
+      const b = yield* node(memory, { name: "b" })
+      const c = yield* node(memory, { name: "c" })
+      yield* TestClock.adjust(lease / 3)
+      const older = yield* a.login("ada")
+      a.link.set("down")
+      yield* TestClock.adjust(2 * lease)
+      const newer = yield* b.login("ada")
+      b.link.set("down")
+      yield* TestClock.adjust(2 * lease)
+      // its first claim is a new login's, whose answer is lost
+      a.link.late = lease
+      const lost = yield* Effect.forkChild(Effect.exit(a.login("ada")), { startImmediately: true })
+      a.link.set("up")
+      yield* TestClock.adjust(lease)
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(lost)))
+      yield* TestClock.adjust(lease)
+      yield* Effect.forkChild(c.fleet.send("ada", "hello"), { startImmediately: true })
+      yield* TestClock.adjust(lease)
+      assert.deepStrictEqual(older.sent, [])
+      assert.isFalse(older.isOpen())
+      assert.isTrue(newer.isOpen())
     }))
 
   it.effect("an older claim that is done after a newer one was given back is given back as well", () =>

@@ -51,11 +51,24 @@ export const keepLooking = <Out>(node: Node<Out>): Effect.Effect<never> =>
     }
   })
 
-/** Gives a key back that no connection of this node has. Where one has it, the directory means that one. */
+/**
+ * The directory names this node by a claim whose login is gone. A connection that was served all the time since it was claimed has the
+ * key by this claim then; otherwise another node may have had a newer login than that connection meanwhile, and it ends.
+ */
+const inherit = <Out>(node: Node<Out>, held: Held, token: Token): void => {
+  const { key } = held
+  if (held.token === undefined || node.lease.serves(held.term)) held.token = token
+  else {
+    yieldKey(node, key, token)
+    release(node, key, token)
+  }
+}
+
+/** Gives a key back, unless a connection of this node has it. */
 const abandon = <Out>(node: Node<Out>, key: string, token: Token): void => {
   const held = node.keys.held.get(key)
   if (held === undefined) release(node, key, token)
-  else if (held.token === undefined || node.keys.isNewer(token, held.token)) held.token = token
+  else if (node.keys.isNewer(token, held.token)) inherit(node, held, token)
 }
 
 /** Gives a key back as soon as the engine can be asked. An older claim may have been done after a newer one was given back. */
@@ -207,9 +220,10 @@ const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, Backp
       if (holder.node !== node.name) return yieldKey(node, key, holder.token)
       // a login of this node is under way: it settles this
       if (node.keys.isComing(key)) return
-      held.token = holder.token
+      inherit(node, held, holder.token)
       // another node may want it since: what this node has claimed is claimed again, and told so
-      return yield* claimAgain(node, held)
+      if (node.keys.held.get(key) === held) yield* claimAgain(node, held)
+      return
     }
     held.token = claim.token
     // what was served all the time is known to be the newest one, and otherwise others may not have claimed again yet
