@@ -57,7 +57,7 @@ let used = 0
 /** Finds room for so many bytes, and says where in `slab`. */
 const reserve = (size: number): number => {
   if (slab.length - used < size) {
-    slab = new Uint8Array(Math.max(slabSize, size))
+    slab = uncleared(Math.max(slabSize, size))
     used = 0
   }
   used += size
