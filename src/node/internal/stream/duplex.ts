@@ -12,7 +12,7 @@ import * as Latch from "effect/Latch"
 import * as Socket from "effect/socket/Socket"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { isWhole, setUnshared } from "../../../internal/bytes/memory.ts"
+import { balance, isWhole, setUnshared } from "../../../internal/bytes/memory.ts"
 
 export type Chunk = Uint8Array | string
 
@@ -123,6 +123,7 @@ export class Stream {
 
   /** @internal */
   received(chunk: Chunk): void {
+    balance(chunk.length)
     if (this.take !== undefined && this.offer(chunk, this.take)) return
     if (this.chunks === none) this.chunks = [chunk]
     else this.chunks.push(chunk)
