@@ -631,6 +631,19 @@ describe("handshakes", () => {
       yield* gone(peer)
     }))
 
+  it.effect("B45 a registration that hangs ends at the deadline of a handshake", () =>
+    Effect.gen(function*() {
+      const made = yield* Registry.make<string>()
+      const registry = { ...made, add: () => Effect.never }
+      const { connect, refusals } = yield* start({ policy: { handshake: 3000 }, registry })
+      const peer = yield* connect
+      yield* TestClock.adjust(2_999)
+      assert.deepStrictEqual(refusals(), [])
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(refusals(), [new ConnectionError.HandshakeTimeout({ limit: 3000 })])
+      yield* gone(peer)
+    }))
+
   it.effect("B34 a handshake limit of 0 is no limit", () =>
     Effect.gen(function*() {
       const { connect, tags } = yield* start({

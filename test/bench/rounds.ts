@@ -50,19 +50,20 @@ export const rotated = <A>(values: ReadonlyArray<A>, by: number): ReadonlyArray<
 const warming = 1000
 
 /**
- * One turn of so many milliseconds for each of them in each round, in another order each round. The first round is longer, and
- * is not counted.
+ * One turn of so many milliseconds for each of them in each round, in another order each round. The first round is longer, of
+ * `warm` milliseconds, and is not counted.
  */
 export const interleaved = async <Of, A>(
   settings: Settings,
   turn: (of: Of, ms: number) => Promise<A>,
-  all: ReadonlyArray<Of>
+  all: ReadonlyArray<Of>,
+  warm = warming
 ): Promise<ReadonlyMap<Of, Array<A>>> => {
   const ms = settings.seconds * 1000
   const results = new Map<Of, Array<A>>(all.map((of) => [of, []]))
   for (let round = 0; round <= settings.rounds; round++) {
     for (const of of rotated(all, round)) {
-      const result = await turn(of, round === 0 ? Math.max(ms, warming) : ms)
+      const result = await turn(of, round === 0 ? Math.max(ms, warm) : ms)
       if (round > 0) results.get(of)!.push(result)
     }
     settings.finished(round)

@@ -5,6 +5,7 @@ import { PassThrough } from "node:stream"
 import { Codec } from "../../src/index.ts"
 import { Room } from "../../src/internal/codec/room.ts"
 import { Budget, type Holder } from "../../src/internal/memory/budget.ts"
+import { unqueued } from "../../src/internal/scheduling/fifo.ts"
 import type { Timers } from "../../src/internal/scheduling/timers.ts"
 import type { Turns } from "../../src/internal/scheduling/turns.ts"
 import { webSocketDecoderOf } from "../../src/internal/webSocket/decoder.ts"
@@ -72,6 +73,7 @@ describe("the memory that a turn may use", () => {
     const turns = { after: (_: number, task: () => void) => void ends.push(task), count: 0 }
     let held = 0
     const holder: Holder = {
+      ...unqueued,
       heldBytes: () => held,
       counted: 0,
       waiting: 0,

@@ -28,6 +28,23 @@ describe("Fifo", () => {
     assert.strictEqual(queue.shift(), d)
   })
 
+  it("is seen in order, also by what takes out each entry that it sees", () => {
+    const queue = new Fifo<Entry>()
+    const entries = [1, 2, 3].map(entry)
+    for (const e of entries) queue.add(e)
+    assert.isTrue(queue.has(entries[1]!))
+    const seen: Array<number> = []
+    for (const e of queue) {
+      seen.push(e.n)
+      queue.delete(e)
+    }
+    assert.deepStrictEqual(seen, [1, 2, 3])
+    assert.isFalse(queue.has(entries[1]!))
+    assert.deepStrictEqual(Array.from(queue), [])
+    // what has left holds nothing: else each entry would keep all later ones from the collector
+    assert.isTrue(entries.every(({ next, previous }) => next === undefined && previous === undefined))
+  })
+
   it("B146 draining 300,000 entries takes no longer for each than draining a few", () => {
     /** Microseconds for each entry. */
     const each = (count: number): number => {

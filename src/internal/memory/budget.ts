@@ -7,11 +7,12 @@
  * counted anew then: what the peer has taken is noticed there. When it is tight for `patience`, those that hold most are ended.
  */
 import * as Context from "effect/Context"
+import { Fifo, type Queued } from "../scheduling/fifo.ts"
 import type { Timer, Timers } from "../scheduling/timers.ts"
 import type { Turns } from "../scheduling/turns.ts"
 
 /** A connection, as far as the budget sees it. */
-export interface Holder {
+export interface Holder extends Queued<Holder> {
   /** What it holds, in bytes. */
   readonly heldBytes: () => number
   /** What it held when it was counted last. */
@@ -61,7 +62,7 @@ export class Budget {
   held = 0
   private readonly mark: number
   private readonly lowMark: number
-  private readonly holders = new Set<Holder>()
+  private readonly holders = new Fifo<Holder>()
   private readonly watchers = new Set<Watcher>()
   private timers: Timers | undefined
   private turns: Turns | undefined

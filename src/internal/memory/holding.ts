@@ -31,6 +31,9 @@ interface Owner {
 
 /** What a budget sees of a connection; made only where there is one. */
 export class Holding implements Holder {
+  queue: unknown
+  next: Holder | undefined
+  previous: Holder | undefined
   counted = 0
   /** Bytes that were read, and wait for the reader: they can be no reason to wait for. */
   private ahead = 0

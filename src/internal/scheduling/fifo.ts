@@ -13,6 +13,11 @@ export const unqueued = { queue: undefined, next: undefined, previous: undefined
 /**
  * A queue of which each operation costs the same, however many entries have come and gone. In a `Set` the first entry is found
  * only past the places of all that have left: to drain a million costs 330 us for each (Node 24).
+ *
+ * It is for what comes and goes all the time, too. A `Set` gets another table each time that as many have left as it has
+ * places for; the old table still has all entries of that moment, and a link to the new one. Once an old table has grown old for V8's
+ * collector, it keeps every later one, and with it nearly everything that was ever in the `Set`, until the next full collection:
+ * 10 KB for each connection that had ended, and a third of what it cost to take one.
  */
 export class Fifo<A extends Queued<A>> {
   size = 0
@@ -26,6 +31,19 @@ export class Fifo<A extends Queued<A>> {
     else this.last.next = entry
     this.last = entry
     this.size++
+  }
+
+  has(entry: A): boolean {
+    return entry.queue === this
+  }
+
+  /** In order. The entry that is looked at may leave meanwhile, and no other one: else take `Array.from` of it. */
+  *[Symbol.iterator](): IterableIterator<A> {
+    let next: A | undefined
+    for (let entry = this.first; entry !== undefined; entry = next) {
+      next = entry.next
+      yield entry
+    }
   }
 
   /** Whether the entry was in this queue. */

@@ -14,6 +14,7 @@ import { Refusing } from "../endings/refusing.ts"
 import { type Budget, CurrentBudget } from "../memory/budget.ts"
 import { budgetIn, watchBudget } from "../memory/ofServer.ts"
 import { logError } from "../reasons/logs.ts"
+import { Fifo } from "../scheduling/fifo.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { schedulingOf } from "../scheduling/timers.ts"
@@ -70,7 +71,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
     now: timers.now,
     at: (time, run) => timers.at(time, run),
     admission: new Admission(policy, timers, budget),
-    guests: new Set(),
+    guests: new Fifo(),
     tell,
     reports,
     refusals,

@@ -12,6 +12,7 @@ import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
 import { withinHandshake } from "../endings/timeLimit.ts"
 import { oneLine } from "../reasons/text.ts"
+import type { Timer } from "../scheduling/timers.ts"
 import { isLogged, loggedEnd } from "./logs.ts"
 import { type Guest, placeOf, type Served, type ServerState, stopping } from "./state.ts"
 
@@ -99,23 +100,29 @@ const registered = <C extends Served<Out>, Out, Session, R>(
   return Scope.provide(registry!.add(connection, called, session), registration)
 }
 
-/** Registers within the limit of a handshake, by a timer: nearly every registration is there at once, and needs no fiber. */
+/** Registers within the limit of a handshake. Nearly every registration is done at once: only one that waits has a timer. */
 const registeredInTime = <C extends Served<Out>, Out, Session, R>(
   server: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   connection: C,
   registration: Scope.Scope
 ) => {
-  const { at, handshakeLimit } = server
+  const { at, handshakeLimit, turns } = server
   const run = Effect.suspend(() => registered(server, guest, connection, undefined as Session, registration))
   if (handshakeLimit === Infinity) return run
-  const timer = at(guest.since + handshakeLimit, () => {
-    guest.isLate = true
-    guest.fiber?.interruptUnsafe()
+  let isOver = false
+  let timer: Timer | undefined
+  turns.scheduleTask(() => {
+    if (isOver) return
+    timer = at(guest.since + handshakeLimit, () => {
+      guest.isLate = true
+      guest.fiber?.interruptUnsafe()
+    })
   })
-  return Effect.onExit(run, () => {
-    timer.cancel()
-    return Effect.void
+  return Effect.onExitPrimitive(run, () => {
+    isOver = true
+    timer?.cancel()
+    return undefined
   })
 }
 
@@ -223,7 +230,9 @@ const conclude = <C extends Served<Out>, Out, Session, R>(
       return Effect.andThen(close(ended), told(server, guest, failure, error))
     }
     // the end of the connection is no failure of its handler; any other connection error closes it with that reason
-    return Effect.exit(Effect.interruptible(connection.closeWith(error.reason))).pipe(
+    const closing = connection.closeWith(error.reason)
+    // a fiber that was interrupted for being late would not get as far as the reason
+    return Effect.exit(guest.isLate ? closing : Effect.interruptible(closing)).pipe(
       Effect.flatMap(close),
       Effect.flatMap((closed) =>
         Cause.hasDies(failure)

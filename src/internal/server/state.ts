@@ -11,6 +11,7 @@ import type { Snapshot } from "../connection/core/snapshot.ts"
 import type { Internals, TypeId } from "../connection/handle/internals.ts"
 import type * as Defects from "../endings/defects.ts"
 import type { Names } from "../registry/membership.ts"
+import type { Fifo, Queued } from "../scheduling/fifo.ts"
 import type { Timers } from "../scheduling/timers.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import type { Telemetry } from "../telemetry/telemetry.ts"
@@ -159,7 +160,7 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly at: Timers["at"]
   readonly turns: Turns
   readonly admission: Admission
-  readonly guests: Set<Guest<C>>
+  readonly guests: Fifo<Guest<C>>
   /** Tells the application, whatever that does with it. */
   readonly tell: (event: Event) => Effect.Effect<void>
   readonly refusals: Refusals
@@ -177,7 +178,10 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
 }
 
 /** An accepted socket, until it is gone. A guest is changed only by its own fiber, and its counts by `Admission`. */
-export class Guest<C> implements Applicant {
+export class Guest<C> implements Applicant, Queued<Guest<C>> {
+  queue: unknown
+  next: Guest<C> | undefined
+  previous: Guest<C> | undefined
   readonly socket: Socket.Socket
   readonly remote: string | undefined
   host: string | undefined

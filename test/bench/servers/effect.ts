@@ -8,8 +8,9 @@ import { broadcastFrame, join, Splitter } from "./framing.ts"
 
 const writers = new Set<Socket.Writer>()
 
-const echo = (socket: Socket.Socket) =>
-  Effect.scoped(Effect.gen(function*() {
+// one generator function for all connections, as that of Holdfast
+const echo = Effect.fnUntraced(
+  function*(socket: Socket.Socket) {
     const { pull } = yield* socket.reader
     const writer = yield* socket.writer
     const splitter = new Splitter()
@@ -21,7 +22,9 @@ const echo = (socket: Socket.Socket) =>
       for (const chunk of chunks) splitter.push(chunk as Buffer, payloads)
       if (payloads.length > 0) yield* writer.writeAll(join(payloads))
     }
-  })).pipe(Effect.ignore)
+  },
+  (effect) => Effect.ignore(Effect.scoped(effect))
+)
 
 const program = Effect.gen(function*() {
   const server = yield* NodeSocketServer.make({ host: "127.0.0.1", port: 0, noDelay: true })

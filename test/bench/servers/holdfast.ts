@@ -22,15 +22,15 @@ const policy = { maxConnections: 25_000 }
 
 type Handler = (connection: Connection.Connection<Uint8Array>) => Effect.Effect<never, unknown>
 
-const perMessage: Handler = (connection) =>
-  Effect.gen(function*() {
-    while (true) yield* connection.send(yield* connection.receive)
-  })
+// one generator function for all connections: of one that is made for each, V8 keeps all that it closes over until a full
+// collection
+const perMessage: Handler = Effect.fnUntraced(function*(connection) {
+  while (true) yield* connection.send(yield* connection.receive)
+})
 
-const perBatch: Handler = (connection) =>
-  Effect.gen(function*() {
-    while (true) yield* connection.sendAll(yield* connection.receiveAll)
-  })
+const perBatch: Handler = Effect.fnUntraced(function*(connection) {
+  while (true) yield* connection.sendAll(yield* connection.receiveAll)
+})
 
 const program = Effect.gen(function*() {
   const registry = yield* Registry.make<Uint8Array>({ expired: Registry.quietFor("2 minutes") })

@@ -125,7 +125,7 @@ export const make = (settings: Settings) => {
       case "refused":
         // before TLS a peer cannot be told anything
         if (secure !== undefined || refused.size >= mostTold) return arrivals.turnAway(arrival.raw)
-        refused.add(arrival)
+        arrivals.put(arrival, refused)
         arrival.stopTime()
         return shakeHands(arrival, Math.min(refusalLimit, settings.handshake))
       default:
@@ -139,7 +139,7 @@ export const make = (settings: Settings) => {
       arrival.fail({ _tag: "TooMany", limit: "maxPending", allowed: settings.maxPending })
       return false
     }
-    pending.add(arrival)
+    arrivals.put(arrival, pending)
     return true
   }
 
@@ -219,9 +219,7 @@ export const make = (settings: Settings) => {
   }
 
   function hand(consumer: Consumer, arrival: Arrival, open: NonNullable<Arrival["open"]>): void {
-    pending.delete(arrival)
-    refused.delete(arrival)
-    unclaimed.add(arrival)
+    arrivals.put(arrival, unclaimed)
     // another consumer counted it, which is gone
     if (arrival.consumer !== consumer) arrival.uncount()
     arrival.open = undefined
@@ -239,7 +237,7 @@ export const make = (settings: Settings) => {
   function join(consumer: Consumer): void {
     worker()?.ready()
     consumers = [...consumers, consumer]
-    for (const arrival of pending) {
+    for (const arrival of Array.from(pending)) {
       if (arrival.open !== undefined && takes(consumer, arrival)) hand(consumer, arrival, arrival.open)
     }
   }
@@ -247,11 +245,11 @@ export const make = (settings: Settings) => {
   function leave(consumer: Consumer): void {
     consumers = consumers.filter((one) => one !== consumer)
     leaving.delete(consumer)
-    for (const arrival of unclaimed) {
+    for (const arrival of Array.from(unclaimed)) {
       if (arrival.consumer === consumer && arrival.timer === undefined) arrival.raw.destroy()
     }
-    for (const arrival of pending) if (arrival.consumer === consumer) arrival.uncount()
-    for (const arrival of waiting) {
+    for (const arrival of Array.from(pending)) if (arrival.consumer === consumer) arrival.uncount()
+    for (const arrival of Array.from(waiting)) {
       if (arrival.consumer === consumer) arrivals.turnAway(arrival.raw)
     }
   }
@@ -276,7 +274,7 @@ export const make = (settings: Settings) => {
       if (arrival.timer === undefined) arrivals.turnAway(arrival.raw)
       else arrival.raw.destroy()
     }
-    for (const { raw } of unclaimed) raw.destroy()
+    for (const { raw } of Array.from(unclaimed)) raw.destroy()
     return arrivals.quiet
   })
 

@@ -4,6 +4,7 @@ import type * as Socket from "effect/socket/Socket"
 import type * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import type { Fifo, Queued } from "../../../internal/scheduling/fifo.ts"
 import type { Timer } from "../../../internal/scheduling/timers.ts"
 import type { Arriving, Failure, Reception } from "../../../internal/transport/accepted.ts"
 import type { Header } from "../../Proxy.ts"
@@ -17,7 +18,10 @@ function onRawClose(this: Raw): void {
   arrival.acceptor.gone(arrival)
 }
 
-export class Arrival {
+export class Arrival implements Queued<Arrival> {
+  queue: Fifo<Arrival> | undefined
+  next: Arrival | undefined
+  previous: Arrival | undefined
   readonly acceptor: Owner
   /** What was accepted: destroying it destroys whatever runs on top. */
   readonly raw: Net.Socket

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
 import type * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import { Fifo } from "../../../internal/scheduling/fifo.ts"
 import type { Failure, Reception } from "../../../internal/transport/accepted.ts"
 import * as Address from "../addresses/address.ts"
 import { openError } from "../stream/duplex.ts"
@@ -11,18 +12,22 @@ import type { Arrival, Consumer, Owner } from "./arrival.ts"
 
 const cutShort = new Error("the connection closed before its handshake was done")
 
-/** What is accepted, and where each of it stands. */
+// released by its owner, or refused
+const lingers = Symbol("holdfast/lingers")
+type Raw = Net.Socket & { [lingers]?: boolean }
+
+/** What is accepted, and where each of it stands: in one queue, or in none once it has an owner. */
 export class Arrivals implements Owner {
   /** In a handshake, or not handed out; bounded by `maxPending`. */
-  readonly pending = new Set<Arrival>()
+  readonly pending = new Fifo<Arrival>()
   /** Those whose turn has not come: a limit of the server. */
-  readonly waiting = new Set<Arrival>()
+  readonly waiting = new Fifo<Arrival>()
   /** Over a limit, and given a moment to ask for their upgrade. */
-  readonly refused = new Set<Arrival>()
+  readonly refused = new Fifo<Arrival>()
   /** Handed out, reader not acquired yet. */
-  readonly unclaimed = new Set<Arrival>()
-  /** Released by their owner, or refused, and not gone yet. */
-  readonly lingering = new Set<Net.Socket>()
+  readonly unclaimed = new Fifo<Arrival>()
+  /** How many were released by their owner, or refused, and are not gone yet. */
+  private lingering = 0
   readonly linger: number
   isClosed = false
   private onQuiet: (() => void) | undefined
@@ -38,8 +43,7 @@ export class Arrivals implements Owner {
       if (this.waiting.delete(arrival)) onTurn()
     })
     if (arrival.counted.state !== "waiting") return
-    this.pending.delete(arrival)
-    this.waiting.add(arrival)
+    this.put(arrival, this.waiting)
     arrival.stopTime()
   }
 
@@ -53,7 +57,7 @@ export class Arrivals implements Owner {
   }
 
   release({ raw }: Arrival): void {
-    if (!raw.destroyed) this.lingering.add(raw)
+    if (!raw.destroyed) this.begin(raw)
   }
 
   gone(arrival: Arrival): void {
@@ -75,29 +79,40 @@ export class Arrivals implements Owner {
     this.release(arrival)
   }
 
+  /** It stands there from now on, and nowhere else. */
+  put(arrival: Arrival, queue: Fifo<Arrival>): void {
+    arrival.queue?.delete(arrival)
+    queue.add(arrival)
+  }
+
   forget(arrival: Arrival): void {
-    this.pending.delete(arrival)
-    this.waiting.delete(arrival)
-    this.refused.delete(arrival)
-    this.unclaimed.delete(arrival)
+    arrival.queue?.delete(arrival)
     arrival.timer?.cancel()
   }
 
   /** Ends one that was not read: it gets our FIN, and not a reset. */
   turnAway(raw: Net.Socket): void {
-    if (raw.destroyed || this.lingering.has(raw)) return
-    this.lingering.add(raw)
+    if (raw.destroyed || (raw as Raw)[lingers] === true) return
+    this.begin(raw)
     raw.once("close", () => this.left(raw))
     linger(raw, this.linger)
   }
 
-  private left(raw: Net.Socket): void {
-    if (this.lingering.delete(raw) && this.lingering.size === 0) this.onQuiet?.()
+  private begin(raw: Raw): void {
+    if (raw[lingers] === true) return
+    raw[lingers] = true
+    this.lingering++
+  }
+
+  private left(raw: Raw): void {
+    if (raw[lingers] !== true) return
+    raw[lingers] = false
+    if (--this.lingering === 0) this.onQuiet?.()
   }
 
   /** Waits until those that linger are gone. */
   readonly quiet = Effect.callback<void>((resume) => {
-    if (this.lingering.size === 0) return resume(Effect.void)
+    if (this.lingering === 0) return resume(Effect.void)
     this.onQuiet = () => resume(Effect.void)
   })
 }

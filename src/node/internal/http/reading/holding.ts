@@ -41,6 +41,9 @@ interface Owner {
 
 /** What a budget sees of an HTTP connection; made only where there is one. */
 export class HttpHolding implements Holder {
+  queue: unknown
+  next: Holder | undefined
+  previous: Holder | undefined
   counted = 0
   waiting = 0
   private readonly budget: Budget
