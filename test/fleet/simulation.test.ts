@@ -23,11 +23,14 @@ describe("three nodes, an engine and clients", () => {
   it(`hold what the fleet promises in ${seeds} storms`, long(60_000 + 10_000 * seeds), async () => {
     const totals = noTotals()
     const says = progress("storm", seeds)
-    for (let done = 0; done < seeds; done++) {
+    const failures: Array<string> = []
+    // some more of thousands, before they are looked into
+    for (let done = 0; done < seeds && failures.length < 5; done++) {
       const failure = await failureOf(first + done, { clients: 20, totals })
-      assert.isUndefined(failure, failure)
+      if (failure !== undefined) failures.push(failure)
       await says(done + 1)
     }
+    assert.deepStrictEqual(failures, [], failures.join("\n\n"))
     console.log(totals)
     assert.isAbove(totals.logins, 20 * seeds)
     assert.isAbove(totals.accepted, 20 * seeds)
