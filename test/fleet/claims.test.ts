@@ -101,6 +101,32 @@ describe("a login whose answer was lost, and one that waits", () => {
       assert.isTrue(newer.isOpen())
     }))
 
+  it.effect("a login that waits for a lease does not take the key of a node that has claimed it again at an empty engine", () =>
+    Effect.gen(function*() {
+      const memory = new Memory()
+      const a = yield* node(memory, { name: "a" })
+      const b = yield* node(memory, { name: "b" })
+      const c = yield* node(memory, { name: "c" })
+      yield* TestClock.adjust(lease / 3)
+      const older = yield* a.login("ada")
+      assert.strictEqual(yield* c.fleet.send("ada", "one"), "accepted")
+      b.link.losing = 1
+      const waiting = yield* Effect.forkChild(Effect.exit(b.login("ada")), { startImmediately: true })
+      yield* TestClock.adjust(lease / 2)
+      memory.wipe()
+      // the holder notices first, and claims again
+      yield* Effect.ignore(a.fleet.where("bob"))
+      yield* TestClock.adjust(lease)
+      // it may be refused; where it is let in, nothing reaches the older one from then on
+      const login = yield* Fiber.join(waiting)
+      yield* Effect.forkChild(c.fleet.send("ada", "two"), { startImmediately: true })
+      yield* TestClock.adjust(lease)
+      assert.strictEqual(older.sent.includes("two"), Exit.isFailure(login))
+      const [here, there] = [yield* a.fleet.where("ada"), yield* c.fleet.where("ada")]
+      assert.strictEqual(here?.node, there?.node)
+      assert.strictEqual(here?.isHere, older.isOpen())
+    }))
+
   it.effect("an older claim that is done after a newer one was given back is given back as well", () =>
     Effect.gen(function*() {
       const memory = new Memory()

@@ -10,6 +10,8 @@ interface Lease {
 /** Who holds a key, and the newest login that wants it. */
 interface Entry extends Holder {
   readonly wanted?: Holder | undefined
+  /** Nobody holds it: it was released while this one wanted it. */
+  readonly isFree?: boolean
 }
 
 const isSame = (one: Token, other: Token): boolean => one.epoch === other.epoch && one.number === other.number
@@ -65,7 +67,7 @@ export class Directory {
 
   find(key: string, now: number): Entry | undefined {
     const holder = this.keys.get(key)
-    return holder !== undefined && this.isAlive(holder.node, now) ? holder : undefined
+    return holder !== undefined && holder.isFree !== true && this.isAlive(holder.node, now) ? holder : undefined
   }
 
   claim(node: string, key: string, { as, over }: ClaimOptions, now: number): Claim {
@@ -96,6 +98,9 @@ export class Directory {
 
   release(node: string, key: string, token: Token): void {
     const holder = this.keys.get(key)
-    if (holder?.node === node && isSame(holder.token, token)) this.keys.delete(key)
+    if (holder?.node !== node || holder.isFree === true || !isSame(holder.token, token)) return
+    if (holder.wanted === undefined) this.keys.delete(key)
+    // an older login, of a node that is cut off, is not to take it first
+    else this.keys.set(key, { ...holder.wanted, isFree: true })
   }
 }

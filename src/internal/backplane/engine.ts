@@ -169,7 +169,10 @@ export interface Session {
    * newer login learns of it so.
    */
   readonly claim: (key: string, options?: ClaimOptions) => Effect.Effect<Claim, BackplaneError>
-  /** Removes a key from the directory, where that names this node with this very token. Otherwise nothing happens. */
+  /**
+   * Removes a key from the directory, where that names this node with this very token. Otherwise nothing happens. A mark at the key
+   * stays as what was held last: a claim made again with a smaller token is `Taken` by the node and the token of the mark.
+   */
   readonly release: (key: string, token: Token) => Effect.Effect<void, BackplaneError>
   /**
    * The holder of a key, when its node has a lease. It should see every claim that was answered before it was asked. It may

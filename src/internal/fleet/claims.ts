@@ -110,7 +110,12 @@ const claimUntil = <Out>(
     const { holder, token } = claim
     const isFinal = holder.node === node.name || (node.isOnlyIfFree && options.as === undefined)
     if (isFinal || node.keys.isNewer(holder.token, token)) return Effect.succeed(claim)
-    const again = claimUntil(node, key, { as: token, over: holder.token })
+    const { epoch } = node
+    const again = Effect.suspend(() => {
+      if (node.epoch === epoch) return claimUntil(node, key, { as: token, over: holder.token })
+      // an engine that was empty does not tell the holder, which may have claimed again, that its key is wanted
+      return Effect.fail(new BackplaneError({ reason: "unreachable" }))
+    })
     return Effect.andThen(takeOver(node, holder.node, key, token), again)
   })
 

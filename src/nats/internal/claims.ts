@@ -31,6 +31,9 @@ const isSame = (a: Token, b: Token): boolean => a.epoch === b.epoch && a.number 
 /** A key that no node has claimed, as most new logins find it: the write says whether that is so. */
 const unclaimed: Entry = { revision: 0, held: undefined, wanted: undefined }
 
+// no lease has this generation
+const ended = "0"
+
 // so many keys that other nodes hold are known by what was written to them last
 const mostMarked = 10_000
 
@@ -146,7 +149,11 @@ export class Claims {
       while (true) {
         entry ??= entryOf(yield* connection.read("directory", name))
         if (entry.held?.node !== this.owner.node || !isSame(entry.held.token, token)) return
-        if (yield* connection.erase(entry.revision)) return
+        if (entry.wanted !== undefined) {
+          // an older login, of a node that is cut off, is not to take it first
+          const written: Written = { held: { ...entry.wanted, generation: ended }, wanted: undefined }
+          if ((yield* connection.write("directory", name, textOf(written), entry.revision)) !== undefined) return
+        } else if (yield* connection.erase(entry.revision)) return
         // a mark may have been made at it
         entry = undefined
       }

@@ -8,7 +8,7 @@ import { createHash } from "node:crypto"
  *
  * - `directory`: a hash. `=<key>` is `<node> <generation> <epoch> <number>`, and `<node> <epoch> <number>` of the newest login
  *   that wants it, where there is one. Of an ended lease the generation is 0, and the time at which that was seen comes last: it
- *   is kept for a hundred leases, because the node that is cut off may have the newest login still. Beside the keys it has the epoch, the time at which that began, the server that counts,
+ *   is kept for a hundred leases, because the node that is cut off may have the newest login still. So is the login that wanted a key that was released. Beside the keys it has the epoch, the time at which that began, the server that counts,
  *   and the counters, so that the loss of one is the loss of all.
  * - `lease:<node>`: `<generation> <session> <leaving>`, for as long as the lease lasts. Another generation is another lease: what
  *   was held under an earlier one is free.
@@ -160,8 +160,13 @@ export const release = script(`${session}
 local field = '=' .. ARGV[4]
 local found = redis.call('HGET', at .. 'directory', field)
 local mine = table.concat({node, generation, ARGV[5], ARGV[6]}, ' ')
-if found and (found == mine or string.sub(found, 1, #mine + 1) == mine .. ' ') then
+if found == mine then
   redis.call('HDEL', at .. 'directory', field)
+elseif found and string.sub(found, 1, #mine + 1) == mine .. ' ' then
+  local wants, token = string.match(string.sub(found, #mine + 2), '^(%S+) (%d+ %d+)$')
+  local time = redis.call('TIME')
+  local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  redis.call('HSET', at .. 'directory', field, table.concat({wants, '0', token, now}, ' '))
 end
 return {'ok'}
 `)

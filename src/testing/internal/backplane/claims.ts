@@ -157,6 +157,29 @@ export const claims: ReadonlyArray<Check> = [
       yield* expect(kept._tag === "Claimed", "a newer login of a to keep the key", kept)
     })),
 
+  check(
+    "who wanted a key that was released is known to an older claim that is made again",
+    ({ does, join }) =>
+      Effect.gen(function*() {
+        const a = yield* join("a")
+        const b = yield* join("b")
+        const oldest = yield* does("a claim", a.claim("key"))
+        const older = yield* does("a newer claim", a.claim("key"))
+        const wanted = yield* does("a claim", b.claim("key"))
+        yield* does("a release", a.release("key", older.token))
+        const again = yield* does("a claim again", a.claim("key", { as: oldest.token }))
+        const isTold = again._tag === "Taken" && again.holder.node === "b" &&
+          again.holder.token.number === wanted.token.number
+        yield* expect(isTold, "it to be taken by b, with the token of b's login", again)
+        yield* expect((yield* does("a find", a.find("key"))) === undefined, "no holder", "one")
+        const taken = yield* does("a claim", b.claim("key", { as: wanted.token, over: older.token }))
+        yield* expect(taken._tag === "Claimed", "b to get it", taken)
+        yield* does("a release", b.release("key", wanted.token))
+        const free = yield* does("a claim again", a.claim("key", { as: oldest.token }))
+        yield* expect(free._tag === "Claimed", "a key that nobody wants to be free", free)
+      })
+  ),
+
   check("keys may be any text", ({ does, join }) =>
     Effect.gen(function*() {
       const a = yield* join("a")
