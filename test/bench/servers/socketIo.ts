@@ -2,9 +2,11 @@
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { Server } from "socket.io"
+import { WebSocketServer } from "ws"
 
 const http = createServer()
-const server = new Server(http, { transports: ["websocket"] })
+// its default, which it does not find where it is in one file
+const server = new Server(http, { transports: ["websocket"], wsEngine: WebSocketServer })
 
 server.on("connection", (socket) => {
   socket.on("m", (data: string) => socket.emit("m", data))
