@@ -6,8 +6,8 @@
  *
  * **Details**
  *
- * What counts is what was read and not received, what was received last while its receiver waits to send, unfinished frames, what is to be sent, and what the transports hold of both; what
- * is read is counted as what it takes in memory (see `Policy.inboxBytes`). From half of the budget on it is tight:
+ * What counts is what was read and not received, what was received last while its receiver waits to send, unfinished frames, what
+ * is to be sent, and what the transports hold of both; what is read is counted as what it takes in memory (see `Policy.inboxBytes`). From half of the budget on it is tight:
  *
  * - connections that hold more than their share (the budget divided by the connections) are not read, and new ones wait;
  * - a turn of the event loop decodes a sixteenth of the budget at the most, also while it is not tight: a read may be large in

@@ -417,8 +417,8 @@ export class Policy extends Schema.Class<Policy>("holdfast/Policy")({
    * The most memory that all connections of a server hold together, in bytes. Default 0 B. 0 is a third of what is left
    * of the heap.
    *
-   * What counts is what was read and not received, what was received last while its answer waits to be sent, unfinished frames, what is to be sent, and what the transports hold of
-   * both; see `Memory`.
+   * What counts is what was read and not received, what was received last while its answer waits to be sent, unfinished
+   * frames, what is to be sent, and what the transports hold of both; see `Memory`.
    */
   memory: bytes("memory", { default: "0", minimum: 0, zero: "is a third of what is left of the heap", on: serve }).says(
     "The most memory that all connections of a server hold together, in bytes"

@@ -43,15 +43,21 @@ describe("logins: many at once", () => {
     }))
 })
 
+/** Three nodes that know each other. */
+const three = Effect.gen(function*() {
+  const memory = new Memory()
+  const a = yield* node(memory, { name: "a" })
+  const b = yield* node(memory, { name: "b" })
+  const c = yield* node(memory, { name: "c" })
+  yield* TestClock.adjust(lease / 3)
+  return { a, b, c, memory }
+})
+
 // each was one storm of several thousand
 describe("a login whose answer was lost, and one that waits", () => {
   it.effect("a node that holds a key by a claim it did not hear of still learns that another node wants it", () =>
     Effect.gen(function*() {
-      const memory = new Memory()
-      const a = yield* node(memory, { name: "a" })
-      const b = yield* node(memory, { name: "b" })
-      const c = yield* node(memory, { name: "c" })
-      yield* TestClock.adjust(lease / 3)
+      const { a, b, c } = yield* three
       const older = yield* a.login("ada")
       for (const { fleet } of [b, c]) assert.strictEqual(yield* fleet.send("ada", "one"), "accepted")
       // it is done, and the node is not told, and cannot ask
@@ -76,11 +82,7 @@ describe("a login whose answer was lost, and one that waits", () => {
 
   it.effect("a connection that was not served meanwhile does not get the key by a newer claim of its node", () =>
     Effect.gen(function*() {
-      const memory = new Memory()
-      const a = yield* node(memory, { name: "a" })
-      const b = yield* node(memory, { name: "b" })
-      const c = yield* node(memory, { name: "c" })
-      yield* TestClock.adjust(lease / 3)
+      const { a, b, c } = yield* three
       const older = yield* a.login("ada")
       a.link.set("down")
       yield* TestClock.adjust(2 * lease)
@@ -103,11 +105,7 @@ describe("a login whose answer was lost, and one that waits", () => {
 
   it.effect("a login that waits for a lease does not take the key of a node that has claimed it again at an empty engine", () =>
     Effect.gen(function*() {
-      const memory = new Memory()
-      const a = yield* node(memory, { name: "a" })
-      const b = yield* node(memory, { name: "b" })
-      const c = yield* node(memory, { name: "c" })
-      yield* TestClock.adjust(lease / 3)
+      const { a, b, c, memory } = yield* three
       const older = yield* a.login("ada")
       assert.strictEqual(yield* c.fleet.send("ada", "one"), "accepted")
       b.link.losing = 1
@@ -129,10 +127,7 @@ describe("a login whose answer was lost, and one that waits", () => {
 
   it.effect("an older claim that is done after a newer one was given back is given back as well", () =>
     Effect.gen(function*() {
-      const memory = new Memory()
-      const a = yield* node(memory, { name: "a" })
-      const b = yield* node(memory, { name: "b" })
-      yield* TestClock.adjust(lease / 3)
+      const { a, b } = yield* three
       yield* b.login("ada")
       // it lets go, and its word is lost: the first login waits for the lease
       b.link.losing = 1

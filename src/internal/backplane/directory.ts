@@ -10,7 +10,7 @@ interface Lease {
 /** Who holds a key, and the newest login that wants it. */
 interface Entry extends Holder {
   readonly wanted?: Holder | undefined
-  /** Nobody holds it: it was released while this one wanted it. */
+  /** No node holds it: it was released while this one wanted it. */
   readonly isFree?: boolean
 }
 

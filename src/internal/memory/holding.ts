@@ -1,4 +1,7 @@
-/** What one connection holds: what was read and not received, what its receiver has in its hands, what is to be sent, and what its transport has of both. */
+/**
+ * What one connection holds: what was read and not received, what its receiver has in its hands, what is to be sent, and what its
+ * transport has of both.
+ */
 import type { Timers } from "../scheduling/timers.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import type { Budget, Holder } from "./budget.ts"
@@ -61,7 +64,7 @@ export class Holding implements Holder {
     // nothing lies in a transport that is read
     this.waiting = this.ahead + (isPulling ? 0 : transport.unread?.() ?? 0)
     let held = inbox.weight + undecoded + pending + outbox.bytes + outbox.waitingBytes + this.waiting
-    // whoever waits to send has in its hands what it answers
+    // a receiver that waits to send has in its hands what it answers
     if (outbox.waitingBytes > 0) held += inbox.taken
     if (transport.unsent !== undefined) held += transport.unsent()
     if (outbox.rest !== undefined) held += outbox.rest.length

@@ -10,7 +10,7 @@ import {
   type Token
 } from "../../internal/backplane/engine.ts"
 import type { Connection } from "./connection.ts"
-import { type Entry, entryOf, type Held, nameOf, textOf, type Written } from "./entries.ts"
+import { ended, type Entry, entryOf, type Held, nameOf, textOf, type Written } from "./entries.ts"
 
 /** What was seen of the directory in its epoch. */
 export interface Seen {
@@ -30,9 +30,6 @@ const isSame = (a: Token, b: Token): boolean => a.epoch === b.epoch && a.number 
 
 /** A key that no node has claimed, as most new logins find it: the write says whether that is so. */
 const unclaimed: Entry = { revision: 0, held: undefined, wanted: undefined }
-
-// no lease has this generation
-const ended = "0"
 
 // so many keys that other nodes hold are known by what was written to them last
 const mostMarked = 10_000

@@ -8,6 +8,9 @@ export interface Held extends Holder {
   readonly generation: string
 }
 
+/** No lease has this generation. */
+export const ended = "0"
+
 /** A key as the directory has it: without a holder, but with a revision, where it was removed. */
 export interface Entry {
   readonly revision: number

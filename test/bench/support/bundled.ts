@@ -5,7 +5,7 @@
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs"
 import { basename, join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { rolldown } from "rolldown"
+import { bundle } from "../../cli/support/bundle.ts"
 import { finished, temporary } from "./processes.ts"
 
 const root = fileURLToPath(new URL("../../..", import.meta.url))
@@ -26,17 +26,8 @@ const bundled = (script: string): Promise<string> =>
     mkdirSync(folder)
     const input = join(folder, "entry.js")
     writeFileSync(input, [attend, script].map((file) => `import ${JSON.stringify(file)}\n`).join(""))
-    const build = await rolldown({
-      input,
-      platform: "node",
-      logLevel: "warn",
-      // the package says that none of its modules is imported for what it does
-      treeshake: { moduleSideEffects: [{ test: /\/test\/bench\//, sideEffects: true }] },
-      resolve: { conditionNames: ["holdfast-source", "node", "import"] }
-    })
     const file = join(folder, `${basename(script, ".ts")}.mjs`)
-    await build.write({ file, format: "esm", codeSplitting: false })
-    await build.close()
+    await bundle(input, file)
     return file
   })
 

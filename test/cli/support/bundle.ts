@@ -24,6 +24,8 @@ export const bundle = async (input: string, file: string): Promise<void> => {
     input,
     platform: "node",
     logLevel: "warn",
+    // the package says that none of its modules is imported for what it does
+    treeshake: { moduleSideEffects: [{ test: /\/test\//, sideEffects: true }] },
     resolve: { conditionNames: ["holdfast-source", "node", "import"] }
   })
   const { output: [main] } = await build.generate({ format: "esm", codeSplitting: false })

@@ -176,7 +176,7 @@ export const claims: ReadonlyArray<Check> = [
         yield* expect(taken._tag === "Claimed", "b to get it", taken)
         yield* does("a release", b.release("key", wanted.token))
         const free = yield* does("a claim again", a.claim("key", { as: oldest.token }))
-        yield* expect(free._tag === "Claimed", "a key that nobody wants to be free", free)
+        yield* expect(free._tag === "Claimed", "a key that no node wants to be free", free)
       })
   ),
 
