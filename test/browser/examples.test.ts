@@ -5,7 +5,8 @@ import * as Path from "node:path"
 import type { Browser } from "playwright-core"
 import { chromium as playwright } from "playwright-core"
 import { afterAll, beforeAll, onTestFinished } from "vitest"
-import { freePort, root, start } from "../cli/support/kit.ts"
+import { root, start } from "../cli/support/kit.ts"
+import { freePort } from "../support/freePort.ts"
 
 const chromium = ["chromium", "chromium-browser", "google-chrome"].flatMap((name) => {
   const found = ChildProcess.spawnSync("which", [name], { encoding: "utf8" })

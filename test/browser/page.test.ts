@@ -11,7 +11,8 @@ import * as Path from "node:path"
 import type { Browser, Page } from "playwright-core"
 import { chromium as playwright } from "playwright-core"
 import { afterAll, beforeAll, onTestFinished } from "vitest"
-import { freePort, root, start, until } from "../cli/support/kit.ts"
+import { root, start, until } from "../cli/support/kit.ts"
+import { freePort } from "../support/freePort.ts"
 import { busy } from "./busy.ts"
 
 const chromium = ["chromium", "chromium-browser", "google-chrome"].flatMap((name) => {

@@ -3,7 +3,8 @@ import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import { assert, describe, it } from "vitest"
-import { connect, freePort, main, run, start, tempDir, until } from "./support/kit.ts"
+import { freePort } from "../support/freePort.ts"
+import { connect, main, run, start, tempDir, until } from "./support/kit.ts"
 
 const activate = "systemd-socket-activate"
 

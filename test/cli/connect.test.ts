@@ -4,21 +4,10 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import { onTestFinished } from "vitest"
+import { freePort } from "../support/freePort.ts"
 import { badlyTold } from "./support/inProcess.ts"
 import type { Running } from "./support/kit.ts"
-import {
-  freePort,
-  main,
-  makeCertificate,
-  needs,
-  python,
-  residentMiB,
-  run,
-  serve,
-  start,
-  tempDir,
-  until
-} from "./support/kit.ts"
+import { main, makeCertificate, needs, python, residentMiB, run, serve, start, tempDir, until } from "./support/kit.ts"
 
 const connect = (...args: ReadonlyArray<string>): Running => start(process.execPath, [main, "connect", ...args])
 

@@ -3,8 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Net from "node:net"
 import { onTestFinished } from "vitest"
 import { rttOf } from "../../src/cli/probeReport.ts"
+import { freePort } from "../support/freePort.ts"
 import { badlyTold } from "./support/inProcess.ts"
-import { freePort, main, makeCertificate, needs, run, serve, start, tempDir, until } from "./support/kit.ts"
+import { main, makeCertificate, needs, run, serve, start, tempDir, until } from "./support/kit.ts"
 
 const probe = (...args: ReadonlyArray<string>) => run(process.execPath, [main, "probe", ...args])
 

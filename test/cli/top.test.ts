@@ -6,8 +6,9 @@ import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import { onTestFinished } from "vitest"
+import { freePort } from "../support/freePort.ts"
 import { isLong, long } from "../support/often.ts"
-import { freePort, main, run, serve, tempDir, until } from "./support/kit.ts"
+import { main, run, serve, tempDir, until } from "./support/kit.ts"
 
 const top = (...args: ReadonlyArray<string>) => run(process.execPath, [main, "top", ...args])
 

@@ -4,8 +4,9 @@ import * as Exit from "effect/Exit"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
+import { freePort } from "../support/freePort.ts"
 import { badlyTold, inProcess, type Mistake } from "./support/inProcess.ts"
-import { freePort, main, makeCertificate, needs, run, serve, start, tempDir, until, words } from "./support/kit.ts"
+import { main, makeCertificate, needs, run, serve, start, tempDir, until, words } from "./support/kit.ts"
 
 const holdfast = (...args: ReadonlyArray<string>) => run(process.execPath, [main, ...args])
 

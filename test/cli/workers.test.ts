@@ -2,9 +2,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Net from "node:net"
 import { onTestFinished } from "vitest"
+import { freePort } from "../support/freePort.ts"
 import { isLong, long } from "../support/often.ts"
 import type { Client, Server } from "./support/kit.ts"
-import { connect, freePort, main, run, serve, until, words } from "./support/kit.ts"
+import { connect, main, run, serve, until, words } from "./support/kit.ts"
 
 const patience = 60_000
 

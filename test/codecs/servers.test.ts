@@ -9,21 +9,13 @@ import { Mqtt, Nats, Resp } from "../../src/codecs/index.ts"
 import { Connection, Heartbeat } from "../../src/index.ts"
 import { Dialer } from "../../src/node/index.ts"
 import { tempDir } from "../node/fixtures/kit.ts"
+import { freePort } from "../support/freePort.ts"
 
 /** Where a server is, also where the PATH of a user does not lead; undefined where it is not installed. */
 const installed = (name: string): string | undefined =>
   ["/usr/sbin", "/usr/local/sbin", ...(process.env.PATH ?? "").split(":")]
     .map((folder) => `${folder}/${name}`)
     .find((path) => Fs.existsSync(path))
-
-const freePort = Effect.promise(() =>
-  new Promise<number>((resolve) => {
-    const probe = Net.createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address() as Net.AddressInfo
-      probe.close(() => resolve(port))
-    })
-  })
-)
 
 const listens = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
@@ -40,7 +32,7 @@ const started = (
   args: (port: number, dir: string) => ReadonlyArray<string>
 ): Effect.Effect<string, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const port = yield* freePort
+    const port = yield* Effect.promise(freePort)
     const dir = yield* tempDir
     yield* Effect.acquireRelease(
       Effect.promise(async () => {

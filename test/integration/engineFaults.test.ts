@@ -12,8 +12,9 @@ import { fileURLToPath } from "node:url"
 import type { Backplane } from "../../src/index.ts"
 import { NatsBackplane } from "../../src/nats/index.ts"
 import { RedisBackplane } from "../../src/redis/index.ts"
+import { freePort } from "../support/freePort.ts"
 import { isLong, long } from "../support/often.ts"
-import { type Daemon, daemon, freePort, installed, natsServer, redisServer } from "./support/engines.ts"
+import { type Daemon, daemon, installed, natsServer, redisServer } from "./support/engines.ts"
 import { eventually, publish, received } from "./support/engineTable.ts"
 import { certificate, tempDir, until } from "./support/kit.ts"
 
@@ -282,7 +283,7 @@ describe.runIf(isLong)("engines over TLS", () => {
   slow("Redis", "redis-server", () =>
     Effect.gen(function*() {
       const dir = yield* files
-      const port = yield* freePort
+      const port = yield* Effect.promise(freePort)
       const tls = ["--tls-cert-file", `${dir}/cert.pem`, "--tls-key-file", `${dir}/key.pem`, "--tls-auth-clients", "no"]
       yield* redisServer("--tls-port", `${port}`, "--tls-ca-cert-file", `${dir}/cert.pem`, ...tls)
       const url = `rediss://localhost:${port}`

@@ -7,8 +7,9 @@ import { Codec, History } from "holdfast"
 import * as Fs from "node:fs"
 import { afterAll, beforeAll } from "vitest"
 import { NatsHistory } from "../../src/nats/index.ts"
+import { freePort } from "../support/freePort.ts"
 import { isLong, long } from "../support/often.ts"
-import { cuttable, type Daemon, freePort, installed, natsServer } from "./support/engines.ts"
+import { cuttable, type Daemon, installed, natsServer } from "./support/engines.ts"
 import { collecting, eventually, said, table } from "./support/historyTable.ts"
 
 const runs = isLong && installed("nats-server") !== undefined
@@ -245,7 +246,8 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
 
   it.live("in a cluster the servers fail one after the other, and nothing is missing", () =>
     Effect.gen(function*() {
-      const routes = [yield* freePort, yield* freePort, yield* freePort].map((port) => `nats://127.0.0.1:${port}`)
+      const routes = [yield* Effect.promise(freePort), yield* Effect.promise(freePort), yield* Effect.promise(freePort)]
+        .map((port) => `nats://127.0.0.1:${port}`)
       const servers = yield* Effect.forEach(routes, (route, i) =>
         natsServer("--cluster_name", "c", "-n", `s${i}`, "--cluster", route, "--routes", routes.join(",")))
       const options = {
@@ -279,8 +281,15 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
 
   it.live("servers that could lose messages unseen are refused, and say what to do", () =>
     Effect.gen(function*() {
-      const cluster = ["--cluster_name", "c", "--cluster", `nats://127.0.0.1:${yield* freePort}`, "-n", "one"]
-      const clustered = yield* natsServer(...cluster, "--routes", `nats://127.0.0.1:${yield* freePort}`)
+      const cluster = [
+        "--cluster_name",
+        "c",
+        "--cluster",
+        `nats://127.0.0.1:${yield* Effect.promise(freePort)}`,
+        "-n",
+        "one"
+      ]
+      const clustered = yield* natsServer(...cluster, "--routes", `nats://127.0.0.1:${yield* Effect.promise(freePort)}`)
       const servers = `127.0.0.1:${clustered.port}`
       const refusal = (options: NatsHistory.Options) =>
         Effect.flip(Effect.flatMap(
@@ -293,7 +302,10 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
 
   it.live("a server that is not there, or refuses, is an error of the history", () =>
     Effect.gen(function*() {
-      const gone = yield* NatsHistory.make({ servers: `127.0.0.1:${yield* freePort}`, timeout: "300 millis" })
+      const gone = yield* NatsHistory.make({
+        servers: `127.0.0.1:${yield* Effect.promise(freePort)}`,
+        timeout: "300 millis"
+      })
       assert.strictEqual((yield* Effect.flip(gone.history({ name: "nowhere", codec }))).reason, "unreachable")
       // three replicas, of one server
       const few = yield* processOf({ replicas: 3 })

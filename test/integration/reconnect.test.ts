@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url"
 import { Client, Codec, Connection, ConnectionError, Heartbeat, type Policy, Protocol } from "../../src/index.ts"
 import { Dialer, Listener } from "../../src/node/index.ts"
 import { bundled } from "../cli/support/bundle.ts"
+import { freePort } from "../support/freePort.ts"
 import { long, often } from "../support/often.ts"
 import { certificate, portOf, serve, tempDir, until } from "./support/kit.ts"
 
@@ -131,16 +132,6 @@ const holdfast = (port: number, ...flags: ReadonlyArray<string>) =>
     return child
   })
 
-const freePort = Effect.promise(() =>
-  new Promise<number>((resolve) => {
-    const server = Net.createServer()
-    server.listen(0, host, () => {
-      const { port } = server.address() as Net.AddressInfo
-      server.close(() => resolve(port))
-    })
-  })
-)
-
 describe("a server that is killed with SIGKILL under traffic, and started again", () => {
   for (
     const [protocol, open, kills] of [["lines", lines(), often(5, 12)], ["native", native(), often(5, 12)]] as const
@@ -149,7 +140,7 @@ describe("a server that is killed with SIGKILL under traffic, and started again"
       `${protocol}: ${kills} times; the client ends connected and no echo is lost, doubled or out of order`,
       () =>
         leavingNothing(Effect.gen(function*() {
-          const port = yield* freePort
+          const port = yield* Effect.promise(freePort)
           let server = yield* holdfast(port, "--protocol", protocol)
           const client = yield* connect(`tcp://${host}:${port}`, open)
           let connections = 0
@@ -318,7 +309,7 @@ describe("a peer that is none of ours: the state and the reason say which", () =
     "nc -l, which says nothing",
     () =>
       leavingNothing(Effect.gen(function*() {
-        const port = yield* freePort
+        const port = yield* Effect.promise(freePort)
         yield* spawn("nc", ["-l", host, String(port)], "pipe")
         const client = yield* connect(`tcp://${host}:${port}`, native())
         const reasons = yield* Stream.runCollect(client.changes.pipe(

@@ -13,6 +13,7 @@ import { Resp } from "../../src/codecs/index.ts"
 import { Codec, Connection, type ConnectionError, ConnectionPool, Request } from "../../src/index.ts"
 import { Dialer } from "../../src/node/index.ts"
 import { ping } from "../examples/redis/redis.ts"
+import { freePort } from "../support/freePort.ts"
 import { long, often } from "../support/often.ts"
 import { dice, tempDir, until } from "./support/kit.ts"
 
@@ -25,15 +26,6 @@ type Pool = ConnectionPool.ConnectionPool<Reply, Command>
 
 const isInstalled = ChildProcess.spawnSync("redis-server", ["--version"]).status === 0
 
-const freePort = Effect.promise(() =>
-  new Promise<number>((resolve) => {
-    const probe = Net.createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address() as Net.AddressInfo
-      probe.close(() => resolve(port))
-    })
-  })
-)
-
 const answers = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
     const socket = Net.connect(port, "127.0.0.1", () => socket.write("PING\r\n"))
@@ -44,7 +36,7 @@ const answers = (port: number): Promise<boolean> =>
 
 /** A Redis of our own, that keeps nothing, on a free port. It can be stopped and started again. */
 const redis = Effect.gen(function*() {
-  const port = yield* freePort
+  const port = yield* Effect.promise(freePort)
   const dir = yield* tempDir
   let child: ChildProcess.ChildProcess | undefined
   const start = Effect.promise(async () => {

@@ -179,15 +179,6 @@ export const residentMiB = (pid: number): number =>
 
 export const descriptors = (pid: number): number => Fs.readdirSync(`/proc/${pid}/fd`).length
 
-/** A port that nobody has at the moment. */
-export const freePort = async (): Promise<number> => {
-  const server = Net.createServer()
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  const { port } = server.address() as Net.AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
-
 /** A directory that is gone at the end. */
 export const tempDir = (atEnd: AtEnd = onTestFinished): string => {
   const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "holdfast-cli-"))

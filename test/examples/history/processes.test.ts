@@ -4,7 +4,8 @@ import { Effect } from "effect"
 import { Dialer } from "holdfast/node"
 import * as Path from "node:path"
 import { root, start, until } from "../../cli/support/kit.ts"
-import { freePort, installed, natsServer, redisServer } from "../../integration/support/engines.ts"
+import { installed, natsServer, redisServer } from "../../integration/support/engines.ts"
+import { freePort } from "../../support/freePort.ts"
 import { isLong, long } from "../../support/often.ts"
 import { join } from "./member.ts"
 
@@ -23,7 +24,7 @@ describe("the chat of the example history (in test:long)", () => {
         Effect.gen(function*() {
           const { port } = yield* server
           const nodes = ["one", "two"]
-          const ports = [yield* freePort, yield* freePort]
+          const ports = [yield* Effect.promise(freePort), yield* Effect.promise(freePort)]
           const launch = (i: number) =>
             Effect.promise(async () => {
               const args = ["test/examples/main.ts", "history", ...flags(port), "--node", nodes[i]!]

@@ -5,6 +5,7 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as Ports from "../../support/freePort.ts"
 import { CannotRun } from "./run.ts"
 
 // Debian keeps servers where the PATH of a user does not lead
@@ -28,12 +29,7 @@ export const temporary: Effect.Effect<string, never, Scope.Scope> = Effect.acqui
 )
 
 /** A port of the loopback that is free at the moment. */
-export const freePort: Effect.Effect<number> = Effect.callback((resume) => {
-  const probe = Net.createServer().listen(0, "127.0.0.1", () => {
-    const { port } = probe.address() as Net.AddressInfo
-    probe.close(() => resume(Effect.succeed(port)))
-  })
-})
+export const freePort: Effect.Effect<number> = Effect.promise(Ports.freePort)
 
 /** Whether a port, or a socket file, takes connections. */
 const listens = (at: number | string): Effect.Effect<boolean> =>

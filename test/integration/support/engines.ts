@@ -5,6 +5,7 @@ import * as ChildProcess from "node:child_process"
 import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
+import { freePort } from "../../support/freePort.ts"
 import { tempDir, until } from "./kit.ts"
 
 const places = (name: string) =>
@@ -12,15 +13,6 @@ const places = (name: string) =>
 
 /** Where a program is; Debian has servers where only root's PATH leads. */
 export const installed = (name: string): string | undefined => places(name).find((path) => Fs.existsSync(path))
-
-export const freePort: Effect.Effect<number> = Effect.promise(() =>
-  new Promise<number>((resolve) => {
-    const probe = Net.createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address() as Net.AddressInfo
-      probe.close(() => resolve(port))
-    })
-  })
-)
 
 const speaks = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
@@ -63,7 +55,7 @@ export const daemon = (
   args: (port: number, dir: string) => ReadonlyArray<string>
 ): Effect.Effect<Daemon, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const port = yield* freePort
+    const port = yield* Effect.promise(freePort)
     const dir = yield* tempDir
     let child: ChildProcess.ChildProcess | undefined
     const start = Effect.promise(async () => {

@@ -5,6 +5,7 @@ import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
+import { freePort } from "../../support/freePort.ts"
 import { certificate, tempDir } from "./kit.ts"
 
 // where Debian has them, whatever the PATH is
@@ -23,15 +24,6 @@ export const has = {
   tinyproxy: works("tinyproxy", "-v"),
   microsocks: works("microsocks", "-h")
 }
-
-const freePort = Effect.promise(() =>
-  new Promise<number>((resolve) => {
-    const probe = Net.createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address() as Net.AddressInfo
-      probe.close(() => resolve(port))
-    })
-  })
-)
 
 /** From where it is tried whether a proxy runs: what is behind it may see that. */
 export const visitor = "127.0.0.3"
@@ -82,7 +74,7 @@ const configured = Effect.fnUntraced(
   function*(count: number, make: (ports: ReadonlyArray<number>, dir: string) => string) {
     const dir = yield* tempDir
     const ports: Array<number> = []
-    for (let i = 0; i < count; i++) ports.push(yield* freePort)
+    for (let i = 0; i < count; i++) ports.push(yield* Effect.promise(freePort))
     const file = Path.join(dir, "conf")
     Fs.writeFileSync(Path.join(dir, "pair.pem"), certificate().cert + certificate().key)
     Fs.writeFileSync(file, make(ports, dir))
@@ -172,7 +164,7 @@ export const tinyproxy = Effect.gen(function*() {
 
 /** With user `ada` and password `secret`; its port. */
 export const microsocks = Effect.gen(function*() {
-  const port = yield* freePort
+  const port = yield* Effect.promise(freePort)
   yield* start("microsocks", ["-i", "127.0.0.1", "-p", String(port), "-u", "ada", "-P", "secret"], [port])
   return port
 })
