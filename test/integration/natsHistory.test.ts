@@ -1,7 +1,7 @@
 /** Histories in a real NATS: `npm run test:long`. */
 import { assert, describe, it } from "@effect/vitest"
-import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream"
-import { connect, type NatsConnection } from "@nats-io/transport-node"
+import { JetStreamApiError, type JetStreamManager, jetstreamManager } from "@nats-io/jetstream"
+import { connect, errors, type NatsConnection } from "@nats-io/transport-node"
 import { Effect, Exit, Fiber, Schedule, Scope } from "effect"
 import { Codec, History } from "holdfast"
 import * as Fs from "node:fs"
@@ -15,6 +15,21 @@ import { collecting, eventually, said, table } from "./support/historyTable.ts"
 const runs = isLong && installed("nats-server") !== undefined
 
 const codec = Codec.lines()
+
+/** Whether each server of a cluster has all of a stream. */
+const isWhole = async (servers: Array<string>, name: string): Promise<boolean> => {
+  const nats = await connect({ servers })
+  try {
+    const { cluster } = await (await jetstreamManager(nats)).streams.info(`holdfast_history_${name}`)
+    return cluster?.leader !== undefined && cluster.replicas!.every(({ current, lag = 0 }) => current && lag === 0)
+  } catch (error) {
+    // there is no leader for a moment
+    if (error instanceof JetStreamApiError || error instanceof errors.TimeoutError) return false
+    throw error
+  } finally {
+    await nats.close()
+  }
+}
 
 describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is installed)", () => {
   const scope = Scope.makeUnsafe()
@@ -255,7 +270,7 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
           `127.0.0.1:${port}`
         ),
         replicas: 3,
-        timeout: "20 seconds"
+        timeout: "30 seconds"
       } as const
       const [a, b] = [yield* NatsHistory.make(options), yield* NatsHistory.make(options)]
       // until there is a leader
@@ -274,7 +289,10 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
         yield* append
         yield* eventually("all", () => reader.events.length === appended + 1, 30_000)
         // it has what it missed before the next one fails
-        yield* Effect.sleep("2 seconds")
+        yield* Effect.promise(() => isWhole(options.servers, "clustered")).pipe(
+          Effect.repeat({ until: (is) => is, schedule: Schedule.spaced("50 millis") }),
+          Effect.timeout("30 seconds")
+        )
       }
       assert.deepStrictEqual(said(reader.events), ["start 0", ...numbers(1, 33).map((i) => `${i} ${i}`)])
     }), long(120_000))

@@ -144,7 +144,8 @@ export interface History<A> {
   readonly append: (message: A) => Effect.Effect<Position, HistoryError>
   /**
    * What came after the position, the oldest first and at most `limit` messages (default: all), or why that is not known. A
-   * position may come from a peer as it is: one that makes no sense is `Gone`. No message after `newest` is nothing missed.
+   * position may come from a peer as it is: one that makes no sense is `Gone`. No message after `newest` is nothing missed. What
+   * another process has just appended comes a moment later: `awaitAfter` waits for it.
    */
   readonly since: (position: Position, limit?: number) => Effect.Effect<Missed<A> | Gone, HistoryError>
   readonly ends: Effect.Effect<Ends, HistoryError>
