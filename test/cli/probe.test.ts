@@ -142,8 +142,11 @@ describe("the silence limit", () => {
 
   it("the last words of a peer, and a table", async () => {
     const url = await peer((conn) => {
-      pinged(conn, () => conn.write("pong\n"))
-      setTimeout(() => conn.end("ping\nbye:\tyou are too quiet\x07\n"), 300)
+      const patience = setTimeout(() => conn.end("ping\nbye:\tyou are too quiet\x07\n"), 300)
+      pinged(conn, () => {
+        conn.write("pong\n")
+        patience.refresh()
+      })
     })
     const { code, stdout } = await probe(url, ...quick, "--silence-limit", "8s")
     assert.match(stdout, /^tcp:\S+ \(lines\)\n\n +min +median +p90 +p99 +max +jitter\ndial /)
