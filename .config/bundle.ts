@@ -6,6 +6,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
+import { input, output } from "./oneFile.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 // the bench makes one elsewhere
@@ -26,17 +27,12 @@ const licenceOf = (folder: string): string => {
   return `${name} ${version} (${license})${text}\n`
 }
 
-const build = await rolldown({
-  input: Path.join(root, "src/cli/main.ts"),
-  platform: "node",
-  logLevel: "warn",
-  resolve: { conditionNames: ["holdfast-source", "node", "import"] }
-})
+const build = await rolldown({ ...input, input: Path.join(root, "src/cli/main.ts") })
 Fs.rmSync(dir, { recursive: true, force: true })
-const { output } = await build.write({ dir, format: "esm", entryFileNames: "[name].js", chunkFileNames: "[name].js" })
+const written = await build.write({ ...output, dir, entryFileNames: "[name].js", chunkFileNames: "[name].js" })
 await build.close()
 
-const modules = output.flatMap((file) => file.type === "chunk" ? file.moduleIds : [])
+const modules = written.output.flatMap((file) => file.type === "chunk" ? file.moduleIds : [])
 const packages = new Set(modules.map(packageOf).filter((folder) => folder !== undefined))
 const licences = [...packages].toSorted().map(licenceOf)
 Fs.writeFileSync(Path.join(dir, "LICENSES.txt"), licences.join(`\n${"-".repeat(80)}\n\n`))

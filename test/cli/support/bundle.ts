@@ -3,6 +3,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
+import { input, output } from "../../../.config/oneFile.ts"
 
 const root = fileURLToPath(new URL("../../..", import.meta.url))
 // several checkouts may share their packages
@@ -19,16 +20,14 @@ const replace = (file: string, text: string): void => {
 }
 
 /** Makes one file of a program, which runs without `src` and without `node_modules`. */
-export const bundle = async (input: string, file: string): Promise<void> => {
+export const bundle = async (program: string, file: string): Promise<void> => {
   const build = await rolldown({
-    input,
-    platform: "node",
-    logLevel: "warn",
+    ...input,
+    input: program,
     // the package says that none of its modules is imported for what it does
-    treeshake: { moduleSideEffects: [{ test: /\/test\//, sideEffects: true }] },
-    resolve: { conditionNames: ["holdfast-source", "node", "import"] }
+    treeshake: { moduleSideEffects: [{ test: /\/test\//, sideEffects: true }] }
   })
-  const { output: [main] } = await build.generate({ format: "esm", codeSplitting: false })
+  const { output: [main] } = await build.generate({ ...output, codeSplitting: false })
   await build.close()
   replace(file, main.code)
 }
@@ -37,9 +36,9 @@ export const bundle = async (input: string, file: string): Promise<void> => {
  * The file of a program of the tests, made as a user would make it. Where it matters what a process holds: Node keeps 18 MB of heap
  * for a program whose types it strips, and what survives that is a hint to V8 to keep what is made later for long (pauses of 20 ms).
  */
-export const bundledProgram = async (input: string): Promise<string> => {
-  const file = Path.join(cache, `${Path.basename(input, ".ts")}.js`)
-  await bundle(input, file)
+export const bundledProgram = async (program: string): Promise<string> => {
+  const file = Path.join(cache, `${Path.basename(program, ".ts")}.js`)
+  await bundle(program, file)
   return file
 }
 
