@@ -87,7 +87,8 @@ export default defineConfig({
         : [
           {
             extends: true,
-            test: { name: "long", include: long, globalSetup, maxWorkers, sequence: { groupOrder: 1 } }
+            // more of these wait, for a cluster or for what dies
+            test: { name: "long", include: long, globalSetup, maxWorkers: 4, sequence: { groupOrder: 1 } }
           },
           {
             extends: true,

@@ -127,8 +127,8 @@ const cases = [
 for (const { faults, program, title } of cases) {
   it.simulate(title, { seeds: 1, storm: "15 seconds", faults }, program)
 
-  it.runIf(isLong)(`${title}: 20 seeds`, long(120_000), async () => {
-    for (let seed = 1; seed <= 20; seed++) {
+  it.runIf(isLong)(`${title}: 10 seeds`, long(120_000), async () => {
+    for (let seed = 1; seed <= 10; seed++) {
       await Effect.runPromise(Simulation.run({ seed, storm: "1 minute", faults }, program))
     }
   })
