@@ -1,8 +1,12 @@
 /** Clients behind a proxy: HTTP CONNECT and SOCKS5, whatever is dialled, HTTP too, and what each refusal is. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Http from "node:http"
 import * as Https from "node:https"
@@ -284,6 +288,20 @@ describe("a proxy of an HTTP client", () => {
         assert.deepStrictEqual(proxy.targets, [`${hiddenName}:${plain}`, `localhost:${secure}`])
       }))
   }
+
+  it.live("that is being dialled when the client ends is let go, and the request ends as one that was interrupted", () =>
+    Effect.gen(function*() {
+      const proxy = yield* silentProxy
+      const scope = yield* Scope.make()
+      const client = yield* Scope.provide(HttpClient.make({ proxy: `http://127.0.0.1:${proxy.port}` }), scope)
+      const asking = yield* Effect.forkChild(Effect.scoped(client.get(`https://${hiddenName}/`)))
+      yield* until("it is asked", () => proxy.open() === 1)
+      yield* Scope.close(scope, Exit.void)
+      yield* until("it is let go", () => proxy.open() === 0)
+      const exit = yield* Fiber.await(asking)
+      assert(Exit.isFailure(exit))
+      assert.isEmpty(exit.cause.reasons.filter(Cause.isDieReason), String(exit.cause))
+    }))
 
   it.live("is one of the environment where that is asked, and its refusal is the cause", () =>
     Effect.gen(function*() {

@@ -5,8 +5,10 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
 import type * as Net from "node:net"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
@@ -23,8 +25,11 @@ type Connect = ReturnType<typeof Undici.buildConnector>
 export type GateOf = (address: Address) => Result.Result<Gate | undefined, string>
 
 /** What undici tells of a tunnel that there is not. */
-const errorOf = (cause: Cause.Cause<unknown>): Error => {
-  const error = ConnectionError.fromSocketError(Cause.squash(cause) as never)
+const errorOf = (cause: Cause.Cause<Socket.SocketError>): Error => {
+  const failure = Cause.findErrorOption(cause)
+  // the client has ended meanwhile
+  if (Option.isNone(failure)) return Cause.prettyErrors(cause)[0]!
+  const error = ConnectionError.fromSocketError(failure.value)
   const { reason } = error
   return "cause" in reason && reason.cause instanceof Error ? reason.cause : error
 }
@@ -59,9 +64,15 @@ export const proxied = (
   const limited = open === 0 ? tunnel : Effect.timeoutOrElse(tunnel, { duration: open, orElse: timedOut })
   // undici owns what comes out
   const owned = Scope.provide(limited, Scope.makeUnsafe())
-  Supervised.spawnAmong(fibers, context, "dial through a proxy", owned, (exit: Exit.Exit<Net.Socket, unknown>) => {
-    if (Exit.isFailure(exit)) done(errorOf(exit.cause), null)
-    else if (isSecure) dial({ ...to, httpSocket: exit.value }, done)
-    else done(null, exit.value)
-  })
+  Supervised.spawnAmong(
+    fibers,
+    context,
+    "dial through a proxy",
+    owned,
+    (exit: Exit.Exit<Net.Socket, Socket.SocketError>) => {
+      if (Exit.isFailure(exit)) done(errorOf(exit.cause), null)
+      else if (isSecure) dial({ ...to, httpSocket: exit.value }, done)
+      else done(null, exit.value)
+    }
+  )
 }
