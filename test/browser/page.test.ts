@@ -93,8 +93,12 @@ const tasksOf = (trace: Buffer): ReadonlyArray<Task> => {
 
 const token = "token-of-the-page-test"
 
-const serve = async (ports: { readonly tcp: number; readonly admin: number }, secret = token) => {
-  const flags = [`--listen=tcp://127.0.0.1:${ports.tcp}`, `--admin=127.0.0.1:${ports.admin}`, "--log=json"]
+const serve = async (
+  ports: { readonly tcp: number; readonly admin: number },
+  secret = token,
+  ...more: ReadonlyArray<string>
+) => {
+  const flags = [...more, `--listen=tcp://127.0.0.1:${ports.tcp}`, `--admin=127.0.0.1:${ports.admin}`, "--log=json"]
   const server = start(process.execPath, [Path.join(root, "src/cli/main.ts"), "serve", ...flags], {
     env: { HOLDFAST_ADMIN_TOKEN: secret }
   })
@@ -234,6 +238,26 @@ describe.skipIf(chromium === undefined)("the page", () => {
     assert.deepStrictEqual([await serious(page).catch(() => []), elsewhere], [[], []])
     await picture(page, "no-token")
   }, 60_000)
+
+  it("says which worker does not answer, for as long as it does not", async () => {
+    const ports = { tcp: await freePort(), admin: await freePort() }
+    await serve(ports, token, "--workers=2")
+    const { errors, page } = await open(`http://127.0.0.1:${ports.admin}/?token=${token}`)
+    await page.locator(".link.live").waitFor()
+    await page.getByRole("alert").waitFor({ state: "detached" })
+    const answer = await fetch(`http://127.0.0.1:${ports.admin}/api/figures`, {
+      headers: { authorization: `Bearer ${token}` }
+    })
+    const { workers } = await answer.json() as { readonly workers: ReadonlyArray<{ readonly process: number }> }
+    const second = workers[1]!.process
+    process.kill(second, "SIGSTOP")
+    await page.getByRole("alert").getByText(`No answer from worker 2 (process ${second}).`).waitFor({ timeout: 25_000 })
+    await picture(page, "silent-worker")
+    assert.deepStrictEqual(await serious(page), [])
+    process.kill(second, "SIGCONT")
+    await page.getByRole("alert").waitFor({ state: "detached", timeout: 25_000 })
+    assert.deepStrictEqual(errors, [])
+  }, 90_000)
 
   it("drains after it has asked, and says so", async () => {
     const ports = { tcp: await freePort(), admin: await freePort() }
