@@ -95,7 +95,7 @@ export const Connections = ({ open }: { readonly open: (id: number) => void }) =
         <Problem error={rows.error} />
         <Table rows={rows} sort={sort} setSort={setSort} gone={gone} open={open} />
         {rows.total === 0
-          ? <Empty>{isFiltered ? "None match." : "No connection is open. Try: nc 127.0.0.1 7000"}</Empty>
+          ? <Empty>{isFiltered ? "None match." : "No connection is open."}</Empty>
           : undefined}
         {isClosing ? <ClosingMany where={where} total={rows.total ?? 0} stop={() => setClosing(false)} /> : undefined}
       </section>
