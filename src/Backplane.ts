@@ -13,6 +13,7 @@
  * |---|---|---|---|
  * | `claim` is one step, and replaces no living holder but the one that it names | a holder is told before another one is there, and also when the node that tells it dies in between | a script | an update at the revision that was read, tried again |
  * | `claim` leaves a mark where it is taken | a holder that has missed the word of a newer login learns of it when it asks again | a second field of the key | a second field of the value |
+ * | the newest login of a key is remembered for a hundred leases after it was given back | a node that was cut off claims again with an older login, which must not be served any more | a key with `PX` | a bucket with a maximum age |
  * | tokens grow | every node knows which login is the newer one | `INCR` | the revision of a put to one key for it |
  * | a lease ends by the clock of the engine | the keys of a node that is gone are free after it | a key with `PX` | a bucket with a maximum age |
  * | `renew` fails once the lease has ended | the node asks for its keys again | `PEXPIRE` gave 0 | the entry is gone |

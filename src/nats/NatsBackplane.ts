@@ -59,15 +59,16 @@ export interface Options {
  *
  * **Details**
  *
- * - Each node has one connection and one subject. There are two buckets: `<prefix>_directory`, whose revisions are the tokens,
- *   and `<prefix>_leases`, whose maximum age is the lease. All nodes follow the leases.
+ * - Each node has one connection and one subject. There are three buckets: `<prefix>_directory`, whose revisions are the tokens,
+ *   `<prefix>_leases`, whose maximum age is the lease, and `<prefix>_gone`, which has the newest login of each key that was given
+ *   back, for a hundred leases. All nodes follow the leases.
  * - A claim is an update at the revision that was read, tried again where another one came first.
  * - A node for whose subject nobody has subscribed is told by the server (`no responders`): `publish` gives `nobody`.
  * - A connection that was cut is replaced once, at once: the inbox has a gap then, whose size is not known. When that fails, the
  *   fleet joins again by its own policy.
  * - The epoch begins when the bucket of the directory was made, and again where the server has less than a node has seen.
- * - The user of the server needs to publish to `<prefix>.to.>`, `$KV.<prefix>_directory.>`, `$KV.<prefix>_leases.>` and `$JS.API.>`,
- *   and to subscribe to `<prefix>.to.>` and `_INBOX.>`.
+ * - The user of the server needs to publish to `<prefix>.to.>`, `$KV.<prefix>_directory.>`, `$KV.<prefix>_leases.>`, `$KV.<prefix>_gone.>`
+ *   and `$JS.API.>`, and to subscribe to `<prefix>.to.>` and `_INBOX.>`.
  *
  * **Gotchas**
  *

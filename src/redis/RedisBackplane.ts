@@ -56,7 +56,7 @@ export interface Options {
  * **Details**
  *
  * - Each node has one connection, one channel and one key with `PX`, its lease. The directory is one hash. Scripts make each
- *   claim one step.
+ *   claim one step. The newest login of a key that was given back is a key with `PX`, for a hundred leases.
  * - A connection that was cut is replaced once, at once: the inbox has a gap then. When that fails, the fleet joins again by its
  *   own policy. Redis counts nothing for its channels: the number of batches in a gap is not known.
  * - Each process of the server (its `run_id`) has its own epoch, whatever it has loaded from its files: these may be behind.

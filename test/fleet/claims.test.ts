@@ -4,9 +4,11 @@ import { Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import type { Backplane } from "../../src/index.ts"
 import { Memory } from "../../src/internal/backplane/memory.ts"
-import { lease, node } from "./support/stage.ts"
+import { lease, node, type TestNode } from "./support/stage.ts"
 
 const most = 128
+
+type Login = Effect.Success<ReturnType<TestNode["login"]>>
 
 describe("logins: many at once", () => {
   it.effect("wait for each other, and those that are given up meanwhile are not asked for", () =>
@@ -140,4 +142,43 @@ describe("a login whose answer was lost, and one that waits", () => {
       assert.isTrue(Exit.isFailure(yield* Fiber.join(first)))
       assert.isUndefined(yield* b.fleet.where("ada"))
     }))
+})
+
+describe("a connection whose node was cut off, when a newer login came and went meanwhile", () => {
+  /** Node b has a newer login of the key while a is cut off; then something happens to it, and a is back. */
+  const back = <E>(after: (newer: Login, b: TestNode) => Effect.Effect<void, E>) =>
+    Effect.gen(function*() {
+      const { a, b, c } = yield* three
+      const older = yield* a.login("ada")
+      a.link.set("down")
+      yield* TestClock.adjust(2 * lease)
+      const newer = yield* b.login("ada")
+      assert.strictEqual(yield* c.fleet.send("ada", "one"), "accepted")
+      assert.deepStrictEqual(newer.sent, ["one"])
+      yield* after(newer, b)
+      yield* TestClock.adjust(lease)
+      a.link.set("up")
+      yield* TestClock.adjust(lease)
+      assert.strictEqual(yield* c.fleet.send("ada", "two"), "offline")
+      assert.deepStrictEqual(older.sent, [])
+      assert.deepStrictEqual(older.reasons.map(({ _tag }) => _tag), ["Superseded"])
+      // a new login is newer than all
+      const newest = yield* a.login("ada")
+      assert.strictEqual(yield* c.fleet.send("ada", "three"), "accepted")
+      assert.deepStrictEqual(newest.sent, ["three"])
+    })
+
+  it.effect("is ended: the newer one has logged out", () => back((newer) => newer.logout))
+
+  it.effect("is ended: the node of the newer one has left", () => back((_, b) => b.stop))
+
+  it.effect("is ended: the newer one has come again, and logged out", () =>
+    back((newer, b) =>
+      Effect.gen(function*() {
+        yield* newer.logout
+        yield* TestClock.adjust(1)
+        const again = yield* b.login("ada")
+        yield* again.logout
+      })
+    ))
 })

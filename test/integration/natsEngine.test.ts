@@ -37,7 +37,7 @@ describe.skipIf(installed("nats-server") === undefined)(
       const make = NatsBackplane.make({ servers: `127.0.0.1:${server.port}`, prefix, storage: "memory" })
       const wipe = Effect.promise(async () => {
         const kvm = new Kvm(admin)
-        for (const bucket of ["directory", "leases"]) await (await kvm.open(`${prefix}_${bucket}`)).destroy()
+        for (const bucket of ["directory", "gone", "leases"]) await (await kvm.open(`${prefix}_${bucket}`)).destroy()
       })
       return Effect.map(make, (engine) => ({ engine, make, wipe, prefix }))
     })

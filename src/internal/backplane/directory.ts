@@ -10,13 +10,16 @@ interface Lease {
 /** Who holds a key, and the newest login that wants it. */
 interface Entry extends Holder {
   readonly wanted?: Holder | undefined
-  /** No node holds it: it was released while this one wanted it. */
-  readonly isFree?: boolean
+}
+
+/** The newest login of a key that no node holds, and until when it is remembered. */
+interface Gone extends Holder {
+  readonly until: number
 }
 
 const isSame = (one: Token, other: Token): boolean => one.epoch === other.epoch && one.number === other.number
 
-/** So many leases long after the end of one it is known which keys its node held. */
+/** So many leases long after a key was given back, or a lease has ended, it is known which login was the newest one. */
 const remembered = 100
 
 /** The memory of an engine in one epoch. Times are milliseconds of the clock of the engine. */
@@ -24,6 +27,8 @@ export class Directory {
   readonly epoch: number
   private readonly leases = new Map<string, Lease>()
   private readonly keys = new Map<string, Entry>()
+  // in the order in which they were given back
+  private readonly gone = new Map<string, Gone>()
   private claims = 0
 
   constructor(epoch: number) {
@@ -47,27 +52,50 @@ export class Directory {
     return true
   }
 
-  leave(node: string): void {
+  leave(node: string, now: number): void {
+    const lease = this.leases.get(node)
+    if (lease === undefined) return
     this.leases.delete(node)
-    this.forgetKeysOf(node)
+    for (const [key, entry] of this.keys) if (entry.node === node) this.giveBack(key, entry, lease.millis, now)
   }
 
-  private forgetKeysOf(node: string): void {
-    for (const [key, holder] of this.keys) if (holder.node === node) this.keys.delete(key)
+  /** An older login, of a node that is cut off, is not to take the key again. */
+  private giveBack(key: string, { node, token, wanted }: Entry, lease: number, now: number): void {
+    this.keys.delete(key)
+    this.gone.delete(key)
+    // no node is cut off where leases last for ever
+    if (lease < Infinity) this.gone.set(key, { ...(wanted ?? { node, token }), until: now + remembered * lease })
+    for (const [key, { until }] of this.gone) {
+      if (now < until) break
+      this.gone.delete(key)
+    }
+  }
+
+  /** Of a key that no node holds: the newest login that had it, or wanted it. */
+  private last(key: string, now: number): Holder | undefined {
+    const entry = this.keys.get(key)
+    if (entry !== undefined) return entry
+    const gone = this.gone.get(key)
+    return gone !== undefined && now < gone.until ? gone : undefined
   }
 
   nodes(now: number): ReadonlyArray<Member> {
     const members: Array<Member> = []
     for (const [node, { isLeaving, millis, until }] of this.leases) {
       if (now < until) members.push({ node, isLeaving })
-      else if (now >= until + remembered * millis) this.leave(node)
+      else if (now >= until + remembered * millis) this.forget(node)
     }
     return members
   }
 
+  private forget(node: string): void {
+    this.leases.delete(node)
+    for (const [key, entry] of this.keys) if (entry.node === node) this.keys.delete(key)
+  }
+
   find(key: string, now: number): Entry | undefined {
     const holder = this.keys.get(key)
-    return holder !== undefined && holder.isFree !== true && this.isAlive(holder.node, now) ? holder : undefined
+    return holder !== undefined && this.isAlive(holder.node, now) ? holder : undefined
   }
 
   claim(node: string, key: string, { as, over }: ClaimOptions, now: number): Claim {
@@ -75,11 +103,12 @@ export class Directory {
     const mine: Holder = { node, token }
     const holder = this.find(key, now)
     if (holder === undefined) {
-      const last = this.keys.get(key)
-      // a node that is cut off may have the newer login still
+      const last = this.last(key, now)
+      // a node that is cut off may have the newer login still, and the older one may be of a node that was
       if (as !== undefined && last !== undefined && isNewer(last.token, as)) {
         return { _tag: "Taken", token, holder: last }
       }
+      this.gone.delete(key)
       this.keys.set(key, mine)
       return { _tag: "Claimed", token }
     }
@@ -96,11 +125,10 @@ export class Directory {
     return { _tag: "Claimed", token }
   }
 
-  release(node: string, key: string, token: Token): void {
+  release(node: string, key: string, token: Token, now: number): void {
     const holder = this.keys.get(key)
-    if (holder?.node !== node || holder.isFree === true || !isSame(holder.token, token)) return
-    if (holder.wanted === undefined) this.keys.delete(key)
-    // an older login, of a node that is cut off, is not to take it first
-    else this.keys.set(key, { ...holder.wanted, isFree: true })
+    const lease = this.leases.get(node)
+    if (lease === undefined || holder?.node !== node || !isSame(holder.token, token)) return
+    this.giveBack(key, holder, lease.millis, now)
   }
 }

@@ -157,7 +157,8 @@ export interface Session {
    * Makes this node the holder of a key, in one step that no other claim comes between:
    *
    * - where no node that has a lease holds it, and, for a claim made again (`as`), none held it last with a greater token: a node
-   *   that is cut off may have that connection still. An engine remembers this for a hundred leases or so after the last one ended;
+   *   that is cut off may have that connection still, or the older one that claims again. An engine remembers the newest login for a
+   *   hundred leases or so after its key was given back, or its lease has ended;
    * - where this node holds it with a smaller token, or the same;
    * - where another node holds it with a smaller token, and that is the token `over`.
    *
@@ -170,8 +171,9 @@ export interface Session {
    */
   readonly claim: (key: string, options?: ClaimOptions) => Effect.Effect<Claim, BackplaneError>
   /**
-   * Removes a key from the directory, where that names this node with this very token. Otherwise nothing happens. A mark at the key
-   * stays as what was held last: a claim made again with a smaller token is `Taken` by the node and the token of the mark.
+   * Removes a key from the directory, where that names this node with this very token. Otherwise nothing happens. The node and the
+   * token are remembered, or those of the mark at the key, where there is one: a claim made again with a smaller token is `Taken`
+   * by them, though no node holds the key.
    */
   readonly release: (key: string, token: Token) => Effect.Effect<void, BackplaneError>
   /**
@@ -190,7 +192,7 @@ export interface Session {
    * inbox begins before `join` ends, and holds a bounded number of batches: what is too much is a gap.
    */
   readonly take: Effect.Effect<NonEmptyReadonlyArray<Arrival>, BackplaneError>
-  /** Ends the lease of this node now; its keys are free with that. The last that is called. */
+  /** Ends the lease of this node now; its keys are free with that, and remembered as if it had released them. The last that is called. */
   readonly leave: Effect.Effect<void, BackplaneError>
 }
 

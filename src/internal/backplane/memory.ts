@@ -58,7 +58,7 @@ export class Memory implements Engine {
       renew: (isLeaving) => ask((directory) => void directory.renew(node, isLeaving, now())),
       nodes: ask((directory) => directory.nodes(now())),
       claim: (key, options = {}) => ask((directory) => directory.claim(node, key, options, now())),
-      release: (key, token) => ask((directory) => directory.release(node, key, token)),
+      release: (key, token) => ask((directory) => directory.release(node, key, token, now())),
       find: (key) => ask((directory) => directory.find(key, now())),
       publish: (to, batch) => {
         if (batch.length > this.largest) return Effect.fail(new BackplaneError({ reason: "size" }))
@@ -70,7 +70,7 @@ export class Memory implements Engine {
         })
       },
       take: inbox.take,
-      leave: Effect.sync(() => this.directory.leave(node))
+      leave: Effect.sync(() => this.directory.leave(node, now()))
     }
   }
 }

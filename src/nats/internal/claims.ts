@@ -10,7 +10,7 @@ import {
   type Token
 } from "../../internal/backplane/engine.ts"
 import type { Connection } from "./connection.ts"
-import { ended, type Entry, entryOf, type Held, nameOf, textOf, type Written } from "./entries.ts"
+import { type Entry, entryOf, type Held, lastOf, lastText, nameOf, textOf, type Written } from "./entries.ts"
 
 /** What was seen of the directory in its epoch. */
 export interface Seen {
@@ -91,7 +91,9 @@ export class Claims {
     const read = Effect.map(connection.read("directory", name), entryOf)
     return Effect.gen({ self: this }, function*() {
       const isNew = options.as === undefined && options.over === undefined
-      let entry = this.own.get(name) ?? (isNew ? unclaimed : this.marked.get(name) ?? (yield* read))
+      // where this node wrote last, no newer login has come and gone meanwhile
+      let known = this.own.get(name) ?? (isNew ? unclaimed : this.marked.get(name))
+      let entry = known ?? (yield* read)
       this.marked.delete(name)
       while (true) {
         const isHeld = entry.held !== undefined && (yield* this.owner.isAlive(connection, entry.held))
@@ -102,6 +104,7 @@ export class Claims {
           const revision = yield* connection.write("directory", name, textOf(written), entry.revision)
           if (revision === undefined) {
             this.own.delete(name)
+            known = undefined
             entry = yield* read
             continue
           }
@@ -110,6 +113,13 @@ export class Claims {
           this.seen.revision = Math.max(this.seen.revision, revision)
           token ??= { epoch, number: revision }
           if (holder === undefined) {
+            if (options.as !== undefined && known === undefined) {
+              const last = lastOf(yield* connection.read("gone", name))
+              if (last !== undefined && isNewer(last.token, token)) {
+                yield* this.release(connection, key, token)
+                return { _tag: "Taken", token, holder: last }
+              }
+            }
             const held = { node, generation: this.owner.generation(), token }
             this.own.set(name, { revision, held, wanted: written.wanted as Holder | undefined })
           } else this.mark(name, { revision, held: entry.held, wanted: { node, token } })
@@ -146,13 +156,24 @@ export class Claims {
       while (true) {
         entry ??= entryOf(yield* connection.read("directory", name))
         if (entry.held?.node !== this.owner.node || !isSame(entry.held.token, token)) return
-        if (entry.wanted !== undefined) {
-          // an older login, of a node that is cut off, is not to take it first
-          const written: Written = { held: { ...entry.wanted, generation: ended }, wanted: undefined }
-          if ((yield* connection.write("directory", name, textOf(written), entry.revision)) !== undefined) return
-        } else if (yield* connection.erase(entry.revision)) return
+        // an older login, of a node that is cut off, is not to take it again
+        yield* this.remember(connection, name, entry.wanted ?? entry.held)
+        if (yield* connection.erase(entry.revision)) return
         // a mark may have been made at it
         entry = undefined
+      }
+    })
+  }
+
+  /** Has the newest login of a key remembered, before no node holds it any more. */
+  private remember(connection: Connection, name: string, newest: Holder): Effect.Effect<void, BackplaneError> {
+    return Effect.gen(function*() {
+      let revision = 0
+      while ((yield* connection.write("gone", name, lastText(newest), revision)) === undefined) {
+        const entry = yield* connection.read("gone", name)
+        const last = lastOf(entry)
+        if (last !== undefined && !isNewer(newest.token, last.token)) return
+        revision = entry?.revision ?? 0
       }
     })
   }

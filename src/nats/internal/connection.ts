@@ -37,6 +37,17 @@ const directoryOf = (prefix: string): string => `${prefix}_directory`
 
 const leasesOf = (prefix: string): string => `${prefix}_leases`
 
+const goneOf = (prefix: string): string => `${prefix}_gone`
+
+/** So many leases long the newest login of a key is remembered that was given back. */
+const remembered = 100
+
+interface Buckets {
+  readonly directory: KV
+  readonly leases: KV
+  readonly gone: KV
+}
+
 /** An open connection. */
 export class Connection implements Link {
   readonly largest: number
@@ -47,8 +58,7 @@ export class Connection implements Link {
   private readonly now: () => number
   private readonly prefix: string
   private readonly timeout: number
-  private readonly directory: KV
-  private readonly bucket: KV
+  private readonly buckets: Buckets
   private readonly replies: string
   private published = 0
   private publishing: Array<Publishing> = []
@@ -59,7 +69,7 @@ export class Connection implements Link {
     nats: NatsConnection,
     pulse: Pulse,
     settings: Settings,
-    buckets: { readonly directory: KV; readonly leases: KV },
+    buckets: Buckets,
     options: {
       readonly lease: number
       readonly inboxPrefix: string | undefined
@@ -72,8 +82,7 @@ export class Connection implements Link {
     this.now = options.now
     this.prefix = settings.prefix
     this.timeout = settings.timeout
-    this.directory = buckets.directory
-    this.bucket = buckets.leases
+    this.buckets = buckets
     this.leases = new Leases(options.lease)
     this.largest = nats.info?.max_payload ?? Infinity
     this.replies = `${createInbox(options.inboxPrefix)}.`
@@ -137,7 +146,7 @@ export class Connection implements Link {
   private explained(error: BackplaneError): Effect.Effect<never, BackplaneError> {
     return Effect.catch(
       Effect.andThen(
-        this.pulse.promise(() => Promise.all([this.directory.status(), this.bucket.status()])),
+        this.pulse.promise(() => Promise.all(Object.values<KV>({ ...this.buckets }).map((bucket) => bucket.status()))),
         Effect.fail(error)
       ),
       (second) =>
@@ -149,23 +158,19 @@ export class Connection implements Link {
     )
   }
 
-  private kv(bucket: "directory" | "leases"): KV {
-    return bucket === "directory" ? this.directory : this.bucket
-  }
-
-  read(bucket: "directory" | "leases", key: string): Effect.Effect<KvEntry | null, BackplaneError> {
-    return Effect.catch(this.pulse.promise(() => this.kv(bucket).get(key)), (error) => this.explained(error))
+  read(bucket: keyof Buckets, key: string): Effect.Effect<KvEntry | null, BackplaneError> {
+    return Effect.catch(this.pulse.promise(() => this.buckets[bucket].get(key)), (error) => this.explained(error))
   }
 
   /** Writes where the last revision is the one named; 0 for none. Gives the new one, or nothing where it was another one. */
   write(
-    bucket: "directory" | "leases",
+    bucket: keyof Buckets,
     key: string,
     text: string,
     previousSeq: number
   ): Effect.Effect<number | undefined, BackplaneError> {
     return Effect.catch(
-      this.pulse.promise<number | undefined>(() => this.kv(bucket).put(key, text, { previousSeq })),
+      this.pulse.promise<number | undefined>(() => this.buckets[bucket].put(key, text, { previousSeq })),
       (error) => codeOf(error.cause) === wrongRevision ? Effect.succeed(undefined) : this.explained(error)
     )
   }
@@ -173,7 +178,7 @@ export class Connection implements Link {
   /** Removes a lease, if it is still this one. */
   remove(node: string, revision: number): Effect.Effect<void, BackplaneError> {
     return Effect.catch(
-      this.pulse.promise(() => this.bucket.delete(node, { previousSeq: revision })),
+      this.pulse.promise(() => this.buckets.leases.delete(node, { previousSeq: revision })),
       (error) => codeOf(error.cause) === wrongRevision ? Effect.void : this.explained(error)
     )
   }
@@ -189,9 +194,9 @@ export class Connection implements Link {
   }
 
   /** The last revision of a bucket. */
-  last(bucket: "directory" | "leases"): Effect.Effect<number, BackplaneError> {
+  last(bucket: keyof Buckets): Effect.Effect<number, BackplaneError> {
     return Effect.map(
-      Effect.catch(this.pulse.promise(() => this.kv(bucket).status()), (error) => this.explained(error)),
+      Effect.catch(this.pulse.promise(() => this.buckets[bucket].status()), (error) => this.explained(error)),
       ({ streamInfo }) => streamInfo.state.last_seq
     )
   }
@@ -199,7 +204,7 @@ export class Connection implements Link {
   /** Follows the leases, for as long as the connection lasts. */
   get follow(): Effect.Effect<void, BackplaneError> {
     return this.pulse.promise(async () => {
-      const entries = await this.bucket.watch()
+      const entries = await this.buckets.leases.watch()
       const following = async () => {
         for await (const entry of entries) this.leases.apply(entry, this.now())
       }
@@ -215,11 +220,11 @@ export class Connection implements Link {
   }
 }
 
-/** Makes the bucket of leases last for as long as a lease does: it may be there from when that was another time. */
-const fit = async (nats: NatsConnection, bucket: KV, lease: number): Promise<void> => {
+/** Makes the entries of a bucket last for so many milliseconds: it may be there from when that was another time. */
+const fit = async (nats: NatsConnection, bucket: KV, millis: number): Promise<void> => {
   const { streamInfo, ttl } = await bucket.status()
-  if (ttl === lease) return
-  const age = lease * 1_000_000
+  if (ttl === millis) return
+  const age = millis * 1_000_000
   const config = { ...streamInfo.config, max_age: age, duplicate_window: Math.min(age, 120_000_000_000) }
   await nats.request(`$JS.API.STREAM.UPDATE.${streamInfo.config.name}`, JSON.stringify(config))
 }
@@ -238,7 +243,9 @@ export const open = (settings: Settings, lease: number): Effect.Effect<Connectio
       const directory = await kvm.create(directoryOf(prefix), common)
       const leases = await kvm.create(leasesOf(prefix), { ...common, ttl: lease })
       await fit(nats, leases, lease)
-      return { directory, leases }
+      const gone = await kvm.create(goneOf(prefix), { ...common, ttl: remembered * lease })
+      await fit(nats, gone, remembered * lease)
+      return { directory, gone, leases }
     }).pipe(within(timeout))
     return new Connection(nats, pulse, settings, buckets, {
       lease,

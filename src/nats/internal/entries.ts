@@ -8,9 +8,6 @@ export interface Held extends Holder {
   readonly generation: string
 }
 
-/** No lease has this generation. */
-export const ended = "0"
-
 /** A key as the directory has it: without a holder, but with a revision, where it was removed. */
 export interface Entry {
   readonly revision: number
@@ -49,6 +46,16 @@ const tokenText = ({ epoch, number }: Token | Unnumbered): string => `${epoch} $
 export const textOf = ({ held, wanted }: Written): string => {
   const holder = `${held.node} ${held.generation} ${tokenText(held.token)}`
   return wanted === undefined ? holder : `${holder} ${wanted.node} ${tokenText(wanted.token)}`
+}
+
+/** A login that is remembered, as the bucket of those has it. */
+export const lastText = ({ node, token }: Holder): string => `${node} ${tokenText(token)}`
+
+/** The login that is remembered, if there is one. */
+export const lastOf = (entry: KvEntry | null): Holder | undefined => {
+  if (entry === null || entry.operation !== "PUT") return undefined
+  const [node, epoch, number] = entry.string().split(" ")
+  return { node: node!, token: { epoch: Number(epoch), number: Number(number) } }
 }
 
 export const entryOf = (entry: KvEntry | null): Entry => {

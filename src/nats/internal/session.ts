@@ -8,7 +8,7 @@ import { Inbox } from "../../internal/backplane/inbox.ts"
 import { Line } from "../../internal/backplane/line.ts"
 import { Claims, type Seen } from "./claims.ts"
 import { type Connection, open, type Settings } from "./connection.ts"
-import { ended, type Entry, entryOf, epochKey, type Held, nameOf } from "./entries.ts"
+import { type Entry, entryOf, epochKey, type Held, nameOf } from "./entries.ts"
 import { leaseOf, leaseText } from "./leases.ts"
 
 /** What all sessions of one engine share. */
@@ -165,7 +165,6 @@ export class Stay {
   /** Whether a holder has a lease: what is followed may lag, so a lease that is not known is asked for. */
   private isAlive(connection: Connection, { generation, node }: Held): Effect.Effect<boolean, BackplaneError> {
     if (node === this.options.node) return Effect.succeed(generation === this.generation)
-    if (generation === ended) return Effect.succeed(false)
     if (connection.leases.isAlive(node, generation, this.now())) return Effect.succeed(true)
     // thousands of keys may be those of one node that died
     if (this.ended.get(node) === generation) return Effect.succeed(false)

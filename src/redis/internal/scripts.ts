@@ -7,9 +7,10 @@ import { createHash } from "node:crypto"
  * Everything of a fleet has one prefix in braces, so that a cluster keeps it in one place:
  *
  * - `directory`: a hash. `=<key>` is `<node> <generation> <epoch> <number>`, and `<node> <epoch> <number>` of the newest login
- *   that wants it, where there is one. Of an ended lease the generation is 0, and the time at which that was seen comes last: it
- *   is kept for a hundred leases, because the node that is cut off may have the newest login still. So is the login that wanted a key that was released. Beside the keys it has the epoch, the time at which that began, the server that counts,
+ *   that wants it, where there is one. Beside the keys it has the epoch, the time at which that began, the server that counts,
  *   and the counters, so that the loss of one is the loss of all.
+ * - `gone:<key>`: `<node> <epoch> <number>` of the newest login of a key that was given back, or whose node has lost its lease.
+ *   It is kept for a hundred leases: a node that is cut off may have this login still, or an older one.
  * - `lease:<node>`: `<generation> <session> <leaving>`, for as long as the lease lasts. Another generation is another lease: what
  *   was held under an earlier one is free.
  * - `nodes`: who had a lease.
@@ -40,6 +41,15 @@ local function holder(key)
   local of, born, first, number, wants, second, rank =
     string.match(found, '^(%S+) (%d+) (%d+) (%d+) ?(%S*) ?(%d*) ?(%d*)$')
   if lease(of) == born then return of, first, number, born, wants, second, rank end
+end
+`
+
+const giveBack = `
+local function giveBack(field, found, millis)
+  local of, token = string.match(found, '^(%S+) %d+ (%d+ %d+)')
+  local newest = string.match(found, '^%S+ %d+ %d+ %d+ (%S+ %d+ %d+)$') or of .. ' ' .. token
+  redis.call('HDEL', at .. 'directory', field)
+  redis.call('SET', at .. 'gone:' .. string.sub(field, 2), newest, 'PX', string.format('%.0f', 100 * tonumber(millis)))
 end
 `
 
@@ -76,6 +86,7 @@ return {string.format('%.0f', epoch), string.format('%.0f', now - began), sessio
 
 /** `ARGV`: whether the node leaves, as 1 or 0, and the milliseconds of its lease. Looks at some keys of ended leases as well. */
 export const renew = script(`${session}
+${giveBack}
 redis.call('SET', at .. 'lease:' .. node, generation .. ' ' .. session .. ' ' .. ARGV[4], 'PX', ARGV[5])
 redis.call('SADD', at .. 'nodes', node)
 local generations = {}
@@ -83,19 +94,11 @@ local function isHeld(of, born)
   if generations[of] == nil then generations[of] = lease(of) or false end
   return generations[of] == born
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local cursor = redis.call('HGET', at .. 'directory', 'swept') or '0'
 local step = redis.call('HSCAN', at .. 'directory', cursor, 'MATCH', '=*', 'COUNT', 500)
 for i = 1, #step[2], 2 do
-  if not isHeld(string.match(step[2][i + 1], '^(%S+) (%d+)')) then
-    local of, born, token, since = string.match(step[2][i + 1], '^(%S+) (%d+) (%d+ %d+) ?(%d*)')
-    if born ~= '0' then
-      redis.call('HSET', at .. 'directory', step[2][i], table.concat({of, '0', token, string.format('%.0f', now)}, ' '))
-    elseif now - tonumber(since) > 100 * tonumber(ARGV[5]) then
-      redis.call('HDEL', at .. 'directory', step[2][i])
-    end
-  end
+  local found = step[2][i + 1]
+  if not isHeld(string.match(found, '^(%S+) (%d+)')) then giveBack(step[2][i], found, ARGV[5]) end
 end
 redis.call('HSET', at .. 'directory', 'swept', step[1])
 return {'ok'}
@@ -131,10 +134,11 @@ local function write(...)
 end
 local of, theirs, rank, born, wants, wantsEpoch, wantsNumber = holder(key)
 if not of then
-  local last = ARGV[5] ~= '' and redis.call('HGET', at .. 'directory', '=' .. key)
-  if last then
-    local was, _, e, n = string.match(last, '^(%S+) (%d+) (%d+) (%d+)')
-    if isNewer(e, n, first, number) then return {'taken', first, number, was, e, n} end
+  if ARGV[5] ~= '' then
+    local last = redis.call('HGET', at .. 'directory', '=' .. key)
+    local was, e, n = string.match(last or '', '^(%S+) %d+ (%d+) (%d+)')
+    if not was then was, e, n = string.match(redis.call('GET', at .. 'gone:' .. key) or '', '^(%S+) (%d+) (%d+)$') end
+    if was and isNewer(e, n, first, number) then return {'taken', first, number, was, e, n} end
   end
   write(node, generation, first, number)
   return {'claimed', first, number}
@@ -155,19 +159,13 @@ end
 return {'claimed', first, number}
 `)
 
-/** `ARGV`: the key, the epoch and the number of its claim. */
+/** `ARGV`: the key, the epoch and the number of its claim, and the milliseconds of the node's lease. */
 export const release = script(`${session}
+${giveBack}
 local field = '=' .. ARGV[4]
 local found = redis.call('HGET', at .. 'directory', field)
 local mine = table.concat({node, generation, ARGV[5], ARGV[6]}, ' ')
-if found == mine then
-  redis.call('HDEL', at .. 'directory', field)
-elseif found and string.sub(found, 1, #mine + 1) == mine .. ' ' then
-  local wants, token = string.match(string.sub(found, #mine + 2), '^(%S+) (%d+ %d+)$')
-  local time = redis.call('TIME')
-  local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-  redis.call('HSET', at .. 'directory', field, table.concat({wants, '0', token, now}, ' '))
-end
+if found and string.sub(found .. ' ', 1, #mine + 1) == mine .. ' ' then giveBack(field, found, ARGV[7]) end
 return {'ok'}
 `)
 

@@ -124,12 +124,13 @@ export class Stay {
   private session({ age, epoch, session }: Joined): Session {
     const { lease, node } = this.options
     const head = ["1", this.at, String(epoch), node, session]
+    const millis = String(Math.ceil(lease))
     const run = (script: Scripts.Script, ...args: ReadonlyArray<string>) =>
       Effect.flatMap(this.line.use((connection) => connection.run(script, [...head, ...args])), checked)
     return {
       epoch,
       age,
-      renew: (isLeaving) => Effect.asVoid(run(Scripts.renew, isLeaving ? "1" : "0", String(Math.ceil(lease)))),
+      renew: (isLeaving) => Effect.asVoid(run(Scripts.renew, isLeaving ? "1" : "0", millis)),
       nodes: Effect.map(run(Scripts.nodes), ([, ...members]) => {
         const found: Array<Member> = []
         for (let i = 0; i < members.length; i += 2) found.push({ node: members[i]!, isLeaving: members[i + 1] === "1" })
@@ -145,7 +146,7 @@ export class Stay {
               : { _tag: "Claimed", token }
           }
         ),
-      release: (key, token) => Effect.asVoid(run(Scripts.release, key, ...tokenOf(token))),
+      release: (key, token) => Effect.asVoid(run(Scripts.release, key, ...tokenOf(token), millis)),
       find: (key) =>
         Effect.map(
           run(Scripts.find, key),

@@ -114,8 +114,10 @@ class Run {
   private readonly aKey: Effect.Effect<string> = Effect.suspend(() => pick(this.keys.slice(-this.inUse)))
 
   /** Whether the engine may have forgotten a login, and its node has not claimed it again: then no node can know of it. */
-  private isForgotten({ engine, life }: Login): boolean {
+  private isForgotten({ engine, life, peer }: Login): boolean {
     if (engine === this.totals.engines) return false
+    // it is not claimed again
+    if (!peer.isOpen() || life.isOver) return true
     const { keys, served, status } = Effect.runSync(life.fleet.state)
     return status !== "joined" || served < keys
   }
@@ -125,7 +127,8 @@ class Run {
     const sentAt = this.sentAt.get(message)!
     for (const other of this.logins.get(login.key) ?? []) {
       const isNewer = other.answered > login.answered && other.answered < sentAt
-      if (!isNewer || !other.peer.isOpen() || other.life.isOver || this.isForgotten(other)) continue
+      // one that has ended since was newer all the same
+      if (!isNewer || this.isForgotten(other)) continue
       this.world.fail(
         `stale: ${message} for ${login.key}, sent at ${sentAt}, reached login ${login.answered} on ${login.life.name}, ` +
           `when login ${other.answered} on ${other.life.name} had been answered`
@@ -149,13 +152,13 @@ class Run {
       this.logins.set(key, all)
       const added = yield* Effect.exit(Scope.provide(life.fleet.registry.add(login.peer.connection, { key }), scope))
       const logout = Effect.suspend(() => {
-        all.delete(login)
         login.peer.end()
         return Scope.close(scope, Exit.void)
       })
       if (Exit.isFailure(added)) {
         this.totals.refused++
         if (Cause.hasDies(added.cause)) this.world.fail(Cause.pretty(added.cause))
+        all.delete(login)
         yield* logout
         return undefined
       }

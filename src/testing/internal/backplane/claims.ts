@@ -1,6 +1,6 @@
 /** Checks of the directory: who holds a key, by which token. */
 import * as Effect from "effect/Effect"
-import { isNewer } from "../../../Backplane.ts"
+import { type Claim, isNewer } from "../../../Backplane.ts"
 import { type Check, check, expect } from "./steps.ts"
 
 /** A token of an epoch before all others. */
@@ -174,9 +174,35 @@ export const claims: ReadonlyArray<Check> = [
         yield* expect((yield* does("a find", a.find("key"))) === undefined, "no holder", "one")
         const taken = yield* does("a claim", b.claim("key", { as: wanted.token, over: older.token }))
         yield* expect(taken._tag === "Claimed", "b to get it", taken)
-        yield* does("a release", b.release("key", wanted.token))
-        const free = yield* does("a claim again", a.claim("key", { as: oldest.token }))
-        yield* expect(free._tag === "Claimed", "a key that no node wants to be free", free)
+      })
+  ),
+
+  check(
+    "the newest login of a key that was given back is known to an older claim that is made again",
+    ({ does, join }) =>
+      Effect.gen(function*() {
+        const a = yield* join("a")
+        const b = yield* join("b")
+        const c = yield* join("c")
+        const older = yield* does("a claim", a.claim("key"))
+        yield* does("a release", a.release("key", older.token))
+        const newer = yield* does("a claim", b.claim("key"))
+        yield* does("a release", b.release("key", newer.token))
+        const isToldOf = (claim: Claim) =>
+          claim._tag === "Taken" && claim.holder.node === "b" && claim.holder.token.number === newer.token.number
+        for (const as of [older.token, early]) {
+          const again = yield* does("a claim again", a.claim("key", { as }))
+          yield* expect(isToldOf(again), "it to be taken by b, with the token of b's login", again)
+        }
+        yield* expect((yield* does("a find", c.find("key"))) === undefined, "no holder", "one")
+        const kept = yield* does("a claim again", b.claim("key", { as: newer.token }))
+        yield* expect(kept._tag === "Claimed", "the newest login to get the key again", kept)
+        yield* does("b leaves", b.leave)
+        const last = yield* does("a claim again", a.claim("key", { as: older.token }))
+        yield* expect(isToldOf(last), "it to be taken by b, which has left", last)
+        yield* expect((yield* does("a find", c.find("key"))) === undefined, "no holder", "one")
+        const newest = yield* does("a claim", c.claim("key"))
+        yield* expect(newest._tag === "Claimed", "a new login to get it", newest)
       })
   ),
 

@@ -80,13 +80,13 @@ class Server {
       case "claim":
         return directory.claim(node, question.key, question.options, now)
       case "release":
-        return directory.release(node, question.key, question.token)
+        return directory.release(node, question.key, question.token, now)
       case "find":
         return directory.find(question.key, now)
       case "publish":
         return this.publish(question.node, question.batch)
       case "leave":
-        return directory.leave(node)
+        return directory.leave(node, now)
     }
   }
 
