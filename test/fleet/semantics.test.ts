@@ -100,6 +100,37 @@ describe("logins", () => {
       yield* TestClock.adjust(0)
       yield* b.login("ada")
     }))
+
+  it.effect("under `reject` a second one that was refused is nothing to the first, also when that claims its key again", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* stage(["a", "b"], { registry: { duplicates: "reject" } })
+      const one = yield* a.login("ada")
+      assert.strictEqual((yield* Effect.flip(b.login("ada"))).reason._tag, "DuplicateKey")
+      a.link.set("down")
+      yield* TestClock.adjust(lease / 3)
+      a.link.set("up")
+      yield* TestClock.adjust(lease)
+      assert.deepStrictEqual(tags(one.reasons), [])
+      assert.strictEqual(yield* b.fleet.send("ada", "hello"), "accepted")
+      assert.deepStrictEqual(one.sent, ["hello"])
+      assert.strictEqual((yield* Effect.flip(b.login("ada"))).reason._tag, "DuplicateKey")
+    }))
+
+  it.effect("under `reject` one that was let in without the engine does not take the key of another", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* stage(["a", "b"], { registry: { duplicates: "reject" }, logins: "admit" })
+      const one = yield* a.login("ada")
+      b.link.set("down")
+      yield* TestClock.adjust(lease / 3)
+      const other = yield* Effect.forkChild(b.login("ada"), { startImmediately: true })
+      yield* TestClock.adjust(lease)
+      const admitted = yield* Fiber.join(other)
+      b.link.set("up")
+      yield* TestClock.adjust(lease)
+      assert.deepStrictEqual([one.isOpen(), admitted.isOpen()], [true, false])
+      assert.strictEqual(yield* b.fleet.send("ada", "hello"), "accepted")
+      assert.deepStrictEqual(one.sent, ["hello"])
+    }))
 })
 
 describe("a node that dies", () => {

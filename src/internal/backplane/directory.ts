@@ -98,7 +98,7 @@ export class Directory {
     return holder !== undefined && this.isAlive(holder.node, now) ? holder : undefined
   }
 
-  claim(node: string, key: string, { as, over }: ClaimOptions, now: number): Claim {
+  claim(node: string, key: string, { as, onlyIfFree, over }: ClaimOptions, now: number): Claim {
     const token: Token = as ?? { epoch: this.epoch, number: ++this.claims }
     const mine: Holder = { node, token }
     const holder = this.find(key, now)
@@ -116,7 +116,7 @@ export class Directory {
     const mayReplace = holder.node === node || (over !== undefined && isSame(holder.token, over))
     if (isNewer(holder.token, token)) return { _tag: "Taken", token, holder }
     if (!mayReplace) {
-      this.keys.set(key, { ...holder, wanted: isNewer(token, wanted?.token) ? mine : wanted })
+      if (onlyIfFree !== true && isNewer(token, wanted?.token)) this.keys.set(key, { ...holder, wanted: mine })
       return { _tag: "Taken", token, holder }
     }
     const isWanted = wanted !== undefined && wanted.node !== node && isNewer(wanted.token, token)

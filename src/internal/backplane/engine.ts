@@ -80,6 +80,8 @@ export interface ClaimOptions {
   readonly as?: Token | undefined
   /** The token of a holder that serves the key no more: this holder, and no other one, may be replaced. */
   readonly over?: Token | undefined
+  /** A login that does not want the key of a holder: where one has it, no mark is left, and the token of the answer is of no use. */
+  readonly onlyIfFree?: boolean | undefined
 }
 
 /**
@@ -164,7 +166,7 @@ export interface Session {
    *
    * Otherwise it is `Taken`. A holder that is replaced serves the key no more: the fleet has seen to it.
    *
-   * A claim that is taken by a holder with a smaller token leaves a mark at the key: that this node, with this token, wants it.
+   * A claim that is taken by a holder with a smaller token, and has no `onlyIfFree`, leaves a mark at the key: that this node, with this token, wants it.
    * The greatest one counts, until a claim with a token as great is made. From then on a claim that the holder makes again
    * (`as` a smaller token than the mark) is `Taken` by the node and the token of the mark: a holder that has not heard of a
    * newer login learns of it so.

@@ -98,6 +98,9 @@ const ask = <Out>(
   return node.claiming.withPermit(Effect.suspend(() => isWanted() ? asked : Effect.fail(unwanted)))
 }
 
+/** How a login claims that has no token yet. */
+const asNew = <Out>(node: Node<Out>): ClaimOptions => ({ onlyIfFree: node.isOnlyIfFree })
+
 /** Claims a key until this node holds it, with this token, or a newer login does. */
 const claimUntil = <Out>(
   node: Node<Out>,
@@ -108,7 +111,7 @@ const claimUntil = <Out>(
   Effect.flatMap(ask(node, key, options, isWanted), (claim) => {
     if (claim._tag === "Claimed") return Effect.succeed(claim)
     const { holder, token } = claim
-    const isFinal = holder.node === node.name || (node.isOnlyIfFree && options.as === undefined)
+    const isFinal = holder.node === node.name || options.onlyIfFree === true
     if (isFinal || node.keys.isNewer(holder.token, token)) return Effect.succeed(claim)
     const { epoch } = node
     const again = Effect.suspend(() => {
@@ -129,7 +132,7 @@ const claimNew = <Out>(
     while (node.heldBack > 0) yield* Effect.sleep(node.heldBack)
     const session = node.stays
     const term = node.lease.number
-    const asked = yield* Effect.result(claimUntil(node, key, {}, isWanted))
+    const asked = yield* Effect.result(claimUntil(node, key, asNew(node), isWanted))
     if (asked._tag === "Failure") {
       // it may have been done all the same
       if (asked.failure.reason === "unreachable") unsettle(node, key)
@@ -211,7 +214,8 @@ const claimAgain = <Out>(node: Node<Out>, held: Held): Effect.Effect<void, Backp
       return
     }
     if (token === undefined && node.heldBack > 0) return
-    const claim = yield* Effect.tapError(claimUntil(node, key, { as: token }), ({ reason }) =>
+    const options = token === undefined ? asNew(node) : { as: token }
+    const claim = yield* Effect.tapError(claimUntil(node, key, options), ({ reason }) =>
       Effect.sync(() => {
         // it may have been done all the same, for a connection that has ended since
         if (reason === "unreachable" && node.keys.held.get(key) !== held) unsettle(node, key)

@@ -53,7 +53,7 @@ export class Claims {
     { held, wanted }: Entry,
     isHeld: boolean,
     epoch: number,
-    { as, over }: ClaimOptions
+    { as, onlyIfFree, over }: ClaimOptions
   ): { readonly written: Written | undefined; readonly holder: Holder | undefined } {
     const { node } = this.owner
     const token = as ?? { epoch, number: undefined }
@@ -65,7 +65,7 @@ export class Claims {
     if (held === undefined || !isHeld) return { written: { held: mine, wanted: undefined }, holder: undefined }
     if (held.node !== node && (over === undefined || !isSame(held.token, over))) {
       const isMarked = wanted !== undefined && as !== undefined && !isNewer(as, wanted.token)
-      return { written: isMarked ? undefined : { held, wanted: mine }, holder: held }
+      return { written: isMarked || onlyIfFree === true ? undefined : { held, wanted: mine }, holder: held }
     }
     const isWanted = wanted !== undefined && wanted.node !== node && isOlder(wanted.token)
     if (isWanted && held.node === node) return { written: undefined, holder: wanted }
@@ -126,7 +126,7 @@ export class Claims {
         }
         return holder === undefined
           ? { _tag: "Claimed", token: token! }
-          : { _tag: "Taken", token: token!, holder: { node: holder.node, token: holder.token } }
+          : { _tag: "Taken", token: token ?? holder.token, holder: { node: holder.node, token: holder.token } }
       }
     })
   }

@@ -118,7 +118,10 @@ end
 return members
 `)
 
-/** `ARGV`: the key, and twice the epoch and the number of a token or nothing: the claim's own one, and `over`. */
+/**
+ * `ARGV`: the key, twice the epoch and the number of a token or nothing: the claim's own one, and `over`; and 1 for one that does
+ * not want a key that is held.
+ */
 export const claim = script(`${session}
 local key, first, number = ARGV[4], ARGV[5], ARGV[6]
 if first == '' then
@@ -145,7 +148,7 @@ if not of then
 end
 if isNewer(theirs, rank, first, number) then return {'taken', first, number, of, theirs, rank} end
 if of ~= node and not (theirs == ARGV[7] and rank == ARGV[8]) then
-  if wants == '' or isNewer(first, number, wantsEpoch, wantsNumber) then
+  if ARGV[9] ~= '1' and (wants == '' or isNewer(first, number, wantsEpoch, wantsNumber)) then
     write(of, born, theirs, rank, node, first, number)
   end
   return {'taken', first, number, of, theirs, rank}

@@ -136,9 +136,9 @@ export class Stay {
         for (let i = 0; i < members.length; i += 2) found.push({ node: members[i]!, isLeaving: members[i + 1] === "1" })
         return found
       }),
-      claim: (key, { as, over } = {}) =>
+      claim: (key, { as, onlyIfFree, over } = {}) =>
         Effect.map(
-          run(Scripts.claim, key, ...tokenOf(as), ...tokenOf(over)),
+          run(Scripts.claim, key, ...tokenOf(as), ...tokenOf(over), onlyIfFree === true ? "1" : "0"),
           ([tag, first, number, of, theirs, rank]): Claim => {
             const token: Token = { epoch: Number(first), number: Number(number) }
             return tag === "taken"

@@ -25,6 +25,7 @@ export type Asked =
     readonly key: string
     readonly as: Token | undefined
     readonly over: Token | undefined
+    readonly onlyIfFree: boolean | undefined
   }
   | { readonly op: "release"; readonly session: number; readonly key: string; readonly token: Token }
   | { readonly op: "find"; readonly session: number; readonly key: string }
@@ -85,7 +86,8 @@ export const engineOver = (calls: Calls): Engine => {
           age,
           renew: (isLeaving) => ask<void>({ op: "renew", session, isLeaving }),
           nodes: ask<ReadonlyArray<Member>>({ op: "nodes", session }),
-          claim: (key, options) => ask<Claim>({ op: "claim", session, key, as: options?.as, over: options?.over }),
+          claim: (key, { as, onlyIfFree, over } = {}) =>
+            ask<Claim>({ op: "claim", session, key, as, over, onlyIfFree }),
           release: (key, token) => ask<void>({ op: "release", session, key, token }),
           find: (key) => ask<Holder | undefined>({ op: "find", session, key }),
           publish: (to, batch) =>

@@ -26,7 +26,7 @@ const does = (session: Session, asked: Does): Effect.Effect<unknown, BackplaneEr
     case "nodes":
       return session.nodes
     case "claim":
-      return session.claim(asked.key, { as: asked.as, over: asked.over })
+      return session.claim(asked.key, { as: asked.as, over: asked.over, onlyIfFree: asked.onlyIfFree })
     case "release":
       return session.release(asked.key, asked.token)
     case "find":

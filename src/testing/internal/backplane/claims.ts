@@ -206,6 +206,24 @@ export const claims: ReadonlyArray<Check> = [
       })
   ),
 
+  check(
+    "a claim of a key only if it is free leaves no mark at the key of a holder",
+    ({ does, join }) =>
+      Effect.gen(function*() {
+        const a = yield* join("a")
+        const b = yield* join("b")
+        const first = yield* does("a claim", a.claim("key", { onlyIfFree: true }))
+        yield* expect(first._tag === "Claimed", "a to get a free key", first)
+        const second = yield* does("a claim", b.claim("key", { onlyIfFree: true }))
+        yield* expect(second._tag === "Taken" && second.holder.node === "a", "it to be taken by a", second)
+        const again = yield* does("a claim again", a.claim("key", { as: first.token }))
+        yield* expect(again._tag === "Claimed", "a to keep the key", again)
+        yield* does("a release", a.release("key", first.token))
+        const third = yield* does("a claim", b.claim("key", { onlyIfFree: true }))
+        yield* expect(third._tag === "Claimed" && isNewer(third.token, first.token), "b to get a free key", third)
+      })
+  ),
+
   check("keys may be any text", ({ does, join }) =>
     Effect.gen(function*() {
       const a = yield* join("a")
