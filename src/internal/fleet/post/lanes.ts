@@ -37,6 +37,8 @@ interface Lane<Out> {
   isAsking: boolean
   /** How often in a row it was asked for in vain. */
   tries: number
+  /** The last message that was accepted: none that is older is sent any more. */
+  accepted: number
 }
 
 /** What lanes need of their node. */
@@ -94,7 +96,8 @@ export class Lanes<in out Out> {
       waiting: [],
       returned: [],
       isAsking: false,
-      tries: 0
+      tries: 0,
+      accepted: 0
     }
     this.lanes.set(key, lane)
     return lane
@@ -140,6 +143,11 @@ export class Lanes<in out Out> {
     const watcher: Watcher = (passing) => {
       if (passing === "leaving") {
         if (message.isSettled) return false
+        // an older one has come back meanwhile, and goes ahead of it
+        if (lane.returned.length > 0) {
+          this.giveBack(lane, message)
+          return false
+        }
         message.sentTo = node
       } else if (passing === "nobody") this.returned(id)
       else if (passing === "failed") message.settle("unknown")
@@ -155,8 +163,12 @@ export class Lanes<in out Out> {
     if (!message.isUnderWay) return
     message.isUnderWay = false
     if (--lane.underWay > 0) return
-    const again = lane.returned.toSorted((a, b) => a.id - b.id)
-    lane.returned = []
+    const again: Array<Message<Out>> = []
+    for (const message of lane.returned.splice(0).toSorted((a, b) => a.id - b.id)) {
+      if (message.id > lane.accepted) again.push(message)
+      // its key came to the node between it and a later one
+      else message.settle("offline")
+    }
     lane.waiting = [...again, ...lane.waiting]
     if (lane.waiting.length > 0) this.ask(lane)
   }
@@ -166,8 +178,10 @@ export class Lanes<in out Out> {
     if (told === "moved") return this.returned(id)
     const found = this.messages.get(id)
     if (found === undefined || found.message.sentTo !== from) return
-    found.lane.tries = 0
-    found.message.settle(told === "invalid" ? "offline" : told)
+    const { lane, message } = found
+    lane.tries = 0
+    if (told === "accepted") lane.accepted = Math.max(lane.accepted, id)
+    message.settle(told === "invalid" ? "offline" : told)
   }
 
   private returned(id: number): void {
@@ -177,6 +191,10 @@ export class Lanes<in out Out> {
     message.sentTo = undefined
     message.isRefused = true
     lane.holder = undefined
+    this.giveBack(lane, message)
+  }
+
+  private giveBack(lane: Lane<Out>, message: Message<Out>): void {
     lane.returned.push(message)
     this.landed(lane, message)
   }
