@@ -102,6 +102,34 @@ describe.skipIf(installed("nats-server") === undefined)(
         assert.strictEqual((yield* b.claim("k4"))._tag, "Taken")
       }))
 
+    it.live("a login that follows one whose key was held reads first: it writes nothing in vain", () =>
+      Effect.gen(function*() {
+        const { engine, prefix } = yield* world
+        const asked: Array<string> = []
+        for (const subject of [`$KV.${prefix}_directory.>`, `$JS.API.STREAM.MSG.GET.KV_${prefix}_directory`]) {
+          admin.subscribe(subject, {
+            callback: (_, message) => void asked.push(message.subject.startsWith("$KV") ? "write" : "read")
+          })
+        }
+        const a = yield* engine.join({ node: "a", lease: 10_000 })
+        const b = yield* engine.join({ node: "b", lease: 10_000 })
+        const keys = ["k1", "k2", "k3"]
+        yield* Effect.forEach(keys, (key) => a.claim(key))
+        const of = (key: string) =>
+          Effect.gen(function*() {
+            yield* Effect.promise(() => admin.flush())
+            asked.length = 0
+            yield* b.claim(key)
+            yield* Effect.promise(() => admin.flush())
+            return asked.join()
+          })
+        assert.strictEqual(yield* of("k1"), "write,read,write")
+        assert.strictEqual(yield* of("k2"), "read,write")
+        assert.strictEqual(yield* of("free"), "read,write")
+        assert.strictEqual(yield* of("another"), "write")
+        assert.strictEqual(yield* of("k3"), "write,read,write")
+      }))
+
     describe("keeps the contract", () => {
       for (const check of BackplaneContract.checks) {
         it.live.runIf(isLong || !takesLong(check.name))(check.name, () =>

@@ -41,6 +41,8 @@ export class Claims {
   private readonly own = new Map<string, Entry>()
   // what this node has marked: to claim it when its holder is gone needs no question
   private readonly marked = new Map<string, Entry>()
+  // whether the last new login found its key held: those of a node that died come by the thousand, and a write would be in vain
+  private wasHeld = false
   private readonly turns = new Map<string, { readonly semaphore: Semaphore.Semaphore; count: number }>()
 
   constructor(seen: Seen, owner: Owner) {
@@ -92,11 +94,13 @@ export class Claims {
     return Effect.gen({ self: this }, function*() {
       const isNew = options.as === undefined && options.over === undefined
       // where this node wrote last, no newer login has come and gone meanwhile
-      let known = this.own.get(name) ?? (isNew ? unclaimed : this.marked.get(name))
+      const guess = isNew && !this.wasHeld ? unclaimed : undefined
+      let known = this.own.get(name) ?? (isNew ? guess : this.marked.get(name))
       let entry = known ?? (yield* read)
       this.marked.delete(name)
       while (true) {
         const isHeld = entry.held !== undefined && (yield* this.owner.isAlive(connection, entry.held))
+        if (isNew && entry !== unclaimed) this.wasHeld = entry.held !== undefined && entry.held.node !== node
         const { holder, written } = this.decide(entry, isHeld, epoch, options)
         const before = this.seen.revision
         let token = options.as
