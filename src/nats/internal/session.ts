@@ -205,10 +205,10 @@ export class Stay {
         this.leased((connection) =>
           Effect.flatMap(connection.read("directory", nameOf(key)), (entry) => this.holder(connection, entryOf(entry)))
         ),
-      publish: (to, batch) =>
+      publish: (to, batch, isLone = false) =>
         batch.length > this.shared.largest
           ? Effect.fail(new BackplaneError({ reason: "size" }))
-          : this.line.use((connection) => connection.publish(this.subjectOf(to), batch)),
+          : this.line.use((connection) => connection.publish(this.subjectOf(to), batch, isLone)),
       take: this.inbox.take,
       leave: Effect.suspend(() => {
         this.leaseUntil = -Infinity
