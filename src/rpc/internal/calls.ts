@@ -1,4 +1,5 @@
 /** What a server knows of one client: which of its calls are unanswered, and when the last one is answered. */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -114,17 +115,24 @@ export class Calls {
     Deferred.doneUnsafe(this.answered, Exit.void)
   }
 
+  // one for all answers: `Effect.catch` would make three closures for each
+  private readonly unsent = (cause: Cause.Cause<Failure>): Effect.Effect<void> => {
+    const failed = cause.reasons.find(Cause.isFailReason)
+    if (failed === undefined) return Effect.failCause(cause as Cause.Cause<never>)
+    const { error } = failed
+    return Effect.flatMap(
+      this.connection.snapshot,
+      ({ reason }) => reason === error.reason ? Effect.void : Effect.die(error)
+    )
+  }
+
   /**
    * Sends an answer. One that cannot be sent, because it cannot be encoded or is too large, dies: Effect's server then says so to
    * the client. One for which there is no client any more is dropped.
    */
   send(response: FromServerEncoded): Effect.Effect<void> {
     const { connection, open } = this
-    const sent = Effect.catch(
-      connection.send(response),
-      (error) =>
-        Effect.flatMap(connection.snapshot, ({ reason }) => reason === error.reason ? Effect.void : Effect.die(error))
-    )
+    const sent = Effect.catchCause(connection.send(response), this.unsent)
     switch (response._tag) {
       case "Exit":
         open.delete(response.requestId)

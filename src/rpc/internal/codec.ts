@@ -2,7 +2,7 @@
 import * as Result from "effect/Result"
 import type { FromClientEncoded, FromServerEncoded } from "effect/rpc/RpcMessage"
 import { constPing } from "effect/rpc/RpcMessage"
-import type { RpcSerialization } from "effect/rpc/RpcSerialization"
+import { ndjson, type RpcSerialization } from "effect/rpc/RpcSerialization"
 import * as Codec from "../../Codec.ts"
 import type { CodecReason, InvalidMessage } from "../../ConnectionError.ts"
 import { textOf, utf8 } from "../../internal/bytes/utf8.ts"
@@ -107,6 +107,9 @@ const problemOf = (text: string, scale: Scale | undefined): string | undefined =
   return undefined
 }
 
+/** What the parser of Effect's NDJSON does with a line: it makes itself, puts the line end back, and looks for it again. */
+const oneLine = (text: string): ReadonlyArray<unknown> => text.length === 0 ? [] : [JSON.parse(text)]
+
 /**
  * Makes the codec of a serialization, which all connections share. Frames with a framing of their own are those of Effect's
  * own socket protocols; all others go behind their length on a stream.
@@ -131,15 +134,20 @@ const codecOf = <In, Out>(
     return Result.succeed(messages as ReadonlyArray<In>)
   }
 
+  const isNdjson = serialization === ndjson
+  const parsed = (text: string): ReadonlyArray<unknown> => {
+    if (isNdjson && !text.includes("\n")) return oneLine(text)
+    // one for each frame: nothing of one peer, such as a batch that is not answered, stays for another
+    return serialization.makeUnsafe().decode(endsLines && !text.endsWith("\n") ? `${text}\n` : text)
+  }
+
   const decodeText = (frame: Uint8Array | string, scale?: Scale): Result.Result<ReadonlyArray<In>, CodecReason> => {
     const text = asText(frame)
     if (Result.isFailure(text)) return Result.fail(text.failure)
     return guarded("decode", "RPC", () => {
       const problem = problemOf(text.success, scale)
       if (problem !== undefined) return Result.fail(problem)
-      // one for each frame: nothing of one peer, such as a batch that is not answered, stays for another
-      const line = endsLines && !text.success.endsWith("\n") ? `${text.success}\n` : text.success
-      return checked(serialization.makeUnsafe().decode(line))
+      return checked(parsed(text.success))
     })
   }
 
