@@ -1359,6 +1359,34 @@ describe("who has what", () => {
     }))
 })
 
+describe("the clock", () => {
+  it.effect("is read once in a turn of the event loop, and not for each use", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let readings = 0
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        monotonicTimeNanosUnsafe: () => {
+          readings++
+          return clock.monotonicTimeNanosUnsafe()
+        }
+      })
+      const { pool } = yield* Effect.provideService(start({ min: 1, max: 2 }), Clock.Clock, counting)
+      yield* settle
+      const used = pool.use(() => Effect.void)
+      const before = readings
+      for (let i = 0; i < 500; i++) yield* used
+      assert.isBelow(readings - before, 10)
+      // the next turn has a time of its own
+      const first = yield* hold(pool)
+      yield* adjust("3 seconds")
+      yield* hold(pool)
+      assert.deepStrictEqual((yield* pool.held).map(({ heldFor }) => heldFor), [3000, 0])
+      yield* first.release
+      yield* adjust("1 second")
+      assert.deepStrictEqual((yield* pool.held).map(({ heldFor }) => heldFor), [1000])
+    }))
+})
+
 describe("one pool for each key", () => {
   const startKeyed = (options?: ConnectionPool.KeyedOptions<string, string>) =>
     Effect.gen(function*() {

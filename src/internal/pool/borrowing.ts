@@ -29,7 +29,7 @@ type Failure = ConnectionError.ConnectionError
 export const take = <A>(pool: PoolState<A>, borrower: Borrower): Item<A> | undefined => {
   // those that wait are first
   if (pool.waiters.size > 0 || pool.idle.length === 0 || pool.isClosed) return undefined
-  const at = pool.env.now()
+  const at = pool.turnedAt
   pool.isTaking = true
   const item = candidate(pool, at)
   pool.isTaking = false
@@ -109,7 +109,8 @@ export const release = <A>(
   defect?: Failure
 ): void => {
   if (item.state !== "leased" || item.lease !== lease) return
-  const at = pool.env.now()
+  // how long a borrower has waited is told exactly
+  const at = pool.waiters.size > 0 ? pool.env.now() : pool.turnedAt
   item.lease++
   item.span = undefined
   item.reported = false
