@@ -62,15 +62,18 @@ export class Calls {
     return Effect.catch(this.receive, (error) => isGone(error) ? Effect.fail(error) : this.finish)
   }
 
+  // not a generator: what is nearly always one message is one effect, and nothing is made for a turn of the loop
   private get receive(): Effect.Effect<never, Failure> {
-    const { connection } = this
-    return Effect.gen({ self: this }, function*() {
-      while (true) {
-        for (const messages of yield* connection.receiveAll) {
-          for (const message of messages) yield* this.take(message)
-        }
-      }
-    })
+    const take = (message: FromClientEncoded) => this.take(message)
+    return Effect.forever(
+      Effect.flatMap(this.connection.receiveAll, (frames) => {
+        const [first] = frames
+        return frames.length === 1 && first.length === 1
+          ? this.take(first[0]!)
+          : Effect.forEach(frames.flat(), take, { discard: true })
+      }),
+      { disableYield: true }
+    )
   }
 
   private take(message: FromClientEncoded): Effect.Effect<void, Failure> {
