@@ -42,7 +42,7 @@ export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pu
     return untilTheEnd(c)
   })
   // interruptible while it waits, and nowhere else
-  c.fiber = Supervised.spawn(c.context, "connection", conversation, (exit) => ended(c, exit), { uninterruptible: true })
+  c.fiber = Supervised.spawn(c.context, "connection", conversation, c, { uninterruptible: true })
   guarded(c, "transport", () => takeReads(c))
 }
 
@@ -205,6 +205,7 @@ export const acts: Acts = {
   end,
   stop,
   childEnded,
+  ended,
   died,
   pongOf,
   pingNow: (c) => askHeartbeat(c, "ping"),

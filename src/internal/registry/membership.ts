@@ -98,6 +98,12 @@ const onEnded = <C extends State.Member, S>(home: Home<C, S>, id: number): void 
   else forget(home, entry)
 }
 
+/** By itself: the closure, which lives as long as the connection, keeps no more than it needs. */
+const watch = <C extends State.Member, S>(home: Home<C, S>, connection: C): void => {
+  const { id } = connection
+  connection[TypeId].onEnded(() => onEnded(home, id))
+}
+
 /** Called when the scope of an `add` closes. The connection may live on: its later end does not enter the history again. */
 const unregister = <C extends State.Member, S>(home: Home<C, S>, { connection, registration }: State.Entry<C, S>) =>
   Effect.sync(() => {
@@ -128,7 +134,7 @@ const enter = <C extends State.Member, S>(
   const isWatched = State.entryOf(before, id) !== undefined || HashSet.has(before.watched, id)
   const [, after] = change(home, (state) => State.insert(state, entry))
   home.changes.added(before, after, entry, holder?.id)
-  if (!isWatched) connection[TypeId].onEnded(() => onEnded(home, id))
+  if (!isWatched) watch(home, connection)
   if (holder === undefined || home.duplicates === "reject") return Effect.void
   // in the background: the old one may be slow to close
   const superseded = Effect.suspend(() => holder.closeWith(new ConnectionError.Superseded({ key: key! })))

@@ -17,6 +17,12 @@ import { logError } from "../reasons/logs.ts"
 /** Told of an exit, once; at once where the fiber ended before it waited for anything. Must not throw. */
 export type OnExit<A, E> = (exit: Exit.Exit<A, E>) => void
 
+/** What a fiber belongs to, where there may be a hundred thousand of them: an object takes the place of a closure for each. */
+export interface Owner<in A, in E> {
+  /** See `OnExit`. */
+  readonly fiberEnded: (exit: Exit.Exit<A, E>) => void
+}
+
 /** How many fibers of one name run. */
 interface Count {
   readonly name: string
@@ -42,11 +48,16 @@ const over = (count: Count): void => {
 }
 
 /** Counts a fiber until its exit, of which its owner is told. */
-const watched = <A, E>(name: string, fiber: Fiber.Fiber<A, E>, ended?: OnExit<A, E>): Fiber.Fiber<A, E> => {
+const watched = <A, E>(
+  name: string,
+  fiber: Fiber.Fiber<A, E>,
+  ended?: OnExit<A, E> | Owner<A, E>
+): Fiber.Fiber<A, E> => {
   const count = began(name)
   fiber.addObserver((exit) => {
     over(count)
-    ended?.(exit)
+    if (typeof ended === "object") ended.fiberEnded(exit)
+    else ended?.(exit)
   })
   return fiber
 }
@@ -71,7 +82,7 @@ export const spawn = <A, E, R>(
   context: Context.Context<R>,
   name: string,
   effect: Effect.Effect<A, E, R>,
-  ended: OnExit<A, E>,
+  ended: OnExit<A, E> | Owner<A, E>,
   options?: Pick<Effect.RunOptions, "scheduler" | "uninterruptible">
 ): Fiber.Fiber<A, E> => watched(name, Effect.runForkWith(context)(effect, options), ended)
 

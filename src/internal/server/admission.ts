@@ -77,6 +77,11 @@ export class Admission {
     this.acceptEvery = 1000 / limitOf(policy, "acceptRate")
   }
 
+  /** Without a rate no time matters, and the clock is not read for each connection. */
+  private get now(): number {
+    return this.acceptEvery === 0 ? 0 : this.time.now()
+  }
+
   /** How many wait for their turn. */
   get size(): number {
     return this.waiting.size
@@ -89,7 +94,7 @@ export class Admission {
     const host = policy.maxConnectionsPerAddress === 0 ? undefined : hostOf(applicant, policy.ipv6Prefix)
     const fromHost = host === undefined ? 0 : perAddress.get(host) ?? 0
     if (host !== undefined && fromHost >= policy.maxConnectionsPerAddress) return "maxConnectionsPerAddress"
-    const now = this.time.now()
+    const now = this.now
     // connections that came before go first, also where the timer is late
     this.advance(now)
     const delay = this.untilSlot(1, now)
@@ -128,11 +133,11 @@ export class Admission {
     }
     if (standing === "admitted") {
       this.admitted--
-    } else if (place !== undefined && this.waiting.delete(place) && this.untilSlot(0, this.time.now()) > 0) {
+    } else if (place !== undefined && this.waiting.delete(place) && this.untilSlot(0, this.now) > 0) {
       // those behind it move up one slot
       this.nextSlotAt -= this.acceptEvery
     }
-    if (this.waiting.size > 0) this.advance(this.time.now())
+    if (this.waiting.size > 0) this.advance(this.now)
   }
 
   /** Lets none wait any more, and tells those that do. */
@@ -148,7 +153,7 @@ export class Admission {
 
   /** Memory is not tight any more. */
   memoryFreed(): void {
-    this.advance(this.time.now())
+    this.advance(this.now)
   }
 
   /** Admits no more. */
@@ -166,7 +171,7 @@ export class Admission {
       if (delay > 0) {
         this.timer ??= this.time.at(now + delay, () => {
           this.timer = undefined
-          this.advance(this.time.now())
+          this.advance(this.now)
         })
         return
       }

@@ -1,7 +1,6 @@
 /** The life of one accepted socket: it is admitted, waits or is refused; it is served; it is forgotten. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Socket from "effect/socket/Socket"
 import * as Defects from "../endings/defects.ts"
@@ -85,23 +84,14 @@ export const receive = <C extends Served<Out>, Out, Session, R>(
   whenClaimed: () => void,
   arrival?: Arrival
 ): void => {
-  const guest = new Guest<C>(socket, whenClaimed, arrival)
+  const guest = new Guest<C>(server, context as Context.Context<never>, socket, whenClaimed, arrival)
   server.guests.add(guest)
   if (arrival === undefined) server.counts.opening++
   const life = Effect.withFiber((fiber) => {
     guest.fiber = fiber
     return attend(server, guest)
   })
-  const ended = (exit: Exit.Exit<void>): void => {
-    if (Exit.isFailure(exit)) {
-      Defects.logNow(context as Context.Context<never>, guest.by, exit.cause, placeOf(guest))
-    }
-    server.guests.delete(guest)
-    if (!guest.isOpened) server.counts.opening--
-    server.admission.leave(guest.arrival ?? guest)
-    guest.claim()
-  }
-  Supervised.spawn(context, "guest of a server", life as Effect.Effect<void, never, R>, ended, {
+  Supervised.spawn(context, "guest of a server", life as Effect.Effect<void, never, R>, guest, {
     uninterruptible: true
   })
 }

@@ -1,6 +1,8 @@
 /** What a server is made of: its application, its guests, and the state that they share. */
 import type * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
@@ -9,9 +11,10 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
 import type { Internals, TypeId } from "../connection/handle/internals.ts"
-import type * as Defects from "../endings/defects.ts"
+import * as Defects from "../endings/defects.ts"
 import type { Names } from "../registry/membership.ts"
 import type { Fifo, Queued } from "../scheduling/fifo.ts"
+import type { Owner } from "../scheduling/supervised.ts"
 import type { Timers } from "../scheduling/timers.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import type { Telemetry } from "../telemetry/telemetry.ts"
@@ -177,8 +180,16 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly report: (event: Event) => void
 }
 
+/** A server, as far as each guest leaves it. */
+type Host<C> = Pick<ServerState<never, never, never, never>, "counts" | "admission"> & {
+  readonly guests: Fifo<Guest<C>>
+}
+
 /** An accepted socket, until it is gone. A guest is changed only by its own fiber, and its counts by `Admission`. */
-export class Guest<C> implements Applicant, Queued<Guest<C>> {
+export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never> {
+  private readonly home: Host<C>
+  /** That of its fiber. */
+  private readonly context: Context.Context<never>
   queue: unknown
   next: Guest<C> | undefined
   previous: Guest<C> | undefined
@@ -208,11 +219,30 @@ export class Guest<C> implements Applicant, Queued<Guest<C>> {
   private whenClaimed: (() => void) | undefined
 
   /** `whenClaimed` is called once: the socket has an owner, which acquired its reader, or will have none. */
-  constructor(socket: Socket.Socket, whenClaimed: () => void, arrival: Arrival | undefined) {
+  constructor(
+    home: Host<C>,
+    context: Context.Context<never>,
+    socket: Socket.Socket,
+    whenClaimed: () => void,
+    arrival: Arrival | undefined
+  ) {
+    this.home = home
+    this.context = context
     this.socket = socket
     this.arrival = arrival
     this.remote = transportOf(socket).remote
     this.whenClaimed = whenClaimed
+  }
+
+  fiberEnded(exit: Exit.Exit<void>): void {
+    const { admission, counts, guests } = this.home
+    if (Exit.isFailure(exit)) {
+      Defects.logNow(this.context, this.by, exit.cause, placeOf(this as unknown as Guest<Served<never>>))
+    }
+    guests.delete(this)
+    if (!this.isOpened) counts.opening--
+    admission.leave(this.arrival ?? this)
+    this.claim()
   }
 
   claim(): void {

@@ -83,6 +83,14 @@ export const noWaiters = new Fifo<Waiter>()
 const noFlushers = new Fifo<Flusher>()
 export const noFrames: Array<Frame> = []
 
+// `pop` leaves an array its memory
+const emptied = (): Array<Element> => {
+  const some: Array<Element> = ["", ""]
+  some.pop()
+  some.pop()
+  return some
+}
+
 /**
  * Owned by one connection, changed synchronously by its senders and its writer. What was sent in one turn of the event loop
  * is offered to the queue at the end of the turn. What is being written does not count against the bounds: that is one
@@ -93,8 +101,8 @@ export class Outbox implements Task {
   readonly owner: OutboxConnection
   // a connection that only listens has none: it is 0.9 KB
   private made: Queue.Queue<Element, Failure> | undefined
-  /** Sent in this turn. */
-  readonly fresh: Array<Element> = []
+  /** Sent in this turn: with room for as many as there nearly always are. An array that grows takes it for seventeen. */
+  readonly fresh: Array<Element> = emptied()
   /** Taken from the queue, and not written yet. */
   head: Element | undefined
   control = noFrames

@@ -130,6 +130,8 @@ export interface Acts {
   readonly beat: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
   readonly lookAgain: <In, Out>(c: Conversation<In, Out>) => Effect.Effect<never, Failure>
   readonly childEnded: <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>) => void
+  /** Its own fiber has ended. */
+  readonly ended: <In, Out>(c: Conversation<In, Out>, exit: Exit.Exit<void>) => void
 }
 
 /** What releases the transport: the scope that it was opened in, or itself. */
@@ -332,6 +334,10 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   childEnded(index: number, exit: Exit.Exit<never, Failure>): void {
     this.acts.childEnded(this, index, exit)
+  }
+
+  fiberEnded(exit: Exit.Exit<void>): void {
+    this.acts.ended(this, exit)
   }
 
   turnEnded(): void {
