@@ -19,24 +19,29 @@ const collecting = Effect.sync(() => {
 })
 
 describe("supervised", () => {
-  it.effect("spawn: the owner is told of each way to end, once, also where it ended at once", () =>
-    Effect.gen(function*() {
-      const context = yield* Effect.context<never>()
-      const told: Array<string> = []
-      const spawn = (name: string, effect: Effect.Effect<unknown, unknown>) =>
-        Supervised.spawn(context, name, effect, (exit) => told.push(`${name} ${exit._tag}`))
-      spawn("at once", Effect.void)
-      spawn("dies", Effect.die("no"))
-      spawn("later", Effect.andThen(Effect.yieldNow, Effect.fail("no")))
-      const killed = spawn("killed", Effect.never)
-      assert.strictEqual(Supervised.census().get("killed"), 1)
-      assert.isUndefined(Supervised.census().get("at once"))
-      assert.deepStrictEqual(told, ["at once Success", "dies Failure"])
-      yield* Fiber.interrupt(killed)
-      yield* settle
-      assert.deepStrictEqual(told, ["at once Success", "dies Failure", "killed Failure", "later Failure"])
-      assert.isUndefined(Supervised.census().get("killed"))
-    }))
+  it.effect.each(["a function", "an object"])(
+    "spawn: %s is told of each way to end, once, also at once",
+    (owner) =>
+      Effect.gen(function*() {
+        const context = yield* Effect.context<never>()
+        const told: Array<string> = []
+        const spawn = (name: string, effect: Effect.Effect<unknown, unknown>) => {
+          const fiberEnded = (exit: Exit.Exit<unknown, unknown>): void => void told.push(`${name} ${exit._tag}`)
+          return Supervised.spawn(context, name, effect, owner === "an object" ? { fiberEnded } : fiberEnded)
+        }
+        spawn("at once", Effect.void)
+        spawn("dies", Effect.die("no"))
+        spawn("later", Effect.andThen(Effect.yieldNow, Effect.fail("no")))
+        const killed = spawn("killed", Effect.never)
+        assert.strictEqual(Supervised.census().get("killed"), 1)
+        assert.isUndefined(Supervised.census().get("at once"))
+        assert.deepStrictEqual(told, ["at once Success", "dies Failure"])
+        yield* Fiber.interrupt(killed)
+        yield* settle
+        assert.deepStrictEqual(told, ["at once Success", "dies Failure", "killed Failure", "later Failure"])
+        assert.isUndefined(Supervised.census().get("killed"))
+      })
+  )
 
   it.effect("children: the first exit is told with its place, and all are interrupted and awaited", () =>
     Effect.gen(function*() {
