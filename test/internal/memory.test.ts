@@ -1,6 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import { Codec } from "../../src/index.ts"
 import { setUnshared } from "../../src/internal/bytes/memory.ts"
+import { bundledProgram } from "../cli/support/bundle.ts"
 
 const large = 65536
 
@@ -43,5 +47,13 @@ describe("the memory of what was read", () => {
     setUnshared(alone.chunks[0])
     decoder.write(alone.header)
     assert.strictEqual(decoder.write(alone.chunks[0]).messages[0].length, large)
+  })
+
+  it("weighs in the young generation, in a bundled program as well", async () => {
+    const file = await bundledProgram(fileURLToPath(new URL("../support/balance.ts", import.meta.url)))
+    // there is no collection meanwhile
+    const flags = ["--expose-gc", "--min-semi-space-size=64", "--max-semi-space-size=128"]
+    const { stdout } = await promisify(execFile)(process.execPath, [...flags, file])
+    assert.isAbove(JSON.parse(stdout) as number, 30_000)
   })
 })

@@ -44,8 +44,8 @@ export const release = (bytes: Uint8Array): void => {
 const leastBalanced = 4096
 const mostBalanced = 64 * 1024
 
-/** The young object that was made last: one that is kept nowhere might not be made at all. */
-export let ballast: ReadonlyArray<unknown> = []
+// the young object that was made last: one that is kept nowhere might not be made at all
+let ballast: ReadonlyArray<unknown> = []
 
 /**
  * Makes an object of half so many bytes, so that V8 collects young memory before it marks its whole heap.
@@ -54,11 +54,14 @@ export let ballast: ReadonlyArray<unknown> = []
  * after 16 to 32 MB of new objects. After 64 MB of new memory outside it marks the whole heap, in 8 ms, and 45 ms of its helper
  * threads, where a program of 25 MB is loaded. Which came first was chance: an echo of 16 KiB took 38 us of CPU or 23, one of
  * 1 MiB 2.2 ms or 1.1.
+ *
+ * Returns how many elements the last one has, so that it is read somewhere: bundlers take out an object that is only written.
  */
-export const balance = (bytes: number): void => {
+export const balance = (bytes: number): number => {
   // an element has 8 bytes; filling them would cost more than the rest
   // oxlint-disable-next-line unicorn/no-new-array
   if (bytes >= leastBalanced) ballast = new Array(Math.min(bytes, mostBalanced) >> 4)
+  return ballast.length
 }
 
 const renewals: Array<() => void> = []
