@@ -28,8 +28,8 @@ const broadcast: Load = {
   name: "broadcast",
   about: `one message of 100 bytes to ${many} connections, deliveries in a second`,
   descriptors: many + spareDescriptors,
-  servers: ["raw", "effect", "holdfast"],
-  compared: ["raw", "effect", "holdfast"],
+  servers: ["raw", "effect", "holdfast", "beside"],
+  compared: ["raw", "effect", "holdfast", "beside"],
   measure: (settings) =>
     withFleets(settings, { connections: many, inFlight: 1, size: small }, async (fleets) =>
       rates(

@@ -4,7 +4,7 @@
  */
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs"
 import { basename, join } from "node:path"
-import { fileURLToPath } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
 import { bundle } from "../../cli/support/bundle.ts"
 import { finished, temporary } from "./processes.ts"
 
@@ -19,13 +19,16 @@ const once = (name: string, make: () => Promise<string>): Promise<string> => {
   return known
 }
 
-/** A program of the bench, with our attendant first, made at its first start. */
+// that of the same checkout: it and the program share what they answer
+const attendantOf = (script: string): string => fileURLToPath(new URL("../support/attend.ts", pathToFileURL(script)))
+
+/** A program of the bench, with its attendant first, made at its first start. */
 const bundled = (script: string): Promise<string> =>
   once(script, async () => {
     const folder = join(temporary(), `bundle${made.size}`)
     mkdirSync(folder)
     const input = join(folder, "entry.js")
-    writeFileSync(input, [attend, script].map((file) => `import ${JSON.stringify(file)}\n`).join(""))
+    writeFileSync(input, [attendantOf(script), script].map((file) => `import ${JSON.stringify(file)}\n`).join(""))
     const file = join(folder, `${basename(script, ".ts")}.mjs`)
     await bundle(input, file)
     return file
