@@ -85,6 +85,8 @@ onRenew(() => {
   used = 0
 })
 
+const noEnds: Array<number> = []
+
 /** Frames behind each other, waiting for one write. Their bytes are a piece of a buffer that others have pieces of. */
 export class FrameBuffer {
   private buffer = slab
@@ -92,8 +94,8 @@ export class FrameBuffer {
   private end = 0
   // where the buffer goes on with something else
   private limit = 0
-  // of these as many as `added`: an array that is emptied would be a new one each time
-  private readonly ends: Array<number> = []
+  // of these as many as `added`, where there is more than one: an array that is emptied would be a new one each time
+  private ends = noEnds
   private added = 0
   private taken = 0
 
@@ -105,7 +107,6 @@ export class FrameBuffer {
     begun.buffer = slab
     begun.end = begun.start + size
     begun.limit = used
-    begun.ends[0] = begun.end
     begun.added = 1
     begun.taken = 0
     frame.write(slab, begun.start)
@@ -129,9 +130,16 @@ export class FrameBuffer {
       this.limit = used = end
     }
     frame.write(this.buffer, this.end)
+    if (this.added === 1) this.endsFirst()
     this.end = end
     this.ends[this.added++] = end
     return true
+  }
+
+  // most turns of a connection send one frame, and need no array
+  private endsFirst(): void {
+    if (this.ends === noEnds) this.ends = []
+    this.ends[0] = this.end
   }
 
   /** All frames as one. This must not be used any more afterwards. */
@@ -143,7 +151,8 @@ export class FrameBuffer {
   }
 
   takeFirst(): Uint8Array {
-    const end = this.ends[this.taken++]!
+    const end = this.added === 1 ? this.end : this.ends[this.taken]!
+    this.taken++
     const frame = this.buffer.slice(this.start, end)
     this.start = end
     return frame

@@ -17,6 +17,7 @@ import { guarded } from "./core/lifecycle.ts"
 import {
   type Element,
   gone,
+  hasControl,
   largestBuffer,
   type Outbox,
   relax,
@@ -59,16 +60,20 @@ const offerTurn = (o: Outbox): void => {
 
 /** Takes from the queue: control frames first (never inside a frame), then data up to 64 KiB, at least one frame. */
 const next = (o: Outbox): Writing | undefined => {
-  const batch: Array<Frame> = []
+  // most writes empty the outbox: the look behind them is not to cost another batch
+  if (o.messages === 0 && o.rest === undefined && !hasControl(o)) return undefined
+  let batch = none
   let size = 0
   o.writesData = o.rest !== undefined
   if (o.rest !== undefined) {
-    size = pushSlice(o, batch, o.rest)
+    const slice = sliced(o, o.rest)
+    batch = [slice]
+    size = slice.byteLength
     // its end may share the write with what follows
     if (o.rest !== undefined) return begin(o, batch, size)
   }
   for (const frame of takeControl(o)) {
-    batch.push(frame)
+    batch = withFrame(batch, frame)
     size += sizeOf(frame)
   }
   let buffered = 0
@@ -84,26 +89,25 @@ const next = (o: Outbox): Writing | undefined => {
       }
       taking(o, count, bytes)
       buffered += bytes
-      batch.push(element.all())
+      batch = withFrame(batch, element.all())
       size += bytes
       continue
     }
     taking(o, 1, sizeOf(element))
     if (element instanceof Framed) {
       element.leave()
-      batch.push(element.header)
+      batch = withFrame(batch, element.header)
       size += element.header.byteLength
     }
-    const frame = element instanceof Framed ? element.payload : element
-    if (o.splits && typeof frame !== "string" && frame.byteLength > writeBytes) size += pushSlice(o, batch, frame)
-    else {
-      batch.push(frame)
-      size += sizeOf(frame)
-    }
+    const whole = element instanceof Framed ? element.payload : element
+    const splits = o.splits && typeof whole !== "string" && whole.byteLength > writeBytes
+    const frame = splits ? sliced(o, whole) : whole
+    batch = withFrame(batch, frame)
+    size += sizeOf(frame)
   }
   // the next buffer is as large as what was in buffers this time
   if (buffered > 0) o.bufferSize = Math.max(smallestBuffer, Math.min(largestBuffer, buffered))
-  if (batch.length === 0) return undefined
+  if (batch === none) return undefined
   relax(o)
   if (o.waiters.size > 0) admit(o)
   return begin(o, batch, size)
@@ -122,11 +126,20 @@ const begin = (o: Outbox, batch: Array<Frame>, size: number): Writing => {
   return batch as unknown as Writing
 }
 
-const pushSlice = (o: Outbox, batch: Array<Frame>, frame: Uint8Array): number => {
+/** The first slice of a frame; the others are the rest. */
+const sliced = (o: Outbox, frame: Uint8Array): Uint8Array => {
   const slice = frame.subarray(0, writeBytes)
   o.rest = slice.byteLength < frame.byteLength ? frame.subarray(writeBytes) : undefined
-  batch.push(slice)
-  return slice.byteLength
+  return slice
+}
+
+const none: Array<Frame> = []
+
+// most writes have one frame; an empty array that is pushed to has room for 17
+const withFrame = (batch: Array<Frame>, frame: Frame): Array<Frame> => {
+  if (batch === none) return [frame]
+  batch.push(frame)
+  return batch
 }
 
 /** The last batch was handed to the transport. */

@@ -38,6 +38,8 @@ const attempt = <A>(run: () => A | undefined): Attempt<A> => {
   }
 }
 
+const notTried: Attempt<never> = { value: undefined, cause: undefined }
+
 const encode = <Out>(wire: Wire<Out>, message: Out): Attempt<Frame> =>
   attempt(() => Result.getOrUndefined(wire.encode(message)))
 
@@ -68,26 +70,41 @@ export const broadcast = <Out>(
 ): Effect.Effect<Counts> =>
   Effect.gen(function*() {
     const frames = new Map<Wire<Out>, Attempt<Frame>>()
+    // of the recipient before: nearly always that of all
+    let lastWire: Wire<Out> | undefined
+    let encoded: Attempt<Frame> = notTried
     const counts = { delivered: 0, dropped: 0, failed: 0 }
     let thrown: { readonly id: number; readonly cause: Cause.Cause<never> } | undefined
     let throwing = 0
-    for (const { connection } of Trie.values(recipients)) {
+    for (const { connection } of Trie.toArray(recipients)) {
       const { id, wire } = connection
       if (id === except) continue
-      const encoded = frames.get(wire) ?? encode(wire, message)
-      frames.set(wire, encoded)
+      if (wire !== lastWire) {
+        encoded = frames.get(wire) ?? encode(wire, message)
+        frames.set(wire, encoded)
+        lastWire = wire
+      }
       const frame = encoded.value
-      let offered: Attempt<boolean> | undefined
+      let isAccepted: boolean | undefined
+      let { cause } = encoded
       if (frame !== undefined) {
         const internals = connection[TypeId]
-        offered = internals.offerNow === undefined
-          ? yield* offerTo(connection, frame)
-          : attempt(() => internals.offerNow!(frame))
+        if (internals.offerNow === undefined) {
+          const offered = yield* offerTo(connection, frame)
+          isAccepted = offered.value
+          cause = offered.cause
+        } else {
+          // as `attempt`, without a closure and a result for each of them
+          try {
+            isAccepted = internals.offerNow(frame)
+          } catch (defect) {
+            cause = Cause.die(defect)
+          }
+        }
       }
-      if (offered?.value === true) counts.delivered++
-      else if (offered?.value === false) counts.dropped++
+      if (isAccepted === true) counts.delivered++
+      else if (isAccepted === false) counts.dropped++
       else counts.failed++
-      const cause = encoded.cause ?? offered?.cause
       if (cause === undefined) continue
       throwing++
       thrown ??= { id, cause }

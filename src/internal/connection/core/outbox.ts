@@ -203,6 +203,7 @@ const invite = (o: Outbox): void => {
 
 /** There is more room than there was. */
 export const relax = (o: Outbox): void => {
+  if (!o.isDeterring) return
   const { lowWater, outboxBytes, outboxMessages } = o.owner.inForce.policy
   if (o.messages <= outboxMessages * lowWater && o.bytes <= outboxBytes * lowWater) invite(o)
 }
@@ -319,7 +320,7 @@ export const answer = (o: Outbox, ping: PeerPing<unknown>): void => {
 }
 
 /** Whether control frames wait, or a ping whose read is over now. */
-const hasControl = ({ control, owner, pongs }: Outbox): boolean =>
+export const hasControl = ({ control, owner, pongs }: Outbox): boolean =>
   control.length > 0 || (pongs?.hasNewest === true && !owner.isAtControl)
 
 /** The rest of a read that pings were in has been seen. */
