@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { BackplaneError, type Session } from "../../src/internal/backplane/engine.ts"
+import type { Session } from "../../src/internal/backplane/engine.ts"
 import { Mail, type Passing } from "../../src/internal/fleet/post/mail.ts"
 import * as Wire from "../../src/internal/fleet/post/wire.ts"
 
@@ -83,71 +83,6 @@ describe("mail", () => {
       }
       assert.deepStrictEqual(post("quick", 38), ["quick 38"])
       yield* Fiber.interrupt(carrying)
-    }))
-
-  it.effect("a lone frame waits for no word of the engine on those before it, up to 64 of them; another one does", () =>
-    Effect.gen(function*() {
-      const { kept, session, taken } = yield* fake
-      const mail = new Mail("me", 1000)
-      const carrying = yield* Effect.forkChild(mail.carry(session, 2000), { startImmediately: true })
-      for (let id = 1; id <= 64; id++) {
-        mail.post("slow", answer(id))
-        yield* TestClock.adjust(1)
-      }
-      assert.strictEqual(taken.length, 64)
-      const told: Array<Passing> = []
-      mail.post("slow", answer(65), (passing) => void told.push(passing))
-      mail.post("slow", answer(66))
-      yield* TestClock.adjust(1)
-      assert.deepStrictEqual(taken.slice(64), ["slow 65"])
-      yield* Deferred.succeed(kept[0]!, "sent")
-      yield* TestClock.adjust(1)
-      assert.strictEqual(taken.length, 65)
-      yield* Deferred.succeed(kept[64]!, "sent")
-      yield* TestClock.adjust(1)
-      assert.deepStrictEqual(taken.slice(65), ["slow 66"])
-      assert.deepStrictEqual(told, ["leaving", "sent"])
-      yield* Fiber.interrupt(carrying)
-    }))
-
-  it.effect("what comes in the turn of a lone frame is one batch", () =>
-    Effect.gen(function*() {
-      const { session, taken } = yield* fake
-      const mail = new Mail("me", 1000)
-      const carrying = yield* Effect.forkChild(mail.carry(session, 2000), { startImmediately: true })
-      for (let id = 1; id <= 32; id++) mail.post("quick", answer(id))
-      yield* TestClock.adjust(1)
-      assert.deepStrictEqual(taken.map((batch) => batch.split(",").length), [1, 31])
-      yield* Fiber.interrupt(carrying)
-    }))
-
-  it.effect("a lone frame whose session is over ends that, and one that the engine keeps for too long has failed", () =>
-    Effect.gen(function*() {
-      const { session, taken } = yield* fake
-      const mail = new Mail("me", 1000)
-      const told: Array<Passing> = []
-      const lone = (id: number) => {
-        const watcher = (passing: Passing): void => void told.push(passing)
-        mail.postBytes("slow", { bytes: Wire.encode(answer(id)), watcher, isLone: true }, true)
-      }
-      const carrying = yield* Effect.forkChild(mail.carry(session, 2000), { startImmediately: true })
-      lone(1)
-      yield* TestClock.adjust(1999)
-      assert.deepStrictEqual(told, ["leaving"])
-      yield* TestClock.adjust(1)
-      assert.deepStrictEqual(told, ["leaving", "failed"])
-      lone(2)
-      assert.deepStrictEqual(taken, ["slow 1", "slow 2"])
-      yield* Fiber.interrupt(carrying)
-      assert.deepStrictEqual(told.slice(2), ["leaving", "failed"])
-      const over: Session["publish"] = () => Effect.fail(new BackplaneError({ reason: "epoch" }))
-      const ending = yield* Effect.forkChild(Effect.exit(mail.carry({ ...session, publish: over }, 2000)), {
-        startImmediately: true
-      })
-      lone(3)
-      yield* TestClock.adjust(0)
-      assert.isTrue(Exit.isFailure(yield* Fiber.join(ending)))
-      assert.deepStrictEqual(told.slice(4), ["leaving", "failed"])
     }))
 
   it("frames do not share memory: a large one, a small one, and a batch of both", () => {

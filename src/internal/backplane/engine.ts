@@ -185,14 +185,9 @@ export interface Session {
   readonly find: (key: string) => Effect.Effect<Holder | undefined, BackplaneError>
   /**
    * Hands a batch to the engine for the inbox of a node, and ends when the engine has it. `nobody`: no inbox takes it. `sent`
-   * does not say that it arrived. With `isLone` no batch waits for the end: an engine that is asked for its word may be asked
-   * some milliseconds later, for many batches at once.
+   * does not say that it arrived.
    */
-  readonly publish: (
-    node: string,
-    batch: Uint8Array,
-    isLone?: boolean
-  ) => Effect.Effect<"sent" | "nobody", BackplaneError>
+  readonly publish: (node: string, batch: Uint8Array) => Effect.Effect<"sent" | "nobody", BackplaneError>
   /**
    * Takes what has come, in order, and waits where there is nothing. Batches of one session arrive in the order of their
    * `publish`, each at most once. A batch that was lost is told by a `Gap` ahead of every batch that was published later. The

@@ -1,15 +1,12 @@
 /** One connection to NATS: its buckets, and what is published with word of whether a subject has subscribers. */
 import { type KV, type KvEntry, Kvm, type KvOptions } from "@nats-io/kv"
 import { createInbox, type NatsConnection, type NodeConnectionOptions } from "@nats-io/transport-node"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import { BackplaneError } from "../../internal/backplane/engine.ts"
 import type { Link } from "../../internal/backplane/line.ts"
 import { type Pulse, unreachable, within } from "../../internal/backplane/pulse.ts"
-import * as Supervised from "../../internal/scheduling/supervised.ts"
 import { connected } from "./dial.ts"
 import { Leases } from "./leases.ts"
 
@@ -22,11 +19,10 @@ export interface Settings {
   readonly timeout: number
 }
 
-type Tell = (outcome: Effect.Effect<"sent" | "nobody", BackplaneError>) => void
-
-// where lone batches come within so many milliseconds of each other, the server is asked for its word on all of them at once, so much
-// later. One that comes after a pause asks with it: alone the question would cost a timer, a write and a wake-up of its own
-const loneFor = 10
+interface Publishing {
+  readonly id: number
+  readonly tell: (outcome: Effect.Effect<"sent" | "nobody", BackplaneError>) => void
+}
 
 // one for all: it is told for each batch
 const sent = Effect.succeed("sent" as const)
@@ -65,13 +61,9 @@ export class Connection implements Link {
   private readonly buckets: Buckets
   private readonly replies: string
   private published = 0
-  private publishedAt = -Infinity
-  /** What the server has given no word of, in order. */
-  private readonly publishing = new Map<number, Tell>()
+  private publishing: Array<Publishing> = []
   private isFlushing = false
-  /** Something waits for the word on what was published since it was asked last. */
-  private isAwaited = false
-  private readonly lone = Latch.makeUnsafe(false)
+  private readonly unheard = new Set<number>()
 
   constructor(
     nats: NatsConnection,
@@ -97,7 +89,7 @@ export class Connection implements Link {
     // a server answers at once where a subject has no subscriber
     nats.subscribe(`${this.replies}*`, {
       callback: (error, { headers, subject }) => {
-        if (error === null && headers?.code === 503) this.tell(Number(subject.slice(this.replies.length)), nobody)
+        if (error === null && headers?.code === 503) this.unheard.add(Number(subject.slice(this.replies.length)))
       }
     })
   }
@@ -119,71 +111,36 @@ export class Connection implements Link {
     })
   }
 
-  publish(subject: string, bytes: Uint8Array, isLone: boolean): Effect.Effect<"sent" | "nobody", BackplaneError> {
+  publish(subject: string, bytes: Uint8Array): Effect.Effect<"sent" | "nobody", BackplaneError> {
     return this.pulse.ask((tell) => {
       const id = ++this.published
-      const now = this.now()
-      const isSoon = now - this.publishedAt < loneFor
-      this.publishedAt = now
-      if (isLone && isSoon) this.lone.openUnsafe()
-      // before the client's own microtask, which writes what is published: one write for both
-      else this.demand()
+      if (!this.isFlushing) {
+        this.isFlushing = true
+        // before the client's own microtask, which writes what is published: one write for both
+        queueMicrotask(this.flush)
+      }
       try {
         this.nats.publish(subject, bytes, { reply: this.replies + id })
       } catch (cause) {
         return tell(Effect.fail(unreachable(cause)))
       }
-      this.publishing.set(id, tell)
+      this.publishing.push({ id, tell })
     })
   }
 
-  private tell(id: number, outcome: Effect.Effect<"sent" | "nobody">): void {
-    const tell = this.publishing.get(id)
-    this.publishing.delete(id)
-    tell?.(outcome)
-  }
-
-  /** The word of the server on what is published by the end of this microtask is waited for. */
-  private demand(): void {
-    this.isAwaited = true
-    if (this.isFlushing) return
-    this.isFlushing = true
-    queueMicrotask(this.flush)
-  }
-
-  /** Asks the server whether it has all that was published: it answers in order. */
+  /** Asks the server whether it has all of these: it answers in order. */
   private readonly flush = (): void => {
-    const { published } = this
-    this.isAwaited = false
+    const publishing = this.publishing
+    this.publishing = []
     this.nats.flush().then(
       () => {
-        for (const id of this.publishing.keys()) {
-          if (id > published) break
-          this.tell(id, sent)
-        }
-        if (this.isAwaited) return this.flush()
+        for (const { id, tell } of publishing) tell(this.unheard.size > 0 && this.unheard.delete(id) ? nobody : sent)
+        if (this.publishing.length > 0) return this.flush()
         this.isFlushing = false
       },
       (cause) => this.pulse.end(unreachable(cause))
     )
   }
-
-  /** Asks for the word on lone batches, some at a time. */
-  readonly keepAsking: Effect.Effect<never> = Effect.forever(
-    Effect.suspend(() =>
-      Effect.andThen(
-        this.lone.await,
-        Effect.andThen(
-          Effect.sleep(loneFor),
-          Effect.sync(() => {
-            this.lone.closeUnsafe()
-            if (this.publishing.size > 0) this.demand()
-          })
-        )
-      )
-    ),
-    { disableYield: true }
-  )
 
   /** Whether the buckets are gone: the server has lost what it knew. */
   private explained(error: BackplaneError): Effect.Effect<never, BackplaneError> {
@@ -290,16 +247,9 @@ export const open = (settings: Settings, lease: number): Effect.Effect<Connectio
       await fit(nats, gone, remembered * lease)
       return { directory, gone, leases }
     }).pipe(within(timeout))
-    const connection = new Connection(nats, pulse, settings, buckets, {
+    return new Connection(nats, pulse, settings, buckets, {
       lease,
       inboxPrefix: client.inboxPrefix,
       now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
     })
-    yield* Supervised.spawnIn(
-      yield* Effect.scope,
-      "asking NATS for its word",
-      connection.keepAsking,
-      (exit) => pulse.end(unreachable(exit._tag === "Failure" ? Cause.squash(exit.cause) : undefined))
-    )
-    return connection
   })

@@ -205,10 +205,10 @@ export class Stay {
         this.leased((connection) =>
           Effect.flatMap(connection.read("directory", nameOf(key)), (entry) => this.holder(connection, entryOf(entry)))
         ),
-      publish: (to, batch, isLone = false) =>
+      publish: (to, batch) =>
         batch.length > this.shared.largest
           ? Effect.fail(new BackplaneError({ reason: "size" }))
-          : this.line.use((connection) => connection.publish(this.subjectOf(to), batch, isLone)),
+          : this.line.use((connection) => connection.publish(this.subjectOf(to), batch)),
       take: this.inbox.take,
       leave: Effect.suspend(() => {
         this.leaseUntil = -Infinity

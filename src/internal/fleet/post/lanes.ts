@@ -155,9 +155,7 @@ export class Lanes<in out Out> {
     }
     message.isUnderWay = true
     lane.underWay++
-    // the only one under way: its answer says that the engine has had it
-    const isLone = this.messages.size === 1
-    if (!this.owner.mail.postBytes(node, { bytes, watcher, isLone }, false)) message.settle("full")
+    if (!this.owner.mail.postBytes(node, bytes, watcher, false)) message.settle("full")
   }
 
   /** A message is not under way any more. The last one lets those go on that wait, the returned ones first. */

@@ -1,14 +1,9 @@
 /** What leaves this node: frames for each node, in batches of what came together. */
-import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { BackplaneError, Session } from "../../backplane/engine.ts"
-import { spawnAmong } from "../../scheduling/supervised.ts"
 import { Deadlines } from "./deadlines.ts"
 import * as Wire from "./wire.ts"
 
@@ -23,8 +18,6 @@ export type Watcher = (passing: Passing) => boolean | void
 interface Item {
   readonly bytes: Uint8Array
   readonly watcher: Watcher | undefined
-  /** What comes after it need not wait until the engine has it. */
-  readonly isLone: boolean
 }
 
 interface Box {
@@ -64,36 +57,6 @@ class Late {
   }
 }
 
-// the engine gives its word on them some milliseconds later
-const mostLone = 64
-
-/** Batches of one lone frame, which are with the engine: what comes next does not wait for them. */
-class Lone {
-  /** Fails where the session is over. */
-  readonly over = Deferred.makeUnsafe<never, BackplaneError>()
-  private readonly context: Context.Context<never>
-  private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
-
-  constructor(context: Context.Context<never>) {
-    this.context = context
-  }
-
-  get hasRoom(): boolean {
-    return this.fibers.size < mostLone
-  }
-
-  run(batch: Effect.Effect<unknown, BackplaneError>): void {
-    spawnAmong(this.fibers, this.context, "a lone batch", batch, (exit) => {
-      if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
-      Deferred.doneUnsafe(this.over, Effect.failCause(exit.cause))
-    })
-  }
-
-  stop(): void {
-    for (const fiber of Array.from(this.fibers)) fiber.interruptUnsafe()
-  }
-}
-
 export class Mail {
   private readonly from: string
   /** The largest batch of the engine. */
@@ -122,15 +85,14 @@ export class Mail {
 
   /** Takes a frame for a node; false where too much waits for it. Answers and revocations are always taken. */
   post(node: string, frame: Wire.Frame, watcher?: Watcher): boolean {
-    return this.postBytes(node, { bytes: Wire.encode(frame), watcher, isLone: watcher === undefined }, true)
+    return this.postBytes(node, Wire.encode(frame), watcher, true)
   }
 
-  postBytes(node: string, item: Item, isAlways: boolean): boolean {
-    const { bytes } = item
+  postBytes(node: string, bytes: Uint8Array, watcher: Watcher | undefined, isAlways: boolean): boolean {
     let box = this.boxes.get(node)
     if (box === undefined) this.boxes.set(node, box = { items: [], size: 0 })
     if (!isAlways && box.size + bytes.length > mostWaiting) return false
-    box.items.push(item)
+    box.items.push({ bytes, watcher })
     box.size += bytes.length
     this.posted++
     if (!this.isHeld) this.latch.openUnsafe()
@@ -171,14 +133,13 @@ export class Mail {
     session: Session,
     node: string,
     items: ReadonlyArray<Item>,
-    deadlines: Late,
-    isLone = false
+    deadlines: Late
   ): Effect.Effect<unknown, BackplaneError> {
     const sequence = this.sequences.get(node) ?? 0
     this.sequences.set(node, sequence + 1)
     const batch = Wire.join(this.from, this.run, sequence, items.map(({ bytes }) => bytes))
     const deadline = deadlines.begin()
-    return Effect.suspend(() => session.publish(node, batch, isLone)).pipe(
+    return Effect.suspend(() => session.publish(node, batch)).pipe(
       Effect.catch((error) =>
         error.reason === "lease" || error.reason === "epoch" ? Effect.fail(error) : Effect.succeed("failed" as const)
       ),
@@ -205,7 +166,7 @@ export class Mail {
   }
 
   /** Sends what comes. Batches for different nodes do not wait for each other. */
-  private send(session: Session, deadlines: Late, lone: Lone): Effect.Effect<never, BackplaneError> {
+  private send(session: Session, deadlines: Late): Effect.Effect<never, BackplaneError> {
     // a frame that comes alone leaves at once: it waits for no turn of the event loop. Where several come, what the others
     // of this turn post goes with it; and what comes while a batch is with the engine is the next batch
     const all: Effect.Effect<void, BackplaneError> = Effect.suspend(() => {
@@ -214,15 +175,7 @@ export class Mail {
       this.posted = 0
       // the usual case, which needs no fiber of its own
       if (this.boxes.size === 1) {
-        for (const [node, box] of this.boxes) {
-          const isLone = this.crowded === 0 && box.items.length === 1 && box.items[0]!.isLone && lone.hasRoom
-          if (!isLone) return this.empty(session, node, box, deadlines)
-          this.boxes.delete(node)
-          const items = this.next(box)
-          if (items.length > 0) lone.run(this.publish(session, node, items, deadlines, true))
-          // what else comes in this turn is a batch: it was the first of several
-          return Effect.yieldNow
-        }
+        for (const [node, box] of this.boxes) return this.empty(session, node, box, deadlines)
       }
       return Effect.forEach(Array.from(this.boxes), ([node, box]) => this.empty(session, node, box, deadlines), {
         concurrency: "unbounded",
@@ -240,16 +193,11 @@ export class Mail {
    * have failed: one timer looks after them.
    */
   readonly carry = (session: Session, limit: number): Effect.Effect<never, BackplaneError> =>
-    Effect.forever(Effect.flatMap(Effect.context<never>(), (context) => {
-      const deadlines = new Late(Context.get(context, Clock.Clock), limit)
-      const lone = new Lone(context)
+    Effect.forever(Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
+      const deadlines = new Late(clock, limit)
       // what was left in a box when a batch failed goes on
       this.latch.openUnsafe()
-      const sent = this.send(session, deadlines, lone)
-      return Effect.ensuring(
-        Effect.raceAllFirst([sent, deadlines.isLate, Deferred.await(lone.over)]),
-        Effect.sync(() => lone.stop())
-      )
+      return Effect.raceAllFirst([this.send(session, deadlines), deadlines.isLate])
     }))
 
   begin(run: number): void {

@@ -30,26 +30,6 @@ export const inboxes: ReadonlyArray<Check> = [
       yield* expect(areWhole, "batches of the size they had", arrivals.length)
     })),
 
-  check(
-    "batches that are published at once, lone ones and others, arrive in the order of their publish",
-    (bench) =>
-      Effect.gen(function*() {
-        const { does, join, take } = bench
-        const a = yield* join("a")
-        const b = yield* join("b")
-        const published = yield* Effect.forEach(
-          Array.from({ length: 60 }, (_, i) => i),
-          (i) => does("a batch to be taken", a.publish("b", numbered(i), i % 4 !== 3)),
-          { concurrency: "unbounded" }
-        )
-        yield* expect(published.every((outcome) => outcome === "sent"), "sent, for each", published)
-        const numbers = numbersOf(yield* take(b, 60))
-        yield* expect(numbers.every((number, i) => number === i), "60 batches in order", numbers)
-        const lost = yield* does("a lone publish to end", a.publish("nobody-has-this-name", numbered(1), true))
-        yield* expect(lost === "nobody", "nobody", lost)
-      })
-  ),
-
   check("a node publishes to itself", ({ does, join, take }) =>
     Effect.gen(function*() {
       const a = yield* join("a")
