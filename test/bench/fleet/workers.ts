@@ -75,7 +75,16 @@ const start = async (name: string, workers: ReadonlyArray<string>) => {
     await sleep(200)
     return result
   }
-  return { name, turn, pid: child.pid!, port, figures: new Array<number>(), stop: () => child.kill("SIGTERM"), conns }
+  return {
+    name,
+    turn,
+    pid: child.pid!,
+    port,
+    figures: new Array<number>(),
+    said: () => text,
+    stop: () => child.kill("SIGTERM"),
+    conns
+  }
 }
 
 /** How many sockets each worker of a server has. */
@@ -128,6 +137,9 @@ export const workers = async (settings: Settings): Promise<ReadonlyArray<Figure>
       if (round > 0) uneven.push(await unevenness(two))
       settings.finished("workers", round)
     }
+  } catch (error) {
+    const said = two.said().slice(-500).trim()
+    throw new Error(`${(error as Error).message}; the server with workers said last:\n${said}`, { cause: error })
   } finally {
     for (const server of [one, two]) {
       for (const conn of server.conns) conn.destroy()
