@@ -1,5 +1,5 @@
 /** What an engine in memory knows: leases, and who holds which key. Without time of its own. */
-import { type Claim, type ClaimOptions, type Holder, isNewer, type Member, type Token } from "./engine.ts"
+import { type Claim, type ClaimOptions, type Holder, isNewer, type Member, remembered, type Token } from "./engine.ts"
 
 interface Lease {
   readonly until: number
@@ -18,9 +18,6 @@ interface Gone extends Holder {
 }
 
 const isSame = (one: Token, other: Token): boolean => one.epoch === other.epoch && one.number === other.number
-
-/** So many leases long after a key was given back, or a lease has ended, it is known which login was the newest one. */
-const remembered = 100
 
 /** The memory of an engine in one epoch. Times are milliseconds of the clock of the engine. */
 export class Directory {

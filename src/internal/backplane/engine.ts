@@ -24,6 +24,12 @@ export interface Token {
 }
 
 /**
+ * So many leases long every engine remembers which login of a key was the newest one, after the key was given back or the lease of its
+ * node has ended.
+ */
+export const remembered = 100
+
+/**
  * Whether a token is greater than another one, or there is no other one.
  *
  * @category tokens

@@ -4,7 +4,7 @@ import { createInbox, type NatsConnection, type NodeConnectionOptions } from "@n
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { BackplaneError } from "../../internal/backplane/engine.ts"
+import { BackplaneError, remembered } from "../../internal/backplane/engine.ts"
 import type { Link } from "../../internal/backplane/line.ts"
 import { type Pulse, unreachable, within } from "../../internal/backplane/pulse.ts"
 import { connected } from "./dial.ts"
@@ -38,9 +38,6 @@ const directoryOf = (prefix: string): string => `${prefix}_directory`
 const leasesOf = (prefix: string): string => `${prefix}_leases`
 
 const goneOf = (prefix: string): string => `${prefix}_gone`
-
-/** So many leases long the newest login of a key is remembered that was given back. */
-const remembered = 100
 
 interface Buckets {
   readonly directory: KV
@@ -241,10 +238,13 @@ export const open = (settings: Settings, lease: number): Effect.Effect<Connectio
       // asked of the leader: it has the last word, and says so where the bucket is gone
       const common = { ...bucket, history: 1, allow_direct: false }
       const directory = await kvm.create(directoryOf(prefix), common)
-      const leases = await kvm.create(leasesOf(prefix), { ...common, ttl: lease })
-      await fit(nats, leases, lease)
-      const gone = await kvm.create(goneOf(prefix), { ...common, ttl: remembered * lease })
-      await fit(nats, gone, remembered * lease)
+      const lasting = async (name: string, millis: number): Promise<KV> => {
+        const bucket = await kvm.create(name, { ...common, ttl: millis })
+        await fit(nats, bucket, millis)
+        return bucket
+      }
+      const leases = await lasting(leasesOf(prefix), lease)
+      const gone = await lasting(goneOf(prefix), remembered * lease)
       return { directory, gone, leases }
     }).pipe(within(timeout))
     return new Connection(nats, pulse, settings, buckets, {

@@ -1,5 +1,6 @@
 /** What Redis does in one step for a fleet: the directory and the leases, as scripts. */
 import { createHash } from "node:crypto"
+import { remembered } from "../../internal/backplane/engine.ts"
 
 /**
  * A script and its name at the server.
@@ -49,7 +50,7 @@ local function giveBack(field, found, millis)
   local of, token = string.match(found, '^(%S+) %d+ (%d+ %d+)')
   local newest = string.match(found, '^%S+ %d+ %d+ %d+ (%S+ %d+ %d+)$') or of .. ' ' .. token
   redis.call('HDEL', at .. 'directory', field)
-  redis.call('SET', at .. 'gone:' .. string.sub(field, 2), newest, 'PX', string.format('%.0f', 100 * tonumber(millis)))
+  redis.call('SET', at .. 'gone:' .. string.sub(field, 2), newest, 'PX', string.format('%.0f', ${remembered} * tonumber(millis)))
 end
 `
 
