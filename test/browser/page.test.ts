@@ -245,11 +245,16 @@ describe.skipIf(chromium === undefined)("the page", () => {
     const { errors, page } = await open(`http://127.0.0.1:${ports.admin}/?token=${token}`)
     await page.locator(".link.live").waitFor()
     await page.getByRole("alert").waitFor({ state: "detached" })
-    const answer = await fetch(`http://127.0.0.1:${ports.admin}/api/figures`, {
-      headers: { authorization: `Bearer ${token}` }
+    // the first one that is up serves the page
+    let second = 0
+    await until("the second worker", async () => {
+      const answer = await fetch(`http://127.0.0.1:${ports.admin}/api/figures`, {
+        headers: { authorization: `Bearer ${token}` }
+      })
+      const { workers } = await answer.json() as { readonly workers: ReadonlyArray<{ readonly process: number }> }
+      second = workers[1]?.process ?? 0
+      return second !== 0
     })
-    const { workers } = await answer.json() as { readonly workers: ReadonlyArray<{ readonly process: number }> }
-    const second = workers[1]!.process
     process.kill(second, "SIGSTOP")
     await page.getByRole("alert").getByText(`No answer from worker 2 (process ${second}).`).waitFor({ timeout: 25_000 })
     await picture(page, "silent-worker")

@@ -4,7 +4,7 @@ import { Effect, Exit, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { ConnectionError, Fleet } from "../../src/index.ts"
 import { Memory } from "../../src/internal/backplane/memory.ts"
-import { lease, node, type TestNode } from "./support/stage.ts"
+import { lease, node, renewal, type TestNode } from "./support/stage.ts"
 
 /** Nodes that know each other. */
 const stage = (names: ReadonlyArray<string>, options?: Parameters<typeof node>[1]) =>
@@ -142,9 +142,10 @@ describe("a node that dies", () => {
       // frozen for good: its inbox takes, and nothing comes back
       a.link.set("silent")
       const sending = yield* Effect.forkScoped(b.fleet.send("ada", "under way"))
-      yield* TestClock.adjust(lease - 1)
+      // renewed at 1,800 ms, so its lease is over at 7,800, and at 9,000 the other node renews and sees it; now is 2,000
+      yield* TestClock.adjust(5 * renewal - lease / 3 - 1)
       assert.isUndefined(sending.pollUnsafe())
-      yield* TestClock.adjust(lease / 3 + 1)
+      yield* TestClock.adjust(1)
       assert.strictEqual(yield* Fiber.join(sending), "unknown")
       assert.strictEqual(yield* soon(b.fleet.send("ada", "after")), "offline")
       assert.strictEqual(yield* b.fleet.where("ada"), undefined)
@@ -192,11 +193,11 @@ describe("a node that is cut off", () => {
     Effect.gen(function*() {
       const { a } = yield* stage(["a", "b"])
       const ada = yield* a.login("ada")
-      // its last renewal was up to a third of the lease ago
+      // renewed at 1,800 ms; now is 2,000
       a.link.set("silent")
-      yield* TestClock.adjust(0.9 * lease - lease / 3 - 1)
+      yield* TestClock.adjust(renewal + 0.9 * lease - lease / 3 - 1)
       assert.strictEqual(yield* a.fleet.send("ada", "still"), "accepted")
-      yield* TestClock.adjust(lease / 3 + 1)
+      yield* TestClock.adjust(1)
       assert.notStrictEqual(yield* a.fleet.registry.offer("ada", "fenced"), "accepted")
       assert.strictEqual(yield* status(a), "fenced")
       assert.deepStrictEqual(ada.sent, ["still"])

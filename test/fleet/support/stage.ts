@@ -1,5 +1,5 @@
 /** Nodes of a fleet over one engine in memory, each with a switch between it and the engine. */
-import { Effect, Exit, Scope } from "effect"
+import { Effect, Exit, Random, Scope } from "effect"
 import { Backplane, Fleet } from "../../../src/index.ts"
 import { fake } from "./fake.ts"
 
@@ -115,6 +115,12 @@ export class Switch {
 
 export const lease = 6000
 
+/** What the nodes take of chance: the least, each time. */
+const least = Random.Random.of({ nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 0 })
+
+/** How long a node waits between two renewals: 0.9 to 1 of a third of its lease, by chance. */
+export const renewal = 0.9 * lease / 3
+
 /** A node, its switch, and logins on it. */
 export const node = (memory: Backplane.Engine, options: Omit<Fleet.Options<string>, "engine"> = {}) =>
   Effect.gen(function*() {
@@ -126,7 +132,7 @@ export const node = (memory: Backplane.Engine, options: Omit<Fleet.Options<strin
       engine: link.engine,
       registry: { history: 0, ...options.registry }
     })
-    const fleet = yield* Scope.provide(made, scope)
+    const fleet = yield* Effect.provideService(Scope.provide(made, scope), Random.Random, least)
     yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(() => link.set("down")), Scope.close(scope, Exit.void)))
     return {
       fleet,
