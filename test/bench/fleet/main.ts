@@ -59,7 +59,8 @@ Parts:
   broadcasts-*  to a tag of 10,000 clients on three nodes: CPU of each node, against its registry alone
   logins-*      10,000 clients whose node dies, until each is logged in on one of two others
   resume        2,000 clients with 50 messages missed each (virtual time)
-  workers       serve --workers 2 against serve: CPU of a message, and how 1,000 connections are spread
+  workers       serve --workers 2 against serve, when each process has had 300,000 messages: CPU of a message; and how 1,000
+                connections are spread
 `
 
 class Usage extends Error {}

@@ -2,6 +2,10 @@
  * What workers cost: CPU for each message of `serve --workers 2` against `serve` in one process, in turns within each round.
  *
  * The load has the last core to itself, and the servers have the others (`taskset`). Run it on a quiet machine.
+ *
+ * The warm-up is a number of messages for each process. While the first 150,000 go through a process, V8 compiles their code, on
+ * threads that take as much CPU as the messages. Two workers both do that, and each of them has half of the messages: after a
+ * warm-up of equal time the worker's code was compiled later, and few rounds showed up to 1.2 where many showed 1.03.
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -14,7 +18,11 @@ import { sleep } from "../support/processes.ts"
 import { cpuNanos } from "./setting.ts"
 import { type Figure, ratioOf, type Settings } from "./table.ts"
 
-const seconds = 1.5
+const seconds = 0.3
+// turns of each of the two in a round
+const parts = 4
+// messages that each process has had before the first counted round
+const warm = 300_000
 const connections = 100
 const spreadOver = 1000
 // a length of 64 and so many bytes
@@ -34,6 +42,11 @@ const family = (pid: number): ReadonlyArray<number> => [
     readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").split(" ").filter(Boolean).map(Number)
   )
 ]
+
+interface Turn {
+  readonly cpu: number
+  readonly count: number
+}
 
 const start = async (name: string, workers: ReadonlyArray<string>) => {
   const flags = ["--listen", "tcp://127.0.0.1:0", "--protocol", "frames", "--no-admin", ...workers]
@@ -63,21 +76,22 @@ const start = async (name: string, workers: ReadonlyArray<string>) => {
       }
     })
   }
-  /** Microseconds of CPU for each message, of all processes of it. */
-  const turn = async (): Promise<number> => {
+  /** Microseconds of CPU, of all processes of it, and for how many messages. */
+  const turn = async (): Promise<Turn> => {
     const used = () => family(child.pid!).reduce((sum, pid) => sum + cpuNanos(pid), 0) / 1000
     state.isRunning = true
     for (const conn of conns) for (let i = 0; i < 4; i++) conn.write(frame)
     const [before, sent] = [used(), messages]
     await sleep(seconds * 1000)
-    const result = (used() - before) / (messages - sent)
+    const result = { cpu: used() - before, count: messages - sent }
     state.isRunning = false
-    await sleep(200)
+    await sleep(50)
     return result
   }
   return {
     name,
     turn,
+    isWarm: () => messages >= warm * Math.max(1, family(child.pid!).length - 1),
     pid: child.pid!,
     port,
     figures: new Array<number>(),
@@ -85,6 +99,11 @@ const start = async (name: string, workers: ReadonlyArray<string>) => {
     stop: () => child.kill("SIGTERM"),
     conns
   }
+}
+
+const perMessage = (turns: ReadonlyArray<Turn>): number => {
+  const sum = (what: keyof Turn) => turns.reduce((sum, turn) => sum + turn[what], 0)
+  return sum("cpu") / sum("count")
 }
 
 /** How many sockets each worker of a server has. */
@@ -128,15 +147,21 @@ export const workers = async (settings: Settings): Promise<ReadonlyArray<Figure>
   const [one, two] = [await start("one process", []), await start("two workers", ["--workers", "2"])]
   const uneven: Array<number> = []
   try {
-    for (let round = 0; round <= settings.rounds; round++) {
-      for (const server of round % 2 === 0 ? [one, two] : [two, one]) {
-        const figure = await server.turn()
-        // the first round warms up
-        if (round > 0) server.figures.push(figure)
+    for (const server of [one, two]) while (!server.isWarm()) await server.turn()
+    settings.finished("workers", 0)
+    for (let round = 1; round <= settings.rounds; round++) {
+      const found = new Map([one, two].map((server) => [server, new Array<Turn>()]))
+      for (let part = 0; part < parts; part++) {
+        // there and back: a machine that becomes slower or faster meanwhile does so for both
+        for (const server of part % 2 === round % 2 ? [one, two] : [two, one]) {
+          found.get(server)!.push(await server.turn())
+        }
       }
-      if (round > 0) uneven.push(await unevenness(two))
+      for (const [{ figures }, turns] of found) figures.push(perMessage(turns))
       settings.finished("workers", round)
     }
+    // at the end: a thousand connections that come and go leave work for the collector, and for one of the two servers alone
+    for (let round = 1; round <= settings.rounds; round++) uneven.push(await unevenness(two))
   } catch (error) {
     const said = two.said().slice(-500).trim()
     throw new Error(`${(error as Error).message}; the server with workers said last:\n${said}`, { cause: error })
