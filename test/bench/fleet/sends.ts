@@ -5,8 +5,15 @@ import type { Cost } from "./processes/node.ts"
 import { cpuNanos, type EngineName, withEngine } from "./setting.ts"
 import { type Figure, ratioOf, type Settings } from "./table.ts"
 
-const alone = { count: 400, atOnce: 1 }
+const alone = { count: 1600, atOnce: 1 }
 const many = { count: 4000, atOnce: 32 }
+
+// a turn is done in so many parts, between those of the others, there and back: a machine that others use may be three times
+// slower for half a second, which was longer than a turn
+const parts = 4
+
+// the code of a send is compiled while the first 10,000 of them run
+const warmRounds = 2
 
 /** The most that a send may take of what the raw round trip does. */
 const mostOf: Record<EngineName, number> = { redis: 2, nats: 1.3 }
@@ -14,6 +21,16 @@ const mostOf: Record<EngineName, number> = { redis: 2, nats: 1.3 }
 interface Turn {
   readonly name: string
   readonly run: () => Promise<Cost>
+}
+
+interface Measured extends Cost {
+  /** CPU of the engine. */
+  readonly engine: number
+}
+
+const mean = (costs: ReadonlyArray<Measured>): Measured => {
+  const of = (what: keyof Measured) => costs.reduce((sum, cost) => sum + cost[what], 0) / costs.length
+  return { micros: of("micros"), cpu: of("cpu"), engine: of("engine") }
 }
 
 /** Two nodes, of which the first sends to the client of the second. */
@@ -39,35 +56,38 @@ export const sends = (engine: EngineName, settings: Settings): Promise<ReadonlyA
       name,
       run: () => node.call<Cost>(name.replace(/ of .*| \d.*/, ""), order)
     })
-    const turns: Array<Turn> = []
-    for (const steps of [alone, many]) {
-      const flight = steps.atOnce === 1 ? "" : ` ${steps.atOnce} in flight`
-      turns.push(
+    const groups = [alone, many].map((all) => {
+      const steps = { ...all, count: all.count / parts }
+      const flight = all.atOnce === 1 ? "" : ` ${all.atOnce} in flight`
+      const turns: Array<Turn> = [
         turn(`raw trip${flight}`, first, steps),
         turn(`send${flight}`, first, { ...steps, key }),
         turn(`raw publish${flight}`, first, steps),
         turn(`publish${flight}`, first, steps)
-      )
+      ]
       if (beside !== undefined) {
         turns.push(
           turn(`send of the other checkout${flight}`, beside[0], { ...steps, key: beside[1] }),
           turn(`publish of the other checkout${flight}`, beside[0], steps)
         )
       }
-    }
-    const costs = new Map(turns.map(({ name }) => [name, new Array<Cost & { readonly engine: number }>()]))
-    for (let round = 0; round <= settings.rounds; round++) {
-      for (const [i] of turns.entries()) {
-        const { name, run } = turns[(i + round) % turns.length]!
-        const before = cpuNanos(setting.engine.pid)
-        const cost = await run()
-        const count = name.includes("in flight") ? many.count : alone.count
-        // the first round warms up
-        if (round > 0) {
-          costs.get(name)!.push({ ...cost, engine: (cpuNanos(setting.engine.pid) - before) / 1000 / count })
+      return { count: steps.count, turns }
+    })
+    const costs = new Map(groups.flatMap(({ turns }) => turns.map(({ name }) => [name, new Array<Measured>()])))
+    for (let round = 1 - warmRounds; round <= settings.rounds; round++) {
+      for (const { count, turns } of groups) {
+        const found = new Map(turns.map(({ name }) => [name, new Array<Measured>()]))
+        for (let part = 0; part < parts; part++) {
+          for (const { name, run } of part % 2 === round % 2 ? turns : turns.toReversed()) {
+            const before = cpuNanos(setting.engine.pid)
+            const cost = await run()
+            found.get(name)!.push({ ...cost, engine: (cpuNanos(setting.engine.pid) - before) / 1000 / count })
+          }
         }
+        if (round <= 0) continue
+        for (const [name, measured] of found) costs.get(name)!.push(mean(measured))
       }
-      settings.finished(`sends on ${engine}`, round)
+      settings.finished(`sends on ${engine}`, Math.max(0, round))
     }
     const of = (name: string, what: "micros" | "cpu" | "engine") => costs.get(name)!.map((cost) => cost[what])
     const goals: Record<string, number> = { send: 30, publish: 12 }
