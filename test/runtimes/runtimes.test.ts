@@ -73,6 +73,8 @@ interface Told {
 
 describe.runIf(isLong)("on each runtime, what has to work works", { tags: ["long"] }, () => {
   let directory: string
+  // each into a folder of its own, all at once
+  const installed = new Map<Runtime, ReturnType<typeof install>>()
 
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), "holdfast-runtimes-"))
@@ -81,13 +83,21 @@ describe.runIf(isLong)("on each runtime, what has to work works", { tags: ["long
     const other = authority(directory, "theirs").sign("other", "DNS:other")
     const files = { ca: ours.cert, cert: own.cert, key: own.key, "other-cert": other.cert, "other-key": other.key }
     for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, `${name}.pem`), text)
-    writeFileSync(join(directory, "package.json"), JSON.stringify({ private: true }))
+    for (const [number, runtime] of runtimes.entries()) {
+      const installing = install(join(directory, `${number}`), runtime)
+      // told by the test that needs it
+      installing.catch(() => {})
+      installed.set(runtime, installing)
+    }
   })
-  afterAll(() => rmSync(directory, { recursive: true, force: true }))
+  afterAll(async () => {
+    await Promise.allSettled(installed.values())
+    rmSync(directory, { recursive: true, force: true })
+  })
 
   for (const runtime of runtimes) {
     it(`${runtime.name}`, long(300_000), async ({ skip }) => {
-      const found = await install(directory, runtime)
+      const found = await installed.get(runtime)!
       if (typeof found === "string") return skip(found)
       const program = join(root, "test/runtimes/program.ts")
       const command = join(root, "src/cli/main.ts")
