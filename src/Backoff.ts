@@ -23,11 +23,13 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as ConnectionError from "./ConnectionError.ts"
+import { monotonic } from "./internal/scheduling/timers.ts"
 
 /**
  * How a delay `d` is spread, so that clients which failed together do not come back together.
@@ -137,7 +139,8 @@ export const exponential = (options?: Options): Schedule.Schedule<Duration.Durat
   if (Number.isNaN(attempts) || attempts < 0) throw new RangeError("attempts must not be negative")
 
   return Schedule.fromStep(
-    Effect.map(Random.Random, (random) => {
+    Effect.zipWith(Random.Random, Clock.Clock, (random, clock) => {
+      const steady = monotonic(clock)
       let tries = 0
       // the delay without jitter; multiplied up to the cap and no further, so that nothing overflows
       let next = base
@@ -168,7 +171,9 @@ export const exponential = (options?: Options): Schedule.Schedule<Duration.Durat
         return after + window > 0 ? after + window * random.nextDoubleUnsafe() : undefined
       }
 
-      return (now, input) => {
+      return (at, input) => {
+        // what drives a schedule tells it the wall clock, which may be set: no time passes by that
+        const now = at - clock.currentTimeMillisUnsafe() + Math.round(steady())
         if (resumedAt !== undefined && now - resumedAt >= resetAfter && wasOpen(input)) {
           tries = 0
           next = base

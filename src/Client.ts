@@ -190,7 +190,7 @@ export interface Options<In, Out, E = never, R = never> {
   readonly changes?: number | undefined
   /**
    * Size of a message in bytes, for `Policy.offlineBytes`. Default: that of a text or of bytes, else that of the message as
-   * JSON. When it throws, that `send` fails with `Defect`.
+   * JSON. When it throws, or returns no size, that `send` fails with `Defect`.
    */
   readonly sizeOf?: ((message: Out) => number) | undefined
 }

@@ -214,7 +214,7 @@ export interface Options<in out Out> {
    * login waits that takes a key from it. All nodes need the same. Default 6 seconds; at least 1.
    */
   readonly lease?: Duration.Input | undefined
-  /** How long a send or a broadcast waits for an answer. Default: as `lease`. */
+  /** How long a send or a broadcast waits for an answer. More than 0. Default: as `lease`. */
   readonly answerWithin?: Duration.Input | undefined
   /**
    * What becomes of a login with a key while the engine is away: `refuse` it, which a client tries again, or `admit` it: its key
@@ -272,6 +272,8 @@ export const make = <In, Out = In, Session = Registry.AnySession>(
     const engine = provided ?? (yield* memory)
     const lease = provided === undefined ? alone : Math.max(1000, Duration.toMillis(options.lease ?? "6 seconds"))
     const answerWithin = Duration.toMillis(options.answerWithin ?? (lease === alone ? "6 seconds" : lease))
+    // else each message would be `unknown` before its answer can come
+    if (!(answerWithin > 0)) throw new RangeError("Fleet: answerWithin must be more than 0")
     // what MessagePack cannot write is an error of `send`
     const codec = options.codec ?? (Codec.msgpack(Codec.bytes()) as Codec.Codec<unknown> as Codec.Codec<Out>)
     const changes = yield* PubSub.sliding<ChangeOf>(mostChanges)

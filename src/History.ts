@@ -106,7 +106,10 @@ export interface Bounds {
  * @since 0.1.0
  */
 export interface MemoryOptions<in A> extends Bounds {
-  /** Size of a message in bytes. Default: that of a text or of bytes, else that of the message as JSON. */
+  /**
+   * Size of a message in bytes. Default: that of a text or of bytes, else that of the message as JSON. When it throws, or
+   * returns no size, `append` fails with `data`.
+   */
   readonly sizeOf?: ((message: A) => number) | undefined
 }
 

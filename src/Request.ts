@@ -19,6 +19,7 @@ import type * as Stream from "effect/Stream"
 import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import { within } from "./internal/endings/timeLimit.ts"
+import { atLeast } from "./internal/limits/atLeast.ts"
 import { Attempts } from "./internal/request/attempts.ts"
 import { DuplexRequests } from "./internal/request/duplex.ts"
 import { Pipelines } from "./internal/request/pipelines.ts"
@@ -100,11 +101,6 @@ export interface Requests<out In, in Out = In> {
    *   connections ended.
    */
   readonly request: (message: Out, terms?: Terms) => Effect.Effect<In, Failure>
-}
-
-const atLeast = (least: number, name: string, value: number): number => {
-  if (!(value >= least)) throw new RangeError(`${name} must be at least ${least}`)
-  return value
 }
 
 const asked = { counter: "requests_total", histogram: "request_seconds", success: "answered" } as const

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -6,6 +7,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import { TestClock } from "effect/testing"
 import { Backoff, ConnectionError } from "../src/index.ts"
+import { settable } from "./support/clocks.ts"
 
 const refused = ConnectionError.make(new ConnectionError.OpenFailed({ cause: "ECONNREFUSED" }))
 const reset = ConnectionError.make(new ConnectionError.Reset({ cause: "ECONNRESET" }))
@@ -172,6 +174,31 @@ describe("exponential", () => {
         yield* delays(Backoff.exponential({ ...none, resetAfter: 0 }), times(3, { input: reset })),
         [200, 200, 200]
       )
+    }))
+
+  it.effect("B36 the wall clock is set: neither a streak nor a stable stretch is longer or shorter by that", () =>
+    Effect.gen(function*() {
+      const { clock, set } = yield* settable
+      const day = 86_400_000
+      const step = yield* Schedule.toStep(Backoff.exponential({ ...none, attempts: 3, elapsed: "2 minutes" })).pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
+      // as every driver of schedules: with the time of the wall clock
+      const next = (input: unknown = refused) =>
+        Effect.gen(function*() {
+          const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), input))
+          if (next._tag === "None") return "stop"
+          yield* TestClock.adjust(next.value[1])
+          return Duration.toMillis(next.value[1])
+        })
+      assert.strictEqual(yield* next(), 200)
+      // a machine without a battery for its clock learns what time it is
+      set(day)
+      assert.strictEqual(yield* next(), 400)
+      // and a clock that was fast is put back, under a connection that lives for an hour
+      set(-day)
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual([yield* next(reset), yield* next(), yield* next(), yield* next()], [200, 400, 800, "stop"])
     }))
 
   it.effect("F8 a dial that hangs for minutes is no stable stretch", () =>

@@ -1069,6 +1069,17 @@ describe("sending while offline", () => {
       assert.strictEqual(yield* net.last.text, "7\n3\n")
     }))
 
+  it.effect("a size that is none is a defect of its sender, and the bound holds after it", () =>
+    Effect.gen(function*() {
+      const { client, connect, net } = yield* offline({ offlineBytes: 10 }, {
+        sizeOf: (message) => message === "none" ? NaN : message === "less" ? -100 : Number(message)
+      })
+      const fibers = yield* sendAll(client, ["none", "less", "Infinity", "7", "4", "3"])
+      assert.deepStrictEqual(outcomes(fibers), ["Defect", "Defect", "Offline", "waits", "Offline", "waits"])
+      yield* connect
+      assert.strictEqual(yield* net.last.text, "7\n3\n")
+    }))
+
   it.effect("messages that are no text weigh as JSON, and what is no JSON is counted", () =>
     Effect.gen(function*() {
       const open = Effect.flatMap(TestSocket.make(), ({ socket }) =>

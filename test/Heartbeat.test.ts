@@ -10,6 +10,7 @@ import { TestClock } from "effect/testing"
 import { Codec, Connection, type ConnectionError, Heartbeat, Policy } from "../src/index.ts"
 import { AtServer } from "../src/internal/connection/core/limits.ts"
 import { TestSocket } from "../src/testing/index.ts"
+import * as Clocks from "./support/clocks.ts"
 import { countingClock } from "./support/countingClock.ts"
 import { long, often } from "./support/often.ts"
 
@@ -886,25 +887,12 @@ describe("Heartbeat", () => {
         assert.strictEqual(yield* endsAfter(c, 5_000), "WriteStalled")
       }))
 
-    /** A clock whose wall time somebody can set. */
-    const settable = Effect.gen(function*() {
-      const clock = yield* Clock.Clock
-      let offset = 0
-      const wrapped: Clock.Clock = {
-        ...clock,
-        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + offset,
-        currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe() + BigInt(offset) * 1_000_000n,
-        currentTimeMillis: Effect.sync(() => clock.currentTimeMillisUnsafe() + offset),
-        currentTimeNanos: Effect.sync(() => clock.currentTimeNanosUnsafe() + BigInt(offset) * 1_000_000n)
-      }
-      return {
-        clock: wrapped,
-        open: (policy: Policy.Patch) => Effect.provideService(open(policy), Clock.Clock, wrapped),
-        set: (to: number) => {
-          offset = to
-        }
-      }
-    })
+    /** Connections on a clock whose wall time somebody can set. */
+    const settable = Effect.map(Clocks.settable, ({ clock, set }) => ({
+      clock,
+      open: (policy: Policy.Patch) => Effect.provideService(open(policy), Clock.Clock, clock),
+      set
+    }))
 
     it.effect("B36 the wall clock jumps forward: a probe at the next look, nobody condemned", () =>
       Effect.gen(function*() {

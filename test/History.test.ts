@@ -145,6 +145,19 @@ describe("History.memory", () => {
       assert.strictEqual(error.reason, "data")
       assert.include(error.message, "no size")
     }))
+
+  it.effect("a size that is none is an error of its append, and nothing that was appended is lost by it", () =>
+    Effect.gen(function*() {
+      const sizes: Record<string, number> = { nan: NaN, negative: -1, endless: Infinity }
+      const history = yield* History.memory<string>({ bytes: 10, sizeOf: (message) => sizes[message] ?? 1 })
+      const from = yield* history.append("a")
+      const errors = yield* Effect.forEach(Object.keys(sizes), (message) => Effect.flip(history.append(message)))
+      assert.deepStrictEqual(errors.map(({ reason }) => reason), ["data", "data", "size"])
+      assert.include(errors[0]!.message, "sizeOf has to return a number of bytes, and returned NaN")
+      yield* history.append("b")
+      const replay = yield* history.since(from)
+      assert.deepStrictEqual(replay._tag === "Missed" && replay.messages.map(({ message }) => message), ["b"])
+    }))
 })
 
 describe("History.memory keeps the contract of all histories", () => {

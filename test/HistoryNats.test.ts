@@ -8,6 +8,7 @@ import { link } from "../src/internal/history/link.ts"
 import { Log } from "../src/nats/internal/history.ts"
 import type { Connection, Delivered, State } from "../src/nats/internal/streams.ts"
 import { collecting, said } from "./integration/support/historyTable.ts"
+import { settable } from "./support/clocks.ts"
 
 const text = new TextEncoder()
 
@@ -52,7 +53,10 @@ class Server {
   }
 }
 
-const opened = (bounds: { readonly count?: number; readonly age?: number } = {}) =>
+const opened = (
+  bounds: { readonly count?: number; readonly age?: number } = {},
+  payload = Codec.payload(Codec.lines())
+) =>
   Effect.gen(function*() {
     const server = new Server()
     const made = yield* link<Connection>({
@@ -64,9 +68,8 @@ const opened = (bounds: { readonly count?: number; readonly age?: number } = {})
     const log = new Log<string>(
       made,
       { stream: "s", subject: "s" },
-      Codec.payload(Codec.lines()),
-      { count: 100, bytes: 1000, age: Infinity, ...bounds },
-      yield* Clock.Clock
+      payload,
+      { count: 100, bytes: 1000, age: Infinity, ...bounds }
     )
     yield* made.add(log)
     return { history: log as History.History<string>, server }
@@ -184,6 +187,39 @@ describe("a history in NATS", () => {
       assert.deepStrictEqual(yield* since(history, start), ["trimmed 1 -> 1"])
       yield* TestClock.adjust(600)
       assert.deepStrictEqual(yield* since(history, start), ["trimmed 3 -> 3"])
+    }))
+
+  it.effect("B36 the wall clock of this process is set back and right again: its messages are as young as before", () =>
+    Effect.gen(function*() {
+      const { clock, set } = yield* settable
+      yield* Effect.gen(function*() {
+        const { history, server } = yield* opened({ age: 1000 })
+        const start = (yield* history.ends).newest
+        set(-3_600_000)
+        server.tell(1)
+        set(0)
+        server.tell(2)
+        assert.deepStrictEqual(yield* since(history, start), ["1 m1", "2 m2"])
+      }).pipe(Effect.provideService(Clock.Clock, clock))
+    }))
+
+  it.effect("B100 a codec that throws costs its message: the connection and the others go on", () =>
+    Effect.gen(function*() {
+      const { decode, ...rest } = Codec.payload(Codec.lines())
+      const { history, server } = yield* opened({}, {
+        ...rest,
+        decode: (frame) => {
+          const read = decode(frame)
+          if (read._tag === "Success" && read.success === "m2") throw new Error("boom")
+          return read
+        }
+      })
+      const start = (yield* history.ends).newest
+      for (const offset of [1, 2, 3]) server.tell(offset)
+      const error = yield* Effect.flip(history.since(start))
+      assert.strictEqual(error.reason, "data")
+      assert.include(error.message, "boom")
+      assert.deepStrictEqual(yield* since(history, { ...start, offset: 2 }), ["3 m3"])
     }))
 
   it.effect("an answer that cannot be of the stream that was followed: it is asked which one has the message", () =>

@@ -6,7 +6,6 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -113,7 +112,6 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
   Effect.gen(function*() {
     const { check = "10 seconds", prefix = "holdfast", replicas = 1, storage = "file", timeout = "5 seconds" } = options
     if (!characters.test(prefix)) throw new RangeError("prefix must be of the characters A-Z a-z 0-9 _ -")
-    const clock = yield* Clock.Clock
     const millis = atLeast("timeout", Duration.toMillis(timeout))
     const client = clientOf(options.servers, options.client)
     const made = yield* link({
@@ -128,7 +126,7 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
         Effect.suspend(() => {
           if (!characters.test(name)) throw new RangeError("name must be of the characters A-Z a-z 0-9 _ -")
           const at = { stream: `${prefix}_history_${name}`, subject: `${prefix}.history.${name}` }
-          const log = new Log<A>(made, at, Codec.payload(codec), boundsOf(bounds), clock)
+          const log = new Log<A>(made, at, Codec.payload(codec), boundsOf(bounds))
           return Effect.as(made.add(log), log)
         })
     }

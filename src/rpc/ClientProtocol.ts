@@ -22,6 +22,7 @@ import type * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import * as ConnectionError from "../ConnectionError.ts"
 import * as ConnectionPool from "../ConnectionPool.ts"
+import { atLeast } from "../internal/limits/atLeast.ts"
 import { turnsOf } from "../internal/scheduling/turns.ts"
 import * as Policy from "../Policy.ts"
 import { Attempts } from "./internal/attempts.ts"
@@ -52,7 +53,10 @@ export interface Options {
    * may have seen them. A stream is sent again only until its first element has come. Default: none.
    */
   readonly idempotent?: ((tag: string) => boolean) | undefined
-  /** How many calls may wait for a connection; one more fails with `Offline`. Default: `Policy.offlineMessages`, 1024. */
+  /**
+   * How many calls may wait for a connection; one more fails with `Offline`. Default: `Policy.offlineMessages`, 1024; and 0, which lets
+   * none wait, where `Policy.whenOffline` is `"fail"`.
+   */
   readonly waiting?: number | undefined
   /** Of a pool: how many calls share a connection before another one is borrowed. Default 32. */
   readonly inFlight?: number | undefined
@@ -196,7 +200,10 @@ export const make = Effect.fnUntraced(function*(
   const serialization = yield* RpcSerialization
   const context = yield* Effect.context<never>()
   const turns = turnsOf(yield* Scheduler.Scheduler)
-  const { idempotent = () => false, inFlight = 32, retries = 3, waiting = Policy.defaults.offlineMessages } = options
+  const { idempotent = () => false } = options
+  const inFlight = atLeast(1, "inFlight", options.inFlight ?? 32)
+  const retries = atLeast(0, "retries", options.retries ?? 3)
+  const waiting = atLeast(0, "waiting", options.waiting ?? Policy.defaults.offlineMessages)
   return yield* RpcClient.Protocol.make((deliver, clientIds) =>
     Effect.gen(function*() {
       const attempts = new Attempts(
@@ -264,7 +271,8 @@ export const layer = <R = never, EC = never, RC = never>(
     Effect.gen(function*() {
       const opening = yield* open(options)
       const client = yield* Client.make(Effect.flatMap(dial, opening), options)
-      const waiting = options.waiting ?? Policy.make(options.policy).offlineMessages
+      const { offlineMessages, whenOffline } = Policy.make(options.policy)
+      const waiting = options.waiting ?? (whenOffline === "fail" ? 0 : offlineMessages)
       return yield* make(client, { ...options, waiting })
     })
   ) as Layer.Layer<RpcClient.Protocol, never, RpcSerialization | Exclude<R | RC, Scope.Scope>>

@@ -21,6 +21,7 @@ import * as Semaphore from "effect/Semaphore"
 import type * as SocketServer from "effect/socket/SocketServer"
 import type * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
+import { atLeast } from "../internal/limits/atLeast.ts"
 import * as Policy from "../Policy.ts"
 import type { Names, Registry } from "../Registry.ts"
 import * as Server from "../Server.ts"
@@ -111,7 +112,7 @@ const refusalOf = (most: number, codecFor: RpcSerialization["Service"]["codecFor
  * `Policy.maxFrame` (1 MiB) bounds one message, and `outboxBytes` (2 MiB) what waits for a client: a call whose answer is larger
  * fails with a defect that says so. Each request of a JSON-RPC batch gets an answer of its own.
  *
- * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
+ * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs, and `requests` below 1 a `RangeError`.
  *
  * @category constructors
  * @since 0.1.0
@@ -123,7 +124,8 @@ export const make = <Session = void, EH = never, RH = never>(
   never,
   RpcSerialization | SocketServer.SocketServer | Exclude<RH, Scope.Scope> | Scope.Scope
 > => {
-  const { headers, handshake, open, requests = 1024 } = options
+  const { headers, handshake, open } = options
+  const requests = atLeast(1, "requests", options.requests ?? 1024)
   const serverPolicy: Policy.Patch = { minPingEvery: "2 seconds", ...options.policy }
   // clients ping: a ping of ours would be a message that theirs do not answer
   const policy: Policy.Patch = { ...serverPolicy, pingEvery: 0 }

@@ -76,13 +76,16 @@ describe("for other programs", () => {
     const { address } = await watched(0)
     const other = Http.createServer((_, response) => response.end("<html>")).listen(0, "127.0.0.1")
     onTestFinished(() => void other.close())
-    await until("a port", () => other.listening)
+    const api = Http.createServer((_, response) => response.end("{\"status\":\"ok\"}")).listen(0, "127.0.0.1")
+    onTestFinished(() => void api.close())
+    await until("two ports", () => other.listening && api.listening)
     const bare = address.replace(/\?.*/, "")
-    const [none, wrong, gone, html, odd, fast] = await Promise.all([
+    const [none, wrong, gone, html, json, odd, fast] = await Promise.all([
       top(bare),
       top(`${bare}?token=wrong-secret`),
       top(`http://127.0.0.1:${await freePort()}/?token=wrong-secret`),
       top(`http://127.0.0.1:${(other.address() as Net.AddressInfo).port}`),
+      top(`http://127.0.0.1:${(api.address() as Net.AddressInfo).port}`, "--json"),
       top("ftp://127.0.0.1?token=wrong-secret"),
       top(bare, "--interval", "1ms")
     ])
@@ -92,6 +95,7 @@ describe("for other programs", () => {
         [wrong, /has another token, as it may have started again/],
         [gone, /nothing listens there.*start `holdfast serve`/],
         [html, /is no admin API of Holdfast/],
+        [json, /is no admin API of Holdfast/],
         [odd, /"ftp:\/\/127\.0\.0\.1" is no address/],
         [fast, /--interval must be at least 100ms/]
       ] as const

@@ -48,6 +48,17 @@ describe("a fleet of one", () => {
     }))
 })
 
+describe("options", () => {
+  it.effect("B34 an answerWithin of nothing is refused by name: each message would be unknown", () =>
+    Effect.gen(function*() {
+      for (const answerWithin of [0, -1, NaN, "0 seconds"] as const) {
+        const exit = yield* Effect.exit(Effect.scoped(Fleet.make<string>({ answerWithin })))
+        assert.include(String(exit), "answerWithin must be more than 0", String(answerWithin))
+      }
+      yield* Fleet.make<string>({ answerWithin: Infinity })
+    }))
+})
+
 describe("two nodes", () => {
   it.effect("send to a key of the other node, in order", () =>
     Effect.gen(function*() {

@@ -1,9 +1,12 @@
 /** Rules of a fleet that hold only where things come in an unlucky order, on TestClock. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Result } from "effect"
 import { TestClock } from "effect/testing"
+import { Codec } from "../../src/index.ts"
 import { Memory } from "../../src/internal/backplane/memory.ts"
 import * as Wire from "../../src/internal/fleet/post/wire.ts"
+import { withLogs } from "../support/logs.ts"
+import { fake } from "./support/fake.ts"
 import { lease, node, renewal } from "./support/stage.ts"
 
 /** Nodes that know each other. */
@@ -210,4 +213,61 @@ describe("an engine whose answers are late", () => {
       assert.strictEqual(a.link.mostClaiming, 32)
       assert.strictEqual((yield* a.fleet.state).served, 100)
     }))
+})
+
+describe("B100 a codec that throws", () => {
+  const boom = (message: string) => {
+    if (message === "boom") throw new Error("boom")
+    return Result.succeed(message)
+  }
+
+  it.effect("of the connection that has a key costs the message: its node stays in the fleet", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { a, b } = yield* stage
+        const { connection, sent } = fake()
+        yield* b.fleet.registry.add(
+          Object.assign(Object.create(connection), { wire: { encode: boom } }) as typeof connection,
+          { key: "ada" }
+        )
+        const sending = yield* begin(
+          Effect.forEach(["one", "boom", "two"], (text) => a.fleet.send("ada", text), { concurrency: "unbounded" })
+        )
+        const own = yield* begin(Effect.exit(b.fleet.send("ada", "boom")))
+        yield* pass(20)
+        assert.deepStrictEqual(yield* Fiber.join(sending), ["accepted", "offline", "accepted"])
+        assert.strictEqual((yield* Fiber.join(own))._tag, "Failure")
+        assert.deepStrictEqual(sent, ["one", "two"])
+        assert.strictEqual((yield* b.fleet.state).status, "joined")
+        assert.deepStrictEqual(logged, ["Error a defect in the codec of a message to a key of a fleet: boom"])
+      })
+    ))
+
+  it.effect("of the fleet costs the message: the node that reads it stays", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const memory = new Memory()
+        const text = Codec.lines()
+        const decode: typeof text.payload.decode = (frame) => boom(String(frame))
+        const codec = { ...text, payload: { ...text.payload, decode } }
+        const a = yield* node(memory, { name: "a", codec: text })
+        const b = yield* node(memory, { name: "b", codec })
+        yield* TestClock.adjust(lease / 3)
+        const ada = yield* b.login("ada")
+        const sending = yield* begin(
+          Effect.forEach(["one", "boom", "two"], (text) => a.fleet.send("ada", text), { concurrency: "unbounded" })
+        )
+        const telling = yield* begin(a.fleet.broadcast("boom"))
+        yield* pass(20)
+        assert.deepStrictEqual(yield* Fiber.join(sending), ["accepted", "offline", "accepted"])
+        assert.deepStrictEqual((yield* Fiber.join(telling)).nodes.get(b.fleet.node), {
+          delivered: 0,
+          dropped: 0,
+          failed: 1
+        })
+        assert.deepStrictEqual(ada.sent, ["one", "two"])
+        assert.strictEqual((yield* b.fleet.state).status, "joined")
+        assert.strictEqual(logged.length, 2)
+      })
+    ))
 })

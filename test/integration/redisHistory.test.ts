@@ -89,6 +89,32 @@ describe.skipIf(!runs)("RedisHistory (in test:long, and where redis-server is in
       })
     }), long(30_000))
 
+  it.live(
+    "B100 what another client publishes there, and a codec that throws, cut no connection",
+    () =>
+      Effect.gen(function*() {
+        const connections = Effect.promise(async () =>
+          (await admin.clientList()).filter(({ name }) => name === "poisoned").map(({ id }) => id)
+        )
+        const decode: typeof codec.payload.decode = (frame) => {
+          if (String(frame) === "boom") throw new Error("boom")
+          return codec.payload.decode(frame)
+        }
+        const a = yield* processOf({ client: { name: "poisoned" } })
+        const here = yield* a.history({ name: "poisoned", codec: { ...codec, payload: { ...codec.payload, decode } } })
+        const start = (yield* here.ends).newest
+        const before = yield* connections
+        yield* Effect.promise(() => admin.publish("{holdfast}:history:poisoned:live", "no message of a history"))
+        yield* Effect.forEach(["a", "boom", "b"], (message) => here.append(message))
+        const error = yield* Effect.flip(here.since(start))
+        assert.strictEqual(error.reason, "data")
+        const replay = yield* here.since({ ...start, offset: 2 })
+        assert.deepStrictEqual(replay._tag === "Missed" && said(replay.messages), ["3 b"])
+        assert.deepStrictEqual(yield* connections, before)
+      }),
+    long(30_000)
+  )
+
   it.live("it is bounded by count, bytes and age, and says what is gone", () =>
     Effect.gen(function*() {
       const a = yield* processOf()

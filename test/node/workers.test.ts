@@ -242,6 +242,21 @@ describe("stop", () => {
       assert.deepStrictEqual(done, ["stopping", "cut"])
     }))
 
+  it.effect("one that a signal to all ended before it took connections has cut none", () =>
+    Effect.gen(function*() {
+      const { done, fiber, knobs, started } = yield* running({}, false)
+      knobs.isReady = false
+      started[0]!.ready()
+      yield* TestClock.adjust(0)
+      assert.strictEqual(started.length, 2)
+      const stopping = yield* Effect.forkScoped(Fiber.interrupt(fiber))
+      yield* TestClock.adjust(0)
+      started[1]!.ends(null, "SIGINT")
+      started[0]!.ends(0)
+      yield* Fiber.join(stopping)
+      assert.deepStrictEqual(done, ["stopping"])
+    }))
+
   it.effect("one that does not end in time is killed", () =>
     Effect.gen(function*() {
       const { done, fiber, started } = yield* running()

@@ -9,6 +9,7 @@ import * as References from "effect/References"
 import { RpcClient, RpcSerialization, RpcServer } from "effect/rpc"
 import { RpcClientError } from "effect/rpc/RpcClientError"
 import type { FromServerEncoded } from "effect/rpc/RpcMessage"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Stream from "effect/Stream"
@@ -109,6 +110,32 @@ describe("calls and the ends of connections", () => {
       yield* Effect.yieldNow
       assert.deepStrictEqual(refusalOf(yield* Effect.exit(client.Nothing())), ["no", "Offline"])
       yield* Fiber.interruptAll(waiting)
+    }))
+
+  for (const policy of [{ offlineMessages: 0 }, { whenOffline: "fail" }] as const) {
+    it.live(`where no call may wait (${JSON.stringify(policy)}), those that find a connection are sent`, () =>
+      Effect.gen(function*() {
+        const server = yield* serverOn(0, { policy: { drain: 0 } })
+        const client = yield* clientOf(server.port, { policy: { ...quick, ...policy } })
+        yield* Effect.retry(client.Nothing(), { times: 500, schedule: Schedule.spaced(5) })
+        const sums = yield* Effect.forEach([1, 2, 3], (a) => client.Add({ a, b: 1 }), { concurrency: "unbounded" })
+        assert.deepStrictEqual(sums, [2, 3, 4])
+        const hanging = yield* Effect.forkChild(client.Hang({ key: "a" }))
+        yield* server.record.wait("began", "a")
+        yield* Fiber.interrupt(hanging)
+        yield* server.stop
+        yield* Effect.retry(Effect.flip(client.Nothing()), { times: 500, schedule: Schedule.spaced(5) })
+        assert.deepStrictEqual(refusalOf(yield* Effect.exit(client.Nothing())), ["no", "Offline"])
+      }))
+  }
+
+  it.live("options that make no sense are refused by name", () =>
+    Effect.gen(function*() {
+      assert.throws(() => ServerProtocol.make({ requests: 0 }), /requests must be at least 1/)
+      for (const options of [{ waiting: NaN }, { waiting: -1 }, { retries: NaN }, { inFlight: 0 }]) {
+        const exit = yield* Effect.exit(Effect.scoped(clientOf(1, options)))
+        assert.include(String(exit), "must be at least", JSON.stringify(options))
+      }
     }))
 
   it.live("a server that stops answers the calls it has, and lets streams flow on", () =>

@@ -82,6 +82,16 @@ const text = (query: object): string => {
   return new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString()
 }
 
+type Shape = Readonly<Record<string, unknown>>
+
+const isRecord = (value: unknown): value is Shape => typeof value === "object" && value !== null
+
+/** Whether answers look like those of an admin API: any service may answer 200 with JSON of its own. */
+const isSeen = ({ figures, page, servers }: Readonly<Record<keyof Seen, unknown>>): boolean =>
+  isRecord(figures) && isRecord(figures.connections) && Number.isFinite(figures.at) &&
+  Array.isArray(servers) && servers.every(isRecord) &&
+  isRecord(page) && Array.isArray(page.connections) && page.connections.every(isRecord) && Number.isFinite(page.total)
+
 /** The API at an address, with the token that is in it, or in the environment. */
 export const makeApi = (given: string): Effect.Effect<Api, CommandFailed> =>
   Effect.map(readAddress(given), (url) => {
@@ -117,7 +127,7 @@ export const makeApi = (given: string): Effect.Effect<Api, CommandFailed> =>
           figures: ask<Figures>("/api/figures"),
           servers: ask<ReadonlyArray<Server>>("/api/servers"),
           page: ask<Page>(`/api/connections?${text(query)}`)
-        }),
+        }).pipe(Effect.filterOrFail(isSeen, () => refusal(address, 200, ""))),
       inspect: (id) => ask<Detail>(`/api/connections/${id}`),
       close: (id, closing) => Effect.asVoid(ask(`/api/connections/${id}/close`, { method: "POST", body: closing }))
     }

@@ -2,6 +2,7 @@
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import { monotonic } from "../scheduling/timers.ts"
 import { BackplaneError } from "./engine.ts"
 
 export const unreachable = (cause: unknown): BackplaneError => new BackplaneError({ reason: "unreachable", cause })
@@ -18,7 +19,7 @@ type Resume<A> = (effect: Effect.Effect<A, BackplaneError>) => void
 /** Questions to an engine that wait for their answers. Synchronous: one timer looks after all of them. */
 export class Pulse {
   private error: BackplaneError | undefined
-  private readonly clock: Clock.Clock
+  private readonly now: () => number
   private readonly timeout: number
   private readonly cut = Latch.makeUnsafe(false)
   private readonly waiting = new Set<Resume<never>>()
@@ -26,7 +27,7 @@ export class Pulse {
   private heardAt = 0
 
   constructor(clock: Clock.Clock, timeout: number) {
-    this.clock = clock
+    this.now = monotonic(clock)
     this.timeout = timeout
   }
 
@@ -43,11 +44,11 @@ export class Pulse {
   ask<A>(asks: (tell: Resume<A>) => void): Effect.Effect<A, BackplaneError> {
     return Effect.callback<A, BackplaneError>((resume) => {
       if (this.error !== undefined) return resume(Effect.fail(this.error))
-      if (this.waiting.size === 0) this.heardAt = this.clock.currentTimeMillisUnsafe()
+      if (this.waiting.size === 0) this.heardAt = this.now()
       this.waiting.add(resume)
       asks((answer) => {
         this.waiting.delete(resume)
-        this.heardAt = this.clock.currentTimeMillisUnsafe()
+        this.heardAt = this.now()
         resume(answer)
       })
     })
@@ -70,14 +71,19 @@ export class Pulse {
   }
 
   private get stalled(): Effect.Effect<never, BackplaneError> {
-    const { timeout } = this
-    const look: Effect.Effect<never, BackplaneError> = Effect.suspend(() => {
-      if (this.waiting.size === 0 || this.clock.currentTimeMillisUnsafe() - this.heardAt < timeout) {
-        return Effect.andThen(Effect.sleep(timeout / 4), look)
-      }
-      this.end(silent(timeout))
-      return Effect.fail(silent(timeout))
-    })
-    return look
+    const { now, timeout } = this
+    const every = timeout / 4
+    const look = (lookedAt: number): Effect.Effect<never, BackplaneError> =>
+      Effect.suspend(() => {
+        const at = now()
+        // so late that this process stood still: answers that have come are read before the next look
+        const isLate = at - lookedAt > 2 * every
+        if (isLate || this.waiting.size === 0 || at - this.heardAt < timeout) {
+          return Effect.andThen(Effect.sleep(every), look(at))
+        }
+        this.end(silent(timeout))
+        return Effect.fail(silent(timeout))
+      })
+    return Effect.suspend(() => look(now()))
   }
 }

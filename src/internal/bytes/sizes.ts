@@ -24,3 +24,9 @@ export const weightOf = (message: unknown): number => {
     return 1
   }
 }
+
+/** What an application says a message weighs. Throws where that is no size: a sum with it would be no bound any more. */
+export const givenSize = (size: number): number => {
+  if (!(size >= 0)) throw new RangeError(`sizeOf has to return a number of bytes, and returned ${String(size)}`)
+  return Math.min(size, Number.MAX_SAFE_INTEGER)
+}

@@ -84,7 +84,8 @@ export class States<C> {
 
   /** `remainsOf` makes of a connection that has ended what is held in its place. */
   constructor(limit: number, remainsOf: (connection: C) => C) {
-    this.limit = Math.max(1, limit)
+    // what is no number bounds as well
+    this.limit = limit > 1 ? limit : 1
     this.remainsOf = remainsOf
   }
 

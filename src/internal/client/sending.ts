@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
+import { givenSize } from "../bytes/sizes.ts"
 import { guarded } from "../endings/defects.ts"
 import { Mutex } from "../scheduling/mutex.ts"
 import { greets } from "./greeting.ts"
@@ -66,7 +67,7 @@ export class SendQueue<in Out> {
   private weigh(messages: ReadonlyArray<Out>): Effect.Effect<number, Failure> {
     return guarded("sizeOf", () => {
       let bytes = 0
-      for (const message of messages) bytes += this.weightOf(message)
+      for (const message of messages) bytes += givenSize(this.weightOf(message))
       return bytes
     })
   }

@@ -1,14 +1,17 @@
 /** What one node of a fleet knows: its session with the engine, the other nodes, and what waits for their answers. */
+import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
+import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
 import type { ConnectionError } from "../../ConnectionError.ts"
 import { BackplaneError, type Engine, type Holder, type Session, type Token } from "../backplane/engine.ts"
 import type { Payload } from "../codec/payload.ts"
+import { logged, logNow } from "../endings/defects.ts"
 import { Permits } from "../scheduling/mutex.ts"
 import { turnsOf } from "../scheduling/turns.ts"
 import { Forks } from "./forks.ts"
@@ -287,13 +290,29 @@ export class Node<in out Out> {
     this.tell({ _tag: "Gap", count, from })
   }
 
-  /** Delivers to the connection of this node that has a key, if it may be served. */
+  /** Delivers to the connection of this node that has a key, if it may be served. What its codec throws costs this message. */
   deliver(key: string, message: Out): Effect.Effect<Wire.Told> {
+    const invalid = Effect.succeed("invalid" as const)
     return Effect.suspend(() =>
       this.keys.serving(key) === undefined
         ? Effect.succeed("moved")
-        : Effect.catch(this.local.offer(key, message), () => Effect.succeed("invalid" as const))
+        : this.local.offer(key, message).pipe(
+          Effect.catch(() => invalid),
+          Effect.catchDefect((defect) =>
+            Effect.andThen(logged("the codec of a message to a key of a fleet", Cause.die(defect)), invalid)
+          )
+        )
     )
+  }
+
+  /** Reads what another node has sent. What the codec throws costs this message, and not the session with the engine. */
+  read(payload: Wire.Payload): Result.Result<Out, unknown> {
+    try {
+      return this.payload.decode(payload)
+    } catch (thrown) {
+      logNow(this.context, "the codec of a fleet", Cause.die(thrown))
+      return Result.fail(thrown)
+    }
   }
 
   find(key: string): Effect.Effect<Holder | undefined, BackplaneError> {

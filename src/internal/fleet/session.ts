@@ -15,7 +15,7 @@ const hear = <Out>(node: Node<Out>, from: string, frame: Wire.Frame): Effect.Eff
   switch (frame._tag) {
     case "Send": {
       const { id, key, payload } = frame
-      const decoded = node.payload.decode(payload)
+      const decoded = node.read(payload)
       if (decoded._tag === "Failure") {
         node.mail.post(from, { _tag: "Sent", id, told: "invalid" })
         return undefined
@@ -38,7 +38,7 @@ const hear = <Out>(node: Node<Out>, from: string, frame: Wire.Frame): Effect.Eff
     }
     case "Broadcast": {
       const { id, payload, tag } = frame
-      const decoded = node.payload.decode(payload)
+      const decoded = node.read(payload)
       if (decoded._tag === "Failure") {
         node.mail.post(from, { _tag: "Counted", id, counts: { delivered: 0, dropped: 0, failed: 1 } })
         return undefined

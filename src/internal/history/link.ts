@@ -1,6 +1,7 @@
 /** The connection of all histories of one engine, which is replaced when it is cut, and the histories that listen on it. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { BackplaneError } from "../backplane/engine.ts"
@@ -44,6 +45,18 @@ export const unreachable = (cause: unknown): HistoryError => new HistoryError({ 
 
 /** A message that the codec of the history does not read or write. */
 export const inData = (cause: unknown): HistoryError => new HistoryError({ reason: "data", cause })
+
+/** Reads a message. A codec that throws costs the message, and not the connection that brought it. */
+export const read = <A>(
+  payload: { readonly decode: (frame: Uint8Array | string) => Result.Result<A, unknown> },
+  frame: Uint8Array | string
+): Result.Result<A, HistoryError> => {
+  try {
+    return Result.mapError(payload.decode(frame), inData)
+  } catch (thrown) {
+    return Result.fail(inData(thrown))
+  }
+}
 
 export class Link<C extends Connected> {
   readonly turns: Turns

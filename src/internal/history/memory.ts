@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
+import { givenSize } from "../bytes/sizes.ts"
 import { Gate } from "../scheduling/gate.ts"
 import { monotonic } from "../scheduling/timers.ts"
 import { type Turns, turnsOf } from "../scheduling/turns.ts"
@@ -46,7 +47,10 @@ export class Memory<A> implements History<A> {
 
   append = (message: A): Effect.Effect<Position, HistoryError> =>
     Effect.flatMap(
-      Effect.try({ try: () => this.sizeOf(message), catch: (cause) => new HistoryError({ reason: "data", cause }) }),
+      Effect.try({
+        try: () => givenSize(this.sizeOf(message)),
+        catch: (cause) => new HistoryError({ reason: "data", cause })
+      }),
       (bytes) => {
         if (bytes > this.bounds.bytes) return Effect.fail(new HistoryError({ reason: "size" }))
         const position = this.kept.push(message, bytes, this.now())

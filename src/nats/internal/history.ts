@@ -1,5 +1,4 @@
 /** A history in a stream of NATS: each process follows the stream, and keeps of it what the bounds allow. */
-import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -8,7 +7,7 @@ import { BackplaneError } from "../../internal/backplane/engine.ts"
 import { within } from "../../internal/backplane/pulse.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
 import { type Bounds, Kept } from "../../internal/history/kept.ts"
-import { inData, type Link, type Listener, unreachable } from "../../internal/history/link.ts"
+import { inData, type Link, type Listener, read, unreachable } from "../../internal/history/link.ts"
 import {
   type Ends,
   type Gone,
@@ -49,7 +48,6 @@ export class Log<A> implements History<A>, Listener<Connection> {
   private readonly name: { readonly stream: string; readonly subject: string }
   private readonly payload: Payload<A, A>
   private readonly bounds: Bounds
-  private readonly clock: Clock.Clock
   private readonly changes: Changes
   // one at a time comes to where the stream is
   private readonly turn = Semaphore.makeUnsafe(1)
@@ -62,21 +60,19 @@ export class Log<A> implements History<A>, Listener<Connection> {
   // the epoch of the stream, and what is said of it here once it has lost messages
   private base = ""
   private lost = ""
-  // the clock of this process less the one of the server, or more than that
+  // the monotonic clock of this process, which nobody sets, less the clock of the server, or more than that
   private ahead = Infinity
 
   constructor(
     link: Link<Connection>,
     name: { readonly stream: string; readonly subject: string },
     payload: Payload<A, A>,
-    bounds: Bounds,
-    clock: Clock.Clock
+    bounds: Bounds
   ) {
     this.link = link
     this.name = name
     this.payload = payload
     this.bounds = bounds
-    this.clock = clock
     this.changes = new Changes(link.turns)
     this.tail = new Kept("", bounds)
   }
@@ -96,12 +92,12 @@ export class Log<A> implements History<A>, Listener<Connection> {
   private readonly told = ({ at, bytes, offset }: Delivered): void => {
     if (offset <= this.tail.newest) return
     if (offset > this.tail.newest + 1) this.begins(this.tail.epoch, offset - 1)
-    const wall = this.clock.currentTimeMillisUnsafe()
-    this.ahead = Math.min(this.ahead, wall - at)
-    const message = this.payload.decode(bytes)
-    if (Result.isFailure(message)) this.broken.set(offset, inData(message.failure))
+    const now = this.link.now()
+    this.ahead = Math.min(this.ahead, now - at)
+    const message = read(this.payload, bytes)
+    if (Result.isFailure(message)) this.broken.set(offset, message.failure)
     const value = Result.isSuccess(message) ? message.success : undefined as A
-    this.tail.push(value, bytes.length, this.link.now() - Math.max(0, wall - at - this.ahead))
+    this.tail.push(value, bytes.length, now - Math.max(0, now - at - this.ahead))
     this.changes.tell()
   }
 
@@ -119,7 +115,7 @@ export class Log<A> implements History<A>, Listener<Connection> {
       this.lost = ""
     } else if (newest < before) this.lost = `-${newest.toString(36)}`
     const told = this.base + this.lost
-    this.ahead = Math.min(this.ahead, this.clock.currentTimeMillisUnsafe() - at)
+    this.ahead = Math.min(this.ahead, this.link.now() - at)
     const isSame = tail.epoch === told && oldest <= tail.newest
     if (isSame) tail.forget(oldest)
     else this.begins(told, oldest)

@@ -4,7 +4,7 @@ import * as Result from "effect/Result"
 import type { BackplaneError } from "../../internal/backplane/engine.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
 import { type Bounds, goneOf, Kept } from "../../internal/history/kept.ts"
-import { inData, type Link, type Listener } from "../../internal/history/link.ts"
+import { inData, type Link, type Listener, read } from "../../internal/history/link.ts"
 import {
   type Ends,
   type Gone,
@@ -49,18 +49,20 @@ export class Log<A> implements History<A>, Listener<Connection> {
 
   private decode(text: string): Result.Result<A, HistoryError> {
     const frame = text[0] === "b" ? Buffer.from(text.slice(1), "base64") : text.slice(1)
-    return Result.mapError(this.payload.decode(frame), inData)
+    return read(this.payload, frame)
   }
 
   /** `<epoch> <offset> <message>` */
   private readonly told = (bytes: Buffer): void => {
-    const [, epoch, number, text] = /^(\S+) (\d+) (.*)$/s.exec(bytes.toString())!
+    const [, epoch, number, text] = /^(\S+) (\d+) (.*)$/s.exec(bytes.toString()) ?? []
+    // nothing of ours: any client of the engine may publish here
+    if (epoch === undefined) return
     const offset = Number(number)
     const { tail } = this
     if (epoch === tail.epoch && offset <= tail.newest) return
     const message = this.decode(text!)
     if (epoch !== tail.epoch || offset !== tail.newest + 1 || Result.isFailure(message)) {
-      return this.meet(epoch!, offset)
+      return this.meet(epoch, offset)
     }
     tail.push(message.success, text!.length, this.link.now())
     this.changes.tell()

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { FromClientEncoded, RequestEncoded } from "effect/rpc/RpcMessage"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { Call, type Link, type LinkOptions } from "./link.ts"
+import { Call, type Link, type LinkOptions, type Outcome } from "./link.ts"
 import { Links, type Source } from "./links.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -61,19 +61,17 @@ export class Attempts {
     })
   }
 
-  private once(clientId: number, request: RequestEncoded) {
+  private once(clientId: number, request: RequestEncoded): Effect.Effect<Outcome, Failure> {
     return Effect.suspend(() => {
-      if (this.waiting >= this.options.waiting) {
-        return Effect.fail(ConnectionError.make(new ConnectionError.Offline({ messages: this.waiting, bytes: 0 })))
-      }
-      this.waiting++
+      const isFull = this.waiting >= this.options.waiting
+      if (!isFull) this.waiting++
       let isWaiting = true
       const found = (): void => {
-        if (isWaiting) this.waiting--
+        if (isWaiting && !isFull) this.waiting--
         isWaiting = false
       }
       const call = new Call(clientId, request.id)
-      return Effect.ensuring(
+      const used = Effect.ensuring(
         this.links.use((link) => {
           found()
           this.active.set(request.id, { link, call })
@@ -89,6 +87,18 @@ export class Attempts {
         }),
         Effect.sync(found)
       )
+      // one that finds a connection at once does not wait
+      return isFull ? this.unlessIt(used, () => isWaiting) : used
     })
+  }
+
+  /** Fails what waits for a connection after this turn. */
+  private unlessIt<A>(used: Effect.Effect<A, Failure>, waits: () => boolean): Effect.Effect<A, Failure> {
+    const offline = Effect.suspend(() =>
+      waits()
+        ? Effect.fail(ConnectionError.make(new ConnectionError.Offline({ messages: this.waiting, bytes: 0 })))
+        : Effect.never
+    )
+    return Effect.raceFirst(Effect.interruptible(used), Effect.interruptible(Effect.andThen(Effect.yieldNow, offline)))
   }
 }

@@ -70,6 +70,8 @@ type Step = (now: number, input: unknown) => Effect.Effect<[unknown, Duration.Du
 /** The processes of all workers, and those that are on their way out. */
 class Processes {
   readonly alive = new Set<Process>()
+  /** Those that have taken connections. */
+  private readonly serving = new WeakSet<Process>()
   private readonly settings: Settings
   private readonly scope: Scope.Scope
 
@@ -96,6 +98,7 @@ class Processes {
         const how = `${howOf(first.value)} before it took connections`
         return yield* Effect.fail({ worker, how, code: first.value.code ?? 1 })
       }
+      this.serving.add(process)
       yield* Effect.logInfo(`worker ${worker} takes connections (process ${process.pid})`).pipe(
         about("worker-ready", worker, process.pid)
       )
@@ -127,7 +130,8 @@ class Processes {
       const all = Effect.forEach(left, ({ ended }) => ended, { concurrency: "unbounded" })
       const ended = yield* Effect.timeoutOption(all, stopWithin)
       if (Option.isSome(ended)) {
-        if (ended.value.some(({ code }) => code !== 0)) onCut()
+        // a signal to all ends one that is still loading, and that is no connection cut short
+        if (ended.value.some(({ code }, i) => code !== 0 && this.serving.has(left[i]!))) onCut()
         return
       }
       onCut()

@@ -1,0 +1,7 @@
+/** Numbers of an application that are no limits of a policy. */
+
+/** Throws, with the name, where a number is less than makes sense, or is none. */
+export const atLeast = (least: number, name: string, value: number): number => {
+  if (!(value >= least)) throw new RangeError(`${name} must be at least ${least}`)
+  return value
+}
