@@ -146,17 +146,17 @@ export const serve = Command.make(
             return Effect.andThen(Effect.annotateLogs(more, { event: "refused-more", untold }), line)
           },
           onDrain: logDraining(log),
-          handle: (connection) =>
-            Effect.gen(function*() {
-              while (true) {
-                const messages = yield* connection.receiveAll
-                if (mode === "echo") {
-                  yield* connection.sendAll(messages)
-                  continue
-                }
-                yield* tell(messages, connection.id, (text) => connection.send(say(text)))
+          // one generator function for all connections: V8 keeps one that is made for each, with its connection
+          handle: Effect.fnUntraced(function*(connection) {
+            while (true) {
+              const messages = yield* connection.receiveAll
+              if (mode === "echo") {
+                yield* connection.sendAll(messages)
+                continue
               }
-            })
+              yield* tell(messages, connection.id, (text) => connection.send(say(text)))
+            }
+          })
         })
         return yield* withAdmin(plan, { registry, servers: { serve: server }, policies: { serve: policy } }, server.run)
       })
