@@ -256,6 +256,27 @@ describe("B73 a peer that never reads", () => {
       assert.strictEqual(yield* peer.text, lines(["0", "5", "xxxxxx"]))
     }))
 
+  it.effect("drop-oldest drops the oldest of those that were sent in one turn, in frames of their own", () =>
+    Effect.gen(function*() {
+      const large = numbers(1, 6).map((message) => message.repeat(5000))
+      const { c, peer } = yield* openBlocked({ outboxMessages: 3, overflow: "drop-oldest" })
+      for (const message of large) yield* c.send(message)
+      yield* peer.window(Infinity)
+      yield* c.flush
+      assert.strictEqual(yield* peer.text, lines(["0", ...large.slice(3)]))
+    }))
+
+  it.effect("a sendAll that fails takes back what it has put into several buffers, and no more", () =>
+    Effect.gen(function*() {
+      const { c, peer } = yield* open({})
+      yield* c.send("before")
+      const error = yield* Effect.flip(c.sendAll([...Array.from({ length: 100 }, () => "x".repeat(200)), "two\nlines"]))
+      assert.strictEqual(error.reason._tag, "InvalidMessage")
+      yield* c.send("after")
+      yield* c.flush
+      assert.strictEqual(yield* peer.text, lines(["before", "after"]))
+    }))
+
   it.effect("what was dropped is not lost as well", () =>
     Effect.gen(function*() {
       const { c } = yield* openBlocked({ outboxMessages: 3, overflow: "drop-oldest" })
