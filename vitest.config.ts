@@ -76,8 +76,8 @@ const browser = ["test/browser/**/*.test.ts"]
 const { HOLDFAST_BROWSER, HOLDFAST_GOALS, HOLDFAST_LONG, HOLDFAST_SHORT_CUTS, HOLDFAST_TEST_REPORT: report } =
   process.env
 
-// on two processors: a third one works while another waits for a peer or a process
-const maxWorkers = 3
+// on two processors: two more work while others wait for a peer or a process
+const maxWorkers = 4
 
 // makes one file of the command, which its tests start
 const globalSetup = "test/cli/support/bundle.ts"
@@ -104,8 +104,7 @@ export default defineConfig({
         : [
           {
             extends: true,
-            // more of these wait, for a cluster or for what dies
-            test: { name: "long", include: long, globalSetup, maxWorkers: 4, sequence: { groupOrder: 1 } }
+            test: { name: "long", include: long, globalSetup, maxWorkers, sequence: { groupOrder: 1 } }
           },
           {
             extends: true,

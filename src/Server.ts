@@ -74,7 +74,8 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
   readonly refusal?: NoInfer<(reason: ConnectionError.Reason) => Out> | undefined
   /**
    * Called for every event, and not interruptible: each accepted connection gives one `Refused`, or one `Opened` and then
-   * one `Closed`. It adds to what the server logs, and takes nothing away: see `logs`.
+   * one `Closed`. It adds to what the server logs, and takes nothing away: see `logs`. A connection ends after its event has been
+   * told: one that never returns holds the server's stop for ever, also beyond `drain`, so what may wait belongs in a queue.
    */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
   /**
