@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
@@ -75,6 +76,9 @@ const browser = ["test/browser/**/*.test.ts"]
 
 const { HOLDFAST_BROWSER, HOLDFAST_GOALS, HOLDFAST_LONG, HOLDFAST_SHORT_CUTS, HOLDFAST_TEST_REPORT: report } =
   process.env
+
+// the code that V8 makes of a file is kept for the next process with it: the command is started some hundred times
+process.env.NODE_COMPILE_CACHE ??= fileURLToPath(new URL("node_modules/.cache/v8", import.meta.url))
 
 // on two processors: two more work while others wait for a peer or a process
 const maxWorkers = 4

@@ -29,6 +29,7 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as ConnectionError from "./ConnectionError.ts"
+import { atLeast } from "./internal/limits/atLeast.ts"
 import { monotonic } from "./internal/scheduling/timers.ts"
 
 /**
@@ -127,14 +128,13 @@ const millisOf = (name: string, input: Duration.Input | undefined, fallback: num
 export const exponential = (options?: Options): Schedule.Schedule<Duration.Duration, unknown> => {
   const base = Math.min(longest, millisOf("base", options?.base, 200))
   const cap = Math.min(longest, millisOf("cap", options?.cap, 30_000))
-  const factor = options?.factor ?? 2
+  const factor = atLeast(1, "factor", options?.factor ?? 2)
   const attempts = options?.attempts ?? Infinity
   const elapsed = millisOf("elapsed", options?.elapsed, Infinity)
   const resetAfter = millisOf("resetAfter", options?.resetAfter, 60_000)
   const maxAdvice = millisOf("maxAdvice", options?.maxAdvice, 300_000)
   const jitter = options?.jitter ?? "full"
   if (base === 0) throw new RangeError("base must be more than 0")
-  if (!(factor >= 1)) throw new RangeError("factor must be at least 1")
   if (cap < base) throw new RangeError("cap must not be less than base")
   if (Number.isNaN(attempts) || attempts < 0) throw new RangeError("attempts must not be negative")
 

@@ -12,6 +12,7 @@ import * as Equal from "effect/Equal"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type { Advice, Reason } from "./ConnectionError.ts"
+import { atLeast } from "./internal/limits/atLeast.ts"
 
 /**
  * What a received message means to the connection, when it is not an ordinary message.
@@ -404,10 +405,9 @@ export const adaptive = (options: {
 }): Schedule.Schedule<Duration.Duration, Beat> => {
   const min = Duration.toMillis(options.min)
   const max = Duration.toMillis(options.max)
-  const growth = options.growth ?? 1.5
+  const growth = atLeast(1, "growth", options.growth ?? 1.5)
   if (!(min > 0)) throw new RangeError("min must be more than 0")
   if (!(max >= min)) throw new RangeError("max must not be less than min")
-  if (!(growth >= 1)) throw new RangeError("growth must be at least 1")
   const within = (millis: number): number => Math.min(max, Math.max(min, millis))
   return Schedule.fromStep(Effect.sync(() => {
     let interval: number | undefined

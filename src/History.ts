@@ -53,9 +53,10 @@ import { weightOf } from "./internal/bytes/sizes.ts"
 import { Progress } from "./internal/history/cursor.ts"
 import { Reader } from "./internal/history/following.ts"
 import { joined } from "./internal/history/joining.ts"
-import { atLeast, boundsOf } from "./internal/history/kept.ts"
+import { boundsOf } from "./internal/history/kept.ts"
 import type { Event, History, HistoryError, Message, Position } from "./internal/history/log.ts"
 import * as InMemory from "./internal/history/memory.ts"
+import { atLeast } from "./internal/limits/atLeast.ts"
 
 export {
   /** @since 0.1.0 */
@@ -181,7 +182,7 @@ const readerOf = <A>(
   self: History<A>,
   position: Position | undefined,
   { batch = 256, from = "oldest" }: FollowOptions
-) => new Reader(self, position, { batch: atLeast("batch", batch), from })
+) => new Reader(self, position, { batch: atLeast(1, "batch", batch), from })
 
 /**
  * All messages after a position, for as long as it is read: what was missed, then what comes, each once and in order.
@@ -247,7 +248,7 @@ export const join = <A, E = never, R = never>(
   live: Effect.Effect<Stream.Stream<Message<A>, E, R>, E, R | Scope.Scope>,
   options: JoinOptions = {}
 ): Stream.Stream<Event<A>, E | HistoryError, Exclude<R, Scope.Scope>> =>
-  Stream.suspend(() => joined(readerOf(self, position, options), live, atLeast("queue", options.queue ?? 1024)))
+  Stream.suspend(() => joined(readerOf(self, position, options), live, atLeast(1, "queue", options.queue ?? 1024)))
 
 /**
  * Makes a cursor, for a client that says how far it has come.

@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Backplane from "../Backplane.ts"
+import { atLeast } from "../internal/limits/atLeast.ts"
 import { clientOf } from "./internal/dial.ts"
 import { join, type Shared } from "./internal/session.ts"
 
@@ -96,7 +97,7 @@ export const make = (options: Options = {}): Effect.Effect<Backplane.Engine> =>
   Effect.sync(() => {
     const { largest = 1_048_576, prefix = "holdfast", replicas = 1, storage = "file", timeout = "5 seconds" } = options
     if (!/^[\w-]+$/.test(prefix)) throw new RangeError("prefix must be of the characters A-Z a-z 0-9 _ -")
-    if (!(largest >= 1)) throw new RangeError("largest must be at least 1")
+    atLeast(1, "largest", largest)
     const millis = Duration.toMillis(timeout)
     if (!(millis > 0)) throw new RangeError("timeout must be more than 0")
     const shared: Shared = {

@@ -11,8 +11,9 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Codec from "../Codec.ts"
 import type * as History from "../History.ts"
-import { atLeast, boundsOf } from "../internal/history/kept.ts"
+import { boundsOf } from "../internal/history/kept.ts"
 import { link } from "../internal/history/link.ts"
+import { atLeast } from "../internal/limits/atLeast.ts"
 import { clientOf } from "./internal/dial.ts"
 import { Log } from "./internal/history.ts"
 import { isRefused, open } from "./internal/streams.ts"
@@ -112,14 +113,14 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
   Effect.gen(function*() {
     const { check = "10 seconds", prefix = "holdfast", replicas = 1, storage = "file", timeout = "5 seconds" } = options
     if (!characters.test(prefix)) throw new RangeError("prefix must be of the characters A-Z a-z 0-9 _ -")
-    const millis = atLeast("timeout", Duration.toMillis(timeout))
+    const millis = atLeast(1, "timeout", Duration.toMillis(timeout))
     const client = clientOf(options.servers, options.client)
     const made = yield* link({
       name: "holdfast.nats.history",
-      open: open({ client, storage, replicas: atLeast("replicas", replicas), timeout: millis }),
+      open: open({ client, storage, replicas: atLeast(1, "replicas", replicas), timeout: millis }),
       isRefused,
       timeout: millis,
-      check: atLeast("check", Duration.toMillis(check))
+      check: atLeast(1, "check", Duration.toMillis(check))
     })
     return {
       history: <A>({ codec, name, ...bounds }: HistoryOptions<A>) =>

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type { RedisClientOptions } from "redis"
 import * as Backplane from "../Backplane.ts"
+import { atLeast } from "../internal/limits/atLeast.ts"
 import { type Shared, Stay } from "./internal/session.ts"
 
 /**
@@ -108,7 +109,7 @@ export const make = (options: Options = {}): Effect.Effect<Backplane.Engine> =>
   Effect.sync(() => {
     const { client = {}, largest = 1_048_576, prefix = "holdfast", timeout = "5 seconds", url = "" } = options
     if (!/^[\w.:-]+$/.test(prefix)) throw new RangeError("prefix must be of the characters A-Z a-z 0-9 _ . : -")
-    if (!(largest >= 1)) throw new RangeError("largest must be at least 1")
+    atLeast(1, "largest", largest)
     const millis = Duration.toMillis(timeout)
     if (!(millis > 0)) throw new RangeError("timeout must be more than 0")
     const shared: Shared = {

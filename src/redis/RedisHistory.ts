@@ -10,8 +10,9 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Codec from "../Codec.ts"
 import type * as History from "../History.ts"
-import { atLeast, boundsOf } from "../internal/history/kept.ts"
+import { boundsOf } from "../internal/history/kept.ts"
 import { link } from "../internal/history/link.ts"
+import { atLeast } from "../internal/limits/atLeast.ts"
 import { open } from "./internal/connection.ts"
 import { Log } from "./internal/history.ts"
 import type { Options as RedisOptions } from "./RedisBackplane.ts"
@@ -99,12 +100,12 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
   Effect.gen(function*() {
     const { check = "10 seconds", client = {}, prefix = "holdfast", timeout = "5 seconds", url = "" } = options
     if (!characters.test(prefix)) throw new RangeError("prefix must be of the characters A-Z a-z 0-9 _ . : -")
-    const millis = atLeast("timeout", Duration.toMillis(timeout))
+    const millis = atLeast(1, "timeout", Duration.toMillis(timeout))
     const made = yield* link({
       name: "holdfast.redis.history",
       open: open({ url: typeof url === "string" ? Effect.succeed(url) : url, client, timeout: millis }),
       timeout: millis,
-      check: atLeast("check", Duration.toMillis(check))
+      check: atLeast(1, "check", Duration.toMillis(check))
     })
     return {
       history: <A>({ codec, name, ...bounds }: HistoryOptions<A>) =>

@@ -1,5 +1,6 @@
 /** The newest messages of one epoch: bounded by their count, their bytes and their age. Without time of its own. */
 import * as Duration from "effect/Duration"
+import { atLeast } from "../limits/atLeast.ts"
 import type { Gone, Message, Missed, Position } from "./log.ts"
 
 /** How much is kept. */
@@ -10,12 +11,6 @@ export interface Bounds {
   readonly age: number
 }
 
-/** Throws where a number makes no sense. */
-export const atLeast = (name: string, value: number): number => {
-  if (!(value >= 1)) throw new RangeError(`${name} must be at least 1, and not ${value}`)
-  return value
-}
-
 /** What an application says of them, with the defaults of every history. Throws where they make no sense. */
 export const boundsOf = (
   { age = "5 minutes", bytes = 1_048_576, count = 1000 }: {
@@ -24,9 +19,9 @@ export const boundsOf = (
     readonly count?: number | undefined
   }
 ): Bounds => ({
-  count: atLeast("count", count),
-  bytes: atLeast("bytes", bytes),
-  age: atLeast("age", Duration.toMillis(age))
+  count: atLeast(1, "count", count),
+  bytes: atLeast(1, "bytes", bytes),
+  age: atLeast(1, "age", Duration.toMillis(age))
 })
 
 interface Entry<A> {

@@ -140,6 +140,8 @@ export class Link<C extends Connected> {
 
   /** Connects, again and again. */
   readonly run: Effect.Effect<never> = Effect.gen({ self: this }, function*() {
+    // who asks while there is no connection waits for one more try at the least
+    const longest = Math.min(longestRest, this.timeout / 2)
     let rest = shortestRest
     while (true) {
       const from = this.now()
@@ -151,7 +153,7 @@ export class Link<C extends Connected> {
         this.connection = undefined
       })
       this.failure = yield* Effect.catch(Effect.scoped(Effect.ensuring(served, closed)), Effect.succeed)
-      rest = this.now() - from > longestRest ? shortestRest : Math.min(longestRest, 2 * rest)
+      rest = Math.min(longest, this.now() - from > longestRest ? shortestRest : 2 * rest)
       yield* Effect.sleep(rest)
     }
   })
