@@ -29,7 +29,7 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as ConnectionError from "./ConnectionError.ts"
-import { atLeast } from "./internal/limits/atLeast.ts"
+import { atLeast } from "./internal/arguments/atLeast.ts"
 import { monotonic } from "./internal/scheduling/timers.ts"
 
 /**

@@ -12,7 +12,7 @@ import * as Equal from "effect/Equal"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type { Advice, Reason } from "./ConnectionError.ts"
-import { atLeast } from "./internal/limits/atLeast.ts"
+import { atLeast } from "./internal/arguments/atLeast.ts"
 
 /**
  * What a received message means to the connection, when it is not an ordinary message.

@@ -49,6 +49,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { atLeast } from "./internal/arguments/atLeast.ts"
 import { weightOf } from "./internal/bytes/sizes.ts"
 import { Progress } from "./internal/history/cursor.ts"
 import { Reader } from "./internal/history/following.ts"
@@ -56,7 +57,6 @@ import { joined } from "./internal/history/joining.ts"
 import { boundsOf } from "./internal/history/kept.ts"
 import type { Event, History, HistoryError, Message, Position } from "./internal/history/log.ts"
 import * as InMemory from "./internal/history/memory.ts"
-import { atLeast } from "./internal/limits/atLeast.ts"
 
 export {
   /** @since 0.1.0 */

@@ -16,8 +16,9 @@ import { fileURLToPath } from "node:url"
  * may import what is below its floor, and what is in its own place: nothing beside it, nothing above.
  */
 const floors: ReadonlyArray<ReadonlyArray<string>> = [
-  // what knows nothing of connections: bytes, time and fibers, what a transport says of itself, how a reason is said
-  ["internal/bytes", "internal/transport", "internal/reasons"],
+  // what knows nothing of connections: what an application gives, bytes, time and fibers, what a transport says of itself, how a
+  // reason is said
+  ["internal/arguments", "internal/bytes", "internal/transport", "internal/reasons"],
   ["internal/scheduling"],
   // what an engine does for a fleet, which knows no connection
   ["internal/backplane"],

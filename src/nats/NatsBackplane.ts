@@ -11,7 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Backplane from "../Backplane.ts"
-import { atLeast } from "../internal/limits/atLeast.ts"
+import { atLeast } from "../internal/arguments/atLeast.ts"
 import { clientOf } from "./internal/dial.ts"
 import { join, type Shared } from "./internal/session.ts"
 

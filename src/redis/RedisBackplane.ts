@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type { RedisClientOptions } from "redis"
 import * as Backplane from "../Backplane.ts"
-import { atLeast } from "../internal/limits/atLeast.ts"
+import { atLeast } from "../internal/arguments/atLeast.ts"
 import { type Shared, Stay } from "./internal/session.ts"
 
 /**

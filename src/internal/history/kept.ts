@@ -1,6 +1,6 @@
 /** The newest messages of one epoch: bounded by their count, their bytes and their age. Without time of its own. */
 import * as Duration from "effect/Duration"
-import { atLeast } from "../limits/atLeast.ts"
+import { atLeast } from "../arguments/atLeast.ts"
 import type { Gone, Message, Missed, Position } from "./log.ts"
 
 /** How much is kept. */

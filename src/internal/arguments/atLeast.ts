@@ -1,4 +1,4 @@
-/** Numbers of an application that are no limits of a policy. */
+/** Numbers that an application gives, and that are no limits of a policy. */
 
 /** Throws, with the name, where a number is less than makes sense, or is none. */
 export const atLeast = (least: number, name: string, value: number): number => {
