@@ -1,6 +1,5 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
-import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 // real sockets and child processes, in real time
 const realTime = [
@@ -50,21 +49,6 @@ const long = [
   "test/testing/TestNetworkHoldfast.test.ts"
 ]
 
-// those of them that wait most of the time: for clusters, for what dies, for downloads
-const waiting = /\/(?:agreement|engineFaults|main|natsHistory|processes|runtimes|workers|workersListeners)\.test\.ts$/
-
-/** Starts one that waits beside each one that computes. */
-class InTurns extends BaseSequencer {
-  override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
-    // oxlint-disable-next-line no-array-sort -- not that of an array
-    const sorted = await super.sort(files)
-    const waits = sorted.filter(({ moduleId }) => waiting.test(moduleId))
-    const computes = sorted.filter((file) => !waits.includes(file))
-    return Array.from({ length: Math.max(waits.length, computes.length) }, (_, i) => [waits[i], computes[i]])
-      .flat().filter((file) => file !== undefined)
-  }
-}
-
 // the same, measured: one file at a time, in a process of its own, after the others
 const longMeasured = ["test/leaks.test.ts", "test/internal/queues.test.ts"]
 
@@ -95,7 +79,6 @@ export default defineConfig({
     // files share nothing that changes: a worker imports Effect and src once, and not for each file
     isolate: false,
     tags: [{ name: "long", description: "does more in `npm run test:long`" }],
-    ...(HOLDFAST_LONG === "on" ? { sequence: { sequencer: InTurns } } : {}),
     testTimeout: 20_000,
     hookTimeout: 20_000,
     teardownTimeout: 10_000,
