@@ -88,12 +88,12 @@ export class Attempts {
         Effect.sync(found)
       )
       // one that finds a connection at once does not wait
-      return isFull ? this.unlessIt(used, () => isWaiting) : used
+      return isFull ? this.unlessItWaits(used, () => isWaiting) : used
     })
   }
 
   /** Fails what waits for a connection after this turn. */
-  private unlessIt<A>(used: Effect.Effect<A, Failure>, waits: () => boolean): Effect.Effect<A, Failure> {
+  private unlessItWaits<A>(used: Effect.Effect<A, Failure>, waits: () => boolean): Effect.Effect<A, Failure> {
     const offline = Effect.suspend(() =>
       waits()
         ? Effect.fail(ConnectionError.make(new ConnectionError.Offline({ messages: this.waiting, bytes: 0 })))
