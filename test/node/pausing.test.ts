@@ -12,6 +12,8 @@ import { certificate, client, tempDir, until } from "./fixtures/kit.ts"
 const most = 64 * 1024 * 1024
 const mebibyte = new Uint8Array(1024 * 1024)
 
+const transports = [["tcp", "tcp://127.0.0.1:0"], ["tls", "tls://127.0.0.1:0"], ["unix", "unix://"]] as const
+
 describe("a stream that is paused", () => {
   it.live("B115 in the event of a read, it reads no more: not until its buffer is full, and goes on later", () =>
     Effect.gen(function*() {
@@ -41,7 +43,7 @@ describe("a stream that is paused", () => {
       yield* until("all of it", () => accepted!.bytesRead === mebibyte.length)
     }))
 
-  for (const [name, of] of [["tcp", "tcp://127.0.0.1:0"], ["tls", "tls://127.0.0.1:0"], ["unix", "unix://"]] as const) {
+  for (const [name, of] of transports) {
     it.effect(`B115 ${name}: a connection that holds the most ends, whatever its peer did not take`, () =>
       Effect.gen(function*() {
         const url = of === "unix://" ? `unix://${yield* tempDir}/s` : of
@@ -71,6 +73,46 @@ describe("a stream that is paused", () => {
         assert.isFalse(yield* memory.isTight)
         peer.conn.resume()
         yield* until("its peer sees it", () => peer.closed || peer.ended)
+      }))
+  }
+
+  for (const [name, of] of transports) {
+    it.effect(`B115 ${name}: while memory is tight, one that sends on and on is read once`, () =>
+      Effect.gen(function*() {
+        const url = of === "unix://" ? `unix://${yield* tempDir}/s` : of
+        const listener = yield* Listener.make(url, name === "tls" ? certificate() : {})
+        const registry = yield* Registry.make<Uint8Array>()
+        const memory = Memory.make({ limit: 6e5, patience: "1 minute" })
+        yield* Server.run({
+          open: Connection.make({
+            codec: Codec.lengthPrefix(),
+            policy: { maxFrame: most, frame: 0, silence: 0, drain: 0, stopGrace: 0 }
+          }),
+          registry,
+          handle: (connection) => connection.receive,
+          logs: false
+        }).pipe(
+          Effect.provideService(SocketServer.SocketServer, listener),
+          memory.provide,
+          Effect.forkScoped
+        )
+        yield* Effect.yieldNow
+        const peers = yield* Effect.forEach(Array.from({ length: 41 }), () => client({ url: listener.url }))
+        yield* until("all are there", () => Effect.runSync(registry.size) === peers.length)
+        const [heavy, ...others] = peers
+        // half of a frame of 64 MiB, and of the limit
+        const begun = new Uint8Array(3.3e5)
+        new DataView(begun.buffer).setUint32(0, most - 4)
+        heavy!.conn.write(begun)
+        yield* until("it is tight", () => Effect.runSync(memory.isTight))
+        for (const { conn } of others) conn.write(begun)
+        const read = () => Effect.runSync(registry.snapshots).filter(({ bytesIn }) => bytesIn > 0).length
+        yield* until("each was read", () => read() === peers.length)
+        yield* TestClock.adjust(5000)
+        yield* Effect.promise(() => new Promise(setImmediate))
+        // TLS may have a record left of what it read before
+        const oneRead = name === "tls" ? 80 * 1024 : 64 * 1024
+        assert.isAtMost(yield* memory.held, begun.length + others.length * oneRead)
       }))
   }
 })

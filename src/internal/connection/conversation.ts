@@ -27,8 +27,9 @@ import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlineOf, deadlines, lookAgain } from "./deadlines.ts"
 import { hasRoom } from "./fairness/budget.ts"
+import { pause } from "./fairness/holds.ts"
 import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
-import { acceptArrived, goOn, handleArrived, pause, reader, takeReads } from "./reader.ts"
+import { acceptArrived, goOn, handleArrived, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError

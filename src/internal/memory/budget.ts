@@ -110,6 +110,13 @@ export class Budget {
     return () => this.watchers.delete(watcher)
   }
 
+  /** One was read, and is not decoded yet: while it is tight, what it holds must be known before it is read again. */
+  arrived(holder: Holder): void {
+    if (this.timer === undefined) return
+    this.grow(holder, holder.heldBytes() - holder.counted)
+    if (this.timer !== undefined) this.tell(holder)
+  }
+
   /** Counts what one holds now. */
   count(holder: Holder): void {
     const more = holder.heldBytes() - holder.counted

@@ -18,6 +18,8 @@ interface Owner {
   /** Bytes of the unfinished frame, and behind a full inbox. */
   readonly pending: number
   readonly undecoded: number
+  /** A read that is not decoded yet. */
+  readonly arrived: Uint8Array | string | undefined
   readonly isPulling: boolean
   readonly awaitsMemory: boolean
   readonly transport: {
@@ -60,10 +62,11 @@ export class Holding implements Holder {
   }
 
   heldBytes(): number {
-    const { inbox, isPulling, outbox, pending, transport, undecoded } = this.owner
+    const { arrived, inbox, isPulling, outbox, pending, transport, undecoded } = this.owner
     // nothing lies in a transport that is read
     this.waiting = this.ahead + (isPulling ? 0 : transport.unread?.() ?? 0)
     let held = inbox.weight + undecoded + pending + outbox.bytes + outbox.waitingBytes + this.waiting
+    if (arrived !== undefined) held += arrived.length
     // a receiver that waits to send has in its hands what it answers
     if (outbox.waitingBytes > 0) held += inbox.taken
     if (transport.unsent !== undefined) held += transport.unsent()
@@ -82,17 +85,23 @@ export class Holding implements Holder {
     if (!this.isOver) this.budget.count(this)
   }
 
+  /** A read came, which is decoded later: the event that brought it may bring more. */
+  arrived(): void {
+    if (!this.isOver) this.budget.arrived(this)
+  }
+
   /** The reader waits with so many bytes; 0 when it goes on. */
   readAhead(bytes: number): void {
     this.ahead = bytes
     this.count()
   }
 
-  /** The transport keeps a read, because nothing pulls. */
-  keeps(bytes: number): void {
-    if (this.isOver) return
+  /** The transport keeps a read, because nothing pulls. Whether that should be all that it keeps. */
+  keeps(bytes: number): boolean {
+    if (this.isOver) return false
     this.waiting += bytes
     this.budget.grow(this, bytes)
+    return this.budget.isTight
   }
 
   get mustWait(): boolean {

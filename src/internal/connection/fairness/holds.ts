@@ -1,6 +1,7 @@
 /** What keeps a connection from reading on, beside its end: an inbox that is full, pongs, rates, the memory of all. */
 import * as Effect from "effect/Effect"
 import { Gate } from "../../scheduling/gate.ts"
+import { askEvery, stoppedReading } from "../core/facts.ts"
 import type { Conversation } from "../core/state.ts"
 import { waitFor } from "./rates.ts"
 
@@ -45,4 +46,18 @@ export const patchedRates = (c: Held): void => {
   const { byteRate, messageRate } = c.inForce.limits
   if (messageRate === Infinity && byteRate === Infinity) c.rates = undefined
   c.hold?.open()
+}
+
+/** What is not read shows no end either: the transport is asked for it. */
+export const stopReading = <In, Out>(c: Conversation<In, Out>): void => {
+  stoppedReading(c.facts)
+  if (c.transport.fault !== undefined) c.wakeUp.secondBy(c.timers.now() + askEvery)
+}
+
+/** The memory of all connections is used up: the transport reads nothing, where it can be told so, and the reader waits in its pull. */
+export const pause = <In, Out>(c: Conversation<In, Out>): void => {
+  if (c.transport.pause === undefined || !c.isPulling || c.lifecycle._tag !== "Open") return
+  c.awaitsMemory = c.isPaused = true
+  c.transport.pause()
+  stopReading(c)
 }

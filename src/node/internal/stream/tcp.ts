@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import { release, setUnshared } from "../../../internal/bytes/memory.ts"
 import type { Policy } from "../../../Policy.ts"
 import { startReading, stopReading } from "./duplex.ts"
 
@@ -50,9 +51,14 @@ const pauseBetween = 2
 
 /**
  * Discards what comes, a read at a time: libuv goes on reading as long as a peer goes on sending, up to 2 MiB in each turn of the
- * event loop, and other connections would wait for that. Between reads nothing is kept: thousands of connections may linger.
+ * event loop, and other connections would wait for that. Between reads nothing is kept, nor left to be collected: thousands of
+ * connections may linger.
  */
-function discard(this: Duplex): void {
+function discard(this: Duplex, chunk: Uint8Array): void {
+  if (this.listenerCount("data") === 1) {
+    setUnshared(chunk)
+    release(chunk)
+  }
   this.pause()
   stopReading(this)
   // a socket that is paused does not keep the process alive
