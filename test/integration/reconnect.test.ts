@@ -146,6 +146,7 @@ describe("a server that is killed with SIGKILL under traffic, and started again"
           let connections = 0
           let flushed = 0
           const told: Array<number> = []
+          const answered = new Set<number>()
           yield* Effect.forkScoped(Stream.runForEach(client.changes, ({ _tag }) =>
             Effect.sync(() => {
               if (_tag === "Connected") connections++
@@ -158,7 +159,10 @@ describe("a server that is killed with SIGKILL under traffic, and started again"
               yield* Effect.sleep(1)
             }
           }))
-          yield* Effect.forkScoped(Effect.forever(Effect.map(client.receive, (text) => told.push(Number(text)))))
+          yield* Effect.forkScoped(Effect.forever(Effect.map(client.receive, (text) => {
+            told.push(Number(text))
+            answered.add(connections)
+          })))
           const progress = (what: string) => {
             const since = told.length
             return until(what, () => told.length >= since + 20, 30_000)
@@ -171,7 +175,9 @@ describe("a server that is killed with SIGKILL under traffic, and started again"
           yield* progress("echoes after the last restart")
           yield* Fiber.interrupt(sender)
           assert.strictEqual((yield* client.state)._tag, "Connected")
-          assert.strictEqual(connections, kills + 1)
+          // a process that dies lets go of its connections before its listening socket: one that comes back at once is accepted, and reset
+          assert.strictEqual(answered.size, kills + 1)
+          assert.isAtMost(connections, 2 * kills + 1)
           // at most once and in order; a kill may lose what was on its way, and nothing else is missing
           let gaps = told[0] === 0 ? 0 : 1
           for (let i = 1; i < told.length; i++) {
