@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Net from "node:net"
-import { Codec, Connection, Memory, Registry, Server } from "../../src/index.ts"
+import { Codec, Connection, type ConnectionError, Memory, type Policy, Registry, Server } from "../../src/index.ts"
 import { Listener } from "../../src/node/index.ts"
 import { startReading, stopReading } from "../../src/node/internal/stream/duplex.ts"
 import { certificate, client, tempDir, until } from "./fixtures/kit.ts"
@@ -13,6 +13,26 @@ const most = 64 * 1024 * 1024
 const mebibyte = new Uint8Array(1024 * 1024)
 
 const transports = [["tcp", "tcp://127.0.0.1:0"], ["tls", "tls://127.0.0.1:0"], ["unix", "unix://"]] as const
+
+/** A server of its own registry, whose connections have this memory. */
+const serving = Effect.fnUntraced(function*(
+  [name, of]: (typeof transports)[number],
+  memory: Memory.Memory,
+  codec: Codec.Codec<Uint8Array>,
+  policy: Policy.Patch,
+  handle: (connection: Connection.Connection<Uint8Array>) => Effect.Effect<unknown, ConnectionError.ConnectionError>
+) {
+  const url = of === "unix://" ? `unix://${yield* tempDir}/s` : of
+  const listener = yield* Listener.make(url, name === "tls" ? certificate() : {})
+  const registry = yield* Registry.make<Uint8Array>()
+  yield* Server.run({ open: Connection.make({ codec, policy }), registry, handle, logs: false }).pipe(
+    Effect.provideService(SocketServer.SocketServer, listener),
+    memory.provide,
+    Effect.forkScoped
+  )
+  yield* Effect.yieldNow
+  return { url: listener.url, registry }
+})
 
 describe("a stream that is paused", () => {
   it.live("B115 in the event of a read, it reads no more: not until its buffer is full, and goes on later", () =>
@@ -43,26 +63,20 @@ describe("a stream that is paused", () => {
       yield* until("all of it", () => accepted!.bytesRead === mebibyte.length)
     }))
 
-  for (const [name, of] of transports) {
+  for (const transport of transports) {
+    const [name] = transport
     it.effect(`B115 ${name}: a connection that holds the most ends, whatever its peer did not take`, () =>
       Effect.gen(function*() {
-        const url = of === "unix://" ? `unix://${yield* tempDir}/s` : of
-        const listener = yield* Listener.make(url, name === "tls" ? certificate() : {})
-        const registry = yield* Registry.make<Uint8Array>()
         const memory = Memory.make({ limit: 1e6, patience: "1 second" })
-        yield* Server.run({
-          open: Connection.make({ codec: Codec.bytes(), policy: { maxFrame: most, outboxBytes: most, writeStall: 0 } }),
-          registry,
-          handle: (connection) =>
-            Effect.andThen(connection.send(new Uint8Array(16 * mebibyte.length)), connection.receive),
-          logs: false
-        }).pipe(
-          Effect.provideService(SocketServer.SocketServer, listener),
-          memory.provide,
-          Effect.forkScoped
+        const policy = { maxFrame: most, outboxBytes: most, writeStall: 0 }
+        const { registry, url } = yield* serving(
+          transport,
+          memory,
+          Codec.bytes(),
+          policy,
+          (connection) => Effect.andThen(connection.send(new Uint8Array(16 * mebibyte.length)), connection.receive)
         )
-        yield* Effect.yieldNow
-        const peer = yield* client({ url: listener.url }, { flowing: false })
+        const peer = yield* client({ url }, { flowing: false })
         yield* until("it is tight", () => Effect.runSync(memory.isTight))
         yield* TestClock.adjust(1000)
         yield* until("it has ended", () => Effect.runSync(registry.history).length === 1)
@@ -74,33 +88,22 @@ describe("a stream that is paused", () => {
         peer.conn.resume()
         yield* until("its peer sees it", () => peer.closed || peer.ended)
       }))
-  }
 
-  for (const [name, of] of transports) {
     it.effect(`B115 ${name}: while memory is tight, one that sends on and on is read once`, () =>
       Effect.gen(function*() {
-        const url = of === "unix://" ? `unix://${yield* tempDir}/s` : of
-        const listener = yield* Listener.make(url, name === "tls" ? certificate() : {})
-        const registry = yield* Registry.make<Uint8Array>()
         const memory = Memory.make({ limit: 6e5, patience: "1 minute" })
-        yield* Server.run({
-          open: Connection.make({
-            codec: Codec.lengthPrefix(),
-            policy: { maxFrame: most, frame: 0, silence: 0, drain: 0, stopGrace: 0 }
-          }),
-          registry,
-          handle: (connection) => connection.receive,
-          logs: false
-        }).pipe(
-          Effect.provideService(SocketServer.SocketServer, listener),
-          memory.provide,
-          Effect.forkScoped
+        const policy = { maxFrame: most, frame: 0, silence: 0, drain: 0, stopGrace: 0 }
+        const { registry, url } = yield* serving(
+          transport,
+          memory,
+          Codec.lengthPrefix(),
+          policy,
+          (connection) => connection.receive
         )
-        yield* Effect.yieldNow
-        const peers = yield* Effect.forEach(Array.from({ length: 41 }), () => client({ url: listener.url }))
+        const peers = yield* Effect.forEach(Array.from({ length: 41 }), () => client({ url }))
         yield* until("all are there", () => Effect.runSync(registry.size) === peers.length)
         const [heavy, ...others] = peers
-        // half of a frame of 64 MiB, and of the limit
+        // the start of a frame of 64 MiB: more than half of the limit
         const begun = new Uint8Array(3.3e5)
         new DataView(begun.buffer).setUint32(0, most - 4)
         heavy!.conn.write(begun)

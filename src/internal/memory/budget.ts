@@ -113,16 +113,22 @@ export class Budget {
   /** One was read, and is not decoded yet: while it is tight, what it holds must be known before it is read again. */
   arrived(holder: Holder): void {
     if (this.timer === undefined) return
-    this.grow(holder, holder.heldBytes() - holder.counted)
+    this.update(holder)
     if (this.timer !== undefined) this.tell(holder)
   }
 
   /** Counts what one holds now. */
   count(holder: Holder): void {
-    const more = holder.heldBytes() - holder.counted
-    this.grow(holder, more)
+    const more = this.update(holder)
     if (more > 0) this.spend(more)
     if (this.timer !== undefined) this.tell(holder)
+  }
+
+  /** Looks at what one holds, and returns how much more that is. */
+  private update(holder: Holder): number {
+    const more = holder.heldBytes() - holder.counted
+    this.grow(holder, more)
+    return more
   }
 
   /** Also where there is enough: receivers that are quick hold what they took until their fibers have run. */
@@ -162,7 +168,7 @@ export class Budget {
   mustWait(holder: Holder): boolean {
     if (this.timer === undefined || !this.exceeds(holder)) return false
     // what was received, or taken by the peer, since it was counted
-    this.grow(holder, holder.heldBytes() - holder.counted)
+    this.update(holder)
     return this.timer !== undefined && this.exceeds(holder)
   }
 

@@ -66,6 +66,11 @@ function onClose(this: ReadStream): void {
   else this[reading]?.abort(aborted)
 }
 
+/** Says that the memory of a chunk may be released, if it is large and no other listener shares it. */
+export const claimMemory = (conn: Duplex, chunk: Chunk): void => {
+  if (typeof chunk !== "string" && isWhole(chunk) && conn.listenerCount("data") === 1) setUnshared(chunk)
+}
+
 /** One byte stream, from `start` to `stop`. */
 export class Stream {
   private conn: ReadStream | undefined
@@ -124,21 +129,16 @@ export class Stream {
   /** @internal */
   received(chunk: Chunk): void {
     balance(chunk.length)
-    if (this.take !== undefined && this.offer(chunk, this.take)) return
+    if (this.take !== undefined) {
+      // the connection may release it now, or when it pulls what it does not take
+      claimMemory(this.conn!, chunk)
+      if (this.take(chunk)) return
+    }
     if (this.chunks === none) this.chunks = [chunk]
     else this.chunks.push(chunk)
     if (this.waiter !== undefined) return this.settle()
     this.ahead += chunk.length
     if (this.ahead >= readAhead) this.conn!.pause()
-  }
-
-  /**
-   * Offers a chunk to the connection, which may release the memory of a large one unless another listener shares it: now, or when
-   * it pulls what it does not take.
-   */
-  private offer(chunk: Chunk, take: (chunk: Chunk) => boolean): boolean {
-    if (typeof chunk !== "string" && isWhole(chunk) && this.conn!.listenerCount("data") === 1) setUnshared(chunk)
-    return take(chunk)
   }
 
   /** @internal */

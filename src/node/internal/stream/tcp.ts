@@ -2,9 +2,9 @@
 import * as Duration from "effect/Duration"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import { release, setUnshared } from "../../../internal/bytes/memory.ts"
+import { release } from "../../../internal/bytes/memory.ts"
 import type { Policy } from "../../../Policy.ts"
-import { startReading, stopReading } from "./duplex.ts"
+import { claimMemory, startReading, stopReading } from "./duplex.ts"
 
 export const noop = (): void => {}
 
@@ -55,10 +55,8 @@ const pauseBetween = 2
  * connections may linger.
  */
 function discard(this: Duplex, chunk: Uint8Array): void {
-  if (this.listenerCount("data") === 1) {
-    setUnshared(chunk)
-    release(chunk)
-  }
+  claimMemory(this, chunk)
+  release(chunk)
   this.pause()
   stopReading(this)
   // a socket that is paused does not keep the process alive
