@@ -292,10 +292,14 @@ export const drop = (conn: Duplex): void => {
   conn.destroy()
 }
 
+// what starts a handle whose reading is stopped
+const start = Symbol("holdfast/start")
+
 interface LibuvHandle {
   reading?: boolean
   readonly readStop?: () => number
-  readonly readStart?: () => number
+  readStart?: () => number
+  [start]?: (() => number) | undefined
   readonly writeQueueSize?: number
   /** The TCP handle below a TLS one. */
   readonly _parent?: { readonly writeQueueSize?: number } | null
@@ -398,36 +402,30 @@ const write = (conn: Duplex, chunks: ReadonlyArray<Chunk>): Effect.Effect<void, 
   return conn.writableNeedDrain || conn.errored !== null ? drained(conn) : Effect.void
 }
 
-const stopped = Symbol("holdfast/stopped")
-type StoppedStream = Duplex & NodeStream & { [stopped]?: boolean }
+const readNothing = (): number => 0
 
-const stop = ({ _handle: handle }: NodeStream): boolean => {
-  if (handle?.reading !== true || handle.readStop === undefined || handle.readStart === undefined) return false
+/**
+ * A stream that is paused has libuv read until its buffer is full: this keeps it from that, and says whether it can. After each
+ * event, and after each record of TLS, a stream asks for more in the next tick, paused or not: it is given nothing until
+ * `startReading`. Internal to Node, as are its names.
+ */
+export const stopReading = (conn: Duplex): boolean => {
+  const { _handle: handle } = conn as Duplex & NodeStream
+  if (handle?.readStop === undefined || handle.readStart === undefined) return false
+  if (handle[start] === undefined) {
+    handle[start] = handle.readStart
+    handle.readStart = readNothing
+  }
   handle.reading = false
   handle.readStop()
   return true
 }
 
-/**
- * A stream that is paused has libuv read until its buffer is full: this keeps it from that, and says whether it did. Internal to
- * Node, as are its names.
- */
-export const stopReading = (conn: Duplex): boolean => {
-  const stream: StoppedStream = conn
-  if (!stop(stream)) return false
-  stream[stopped] = true
-  // after the event that brings bytes a stream asks for more in the next tick, paused or not
-  queueMicrotask(() => {
-    if (stream[stopped] === true) stop(stream)
-  })
-  return true
-}
-
 export const startReading = (conn: Duplex): void => {
-  const stream: StoppedStream = conn
-  stream[stopped] = false
-  const { _handle: handle } = stream
-  if (handle?.readStart === undefined || handle.reading !== false) return
+  const { _handle: handle } = conn as Duplex & NodeStream
+  if (handle?.[start] === undefined) return
+  handle.readStart = handle[start]
+  handle[start] = undefined
   handle.reading = true
   handle.readStart()
 }
