@@ -124,7 +124,8 @@ describe("B133 a client commands no terminal of a server", () => {
       needs(context, "python")
       const listen = ["--listen", "tcp://127.0.0.1:0", "--listen", "ws://127.0.0.1:0/live"]
       const server = terminal("serve", ...listen, "--protocol", "native", "--log", log)
-      const ports = () => [...server.stdout.matchAll(/listening \w+:\/\/[^:]+:(\d+)/g)].map(([, port]) => Number(port))
+      const ports = () =>
+        [...server.stdout.matchAll(/listening \w+:\/\/[^:]+:(\d+)\S*\s/g)].map(([, port]) => Number(port))
       await until("two listeners", () => ports().length === 2)
       const [tcp, ws] = ports() as [number, number]
       const native = await dial(tcp)

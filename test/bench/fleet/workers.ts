@@ -54,13 +54,14 @@ const start = async (name: string, workers: ReadonlyArray<string>) => {
   process.on("exit", () => child.kill("SIGKILL"))
   let text = ""
   for (const output of [child.stdout, child.stderr]) output.on("data", (data) => text += data)
-  const isReady = (): boolean => text.includes("listening") && (workers.length === 0 || text.includes("worker 2 takes"))
+  const isReady = (): boolean =>
+    /listening .*\n/.test(text) && (workers.length === 0 || text.includes("worker 2 takes"))
   while (!isReady()) {
     if (child.exitCode !== null) throw new Error(text)
     await sleep(20)
   }
   for (const pid of family(child.pid!)) pin(pid, cores > 2 ? `0-${cores - 2}` : "0")
-  const port = Number(/listening \S+:(\d+)/.exec(text)![1])
+  const port = Number(/listening \S+:(\d+)\S*\s/.exec(text)![1])
   let messages = 0
   const conns = Array.from({ length: connections }, () => net.connect(port, "127.0.0.1").setNoDelay(true))
   await Promise.all(conns.map((conn) => once(conn, "connect")))

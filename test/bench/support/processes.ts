@@ -109,7 +109,7 @@ const start = (
     // goes on reading what a server prints, so that it never waits for us
     child.stdout!.on("data", (data: Buffer) => {
       output = (output + data.toString()).slice(0, 10_000)
-      const port = /listening \w+:\/\/[^\s:]+:(\d+)/.exec(output)?.[1]
+      const port = /listening \w+:\/\/[^\s:]+:(\d+)\S*\s/.exec(output)?.[1]
       if (port !== undefined) ready(Number(port))
     })
   })
