@@ -369,22 +369,22 @@ describe("the end", () => {
       }
     }))
 
-  it.effect("onGone: at the end when nothing is left to receive, a drain later otherwise", () =>
+  it.effect("its handler is told that it is gone: at the end when nothing is left to receive, a drain later otherwise", () =>
     Effect.gen(function*() {
       const empty = yield* open()
       let gone = 0
-      empty.c[TypeId].onGone(() => gone++)
+      empty.c[TypeId].handledBy({ fiber: undefined, connectionGone: () => gone++ })
       yield* empty.c.close
       yield* settle
       assert.strictEqual(gone, 1)
       // somebody who comes late is told at once
-      empty.c[TypeId].onGone(() => gone++)
+      empty.c[TypeId].handledBy({ fiber: undefined, connectionGone: () => gone++ })
       assert.strictEqual(gone, 2)
 
       const full = yield* open({ drain: "5 seconds" })
       yield* full.peer.send("x\n")
       yield* settle
-      full.c[TypeId].onGone(() => gone++)
+      full.c[TypeId].handledBy({ fiber: undefined, connectionGone: () => gone++ })
       yield* full.c.close
       yield* TestClock.adjust(4_999)
       assert.strictEqual(gone, 2)

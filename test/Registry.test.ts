@@ -81,7 +81,7 @@ const fake = (options?: FakeOptions) => {
       reasons.push(reason)
       return options?.closeWith?.(reason) ?? Effect.void
     })
-  const watchers: Array<() => void> = []
+  const watchers: Array<(id: number) => void> = []
   const internals = {
     get state() {
       return snapshot.state
@@ -89,7 +89,7 @@ const fake = (options?: FakeOptions) => {
     overdue: 0,
     offerNow: options?.offerNow,
     look: () => ({ ...snapshot }),
-    onEnded: (watcher: () => void) => {
+    onEnded: (watcher: (id: number) => void) => {
       watchers.push(watcher)
     }
   }
@@ -110,7 +110,7 @@ const fake = (options?: FakeOptions) => {
     watchers,
     end: () => {
       snapshot.state = "ended"
-      for (const watcher of watchers.splice(0)) watcher()
+      for (const watcher of watchers.splice(0)) watcher(id)
     }
   }
 }

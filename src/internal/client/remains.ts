@@ -7,6 +7,7 @@ import { explanationOf } from "../connection/handle/explanation.ts"
 import { type Internals, TypeId } from "../connection/handle/internals.ts"
 
 const internalsOf = (
+  id: number,
   reason: ConnectionError.Reason,
   look: Internals["look"],
   explain: Internals["explain"]
@@ -18,11 +19,10 @@ const internalsOf = (
   overdue: 0,
   offerNow: undefined,
   stop: undefined,
-  onEnded: (watcher) => watcher(),
-  onGone: (watcher) => watcher(),
+  onEnded: (watcher) => watcher(id),
   look,
   explain,
-  handledBy: () => {},
+  handledBy: (handler) => handler.connectionGone(),
   fibers: []
 })
 
@@ -53,6 +53,6 @@ export const remainsOf = <In, Out>(connection: Connection<In, Out>): Connection<
     snapshot: Effect.succeed(snapshot),
     wire,
     offerFrame: () => Effect.succeed(false),
-    [TypeId]: internalsOf(reason, () => snapshot, () => explanation)
+    [TypeId]: internalsOf(id, reason, () => snapshot, () => explanation)
   }
 }

@@ -156,16 +156,14 @@ const tell = <In, Out>(c: Conversation<In, Out>, error: Failure): void => {
   if (waits) c.goneTimer = c.timers.after(drain, () => tellGone(c))
   const { endWatchers } = c
   c.endWatchers = undefined
-  callAll(endWatchers)
+  callAll(endWatchers, c.id)
   Deferred.doneUnsafe(c.whenClosed, Exit.fail(error))
   if (!waits) tellGone(c)
 }
 
 const tellGone = <In, Out>(c: Conversation<In, Out>): void => {
   c.isGone = true
-  const { goneWatchers } = c
-  c.goneWatchers = undefined
-  callAll(goneWatchers)
+  c.handler?.connectionGone()
 }
 
 /** Its own fiber has ended, and nothing of the connection is left: now its end is told. */

@@ -98,7 +98,7 @@ const heed = <In, Out>(c: Conversation<In, Out>, messages: ReadonlyArray<In>, at
 const tellHeard = <In, Out>(c: Conversation<In, Out>): void => {
   const { heardWatchers } = c
   c.heardWatchers = undefined
-  c.turns.scheduleTask(() => callAll(heardWatchers))
+  c.turns.scheduleTask(() => callAll(heardWatchers, c.id))
 }
 
 /**

@@ -38,6 +38,8 @@ export interface Home<C extends State.Member, S> {
   /** How many ended connections are remembered. */
   readonly keep: number
   readonly changes: Changes<C, S>
+  /** A connection of this id has ended: one function for all, which live long. */
+  readonly ended: (id: number) => void
 }
 
 export const makeHome = <C extends State.Member, S>(
@@ -52,7 +54,8 @@ export const makeHome = <C extends State.Member, S>(
     const scope = yield* Effect.scope
     const changes = new Changes(ref, waiting, turnsOf(yield* Scheduler.Scheduler))
     yield* Effect.addFinalizer(() => Effect.sync(() => changes.end()))
-    return { ref, scope, duplicates, keep, changes }
+    const home: Home<C, S> = { ref, scope, duplicates, keep, changes, ended: (id) => left(home, id) }
+    return home
   })
 
 /** Changes the state from synchronous code. Returns what it was, and what it is. */
@@ -92,25 +95,20 @@ export const forget = <C extends State.Member, S>(
 }
 
 /** Called by the connection in the middle of its end: it must not throw, and it cannot suspend. */
-const onEnded = <C extends State.Member, S>(home: Home<C, S>, id: number): void => {
+const left = <C extends State.Member, S>(home: Home<C, S>, id: number): void => {
   const entry = State.entryOf(Ref.getUnsafe(home.ref), id)
   if (entry === undefined) change(home, (state) => ({ ...state, watched: HashSet.remove(state.watched, id) }))
   else forget(home, entry)
 }
 
-/** By itself: the closure, which lives as long as the connection, keeps no more than it needs. */
-const watch = <C extends State.Member, S>(home: Home<C, S>, connection: C): void => {
-  const { id } = connection
-  connection[TypeId].onEnded(() => onEnded(home, id))
-}
-
-/** Called when the scope of an `add` closes. The connection may live on: its later end does not enter the history again. */
-const unregister = <C extends State.Member, S>(home: Home<C, S>, { connection, registration }: State.Entry<C, S>) =>
-  Effect.sync(() => {
-    const entry = State.entryOf(Ref.getUnsafe(home.ref), connection.id)
-    if (entry?.registration !== registration) return
-    forget(home, entry, (left) => ({ ...left, watched: HashSet.add(left.watched, connection.id) }))
-  })
+/** What the scope of an `add` does when it closes. The connection may live on: its later end does not enter the history again. */
+const unregister =
+  <C extends State.Member, S>(home: Home<C, S>, { connection, registration }: State.Entry<C, S>) => () =>
+    Effect.sync(() => {
+      const entry = State.entryOf(Ref.getUnsafe(home.ref), connection.id)
+      if (entry?.registration !== registration) return
+      forget(home, entry, (left) => ({ ...left, watched: HashSet.add(left.watched, connection.id) }))
+    })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // coming
@@ -134,7 +132,7 @@ const enter = <C extends State.Member, S>(
   const isWatched = State.entryOf(before, id) !== undefined || HashSet.has(before.watched, id)
   const [, after] = change(home, (state) => State.insert(state, entry))
   home.changes.added(before, after, entry, holder?.id)
-  if (!isWatched) watch(home, connection)
+  if (!isWatched) connection[TypeId].onEnded(home.ended)
   if (holder === undefined || home.duplicates === "reject") return Effect.void
   // in the background: the old one may be slow to close
   const superseded = Effect.suspend(() => holder.closeWith(new ConnectionError.Superseded({ key: key! })))
@@ -163,7 +161,7 @@ export const add = <C extends State.Member, S>(
     }
     return Effect.andThen(
       enter(home, registered),
-      Scope.addFinalizer(Context.get(context, Scope.Scope), unregister(home, registered))
+      Scope.addFinalizerExit(Context.get(context, Scope.Scope), unregister(home, registered))
     )
   }))
 

@@ -156,14 +156,11 @@ const opened = <C extends Served<Out>, Out, Session, R>(
 ) => {
   const { admission } = server
   guest.connection = connection
-  if (guest.fiber !== undefined) connection[TypeId].handledBy(guest.fiber)
   guest.by = "handshake"
   guest.claim()
   // accepted while the server stops: it ends before its handshake
   if (admission.isStopping) return connection.closeWith(stopping)
-  connection[TypeId].onGone(() => {
-    if (guest.isRunning) guest.fiber?.interruptUnsafe()
-  })
+  connection[TypeId].handledBy(guest)
   return Effect.flatMap(
     introduced(server, guest, connection, registration),
     (session) => handled(server, guest, connection, session)

@@ -10,6 +10,7 @@ import type * as SocketServer from "effect/socket/SocketServer"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
+import type { Handler } from "../connection/core/state.ts"
 import type { Internals, TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
 import type { Names } from "../registry/membership.ts"
@@ -186,7 +187,7 @@ type Host<C> = Pick<ServerState<never, never, never, never>, "counts" | "admissi
 }
 
 /** An accepted socket, until it is gone. A guest is changed only by its own fiber, and its counts by `Admission`. */
-export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never> {
+export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>, Handler {
   private readonly home: Host<C>
   /** That of its fiber. */
   private readonly context: Context.Context<never>
@@ -243,6 +244,10 @@ export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>
     if (!this.isOpened) counts.opening--
     admission.leave(this.arrival ?? this)
     this.claim()
+  }
+
+  connectionGone(): void {
+    if (this.isRunning) this.fiber?.interruptUnsafe()
   }
 
   claim(): void {

@@ -29,7 +29,7 @@ interface Fake {
 const fake = (): Fake => {
   const id = nextId++
   const snapshot = { id, state: "open", age: 0, quietFor: 0 } as Snapshot
-  let onEnded = () => {}
+  let onEnded = (_id: number) => {}
   const connection = {
     id,
     snapshot: Effect.succeed(snapshot),
@@ -40,13 +40,13 @@ const fake = (): Fake => {
       state: "open",
       overdue: 0,
       look: () => snapshot,
-      onEnded: (watcher: () => void) => {
+      onEnded: (watcher: (id: number) => void) => {
         onEnded = watcher
       },
       offerNow: () => true
     }
   } as unknown as Connection<string>
-  return { connection, end: () => onEnded() }
+  return { connection, end: () => onEnded(id) }
 }
 
 /** One tag for all of them, and one for a hundred that came at different times. */

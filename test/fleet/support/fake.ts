@@ -19,11 +19,11 @@ export const fake = (
 ): Fake => {
   const sent: Array<string> = []
   const reasons: Array<ConnectionError.Reason> = []
-  const watchers: Array<() => void> = []
+  const watchers: Array<(id: number) => void> = []
   const snapshot = { id: ++nextId, state: "open" as string, age: 0, quietFor: 0, reason: undefined }
   const end = () => {
     snapshot.state = "ended"
-    for (const watcher of watchers.splice(0)) watcher()
+    for (const watcher of watchers.splice(0)) watcher(snapshot.id)
   }
   const take = (message: unknown) => {
     if (options.isFull?.() === true) return false
@@ -38,7 +38,7 @@ export const fake = (
     overdue: 0,
     offerNow: take,
     look: () => ({ ...snapshot }),
-    onEnded: (watcher: () => void) => {
+    onEnded: (watcher: (id: number) => void) => {
       watchers.push(watcher)
     }
   }

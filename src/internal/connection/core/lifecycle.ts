@@ -6,7 +6,7 @@ import * as ConnectionError from "../../../ConnectionError.ts"
 import { log } from "../../scheduling/supervised.ts"
 import { note, seen } from "../../telemetry/story.ts"
 import { close as closeOutbox, offerControl } from "./outbox.ts"
-import { type Conversation, isOver, type Lifecycle, reasonOf } from "./state.ts"
+import { type Conversation, isOver, type Lifecycle, reasonOf, type Watcher, type Watchers } from "./state.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -123,12 +123,10 @@ export const askAndDrain = <In, Out>(c: Conversation<In, Out>, reason: Connectio
   drain(c, ConnectionError.make(reason), c.inForce.limits.drain)
 }
 
-type Watchers = (() => void) | Array<() => void> | undefined
-
-export const callAll = (watchers: Watchers): void => {
-  if (typeof watchers === "function") watchers()
-  else for (const watcher of watchers ?? []) watcher()
+export const callAll = (watchers: Watchers, id: number): void => {
+  if (typeof watchers === "function") watchers(id)
+  else for (const watcher of watchers ?? []) watcher(id)
 }
 
-export const withWatcher = (watchers: Watchers, watcher: () => void): Watchers =>
+export const withWatcher = (watchers: Watchers, watcher: Watcher): Watchers =>
   watchers === undefined ? watcher : typeof watchers === "function" ? [watchers, watcher] : [...watchers, watcher]

@@ -134,6 +134,18 @@ export interface Acts {
   readonly ended: <In, Out>(c: Conversation<In, Out>, exit: Exit.Exit<void>) => void
 }
 
+/** Given the id of its connection: one function does for all connections of a registry. Must not throw. */
+export type Watcher = (id: number) => void
+/** Nearly always one. */
+export type Watchers = Watcher | Array<Watcher> | undefined
+
+/** What handles a connection. */
+export interface Handler {
+  readonly fiber: Fiber.Fiber<unknown, unknown> | undefined
+  /** The connection has ended; where messages still wait to be received then, `Policy.drain` later. Must not throw. */
+  readonly connectionGone: () => void
+}
+
 /** What releases the transport: the scope that it was opened in, or itself. */
 export type Opener = Scope.Closeable | Attachable
 
@@ -213,8 +225,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   /** Its own. */
   fiber: Fiber.Fiber<void> | undefined
   readonly children: Children<Failure>
-  /** The handler of a server. */
-  handler: Fiber.Fiber<unknown, unknown> | undefined
+  /** That of a server. */
+  handler: Handler | undefined
   /** Wakes its own fiber, which waits for the end, with what comes then. */
   stop: ((effect: Effect.Effect<void>) => void) | undefined
   isStopping = false
@@ -237,7 +249,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   undecoded = 0
   bytesIn = 0
   /** Told of the first bytes. */
-  heardWatchers: (() => void) | Array<() => void> | undefined
+  heardWatchers: Watchers
   messagesIn = 0
   skipped = 0
   readonly heed: ((message: In) => Signal<Out> | undefined) | undefined
@@ -281,9 +293,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   // ---- the end ------------------------------------------------------------------------------------------------------
 
   stopping: Stopping | undefined
-  // nearly always one
-  endWatchers: (() => void) | Array<() => void> | undefined
-  goneWatchers: (() => void) | Array<() => void> | undefined
+  endWatchers: Watchers
   isGone = false
   goneTimer: Timer | undefined
 

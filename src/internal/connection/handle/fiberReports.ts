@@ -42,6 +42,6 @@ export const reportsOf = <In, Out>(c: Conversation<In, Out>): ReadonlyArray<Fibe
   fiberNames.forEach((name, i) => {
     reports.push(report(name, children.fibers[i]!, doing(c, name), worked[i]!, direct[i]!))
   })
-  if (handler !== undefined) reports.push(report("handler", handler, "working", 0, 0))
+  if (handler?.fiber !== undefined) reports.push(report("handler", handler.fiber, "working", 0, 0))
   return reports
 }

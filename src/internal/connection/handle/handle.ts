@@ -2,7 +2,6 @@
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Policy from "../../../Policy.ts"
 import type { Frame } from "../../codec/encoder.ts"
@@ -14,7 +13,7 @@ import { type InForce, inForce } from "../core/limits.ts"
 import * as Outbox from "../core/outbox.ts"
 import { type Wire } from "../core/setup.ts"
 import { type Snapshot } from "../core/snapshot.ts"
-import { type Conversation, reasonOf } from "../core/state.ts"
+import { type Conversation, type Handler, reasonOf, type Watcher } from "../core/state.ts"
 import { overdue } from "../deadlines.ts"
 import { patchedRates } from "../fairness/holds.ts"
 import { askHeartbeat } from "../heartbeat.ts"
@@ -244,24 +243,19 @@ export class Handle<in out In, in out Out> implements Internals, Sender<Out> {
     return Outbox.offer(this.c.outbox, frame) === "accepted"
   }
 
-  onEnded(watcher: () => void): void {
+  onEnded(watcher: Watcher): void {
     const { c } = this
-    if (Deferred.isDoneUnsafe(c.whenClosed)) watcher()
+    if (Deferred.isDoneUnsafe(c.whenClosed)) watcher(c.id)
     else c.endWatchers = withWatcher(c.endWatchers, watcher)
-  }
-
-  onGone(watcher: () => void): void {
-    const { c } = this
-    if (c.isGone) watcher()
-    else c.goneWatchers = withWatcher(c.goneWatchers, watcher)
   }
 
   stop(reason: ConnectionError.Reason): void {
     stop(this.c, reason)
   }
 
-  handledBy(fiber: Fiber.Fiber<unknown, unknown>): void {
-    this.c.handler = fiber
+  handledBy(handler: Handler): void {
+    this.c.handler = handler
+    if (this.c.isGone) handler.connectionGone()
   }
 
   get fibers(): ReadonlyArray<FiberReport> {

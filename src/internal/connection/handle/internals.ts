@@ -5,6 +5,7 @@ import type * as ConnectionError from "../../../ConnectionError.ts"
 import type { Frame } from "../../codec/encoder.ts"
 import type { ConnectionSpan } from "../../telemetry/spans.ts"
 import type { Snapshot } from "../core/snapshot.ts"
+import type { Handler, Watcher } from "../core/state.ts"
 import type { Explanation } from "./explanation.ts"
 
 export const TypeId = "~holdfast/Connection"
@@ -77,12 +78,7 @@ export interface Internals {
   /** `offerFrame` without an effect for each connection of a broadcast; undefined where `offerFrame` was replaced. */
   readonly offerNow: ((frame: Frame) => boolean) | undefined
   /** Calls back when the connection has ended, once its transport is released; at once where it has. Must not throw. */
-  readonly onEnded: (watcher: () => void) => void
-  /**
-   * Calls back once the connection has ended; where messages still wait to be received then, `Policy.drain` later. A server
-   * stops its handler with it; one callback costs less than the fibers of a race.
-   */
-  readonly onGone: (watcher: () => void) => void
+  readonly onEnded: (watcher: Watcher) => void
   /**
    * A server stops: says goodbye, reads what had reached us by then, or comes within `Policy.stopGrace`, and drains. Undefined
    * where `drainWith` was replaced, which takes its place.
@@ -94,7 +90,7 @@ export interface Internals {
   readonly explain?: (() => Explanation) | undefined
   /** Where a tracer is there. */
   readonly span?: ConnectionSpan | undefined
-  /** The fiber of a server that handles it. */
-  readonly handledBy: (fiber: Fiber.Fiber<unknown, unknown>) => void
+  /** A server stops its handler when the connection is gone: one call costs less than the fibers of a race. */
+  readonly handledBy: (handler: Handler) => void
   readonly fibers: ReadonlyArray<FiberReport>
 }

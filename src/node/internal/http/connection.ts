@@ -7,7 +7,7 @@ import type * as Http from "node:http"
 import type * as Net from "node:net"
 import type { Connection, Snapshot } from "../../../Connection.ts"
 import * as ConnectionError from "../../../ConnectionError.ts"
-import { isOver, type Lifecycle, open, reasonOf } from "../../../internal/connection/core/state.ts"
+import { isOver, type Lifecycle, open, reasonOf, type Watcher } from "../../../internal/connection/core/state.ts"
 import { explainSnapshot, type Explanation } from "../../../internal/connection/handle/explanation.ts"
 import { states } from "../../../internal/connection/handle/handle.ts"
 import { type ConnectionState, type Internals, takeId, TypeId } from "../../../internal/connection/handle/internals.ts"
@@ -85,7 +85,7 @@ export class HttpConnection implements Internals {
   readonly fibers = []
   readonly handledBy = noop
   readonly stop = undefined
-  private watchers: Array<() => void> = []
+  private watchers: Array<Watcher> = []
   private requests = 0
   /** Requests over `maxRequests`. */
   private dropped = 0
@@ -272,16 +272,14 @@ export class HttpConnection implements Internals {
       Deferred.doneUnsafe(this.leaving, Exit.void)
       Deferred.doneUnsafe(this.ending, Exit.fail(error))
       Deferred.doneUnsafe(this.closed, Exit.fail(error))
-      for (const watcher of this.watchers.splice(0)) watcher()
+      for (const watcher of this.watchers.splice(0)) watcher(this.id)
     })
   }
 
-  readonly onEnded = (watcher: () => void): void => {
-    if (Deferred.isDoneUnsafe(this.closed)) watcher()
+  readonly onEnded = (watcher: Watcher): void => {
+    if (Deferred.isDoneUnsafe(this.closed)) watcher(this.id)
     else this.watchers.push(watcher)
   }
-
-  readonly onGone = this.onEnded
 
   // -------------------------------------------------------------------------------------------------------------------
   // what others see
