@@ -13,7 +13,8 @@ import type { OfPolicy } from "../options.ts"
 import type { Behind } from "../proxy/behind.ts"
 import { headerOf } from "../proxy/named.ts"
 import { receive } from "../proxy/receive.ts"
-import { noop, setTcp } from "../stream/tcp.ts"
+import { hearErrors } from "../stream/duplex.ts"
+import { setTcp } from "../stream/tcp.ts"
 import { handshakes, type Securing } from "../tls/handshakes.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { pathOf } from "../upgrade/request.ts"
@@ -81,7 +82,7 @@ export const make = (settings: Settings) => {
       : new Arrival(arrivals, raw, localOf(raw), Address.remoteOf(raw))
 
   function accept(raw: Net.Socket): void {
-    raw.on("error", noop)
+    hearErrors(raw)
     accepted++
     if (arrivals.isClosed) return arrivals.turnAway(raw)
     if (address.scheme !== "unix") setTcp(raw, settings.tcp)

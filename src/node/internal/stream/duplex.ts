@@ -48,9 +48,9 @@ type Pull = Effect.Effect<NonEmptyReadonlyArray<Chunk>, Socket.SocketError>
 const none: Array<Chunk> = []
 const nothing = new Uint8Array(0)
 
-// who reads a stream: the listeners are the same functions for all of them
+// who reads a stream, or null: the listeners are the same functions for all of them
 const reading = Symbol("holdfast/reading")
-type ReadStream = Duplex & { [reading]?: Stream | undefined }
+type ReadStream = Duplex & { [reading]?: Stream | null }
 
 function onData(this: ReadStream, chunk: Chunk): void {
   this[reading]?.received(chunk)
@@ -64,6 +64,12 @@ function onError(this: ReadStream, cause: unknown): void {
 function onClose(this: ReadStream): void {
   if (this.errored === null) this[reading]?.end(ended)
   else this[reading]?.abort(aborted)
+}
+
+/** From now on no error of a stream is unheard: who reads it then is told. */
+export const hearErrors = (conn: ReadStream): void => {
+  conn[reading] = null
+  conn.on("error", onError)
 }
 
 /** Says that the memory of a chunk may be released, if it is large and no other listener shares it. */
@@ -101,10 +107,10 @@ export class Stream {
     // what has happened already is not told again
     if (conn.errored !== null) this.abort(readError(errorOf(conn, conn.errored)))
     else if (conn.destroyed || conn.readableEnded) this.end(ended)
+    if (conn[reading] === undefined) hearErrors(conn)
     conn[reading] = this
     conn.on("data", onData)
     conn.on("end", onEnd)
-    conn.on("error", onError)
     conn.on("close", onClose)
     conn.resume()
     this.connected?.openUnsafe()
@@ -119,10 +125,9 @@ export class Stream {
     this.connected = undefined
     this.resume()
     this.conn = undefined
-    conn[reading] = undefined
+    conn[reading] = null
     conn.off("data", onData)
     conn.off("end", onEnd)
-    conn.off("error", onError)
     conn.off("close", onClose)
   }
 
