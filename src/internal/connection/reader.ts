@@ -270,7 +270,8 @@ export const reader = <In, Out>(
     c.isPulling = true
     return pull
   })
-  const reading: Effect.Effect<never, Failure> = Effect.matchEffect(pulling, {
+  // `matchEffect` keeps two functions more for as long as it waits
+  const reading: Effect.Effect<never, Failure> = Effect.matchCauseEffect(pulling, {
     onSuccess: (chunks) => {
       c.isPulling = false
       c.reads++
@@ -281,8 +282,10 @@ export const reader = <In, Out>(
       return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
     },
     onFailure: (cause) => {
+      const failed = cause.reasons.find(Cause.isFailReason)
+      if (failed === undefined) return Effect.failCause(cause as Cause.Cause<never>)
       handleArrived(c)
-      return streamEnded(c, cause)
+      return streamEnded(c, failed.error)
     }
   })
   return reading
