@@ -249,20 +249,17 @@ export const serve = <C extends Served<Out>, Out, Session, R>(
   guest.isRunning = true
   const registration = Scope.makeUnsafe()
   const scope = Scope.makeUnsafe()
-  return Effect.withFiber((fiber) => {
-    const { context } = fiber
-    // what is made in here is not kept by what waits for its exit
-    const conversation = Effect.suspend(() => {
-      const inside = Context.add(context, Scope.Scope, scope)
-      fiber.setContext(Context.add(inside, AtServer, true))
-      return Effect.interruptible(Effect.flatMap(server.application.open(guest.socket), (connection) => {
-        fiber.setContext(inside)
-        return opened(server, guest, connection, registration)
-      }))
-    })
-    return Effect.flatMap(Effect.exit(conversation), (exit) => {
-      fiber.setContext(context)
-      return conclude(server, guest, scope, registration, exit)
-    })
+  // what is made in here is not kept by what waits for its exit
+  const conversation = Effect.suspend(() => {
+    const inside = Context.add(guest.context, Scope.Scope, scope)
+    guest.fiber!.setContext(Context.add(inside, AtServer, true))
+    return Effect.interruptible(Effect.flatMap(server.application.open(guest.socket), (connection) => {
+      guest.fiber!.setContext(inside)
+      return opened(server, guest, connection, registration)
+    }))
+  })
+  return Effect.flatMap(Effect.exit(conversation), (exit) => {
+    guest.fiber!.setContext(guest.context)
+    return conclude(server, guest, scope, registration, exit)
   })
 }

@@ -190,7 +190,7 @@ type Host<C> = Pick<ServerState<never, never, never, never>, "counts" | "admissi
 export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>, Handler {
   private readonly home: Host<C>
   /** That of its fiber. */
-  private readonly context: Context.Context<never>
+  readonly context: Context.Context<never>
   queue: unknown
   next: Guest<C> | undefined
   previous: Guest<C> | undefined

@@ -83,7 +83,6 @@ export class Stream {
   private chunks = none
   private ahead = 0
   private isPaused = false
-  private isStopped = false
   private failure: Socket.SocketError | undefined
   private waiter: ((result: Pull) => void) | undefined
   private take: ((chunk: Chunk) => boolean) | undefined
@@ -203,14 +202,14 @@ export class Stream {
     if (conn === undefined || this.isPaused || conn.destroyed) return
     this.isPaused = true
     conn.pause()
-    this.isStopped = stopReading(conn)
+    stopReading(conn)
   }
 
   resume(): void {
     const { conn } = this
     if (conn === undefined || !this.isPaused) return
     this.isPaused = false
-    if (this.isStopped) startReading(conn)
+    startReading(conn)
     conn.resume()
   }
 
@@ -410,20 +409,19 @@ const write = (conn: Duplex, chunks: ReadonlyArray<Chunk>): Effect.Effect<void, 
 const readNothing = (): number => 0
 
 /**
- * A stream that is paused has libuv read until its buffer is full: this keeps it from that, and says whether it can. After each
+ * A stream that is paused has libuv read until its buffer is full: this keeps it from that, where it can. After each
  * event, and after each record of TLS, a stream asks for more in the next tick, paused or not: it is given nothing until
  * `startReading`. Internal to Node, as are its names.
  */
-export const stopReading = (conn: Duplex): boolean => {
+export const stopReading = (conn: Duplex): void => {
   const { _handle: handle } = conn as Duplex & NodeStream
-  if (handle?.readStop === undefined || handle.readStart === undefined) return false
+  if (handle?.readStop === undefined || handle.readStart === undefined) return
   if (handle[start] === undefined) {
     handle[start] = handle.readStart
     handle.readStart = readNothing
   }
   handle.reading = false
   handle.readStop()
-  return true
 }
 
 export const startReading = (conn: Duplex): void => {
