@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { type Draw, drawFrom } from "./internal/fabric/random.ts"
-import { millis } from "./internal/fabric/settings.ts"
+import { finite, refuse } from "./internal/fabric/settings.ts"
 
 /**
  * What a point may do. One of these is chosen at random each time it interferes.
@@ -78,6 +78,7 @@ export const make = (seed: string | number): Chaos => {
   }
   return {
     visit: (name, { delay, fail, probability = 0.25, yields = delay === undefined && fail === undefined }) => {
+      if (!(probability >= 0 && probability <= 1)) refuse("Chaos.probability", probability, "from 0 to 1")
       const point = pointOf(name)
       const { draw } = point
       point.passed++
@@ -92,7 +93,7 @@ export const make = (seed: string | number): Chaos => {
         case "yield":
           return Effect.repeat(Effect.yieldNow, { times: Math.floor(draw() * 10) }).pipe(Effect.asVoid)
         case "delay":
-          return Effect.sleep(1 + Math.floor(draw() * millis("Chaos.delay", delay!)))
+          return Effect.sleep(1 + Math.floor(draw() * finite("Chaos.delay", delay!)))
         case "fail":
           return Effect.suspend(() => Effect.fail(fail!()))
         default:

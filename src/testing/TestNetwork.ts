@@ -96,15 +96,20 @@ export const make = (options: Options = {}): Effect.Effect<Network, never, Scope
   Effect.gen(function*() {
     const timeline = yield* Timeline.make
     const seed = String(options.seed ?? (yield* Random.nextInt))
-    const topology = new Topology(timeline, new Trace(options.trace ?? 0), seed, Settings.link(options))
+    const trace = new Trace(Settings.countOrAll("trace", options.trace ?? 0, 0))
+    const topology = new Topology(timeline, trace, seed, Settings.link(options))
+    const retransmit = {
+      initial: Settings.interval("retransmit.initial", options.retransmit?.initial ?? "200 millis"),
+      max: Settings.interval("retransmit.max", options.retransmit?.max ?? "120 seconds")
+    }
+    if (retransmit.max < retransmit.initial) {
+      Settings.refuse("retransmit.max", options.retransmit?.max, "no less than `retransmit.initial`")
+    }
     const stack = new TcpStack(topology, {
       socket: Settings.socket(options, Settings.socketDefaults),
       connectTimeout: Settings.millis("connectTimeout", options.connectTimeout ?? "127 seconds"),
-      retransmit: {
-        initial: Settings.millis("retransmit.initial", options.retransmit?.initial ?? "200 millis"),
-        max: Settings.millis("retransmit.max", options.retransmit?.max ?? "120 seconds")
-      },
-      finTimeout: Settings.millis("finTimeout", options.finTimeout ?? "60 seconds")
+      retransmit,
+      finTimeout: Settings.interval("finTimeout", options.finTimeout ?? "60 seconds")
     })
     const webSockets = new WebSockets(topology)
     const hosts = new Map<string, Host>()
@@ -122,7 +127,7 @@ export const make = (options: Options = {}): Effect.Effect<Network, never, Scope
         topology.names.set(name, [host, other])
         return Links.make(stack, name)
       },
-      inject: (injection) => stack.inject(injection),
+      inject: (injection) => Effect.suspend(() => stack.inject(injection)),
       reset: (id) => Effect.sync(() => Links.resetAll(stack, (connection) => connection.id === id) > 0),
       vanish: (id) => Effect.sync(() => Links.vanishAll(stack, (connection) => connection.id === id) > 0),
       snapshot: Effect.sync(() => Snapshots.take(stack)),

@@ -34,7 +34,8 @@ import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import { spawnIn } from "../internal/scheduling/supervised.ts"
 import { sizeOf, textOf, toBytes } from "./internal/fabric/chunk.ts"
-import { closeError, readError, systemError, writeError } from "./internal/fabric/failures.ts"
+import { closeError, openError, readError, systemError, writeError } from "./internal/fabric/failures.ts"
+import { countOrAll } from "./internal/fabric/settings.ts"
 
 /**
  * The far end of a test socket.
@@ -90,6 +91,7 @@ export const make = (options?: {
     const arrived = Latch.makeUnsafe(false)
     const credited = Latch.makeUnsafe(true)
     const released = Latch.makeUnsafe(false)
+    let used = false
     let taken = 0
     let credit = Infinity
     let unsent = 0
@@ -143,6 +145,10 @@ export const make = (options?: {
 
     const socket = Socket.make({
       reader: Effect.gen(function*() {
+        if (used) {
+          return yield* openError(new Error("this test socket was used before: make a fresh one for every connection"))
+        }
+        used = true
         // the reader contract: closing the scope fails a suspended pull
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
@@ -199,7 +205,7 @@ export const make = (options?: {
       written: Effect.sync(() => written.slice()),
       window: (bytes) =>
         Effect.sync(() => {
-          credit = bytes
+          credit = countOrAll("window", bytes, 0)
           credited.openUnsafe()
         }),
       unsent: () => unsent,

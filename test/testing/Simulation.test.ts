@@ -220,6 +220,28 @@ describe("Simulation", () => {
       assert.strictEqual(error.kind, "deadlock")
     })
 
+    it("with `not converged` also after a storm that was interrupted", async () => {
+      const { kind, outcome } = await failure((world) =>
+        Effect.andThen(Effect.timeoutOption(world.storm, "10 seconds"), Effect.forever(Effect.sleep("1 second")))
+      )
+      assert.strictEqual(kind, "not converged")
+      assert.strictEqual(outcome.time, 70_000)
+    })
+
+    it("with `livelock` when sleeps are so short that no time passes", async () => {
+      const { kind } = await failure(() => Effect.forever(Effect.sleep("1 nanos")), { stepsAtOnce: 10_000 })
+      assert.strictEqual(kind, "livelock")
+    })
+
+    it("with `failed` when none of the hosts that a storm may hit is there: which hosts there are", async () => {
+      const program: Program = (world) => Effect.andThen(echoes(world), world.storm)
+      for (const faults of [{ hosts: ["sever"] }, { hostsOf: { crash: ["sever"] } }]) {
+        const { kind, message } = await failure(program, { faults })
+        assert.strictEqual(kind, "failed")
+        assert.include(message, "no fault can hit sever: the hosts of the network are server, client")
+      }
+    })
+
     it("with `livelock` when fibers go on and on without time passing", async () => {
       const error = await failure((world) =>
         Effect.gen(function*() {
@@ -265,10 +287,27 @@ describe("Simulation", () => {
     })
   })
 
-  it("an option that makes no sense is named", async () => {
-    const exit = await Effect.runPromiseExit(Simulation.run({ seed: 1, storm: -1 }, () => Effect.void))
-    assert.isTrue(Exit.isFailure(exit))
-    assert.include(String(Exit.isFailure(exit) ? exit.cause : ""), "storm")
+  it("an option that makes no sense is named, or would make a run without an end", async () => {
+    const mistakes: ReadonlyArray<readonly [string, Partial<Simulation.Options>]> = [
+      ["storm", { storm: -1 }],
+      ["storm", { storm: Infinity }],
+      ["storm", { storm: Number.NaN }],
+      ["liveness", { liveness: Infinity }],
+      ["stepsAtOnce", { stepsAtOnce: 0 }],
+      ["faults.every", { faults: { every: 0 } }],
+      ["faults.every", { faults: { every: Number.NaN } }],
+      ["faults.longest", { faults: { longest: Infinity } }],
+      ["faults.longestStall", { faults: { longestStall: -1 } }],
+      ["crsh", { faults: { kinds: ["crsh" as "crash"] } }],
+      ["crsh", { faults: { hostsOf: { ["crsh" as "crash"]: ["server"] } } }],
+      ["latency", { network: { latency: Number.NaN } }],
+      ["trace", { network: { trace: -1 } }]
+    ]
+    for (const [name, options] of mistakes) {
+      const exit = await Effect.runPromiseExit(Simulation.run({ seed: 1, ...options }, ({ storm }) => storm))
+      assert.isTrue(Exit.isFailure(exit), name)
+      assert.match(String(Exit.isFailure(exit) ? exit.cause : ""), new RegExp(`RangeError: .*${name}.*has to be`))
+    }
   })
 
   it("time and chance of the program come from the run", async () => {

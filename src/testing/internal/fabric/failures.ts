@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Injection } from "../../Network.ts"
+import { countOrAll, refuse } from "./settings.ts"
 
 type Syscall = "connect" | "read" | "write" | "listen" | "accept" | "getaddrinfo"
 
@@ -24,6 +25,8 @@ export const closeError = (code: number, closeReason?: string): Socket.SocketErr
     reason: new Socket.SocketCloseError({ code, ...(closeReason === undefined ? {} : { closeReason }) })
   })
 
+const operations = new Set<Injection["operation"]>(["listen", "dial", "accept", "read", "write"])
+
 /** The failures that a test has asked for. */
 export class Injections {
   private injections: Array<{ readonly wanted: Injection; left: number }> = []
@@ -31,6 +34,9 @@ export class Injections {
   /** Operations fail until as many did as wanted, or the scope closes. `began`: it holds from now on. */
   add(wanted: Injection, began: () => void): Effect.Effect<void, never, Scope.Scope> {
     const injection = { wanted, left: wanted.times ?? 1 }
+    if (!operations.has(wanted.operation)) refuse("inject.operation", wanted.operation, [...operations].join(", "))
+    if (wanted.error === undefined) refuse("inject.error", wanted.error, "what the operation fails with")
+    countOrAll("inject.times", injection.left, 1)
     return Effect.acquireRelease(
       Effect.sync(() => {
         this.injections.push(injection)

@@ -19,20 +19,53 @@ export interface Sampler {
 }
 
 /** Throws: an option that makes no sense is a mistake in the test. */
-const refuse = (name: string, value: unknown, wanted: string): never => {
-  throw new RangeError(`TestNetwork: \`${name}\` is ${String(value)}, and it has to be ${wanted}`)
+export const refuse = (name: string, value: unknown, wanted: string): never => {
+  throw new RangeError(`holdfast/testing: \`${name}\` is ${String(value)}, and it has to be ${wanted}`)
+}
+
+/** Milliseconds of an option that is a duration; what is none is `NaN`. */
+const millisOf = (input: Duration.Input): number => {
+  // Effect takes `NaN` for no time at all
+  if (Number.isNaN(input)) return Number.NaN
+  const duration = Duration.fromInput(input)
+  return duration._tag === "Some" ? Duration.toMillis(duration.value) : Number.NaN
 }
 
 /** Milliseconds of an option that is a duration, zero or more. */
 export const millis = (name: string, input: Duration.Input): number => {
-  const duration = Duration.fromInput(input)
-  const value = duration._tag === "Some" ? Duration.toMillis(duration.value) : Number.NaN
+  const value = millisOf(input)
   return value >= 0 ? value : refuse(name, input, "a duration of zero or more")
+}
+
+/** The same, and not for ever: a wait without an end would be a run without an end. */
+export const finite = (name: string, input: Duration.Input): number => {
+  const value = millisOf(input)
+  return value >= 0 && value < Infinity ? value : refuse(name, input, "a finite duration of zero or more")
+}
+
+/** The same, and a millisecond at least: what comes again after no time comes for ever, and no time passes. */
+export const interval = (name: string, input: Duration.Input): number => {
+  const value = millisOf(input)
+  return value >= 1 ? value : refuse(name, input, "a duration of at least a millisecond")
+}
+
+/** Milliseconds of an option that may be negative. */
+export const offset = (name: string, input: Duration.Input): number => {
+  const value = millisOf(input)
+  return Number.isFinite(value) ? value : refuse(name, input, "a finite duration")
 }
 
 /** An option that is a whole number, from `least`. */
 export const count = (name: string, value: number, least: number): number =>
   Number.isSafeInteger(value) && value >= least ? value : refuse(name, value, `a whole number from ${least}`)
+
+/** The same, or `Infinity`. */
+export const countOrAll = (name: string, value: number, least: number): number =>
+  value === Infinity ? value : count(name, value, least)
+
+/** An option that is the number of a port. */
+export const port = (name: string, value: number): number =>
+  Number.isSafeInteger(value) && value >= 1 && value <= 65_535 ? value : refuse(name, value, "a port from 1 to 65535")
 
 /** Bytes a millisecond of an option in bytes a second. */
 export const rate = (name: string, value: number): number =>
@@ -44,23 +77,24 @@ const has = <K extends string>(latency: Latency, key: K): latency is Extract<Lat
 /** Travelling times as `latency` says. */
 export const sampler = (latency: Latency): Sampler => {
   if (has(latency, "uniform")) {
-    const [from, to] = latency.uniform.map((bound) => millis("latency.uniform", bound))
+    const [from, to] = latency.uniform.map((bound) => finite("latency.uniform", bound))
     if (to < from) refuse("latency.uniform", `[${from}, ${to}]`, "in ascending order")
     return { isFixed: false, next: (draw) => Math.floor(from + draw() * (to - from + 1)) }
   }
   if (has(latency, "exponential")) {
-    const min = millis("latency.min", latency.min ?? 0)
+    const min = finite("latency.min", latency.min ?? 0)
     const max = millis("latency.max", latency.max ?? Infinity)
-    const mean = millis("latency.exponential", latency.exponential)
+    const mean = finite("latency.exponential", latency.exponential)
+    if (max < min) refuse("latency.max", latency.max, "no less than `latency.min`")
     return { isFixed: false, next: (draw) => Math.round(Math.min(max, min - mean * Math.log(1 - draw()))) }
   }
   if (has(latency, "trace")) {
-    const trace = latency.trace.map((step) => Math.round(millis("latency.trace", step)))
+    const trace = latency.trace.map((step) => Math.round(finite("latency.trace", step)))
     if (trace.length === 0) refuse("latency.trace", "empty", "at least one duration")
     let at = 0
     return { isFixed: false, next: () => trace[at++ % trace.length] }
   }
-  const fixed = Math.round(millis("latency", latency as Duration.Input))
+  const fixed = Math.round(finite("latency", latency as Duration.Input))
   return { isFixed: true, next: () => fixed }
 }
 

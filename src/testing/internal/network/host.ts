@@ -1,6 +1,6 @@
 /** A host as a test holds it: it listens, dials, and goes wrong. */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
@@ -19,13 +19,16 @@ import type { WebSockets } from "./webSockets.ts"
 
 type Address = string | NetAddress.SocketAddress
 
+/** What an address says; undefined for what is none. */
 const parse = (address: Address) => {
   const text = typeof address === "string" ? address : NetAddress.formatSocketAddress(address)
   const match = /^(?:(tcp|ws|wss):\/\/)?\[?([^/\]]+?)\]?:(\d+)(?:\/.*)?$/.exec(text)
-  return match === null
+  return match === null || !(Number(match[3]) <= 65_535)
     ? undefined
     : { text, messages: match[1]?.startsWith("ws"), host: match[2], port: Number(match[3]) }
 }
+
+const wanted = "an address of a test network is host:port, tcp://host:port or ws://host:port/path"
 
 /** The host of this name. */
 export const make = (stack: TcpStack, webSockets: WebSockets, name: string): Host => {
@@ -42,7 +45,7 @@ export const make = (stack: TcpStack, webSockets: WebSockets, name: string): Hos
   const listen = (port: number, options: ListenOptions = {}) =>
     Effect.suspend(() =>
       Listener.listen(stack, host, {
-        port: Settings.count("port", port, 1),
+        port: Settings.port("port", port),
         backlog: Settings.count("backlog", options.backlog ?? 511, 0),
         messages: options.webSocket !== true && options.messages === true,
         webSockets: options.webSocket === true ? webSockets : undefined,
@@ -57,7 +60,7 @@ export const make = (stack: TcpStack, webSockets: WebSockets, name: string): Hos
     const messages = options.webSocket !== true && (options.messages ?? parsed?.messages ?? false)
     const remote = parsed === undefined ? String(address) : `${parsed.host}:${parsed.port}`
     const fail = (code: string, syscall: "connect" | "getaddrinfo" = "connect") =>
-      Effect.fail(openError(systemError(syscall, code, remote)))
+      Effect.fail(openError(systemError(syscall, code, parsed === undefined ? `${remote}: ${wanted}` : remote)))
     const stream = Sockets.make(
       host,
       { messages, local: undefined, remote },
@@ -94,7 +97,7 @@ export const make = (stack: TcpStack, webSockets: WebSockets, name: string): Hos
     stall: (duration: Duration.Input) => Effect.sync(() => host.stall(Settings.millis("stall", duration))),
     skew: (duration: Duration.Input) =>
       Effect.sync(() => {
-        host.skew = Duration.toMillis(Duration.fromInputUnsafe(duration))
+        host.skew = Settings.offset("skew", duration)
       }),
     crash: Effect.sync(() => {
       topology.record("host", 0, name, "", 0)
@@ -109,7 +112,7 @@ export const make = (stack: TcpStack, webSockets: WebSockets, name: string): Hos
     refuse: (port?: number) =>
       Effect.acquireRelease(
         Effect.sync(() => {
-          const refusal = { host: name, port }
+          const refusal = { host: name, port: port === undefined ? port : Settings.port("refuse", port) }
           stack.refusals.push(refusal)
           return refusal
         }),

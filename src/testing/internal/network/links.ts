@@ -51,21 +51,25 @@ const hold = (topology: Topology, matches: Matches): Effect.Effect<Hold, never, 
 /** A link by the names of its hosts; see `Network.link`. */
 export const make = (stack: TcpStack, host?: string, other?: string): Link => {
   const named = host === undefined || other !== undefined ? undefined : stack.topology.names.get(host)
-  if (named !== undefined) return linkOf(stack, host!, between(...named))
+  if (named !== undefined) return linkOf(stack, host!, between(...named), named)
   if (host === undefined) return linkOf(stack, "all", () => true)
   if (other === undefined) return linkOf(stack, host, (from, to) => from === host || to === host)
-  return linkOf(stack, `${host}-${other}`, between(host, other))
+  return linkOf(stack, `${host}-${other}`, between(host, other), [host, other])
 }
 
 const between = (a: string, b: string): Matches => (from, to) => (from === a && to === b) || (from === b && to === a)
 
-const linkOf = (stack: TcpStack, name: string, matches: Matches): Link => {
+/** `senders`: the only hosts whose packets it may concern, where those are known. */
+const linkOf = (stack: TcpStack, name: string, matches: Matches, senders?: ReadonlyArray<string>): Link => {
   const { topology } = stack
   const concerns = ({ client, server }: Connection): boolean =>
     matches(client.host.name, server.host.name) || matches(server.host.name, client.host.name)
   return {
     name,
-    from: (host) => linkOf(stack, `${name} from ${host}`, (from, to) => from === host && matches(from, to)),
+    from: (host) =>
+      senders?.includes(host) === false
+        ? Settings.refuse(`from`, host, `a sender of the link \`${name}\`: ${senders.join(" or ")}`)
+        : linkOf(stack, `${name} from ${host}`, (from, to) => from === host && matches(from, to), [host]),
     configure: (options) =>
       Effect.suspend(() => Effect.asVoid(topology.rule({ matches, options: Settings.link(options) }))),
     partition: Effect.suspend(() => Effect.asVoid(topology.rule({ matches, cut: true }))),

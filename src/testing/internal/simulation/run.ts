@@ -17,7 +17,7 @@ import type { Network } from "../../Network.ts"
 import * as TestNetwork from "../../TestNetwork.ts"
 import { type Fault, type FaultKind, type Options, type Outcome, SimulationFailed, type World } from "../../World.ts"
 import { type Draw, drawFrom } from "../fabric/random.ts"
-import { count, millis } from "../fabric/settings.ts"
+import { count, finite } from "../fabric/settings.ts"
 import * as Storm from "./storm.ts"
 import { type Halt, VirtualTime } from "./virtualTime.ts"
 
@@ -57,17 +57,20 @@ class Run {
   readonly liveness: number
   private readonly options: Options
   private readonly stormFor: number
+  private readonly faultSettings: Storm.Settings
   private storms = 0
+  private raging = 0
 
   constructor(options: Options) {
     this.options = options
     this.seed = String(options.seed)
-    this.stormFor = millis("storm", options.storm ?? "10 minutes")
-    this.liveness = millis("liveness", options.liveness ?? "10 minutes")
+    this.stormFor = finite("storm", options.storm ?? "10 minutes")
+    this.liveness = finite("liveness", options.liveness ?? "10 minutes")
     this.deadline = this.liveness
     count("stepsAtOnce", options.stepsAtOnce ?? 1, 1)
     const draw = drawFrom(this.seed, "simulation")
-    this.kinds = Storm.choose(draw, options.faults ?? {})
+    this.faultSettings = Storm.settings(options.faults ?? {})
+    this.kinds = Storm.choose(draw, this.faultSettings)
     this.context = Context.empty().pipe(
       Context.add(Clock.Clock, this.time.clock),
       Context.add(Scheduler.MaxOpsBeforeYield, turns[Math.floor(draw() * turns.length)]),
@@ -113,12 +116,19 @@ class Run {
       faults: this.faults,
       storm: Effect.suspend(() => {
         this.deadline = Infinity
+        this.raging++
         const draw = drawFrom(this.seed, "storm", String(this.storms++))
-        return Storm.storm(network, draw, this.stormFor, this.kinds, this.options.faults ?? {}, (fault) => {
+        return Storm.storm(network, draw, this.stormFor, this.kinds, this.faultSettings, (fault) => {
           this.faults.push(fault)
-        }).pipe(Effect.andThen(Effect.sync(() => {
-          this.deadline = time.now() + this.liveness
-        })))
+        }).pipe(
+          Effect.map((mistake) => {
+            if (mistake !== undefined) this.fail("failed", mistake, new RangeError(mistake))
+          }),
+          // also where it was interrupted: a program that waits in vain would go on for ever
+          Effect.ensuring(Effect.sync(() => {
+            if (--this.raging === 0) this.deadline = time.now() + this.liveness
+          }))
+        )
       }),
       process: (name, effect) => {
         const host = network.host(name)

@@ -7,7 +7,7 @@ import type { Latency, Network } from "../../Network.ts"
 import { type Fault, type FaultKind, type Faults, kinds } from "../../World.ts"
 import { systemError } from "../fabric/failures.ts"
 import type { Draw } from "../fabric/random.ts"
-import { millis } from "../fabric/settings.ts"
+import { finite, interval, refuse } from "../fabric/settings.ts"
 
 // shorter than most round trips
 const shortest = 10
@@ -18,10 +18,41 @@ const pick = <A>(draw: Draw, items: ReadonlyArray<A>): A => items[Math.floor(dra
 const between = (draw: Draw, least: number, most: number): number =>
   Math.round(Math.exp(Math.log(least) + draw() * (Math.log(Math.max(least, most)) - Math.log(least))))
 
+/** `Faults`, checked: times in milliseconds. */
+export interface Settings extends Pick<Faults, "hosts" | "hostsOf"> {
+  readonly kinds: ReadonlyArray<FaultKind>
+  readonly every: number
+  readonly longest: number
+  readonly longestStall: number
+}
+
+/** The faults that may come, checked before a run begins. */
+export const settings = ({ every, hosts, hostsOf, longest, longestStall, kinds: wanted = kinds }: Faults): Settings => {
+  for (const kind of [...wanted, ...Object.keys(hostsOf ?? {})]) {
+    if (!kinds.some((known) => known === kind)) refuse("faults", kind, `one of ${kinds.join(", ")}`)
+  }
+  const most = finite("faults.longest", longest ?? "2 minutes")
+  return {
+    kinds: wanted,
+    hosts,
+    hostsOf,
+    every: interval("faults.every", every ?? "20 seconds"),
+    longest: most,
+    longestStall: longestStall === undefined ? most : finite("faults.longestStall", longestStall)
+  }
+}
+
 /** The kinds of one run. */
-export const choose = (draw: Draw, options: Faults): ReadonlyArray<FaultKind> => {
-  const allowed = options.kinds ?? kinds
-  return kinds.filter((kind) => draw() < 0.5 && allowed.includes(kind))
+export const choose = (draw: Draw, { kinds: allowed }: Settings): ReadonlyArray<FaultKind> =>
+  kinds.filter((kind) => draw() < 0.5 && allowed.includes(kind))
+
+/** Says so where none of the hosts that may be hit is there: such a storm tests nothing. */
+const unknownHosts = ({ hosts, hostsOf }: Settings, known: ReadonlyArray<string>): string | undefined => {
+  for (const named of [hosts, ...Object.values(hostsOf ?? {})]) {
+    if (named === undefined || named.length === 0 || named.some((host) => known.includes(host))) continue
+    return `faults: no fault can hit ${named.join(", ")}: the hosts of the network are ${known.join(", ") || "none"}`
+  }
+  return undefined
 }
 
 const latencyOf = (draw: Draw): Latency => {
@@ -97,26 +128,30 @@ const begin = (
 const instant = new Set<FaultKind>(["vanish", "reset", "rebind"])
 
 /**
- * Lets faults happen for a while; all are over when this ends. `told` is called with each as it begins.
+ * Lets faults happen for a while; all are over when this ends. `told` is called with each as it begins. Returns what makes
+ * no sense about the hosts.
  */
 export const storm = (
   network: Network,
   draw: Draw,
   duration: number,
   chosen: ReadonlyArray<FaultKind>,
-  options: Faults,
+  options: Settings,
   told: (fault: Fault) => void
-): Effect.Effect<void> =>
+): Effect.Effect<string | undefined> =>
   Effect.scoped(Effect.gen(function*() {
     const clock = yield* Clock.Clock
     const end = clock.currentTimeMillisUnsafe() + duration
-    const every = millis("faults.every", options.every ?? "20 seconds") * 4 ** (2 * draw() - 1)
-    const longest = millis("faults.longest", options.longest ?? "2 minutes")
-    const longestStall = millis("faults.longestStall", options.longestStall ?? longest)
+    const { longest, longestStall } = options
+    const every = options.every * 4 ** (2 * draw() - 1)
     while (true) {
       const left = end - clock.currentTimeMillisUnsafe()
       const wait = Math.ceil(-every * Math.log(1 - draw()))
-      if (chosen.length === 0 || wait >= left) return yield* Effect.sleep(left)
+      if (chosen.length === 0 || wait >= left) {
+        yield* Effect.sleep(left)
+        const { hosts } = yield* network.snapshot
+        return unknownHosts(options, hosts.map(({ name }) => name))
+      }
       yield* Effect.sleep(wait)
       const kind = pick(draw, chosen)
       const { hosts, links } = yield* network.snapshot

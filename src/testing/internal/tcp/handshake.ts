@@ -49,7 +49,8 @@ const onSyn = (stack: TcpStack, connection: Connection): void => {
   const refused = stack.refusals.some(({ host, port }) =>
     host === name && (port ?? connection.port) === connection.port
   )
-  if (listener === undefined || refused || listener.messages !== connection.messages) return refuse(stack, connection)
+  if (listener === undefined || refused) return refuse(stack, connection)
+  if (listener.messages !== connection.messages) return refuse(stack, connection, spoken(listener.messages))
   if (!listener.hasRoom()) return
   listener.reserve()
   server.onHandshakeAck = () => {
@@ -63,10 +64,16 @@ const onSyn = (stack: TcpStack, connection: Connection): void => {
   sendSynAck(stack, connection, firstRetry)
 }
 
-const refuse = (stack: TcpStack, { client, id, server }: Connection): void => {
+/** Told to the test alone: the reset carries nothing of it. */
+const spoken = (messages: boolean): string =>
+  messages
+    ? ": the listener has `messages: true`, and this dial does not"
+    : ": the listener has no `messages: true`, and this dial does, as ws:// addresses do without `webSocket: true`"
+
+const refuse = (stack: TcpStack, { client, id, server }: Connection, why = ""): void => {
   stack.topology.record("refuse", id, server.host.name, client.host.name)
   server.settle()
-  server.sendBare("reset", () => client.abort(systemError("connect", "ECONNREFUSED", server.address)))
+  server.sendBare("reset", () => client.abort(systemError("connect", "ECONNREFUSED", server.address + why)))
 }
 
 /** The SYN-ACK leaves, and leaves again until the client's ACK is here. */
