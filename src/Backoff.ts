@@ -30,6 +30,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as ConnectionError from "./ConnectionError.ts"
 import { atLeast } from "./internal/arguments/atLeast.ts"
+import { millisOf } from "./internal/arguments/durations.ts"
 import { monotonic } from "./internal/scheduling/timers.ts"
 
 /**
@@ -98,11 +99,7 @@ const isMoment = (input: unknown): boolean =>
 const wasOpen = (input: unknown): boolean =>
   !(input instanceof ConnectionError.ConnectionError && openings.has(input.reason._tag))
 
-const millisOf = (name: string, input: Duration.Input | undefined, fallback: number): number => {
-  const millis = input === undefined ? fallback : Duration.toMillis(input)
-  if (Number.isNaN(millis) || millis < 0) throw new RangeError(`${name} must not be negative`)
-  return millis
-}
+const jitters: ReadonlyArray<Jitter> = ["full", "equal", "decorrelated", "none"]
 
 /**
  * Delays of `base × factor^n`, at most `cap`, spread by `jitter`.
@@ -126,17 +123,18 @@ const millisOf = (name: string, input: Duration.Input | undefined, fallback: num
  * @since 0.1.0
  */
 export const exponential = (options?: Options): Schedule.Schedule<Duration.Duration, unknown> => {
-  const base = Math.min(longest, millisOf("base", options?.base, 200))
-  const cap = Math.min(longest, millisOf("cap", options?.cap, 30_000))
+  const base = Math.min(longest, millisOf("base", options?.base ?? 200))
+  const cap = Math.min(longest, millisOf("cap", options?.cap ?? 30_000))
   const factor = atLeast(1, "factor", options?.factor ?? 2)
-  const attempts = options?.attempts ?? Infinity
-  const elapsed = millisOf("elapsed", options?.elapsed, Infinity)
-  const resetAfter = millisOf("resetAfter", options?.resetAfter, 60_000)
-  const maxAdvice = millisOf("maxAdvice", options?.maxAdvice, 300_000)
+  const attempts = atLeast(0, "attempts", options?.attempts ?? Infinity)
+  const elapsed = millisOf("elapsed", options?.elapsed ?? Infinity)
+  const resetAfter = millisOf("resetAfter", options?.resetAfter ?? 60_000)
+  const maxAdvice = millisOf("maxAdvice", options?.maxAdvice ?? 300_000)
   const jitter = options?.jitter ?? "full"
   if (base === 0) throw new RangeError("base must be more than 0")
   if (cap < base) throw new RangeError("cap must not be less than base")
-  if (Number.isNaN(attempts) || attempts < 0) throw new RangeError("attempts must not be negative")
+  // no delay comes of a jitter that is none
+  if (!jitters.includes(jitter)) throw new RangeError(`jitter must be one of ${jitters.join(", ")}, and not ${jitter}`)
 
   return Schedule.fromStep(
     Effect.zipWith(Random.Random, Clock.Clock, (random, clock) => {

@@ -13,6 +13,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type { Advice, Reason } from "./ConnectionError.ts"
 import { atLeast } from "./internal/arguments/atLeast.ts"
+import { millisOf } from "./internal/arguments/durations.ts"
 
 /**
  * What a received message means to the connection, when it is not an ordinary message.
@@ -403,8 +404,8 @@ export const adaptive = (options: {
   readonly max: Duration.Input
   readonly growth?: number | undefined
 }): Schedule.Schedule<Duration.Duration, Beat> => {
-  const min = Duration.toMillis(options.min)
-  const max = Duration.toMillis(options.max)
+  const min = millisOf("min", options.min)
+  const max = millisOf("max", options.max)
   const growth = atLeast(1, "growth", options.growth ?? 1.5)
   if (!(min > 0)) throw new RangeError("min must be more than 0")
   if (!(max >= min)) throw new RangeError("max must not be less than min")

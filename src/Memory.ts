@@ -47,8 +47,9 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { millisOf } from "./internal/arguments/durations.ts"
 import { Budget, CurrentBudget } from "./internal/memory/budget.ts"
 
 /**
@@ -80,7 +81,7 @@ export interface Memory {
 export const make = (options: { readonly limit: number; readonly patience?: Duration.Input | undefined }): Memory => {
   const { limit, patience = "30 seconds" } = options
   if (!(limit >= 1)) throw new RangeError(`Memory: limit must be a number of bytes of at least 1, got ${limit}`)
-  const budget = new Budget(limit, Duration.toMillis(Duration.fromInputUnsafe(patience)))
+  const budget = new Budget(limit, millisOf("Memory: patience", patience))
   return {
     limit,
     held: Effect.sync(() => budget.recount()),

@@ -8,7 +8,7 @@
  * @since 0.1.0
  */
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -18,6 +18,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Connection, Snapshot } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
+import { millisOf } from "./internal/arguments/durations.ts"
 import * as Broadcasts from "./internal/registry/broadcast.ts"
 import type { AnySession, Change, Entry } from "./internal/registry/entries.ts"
 import * as History from "./internal/registry/history.ts"
@@ -388,7 +389,7 @@ export const layer = <I, In, Out = In, Session = AnySession>(
  * @since 0.1.0
  */
 export const olderThan = (age: Duration.Input): (snapshot: Snapshot) => boolean => {
-  const millis = Duration.toMillis(age)
+  const millis = millisOf("olderThan", age)
   return (snapshot) => snapshot.age >= millis
 }
 
@@ -399,6 +400,6 @@ export const olderThan = (age: Duration.Input): (snapshot: Snapshot) => boolean 
  * @since 0.1.0
  */
 export const quietFor = (silence: Duration.Input): (snapshot: Snapshot) => boolean => {
-  const millis = Duration.toMillis(silence)
+  const millis = millisOf("quietFor", silence)
   return (snapshot) => snapshot.quietFor >= millis
 }

@@ -9,7 +9,7 @@
  * @since 0.1.0
  */
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -19,6 +19,7 @@ import type * as Stream from "effect/Stream"
 import type { Connection } from "./Connection.ts"
 import * as ConnectionError from "./ConnectionError.ts"
 import { atLeast } from "./internal/arguments/atLeast.ts"
+import { millisOf } from "./internal/arguments/durations.ts"
 import { within } from "./internal/endings/timeLimit.ts"
 import { Attempts } from "./internal/request/attempts.ts"
 import { DuplexRequests } from "./internal/request/duplex.ts"
@@ -106,9 +107,8 @@ export interface Requests<out In, in Out = In> {
 const asked = { counter: "requests_total", histogram: "request_seconds", success: "answered" } as const
 
 const deadlineOf = (input: Duration.Input): number => {
-  const deadline = Duration.fromInputUnsafe(input)
-  if (Duration.isNegative(deadline)) throw new RangeError("deadline must not be negative")
-  return Duration.isZero(deadline) ? Infinity : Duration.toMillis(deadline)
+  const deadline = millisOf("deadline", input)
+  return deadline === 0 ? Infinity : deadline
 }
 
 /**

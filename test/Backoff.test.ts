@@ -261,7 +261,13 @@ describe("exponential", () => {
       [{ attempts: NaN }, /attempts/],
       [{ elapsed: -1 }, /elapsed/],
       [{ resetAfter: -1 }, /resetAfter/],
-      [{ maxAdvice: -1 }, /maxAdvice/]
+      [{ maxAdvice: -1 }, /maxAdvice/],
+      // taken for 0, these would dial in a hot loop, or stop at once
+      [{ resetAfter: NaN }, /resetAfter/],
+      [{ elapsed: NaN }, /elapsed/],
+      [{ maxAdvice: "soon" as "1 second" }, /maxAdvice/],
+      [{ attempts: "three" as unknown as number }, /attempts/],
+      [{ jitter: "ful" as "full" }, /jitter must be one of full, equal, decorrelated, none/]
     ]
     for (const [options, name] of wrong) {
       assert.throws(() => Backoff.exponential(options), RangeError)

@@ -368,6 +368,7 @@ describe("Heartbeat", () => {
     it("adaptive: an option that makes no sense throws, and is named", () => {
       assert.throws(() => Heartbeat.adaptive({ min: 0, max: "1 second" }), RangeError, "min")
       assert.throws(() => Heartbeat.adaptive({ min: "2 seconds", max: "1 second" }), RangeError, "max")
+      assert.throws(() => Heartbeat.adaptive({ min: "soon" as "1 second", max: "1 second" }), RangeError, "min")
       assert.throws(() => Heartbeat.adaptive({ min: 1, max: 2, growth: 0.5 }), RangeError, "growth")
     })
 

@@ -124,6 +124,7 @@ describe("B115 what is counted", () => {
 
   it("a limit that is none is refused", () => {
     assert.throws(() => Memory.make({ limit: 0 }), RangeError)
+    assert.throws(() => Memory.make({ limit: 1, patience: Number.NaN }), RangeError, "patience")
   })
 })
 

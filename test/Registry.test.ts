@@ -700,6 +700,13 @@ describe("history", () => {
 })
 
 describe("sweeping", () => {
+  it("B34 a rule of no time is refused by name: it would close every connection", () => {
+    for (const none of [Number.NaN, -1, "soon" as "1 second"]) {
+      assert.throws(() => Registry.olderThan(none), RangeError, "olderThan")
+      assert.throws(() => Registry.quietFor(none), RangeError, "quietFor")
+    }
+  })
+
   it.effect("closes what the rule condemns, with Swept, and leaves the rest", () =>
     Effect.gen(function*() {
       const registry = yield* Registry.make<string>({ expired: Registry.quietFor("90 seconds") })

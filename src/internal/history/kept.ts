@@ -1,6 +1,7 @@
 /** The newest messages of one epoch: bounded by their count, their bytes and their age. Without time of its own. */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import { atLeast } from "../arguments/atLeast.ts"
+import { millisOf } from "../arguments/durations.ts"
 import type { Gone, Message, Missed, Position } from "./log.ts"
 
 /** How much is kept. */
@@ -21,7 +22,7 @@ export const boundsOf = (
 ): Bounds => ({
   count: atLeast(1, "count", count),
   bytes: atLeast(1, "bytes", bytes),
-  age: atLeast(1, "age", Duration.toMillis(age))
+  age: atLeast(1, "age", millisOf("age", age))
 })
 
 interface Entry<A> {
