@@ -18,6 +18,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Connection, Snapshot } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
+import { atLeast } from "./internal/arguments/atLeast.ts"
 import { millisOf } from "./internal/arguments/durations.ts"
 import * as Broadcasts from "./internal/registry/broadcast.ts"
 import type { AnySession, Change, Entry } from "./internal/registry/entries.ts"
@@ -298,6 +299,11 @@ export const make = <In, Out = In, Session = AnySession>(
 ): Effect.Effect<Registry<In, Out, Session>, never, Scope.Scope> =>
   Effect.gen(function*() {
     const { changes = 1024, duplicates = "takeover", every, expired, history: keep = 1000 } = options
+    atLeast(0, "history", keep)
+    atLeast(0, "changes", changes)
+    if (duplicates !== "takeover" && duplicates !== "reject") {
+      throw new RangeError(`duplicates must be takeover or reject, and not ${String(duplicates)}`)
+    }
     const home = yield* Membership.makeHome<Connection<In, Out>, Session>(duplicates, keep, changes)
     const state = Ref.get(home.ref)
     const telemetry = telemetryOf(yield* Effect.context<never>())

@@ -700,6 +700,20 @@ describe("history", () => {
 })
 
 describe("sweeping", () => {
+  it.effect("options that make no sense are refused by name", () =>
+    Effect.gen(function*() {
+      const mistakes: ReadonlyArray<readonly [string, Registry.Options]> = [
+        ["history", { history: -1 }],
+        ["history", { history: Number.NaN }],
+        ["changes", { changes: Number.NaN }],
+        ["duplicates", { duplicates: "replace" as "reject" }]
+      ]
+      for (const [name, options] of mistakes) {
+        const exit = yield* Effect.exit(Registry.make(options))
+        assert.match(String(Exit.isFailure(exit) ? exit.cause : ""), new RegExp(`RangeError: ${name} must be`))
+      }
+    }))
+
   it("B34 a rule of no time is refused by name: it would close every connection", () => {
     for (const none of [Number.NaN, -1, "soon" as "1 second"]) {
       assert.throws(() => Registry.olderThan(none), RangeError, "olderThan")

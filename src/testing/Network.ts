@@ -164,9 +164,9 @@ export interface Options extends LinkOptions, SocketOptions {
   readonly seed?: string | number | undefined
   /** How long dialling tries in vain. Default 127 seconds, what `tcp_syn_retries = 6` comes to on Linux. */
   readonly connectTimeout?: Duration.Input | undefined
-  /** The first wait before sending again, doubled each time, and the longest. Default 200 ms and 120 s, as on Linux. */
+  /** The first wait before sending again, 1 ms or more, doubled each time, and the longest. Default 200 ms and 120 s, as on Linux. */
   readonly retransmit?: { readonly initial: Duration.Input; readonly max: Duration.Input } | undefined
-  /** How long a released connection waits for the peer's FIN. Default 60 seconds, `tcp_fin_timeout` of Linux. */
+  /** How long a released connection waits for the peer's FIN, 1 ms or more. Default 60 seconds, `tcp_fin_timeout` of Linux. */
   readonly finTimeout?: Duration.Input | undefined
   /** How many of the last events `Network.trace` keeps; `Infinity` for all. Default 0. */
   readonly trace?: number | undefined
@@ -225,7 +225,7 @@ export interface NatOptions {
  */
 export interface Link {
   readonly name: string
-  /** The same link, but only packets that this host sends. */
+  /** The same link, but only packets that this host sends. A host that is none of its ends throws a `RangeError`. */
   readonly from: (host: string) => Link
   /** Sets other options, until the scope closes. The latest call counts. */
   readonly configure: (options: LinkOptions) => Effect.Effect<void, never, Scope.Scope>

@@ -64,7 +64,7 @@ export type FaultKind = typeof kinds[number]
 export interface Faults {
   /** Of these kinds each run has its own selection, each with even odds. Default: all. */
   readonly kinds?: ReadonlyArray<FaultKind> | undefined
-  /** Whose links, connections and processes may be hit. Default: every host there is. */
+  /** Whose links, connections and processes may be hit: a run fails where none of them is there. Default: every host there is. */
   readonly hosts?: ReadonlyArray<string> | undefined
   /** Exceptions, by kind: `{ crash: ["client"] }` lets only the client crash. */
   readonly hostsOf?: { readonly [K in FaultKind]?: ReadonlyArray<string> | undefined } | undefined
@@ -99,18 +99,18 @@ export interface Fault {
 export interface Options {
   /** Everything random comes from it: the same seed is the same run. */
   readonly seed: string | number
-  /** How long a storm lasts. Default 10 minutes. */
+  /** How long a storm lasts, not for ever. Default 10 minutes. */
   readonly storm?: Duration.Input | undefined
   /**
    * How long the program may take before the storm, and after the last one, and how long the end of its scope may take.
-   * Default 10 minutes.
+   * Default 10 minutes; not for ever.
    */
   readonly liveness?: Duration.Input | undefined
   /** Which faults a storm may bring, and where. */
   readonly faults?: Faults | undefined
   /** The network when nothing is wrong with it. */
   readonly network?: Omit<Network.Options, "seed"> | undefined
-  /** How many turns fibers may have without time passing; then it is a livelock. Default 1,000,000. */
+  /** How many turns fibers may have within a millisecond; then it is a livelock. Default 1,000,000. */
   readonly stepsAtOnce?: number | undefined
 }
 
@@ -132,7 +132,7 @@ export interface World {
   readonly faults: ReadonlyArray<Fault>
   /**
    * Lets the faults of this run happen, for `Options.storm`, and ends once everything is healed. What the program does
-   * from then on has to succeed within `Options.liveness`.
+   * from then on has to succeed within `Options.liveness`. Interrupted, it heals what it did and is over.
    */
   readonly storm: Effect.Effect<void>
   /**

@@ -80,15 +80,17 @@ export interface Simulate extends Declare {
 const environment = Effect.runSync(
   Config.all({
     seed: Config.option(Config.NonEmptyString("HOLDFAST_SEED")),
-    seeds: Config.option(Config.Int("HOLDFAST_SEEDS"))
+    seeds: Config.option(Config.NonEmptyString("HOLDFAST_SEEDS"))
   }).parse(ConfigProvider.fromEnv())
 )
 
 const seedsOf = (seeds: Options["seeds"] = 100): ReadonlyArray<string | number> => {
   if (environment.seed._tag === "Some") return [environment.seed.value]
-  const chosen = environment.seeds._tag === "Some" && typeof seeds === "number" ? environment.seeds.value : seeds
+  const asked = environment.seeds._tag === "Some" && typeof seeds === "number" ? environment.seeds.value : undefined
+  const chosen = asked === undefined ? seeds : Number(asked)
   if (typeof chosen === "number" && !(Number.isInteger(chosen) && chosen >= 1)) {
-    throw new RangeError(`it.simulate: seeds is a number of runs, at least 1, and not ${chosen}`)
+    const name = asked === undefined ? "it.simulate: seeds" : "HOLDFAST_SEEDS"
+    throw new RangeError(`${name} is a number of runs, at least 1, and not ${asked ?? chosen}`)
   }
   const list = typeof chosen === "number" ? Array.from({ length: chosen }, (_, i) => i + 1) : chosen
   if (list.length === 0) throw new RangeError("it.simulate: seeds names no seed, so that nothing would be tested")

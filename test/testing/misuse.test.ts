@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit } from "effect"
-import { Chaos, TestNetwork, TestSocket } from "../../src/testing/index.ts"
+import { Chaos, SocketContract, TestNetwork, TestSocket } from "../../src/testing/index.ts"
 
 type Options = TestNetwork.Options
 
@@ -82,4 +82,17 @@ describe("what makes no sense in a test is told, with what to do", () => {
       assert.include(String("cause" in reason ? reason.cause : ""), "make a fresh one for every connection")
       assert.include(yield* said(peer.window(Number.NaN)), "`window` is NaN")
     }))
+
+  it("a transport whose options leave nothing to check", () => {
+    const transport: SocketContract.Transport = { name: "mine", messages: false, halfClose: true, listen: Effect.never }
+    const options: ReadonlyArray<readonly [string, Partial<SocketContract.Transport>]> = [
+      ["deadline", { deadline: 0 }],
+      ["quiet", { quiet: Number.NaN }],
+      ["capacity", { capacity: Number.NaN }],
+      ["bulk", { bulk: 0 }]
+    ]
+    for (const [name, option] of options) {
+      assert.throws(() => SocketContract.checks[0]?.run({ ...transport, ...option }), RangeError, name)
+    }
+  })
 })

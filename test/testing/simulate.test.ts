@@ -90,6 +90,13 @@ describe("it.simulate", () => {
     assert.include(unlucky.message, "as planned")
   }, 60_000)
 
+  it("HOLDFAST_SEEDS that is no number of runs is named, with what it is", { timeout: 30_000 }, async () => {
+    for (const seeds of ["abc", "0"]) {
+      const { printed } = await vitest({ HOLDFAST_SEEDS: seeds })
+      assert.include(printed, `HOLDFAST_SEEDS is a number of runs, at least 1, and not ${seeds}`)
+    }
+  })
+
   it("seeds that make no sense are named", () => {
     for (const seeds of [0, -1, 1.5, Number.NaN, []]) {
       assert.throws(() => simulated.simulate("no", { seeds }, (world) => world.storm), /seeds/)

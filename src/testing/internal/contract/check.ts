@@ -10,6 +10,7 @@ import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import { type Check, ContractViolation, type Need, type Transport } from "../../Transport.ts"
+import { count, interval } from "../fabric/settings.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // checks
@@ -48,11 +49,20 @@ const released = (transport: Transport, before: number): Effect.Effect<void, Bro
     })
   })
 
+/** Throws where options of a transport would make its checks check nothing. */
+const checkOptions = ({ bulk = 1, capacity = 1, deadline = 1, quiet = 1 }: Transport): void => {
+  interval("deadline", deadline)
+  interval("quiet", quiet)
+  count("capacity", capacity, 1)
+  count("bulk", bulk, 1)
+}
+
 /** Makes a check of its body. */
 export const check = (name: string, body: Body, needs: ReadonlyArray<Need> = []): Check => ({
   name,
   needs,
   run: (transport) => {
+    checkOptions(transport)
     const unmet = missing(transport, needs)
     const limit = Duration.times(deadlineOf(transport), 3)
     const whole = Effect.gen(function*() {
