@@ -228,6 +228,14 @@ describe("Simulation", () => {
       assert.strictEqual(outcome.time, 70_000)
     })
 
+    it("a condition that was given up is no part of a later failure", async () => {
+      const { kind, message } = await failure(({ eventually }) =>
+        Effect.andThen(Effect.timeoutOption(eventually("pigs fly", Effect.succeed(false)), "1 second"), Effect.never)
+      )
+      assert.strictEqual(kind, "deadlock")
+      assert.notInclude(message, "pigs fly")
+    })
+
     it("with `livelock` when sleeps are so short that no time passes", async () => {
       const { kind } = await failure(() => Effect.forever(Effect.sleep("1 nanos")), { stepsAtOnce: 10_000 })
       assert.strictEqual(kind, "livelock")
@@ -289,6 +297,7 @@ describe("Simulation", () => {
 
   it("an option that makes no sense is named, or would make a run without an end", async () => {
     const mistakes: ReadonlyArray<readonly [string, Partial<Simulation.Options>]> = [
+      ["seed", { seed: Number.NaN }],
       ["storm", { storm: -1 }],
       ["storm", { storm: Infinity }],
       ["storm", { storm: Number.NaN }],

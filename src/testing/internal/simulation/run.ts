@@ -17,7 +17,7 @@ import type { Network } from "../../Network.ts"
 import * as TestNetwork from "../../TestNetwork.ts"
 import { type Fault, type FaultKind, type Options, type Outcome, SimulationFailed, type World } from "../../World.ts"
 import { type Draw, drawFrom } from "../fabric/random.ts"
-import { count, finite } from "../fabric/settings.ts"
+import { count, finite, refuse } from "../fabric/settings.ts"
 import * as Storm from "./storm.ts"
 import { type Halt, VirtualTime } from "./virtualTime.ts"
 
@@ -63,6 +63,9 @@ class Run {
 
   constructor(options: Options) {
     this.options = options
+    if (options.seed === undefined || Number.isNaN(options.seed)) {
+      refuse("seed", options.seed, "a text or a number: the run that it names comes again")
+    }
     this.seed = String(options.seed)
     this.stormFor = finite("storm", options.storm ?? "10 minutes")
     this.liveness = finite("liveness", options.liveness ?? "10 minutes")
@@ -152,8 +155,10 @@ class Run {
             this.awaited = what
             yield* Effect.sleep(100)
           }
-          this.awaited = undefined
-        }),
+          // also where it was given up: a failure later is not for want of it
+        }).pipe(Effect.ensuring(Effect.sync(() => {
+          if (this.awaited === what) this.awaited = undefined
+        }))),
       fail: (message) => this.fail("failed", message, new Error(message))
     }
   }
