@@ -73,9 +73,10 @@ export interface Options<In, Out, Session, E, EH, R, RH, RO> {
    */
   readonly refusal?: NoInfer<(reason: ConnectionError.Reason) => Out> | undefined
   /**
-   * Called for every event, and not interruptible: each accepted connection gives one `Refused`, or one `Opened` and then
+   * Called for every event, and interrupted only by the end of a stop: each accepted connection gives one `Refused`, or one `Opened` and then
    * one `Closed`. It adds to what the server logs, and takes nothing away: see `logs`. A connection ends after its event has been
-   * told: one that never returns holds the server's stop for ever, also beyond `drain`, so what may wait belongs in a queue.
+   * told: one that never returns keeps its connection among those that `maxConnections` counts, and holds the server's stop until
+   * `drain` is over; 5 seconds later it is interrupted. What may wait belongs in a queue.
    */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
   /**

@@ -1754,6 +1754,25 @@ describe("closing", () => {
       yield* hook.net.last.released
     }))
 
+  it.effect("B94 a scope that open or onConnect closes does not wait for itself", () =>
+    Effect.gen(function*() {
+      for (const where of ["open", "onConnect"] as const) {
+        const scope = yield* Scope.make()
+        const net = network()
+        const shut = Effect.delay(Scope.close(scope, Exit.void), 10)
+        const client = yield* Scope.provide(
+          Client.make(where === "open" ? Effect.andThen(shut, net.open) : net.open, {
+            onConnect: () => (where === "onConnect" ? shut : Effect.void)
+          }),
+          scope
+        )
+        yield* adjust(10)
+        assert.strictEqual(yield* stateOf(client), "closed: Closed", where)
+        assert.strictEqual((yield* Effect.flip(client.send("a"))).reason._tag, "Closed", where)
+        if (where === "onConnect") yield* net.last.released
+      }
+    }))
+
   it.effect("make in a scope that is closed already leaves nobody waiting", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()

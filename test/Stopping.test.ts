@@ -421,3 +421,41 @@ describe("the native protocol", () => {
       assert.isFalse(isRunning())
     }))
 })
+
+describe("B90 an onEvent that never returns", () => {
+  it.effect("holds the stop for drain and 5 s, and is interrupted then; a slow one has that time", () =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      const { connect, isRunning, stop } = yield* start({
+        policy: { drain: "5 seconds" },
+        onEvent: ({ _tag }) => {
+          told.push(_tag)
+          return Effect.onInterrupt(Effect.never, () => Effect.sync(() => told.push(`${_tag} interrupted`)))
+        }
+      })
+      yield* connect
+      yield* stop
+      yield* settle
+      yield* TestClock.adjust(9999)
+      assert.deepStrictEqual([isRunning(), told], [true, ["Opened"]])
+      yield* TestClock.adjust(1)
+      yield* settle
+      assert.isFalse(isRunning())
+      assert.deepStrictEqual(told, ["Opened", "Opened interrupted", "Closed", "Closed interrupted"])
+
+      const slow: Array<string> = []
+      const other = yield* start({
+        policy: { drain: "5 seconds" },
+        handle: () => Effect.never,
+        onEvent: ({ _tag }) => Effect.delay(Effect.sync(() => slow.push(_tag)), 4900)
+      })
+      yield* other.connect
+      yield* TestClock.adjust(4900)
+      yield* other.stop
+      yield* settle
+      yield* TestClock.adjust(9900)
+      yield* settle
+      assert.isFalse(other.isRunning())
+      assert.deepStrictEqual(slow, ["Opened", "Closed"])
+    }))
+})

@@ -4,13 +4,15 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { errorNow } from "../endings/defects.ts"
-import { spawnIn } from "../scheduling/supervised.ts"
+import { spawn } from "../scheduling/supervised.ts"
 import { monotonic } from "../scheduling/timers.ts"
 import { telemetryOf, watched } from "../telemetry/telemetry.ts"
+import { greets } from "./greeting.ts"
 import { kept } from "./receiving.ts"
 import { renewed, session, type SessionOptions } from "./session.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
@@ -94,34 +96,38 @@ export const reconnecting = Effect.fnUntraced(function*<C extends AnyConnection,
   cells: ClientCells<C>,
   options: ReconnectOptions<C, R>
 ) {
-  const context = yield* Effect.context<never>()
+  const context = yield* Effect.context<Exclude<R, Scope.Scope>>()
   const scope = yield* Effect.scope
-  // however it ends, even before it began: no sender and no receiver is left waiting
-  const fiber = yield* spawnIn(
-    scope,
-    "client",
-    loop(cells, { ...options, telemetry: telemetryOf(context) }),
-    (exit) => {
-      const error = Exit.isSuccess(exit) ? exit.value : errorNow(context, cells.running, exit.cause)
-      cells.finish(cells.isClosing || Exit.hasInterrupts(exit) ? localClose() : error)
-    },
-    { startImmediately: true }
-  )
-
-  yield* watched((add) => {
-    const { _tag } = cells.state
-    if (_tag !== "Closed") add("clients", 1, _tag.toLowerCase())
-  })
+  let fiber: Fiber.Fiber<Failure> | undefined = undefined
   const { closed } = cells
+  // it does not wait for itself: within a try, that ends once its fiber is let go
   const abort = Effect.suspend(() => {
     cells.isClosing = true
+    if (fiber === undefined) return Effect.void
     fiber.interruptUnsafe()
-    return Effect.ignore(closed)
+    return Effect.ignore(Effect.andThen(greets(cells), closed))
   })
   const close = Effect.suspend(() => {
     cells.isClosing = true
     return cells.connected === undefined ? abort : Effect.andThen(cells.connected.close, abort)
   })
   yield* Scope.addFinalizerExit(scope, (exit) => Exit.isSuccess(exit) ? close : abort)
+  // however it ends, even before it began: no sender and no receiver is left waiting
+  const running = Effect.suspend(() =>
+    cells.isClosing
+      ? Effect.succeed(localClose())
+      : loop(cells, { ...options, telemetry: telemetryOf(context) })
+  )
+  fiber = spawn(context, "client", running, (exit) => {
+    const error = Exit.isSuccess(exit) ? exit.value : errorNow(context, cells.running, exit.cause)
+    cells.finish(cells.isClosing || Exit.hasInterrupts(exit) ? localClose() : error)
+  })
+  // its own first try may have closed the scope meanwhile
+  if (cells.isClosing) fiber.interruptUnsafe()
+
+  yield* watched((add) => {
+    const { _tag } = cells.state
+    if (_tag !== "Closed") add("clients", 1, _tag.toLowerCase())
+  })
   return { close, closed }
 })

@@ -93,13 +93,14 @@ export const spawnAmong = <A, E, R>(
   name: string,
   effect: Effect.Effect<A, E, R>,
   ended: OnExit<A, E>
-): void => {
+): Fiber.Fiber<A, E> => {
   let running: Fiber.Fiber<A, E> | undefined
   const fiber = spawn(context, name, effect, (exit) => {
     if (running !== undefined) fibers.delete(running)
     ended(exit)
   })
   if (fiber.pollUnsafe() === undefined) fibers.add(running = fiber)
+  return fiber
 }
 
 interface ForkOptions {

@@ -48,11 +48,22 @@ const make = <C extends Served<Out>, Out, Session, R>(
   const reports = new Set<Fiber.Fiber<unknown, unknown>>()
   const { logs = true, onEvent } = application
   const counts = { opening: 0, failed: 0 }
-  const aside = (name: string, effect: Effect.Effect<void>): void =>
+  const aside = (name: string, effect: Effect.Effect<void>): Fiber.Fiber<void> =>
     Supervised.spawnAmong(reports, context, name, effect, () => {})
-  const refusals = new Refusals(timers, logs ? (text) => aside("log of a server", Effect.logWarning(text)) : undefined)
+  const refusals = new Refusals(
+    timers,
+    logs ? (text) => void aside("log of a server", Effect.logWarning(text)) : undefined
+  )
+  let isOver = false
+  // in a fiber of its own: one that is waited for where nothing can be interrupted ends with the server all the same
+  const hear = (event: Event): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const heard = aside("onEvent of a server", watching("onEvent", () => onEvent!(event)))
+      if (isOver) heard.interruptUnsafe()
+      return heard.pollUnsafe() === undefined ? Effect.asVoid(Fiber.await(heard)) : Effect.void
+    })
   const notify = (event: Event): Effect.Effect<void> => {
-    const heard = onEvent === undefined ? Effect.void : watching("onEvent", () => onEvent(event))
+    const heard = onEvent === undefined ? Effect.void : hear(event)
     if (event._tag === "AcceptFailed") counts.failed++
     if (event._tag !== "Refused") return heard
     return Effect.suspend(() => {
@@ -73,13 +84,16 @@ const make = <C extends Served<Out>, Out, Session, R>(
     admission: new Admission(policy, timers, budget),
     guests: new Fifo(),
     tell,
-    reports,
+    endReports: Effect.suspend(() => {
+      isOver = true
+      return Fiber.interruptAll([...reports])
+    }),
     refusals,
     opened: { count: 0 },
     counts,
     telemetry: telemetryOf(context),
-    progress: (draining) => aside("drain of a server", watching("onDrain", () => onDrain(draining))),
-    report: (event) => aside("refusal of a server", notify(event))
+    progress: (draining) => void aside("drain of a server", watching("onDrain", () => onDrain(draining))),
+    report: (event) => void aside("refusal of a server", notify(event))
   }
 }
 

@@ -175,8 +175,8 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly telemetry: Telemetry | undefined
   /** Tells how far the drain is. */
   readonly progress: (draining: Draining) => void
-  /** The fibers of `report`. */
-  readonly reports: Set<Fiber.Fiber<unknown, unknown>>
+  /** Ends what is told to the application and has not returned, and from now on what does not return at once. */
+  readonly endReports: Effect.Effect<void>
   /** The same, from where there is no fiber. */
   readonly report: (event: Event) => void
 }

@@ -10,6 +10,9 @@ import type { Guest, Served, ServerState } from "./state.ts"
 // turns of the event loop in which what has come before is accepted, shakes hands and is read
 const turnsOfAccept = 3
 
+// milliseconds that `onEvent` has for the ends of the connections that were cut
+const lastWords = 5000
+
 /** Asks one connection to leave. What had reached it is received. */
 const askToLeave = <C extends Served<never>>({ connection }: Guest<C>): Effect.Effect<void> => {
   if (connection === undefined) return Effect.void
@@ -28,7 +31,7 @@ export const stop = <C extends Served<Out>, Out, Session, R>(
   end: Effect.Effect<void>
 ): Effect.Effect<void> =>
   Effect.gen(function*() {
-    const { admission, guests, refusals, reports, turns } = server
+    const { admission, endReports, guests, refusals, turns } = server
     admission.leaving()
     if (lastAccept !== undefined) yield* lastAccept
     yield* afterTurns(turns, turnsOfAccept)
@@ -39,5 +42,9 @@ export const stop = <C extends Served<Out>, Out, Session, R>(
     if (!(yield* drained(server, present))) cutShort()
     yield* end
     refusals.flush()
-    yield* Fiber.interruptAll([...fibersOf(guests), ...reports])
+    const cut = fibersOf(guests)
+    for (const fiber of cut) fiber.interruptUnsafe()
+    yield* Effect.timeoutOption(Fiber.awaitAll(cut), lastWords)
+    yield* endReports
+    yield* Fiber.awaitAll(cut)
   })
