@@ -341,6 +341,21 @@ describe("B114 one message that expands", () => {
     })
   }
 
+  it("B114 MessagePack whose keys make long lists of small maps is refused: 5 bytes would take 12 KiB", () => {
+    const lists = (count: number) => {
+      const wire = new Uint8Array(3 + 5 * count)
+      wire.set([0xdc, count >>> 8, count])
+      for (let i = 0; i < count; i++) wire.set([0x81, 0xcd, 0x03, 0xff, 1], 3 + 5 * i)
+      return onWire(wire)
+    }
+    const codec = Codec.lengthPrefix().pipe(Codec.msgpack)
+    assert.match(
+      String(invalid(codec, lists(1000), { maxDecoded: 2 ** 22 })),
+      /^it takes about 1\d(\.\d)? MiB of memory when it is decoded/
+    )
+    assert.strictEqual(invalid(codec, lists(300), { maxDecoded: 2 ** 22 }), 1)
+  })
+
   it("B114 what is in strings weighs what it is: no bracket in them is an object", () => {
     const codec = Codec.lines().pipe(Codec.json)
     assert.strictEqual(invalid(codec, `"${"[{,\\\"".repeat(200_000)}"\n`, { maxDecoded: 2 ** 20 * 2 }), 1)

@@ -1,5 +1,6 @@
 /** Whether bytes are a MessagePack value that is safe to decode. */
 import { textOf } from "../bytes/utf8.ts"
+import { indexOf, placesFor, takenBy } from "./indexKeys.ts"
 import { type Scale, tooHeavy } from "./room.ts"
 
 /** The depth at which `@msgpack/msgpack` stops to encode by default; decoding gets the same bound. */
@@ -33,6 +34,47 @@ const isUtf8 = (bytes: Uint8Array, from: number, to: number): boolean => {
   return pos === to || textOf(bytes.subarray(pos, to)) !== undefined
 }
 
+/** The level is no map. */
+const noMap = -1
+
+/** Reads a number that is a key: where its head says that it is one. */
+const numbers: Record<number, (view: DataView, at: number) => number> = {
+  0xca: (view, at) => view.getFloat32(at),
+  0xcb: (view, at) => view.getFloat64(at),
+  0xcc: (view, at) => view.getUint8(at),
+  0xcd: (view, at) => view.getUint16(at),
+  0xce: (view, at) => view.getUint32(at),
+  0xcf: (view, at) => Number(view.getBigUint64(at)),
+  0xd0: (view, at) => view.getInt8(at),
+  0xd1: (view, at) => view.getInt16(at),
+  0xd2: (view, at) => view.getInt32(at),
+  0xd3: (view, at) => Number(view.getBigInt64(at))
+}
+
+/** The array index that a key from `at` to `end` is, or -1: a number, or text of digits. */
+const indexKey = (bytes: Uint8Array, head: number, at: number, end: number): number => {
+  if (head < 0x80) return head
+  // most keys are text that does not end in a digit
+  if (head < 0xc0 && (end === at || bytes[end - 1]! > 0x39)) return -1
+  if (end > bytes.length) return -1
+  const read = numbers[head]
+  if (read !== undefined) return indexOf(read(new DataView(bytes.buffer, bytes.byteOffset), at))
+  return digits(bytes, at + (head < 0xc0 ? 0 : widths[head - 0xc0]!), end)
+}
+
+/** The array index that text is, or -1: up to 10 digits, the first of several not 0. */
+const digits = (bytes: Uint8Array, from: number, end: number): number => {
+  const size = end - from
+  if (size < 1 || size > 10 || (size > 1 && bytes[from] === 0x30)) return -1
+  let index = 0
+  for (let at = from; at < end; at++) {
+    const digit = bytes[at]! - 0x30
+    if (digit < 0 || digit > 9) return -1
+    index = index * 10 + digit
+  }
+  return indexOf(index)
+}
+
 /**
  * Why the bytes are no MessagePack value that is safe to decode, or undefined. The decoder allocates an array by its
  * announced length, so what is announced is first compared with what is there: each value needs at least a byte. It
@@ -40,22 +82,29 @@ const isUtf8 = (bytes: Uint8Array, from: number, to: number): boolean => {
  */
 export const checkMsgpack = (bytes: Uint8Array, scale?: Scale): string | undefined => {
   const end = bytes.length
-  // per level, how many values are still to come
+  // per level, how many values are still to come; and of a map how many keys are indices, and the places for them
   const levels = [1]
+  const indices = [noMap]
+  const places = [0]
   let waiting = 1
   let pos = 0
   let weight = 0
   while (waiting > 0) {
     if (pos >= end) return "it ends inside a value"
     const head = bytes[pos++]
+    const start = pos
+    const level = levels.length - 1
+    const isKey = indices[level] !== noMap && (levels[level]! & 1) === 0
     waiting--
     weight += weights.place
-    levels[levels.length - 1]--
+    levels[level]--
     let children = 0
+    let isMap = false
     let text = 0
     if (head >= 0x80 && head < 0xe0) {
       if (head < 0x90) {
         children = 2 * (head & 0x0f)
+        isMap = true
         weight += weights.map
       } else if (head < 0xa0) {
         children = head & 0x0f
@@ -67,8 +116,10 @@ export const checkMsgpack = (bytes: Uint8Array, scale?: Scale): string | undefin
         weight += weightOf[head - 0xc0]!
         let size = 0
         for (let i = widths[head - 0xc0]; i > 0; i--) size = size * 256 + (bytes[pos++] ?? 0)
-        if (head >= 0xde) children = 2 * size
-        else if (head >= 0xdc) children = size
+        if (head >= 0xde) {
+          children = 2 * size
+          isMap = true
+        } else if (head >= 0xdc) children = size
         else if (head >= 0xd9) text = size
         else pos += size + fixed[head - 0xc0]
       }
@@ -77,12 +128,27 @@ export const checkMsgpack = (bytes: Uint8Array, scale?: Scale): string | undefin
       if (pos + text <= end && !isUtf8(bytes, pos, pos + text)) return "a string is not UTF-8"
       pos += text
     }
+    if (isKey) {
+      const index = indexKey(bytes, head, start, pos)
+      if (index >= 0) {
+        const used = ++indices[level]!
+        const before = places[level]!
+        const after = places[level] = placesFor(index, before, used)
+        weight += takenBy(used, after) - takenBy(used - 1, before)
+      }
+    }
     if (children > 0) {
       waiting += children
       if (waiting > end - pos) return "it announces more values than it has bytes"
       if (levels.push(children) > maxDepth) return `it is more than ${maxDepth} levels deep`
+      indices.push(isMap ? 0 : noMap)
+      places.push(0)
     }
-    while (levels.length > 1 && levels[levels.length - 1] === 0) levels.pop()
+    while (levels.length > 1 && levels[levels.length - 1] === 0) {
+      levels.pop()
+      indices.pop()
+      places.pop()
+    }
   }
   if (pos > end) return "it ends inside a value"
   if (scale === undefined) return undefined
