@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import { untaken } from "../node/internal/addresses/activation.ts"
 import type * as Listener from "../node/Listener.ts"
 import { CommandFailed } from "./CommandFailed.ts"
-import { type Name, protocols } from "./speech.ts"
+import { type Name, spokenAt } from "./speech.ts"
 
 /** A flag of which a wrong value says what is expected. */
 const read = <A>(
@@ -76,22 +76,9 @@ interface Bound extends Listener.BindOptions {
 
 const isFile = (url: string): boolean => /^(?:[a-z]+\+)?unix:\/\/\//i.test(url)
 
-/** `native+tcp://...` is an address, and what is spoken there. */
-const spokenAt = (text: string): Effect.Effect<Pick<Bound, "protocol" | "url">, CommandFailed> => {
-  const [, before, url = text] = /^([^:/+]*)\+([a-z]+:.*)$/is.exec(text) ?? []
-  const protocol = protocols.find((name) => name === before?.toLowerCase())
-  return before === undefined || protocol !== undefined ? Effect.succeed({ protocol, url }) : Effect.fail(
-    new CommandFailed({
-      message: `--listen ${text}: there is no protocol "${before}"; there are ${
-        protocols.join(", ")
-      }, as in native+${url}`
-    })
-  )
-}
-
 const boundTo = Effect.fnUntraced(function*(text: string, of: Pick<Bound, "mode" | "owner">) {
   const [, fd, systemd, name, rest = text] = /^(?:fd:(\d+):|(systemd):(?:([^:]+):)?)([a-z+]+:.*)$/is.exec(text) ?? []
-  const spoken = yield* spokenAt(rest)
+  const spoken = yield* spokenAt(rest, "--listen")
   if (fd !== undefined) return { ...spoken, fd: Number(fd) } satisfies Bound
   if (systemd !== undefined) {
     return { ...spoken, fd: name === undefined ? "systemd" as const : `systemd:${name}` as const } satisfies Bound

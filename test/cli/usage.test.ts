@@ -204,6 +204,18 @@ describe("mistakes", { timeout: 60_000 }, () => {
     assert.deepStrictEqual(found, [])
   })
 
+  it("a URL that names a protocol that is none, with no word of its password", async () => {
+    for (const command of ["connect", "probe"]) {
+      const { code, stderr } = await holdfast(command, "natve+tcp://ada:secret@127.0.0.1:1")
+      assert.strictEqual(code, 1)
+      assert.strictEqual(
+        stderr,
+        "holdfast: cannot dial natve+tcp://***@127.0.0.1:1: there is no protocol \"natve\"; there are lines, frames, native, as in " +
+          "native+tcp://***@127.0.0.1:1\n"
+      )
+    }
+  })
+
   it("a proxy that makes no sense, with no word of its password", async () => {
     for (const command of ["connect", "probe"]) {
       const { code, stderr } = await holdfast(command, "tcp://127.0.0.1:1", "--proxy", "ftp://ada:secret@127.0.0.1:1")
