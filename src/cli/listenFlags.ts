@@ -74,6 +74,9 @@ interface Bound extends Listener.BindOptions {
   readonly protocol: Name | undefined
 }
 
+/** Whether what is sent there is encrypted. */
+export const isSecure = (url: string): boolean => /^(tls|wss):/i.test(url)
+
 const isFile = (url: string): boolean => /^(?:[a-z]+\+)?unix:\/\/\//i.test(url)
 
 const boundTo = Effect.fnUntraced(function*(text: string, of: Pick<Bound, "mode" | "owner">) {
@@ -97,6 +100,14 @@ export const addressesOf = Effect.fnUntraced(function*(given: Given) {
   const bound: NonEmptyReadonlyArray<Effect.Effect<Bound, CommandFailed>> = map(urls, (url) => boundTo(url, ofFile))
   return yield* Effect.all(bound)
 })
+
+/** What a flag of certificates is for; without such an address all would be sent in the clear. */
+export const secured = (urls: ReadonlyArray<string>, files: Readonly<Record<string, Option.Option<string>>>) => {
+  const given = Object.keys(files).find((name) => Option.isSome(files[name]!))
+  return given === undefined || urls.some((url) => isSecure(url)) ? Effect.void : Effect.fail(
+    new CommandFailed({ message: `--${given} is for tls:// and wss://: --listen tls://HOST:PORT` })
+  )
+}
 
 /** Clients of a socket that systemd holds open and nothing accepts from would wait for ever. */
 export const allTaken = Effect.suspend(() => {

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as ConnectionError from "../ConnectionError.ts"
-import { lacksUnit, needsUnit } from "../internal/limits/definition.ts"
+import { aDuration, lacksUnit, needsUnit } from "../internal/limits/definition.ts"
 import { causeCode, causeText } from "../internal/reasons/text.ts"
 import * as Dialer from "../node/Dialer.ts"
 import { OnWaiting } from "../node/internal/tls/consent.ts"
@@ -39,7 +39,7 @@ export const duration = (name: string, otherwise: string, description: string, m
             value: text,
             expected: lacksUnit(text)
               ? needsUnit(text)
-              : `a duration such as "500ms", "25s" or "1m 30s"${minimum === 0 ? "" : `, at least ${minimum} ms`}`,
+              : `${aDuration}${minimum === 0 ? "" : `, at least ${minimum} ms`}`,
             kind: "flag"
           })
         )

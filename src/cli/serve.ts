@@ -15,7 +15,7 @@ import { renewing, tlsOf } from "./certificates.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { onHangUp, stop } from "./hangUp.ts"
 import { members } from "./hub.ts"
-import { addressesOf, allTaken, listenFlags } from "./listenFlags.ts"
+import { addressesOf, allTaken, isSecure, listenFlags, secured } from "./listenFlags.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { progress } from "./progress.ts"
@@ -109,12 +109,13 @@ export const serve = Command.make(
       // workers are renewed by their parent
       else if (Workers.self() === undefined) yield* onHangUp(stop)
       const addresses = yield* addressesOf(listen)
+      yield* secured(addresses.map(({ url }) => url), { cert, key, ca })
       const spoken = addresses.map((address) => address.protocol ?? protocol)
       const names = new Set(spoken)
       const listeners = yield* Effect.forEach(addresses, ({ protocol: _, url, ...binding }, i) =>
         Listener.make(url, {
           ...binding,
-          ...(/^(tls|wss):/i.test(url) ? tls : {}),
+          ...(isSecure(url) ? tls : {}),
           deflate,
           origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
           subprotocols: subprotocol,

@@ -107,7 +107,7 @@ describe("mistakes", { timeout: 60_000 }, () => {
 
   it("a duration that is none", async () => {
     const found = await problems(
-      [/--silence.*"soon"/, "--silence", "soon"],
+      [/--silence.*"soon".*Expected: a duration such as "500ms", "25s" or "1m 30s" \(/, "--silence", "soon"],
       [/--silence/, "--silence", "-5s"],
       [/--silence.*"-5s"/, "--silence=-5s"],
       [/--ping-every.*"10 parsecs"/, "--ping-every", "10 parsecs"],
@@ -189,6 +189,8 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:web:tcp://a:1"],
       [/--listen.*descriptor 999 is no socket/, "--listen", "fd:999:tcp://a:1"],
       [/--socket-mode is for a socket file/, "--socket-mode", "660"],
+      [/--cert is for tls:\/\/ and wss:\/\//, "--cert", import.meta.filename],
+      [/--ca is for tls:\/\/ and wss:\/\//, "--ca", import.meta.filename, "--listen", "ws://127.0.0.1:0"],
       [/--socket-owner is for a socket file/, "--socket-owner", ":33", "--listen", "unix://@a"],
       [/--socket-mode.*"rw".*octal/, "--socket-mode", "rw"],
       [/--socket-owner.*"root".*1000:33/, "--socket-owner", "root"],
