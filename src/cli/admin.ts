@@ -11,6 +11,7 @@ import type * as Admin from "../node/Admin.ts"
 import { isLoopback } from "../node/internal/admin/web/guard.ts"
 import * as Workers from "../node/Workers.ts"
 import { CommandFailed } from "./CommandFailed.ts"
+import { stop } from "./hangUp.ts"
 
 const variable = "HOLDFAST_ADMIN_TOKEN"
 
@@ -95,8 +96,7 @@ const start = ({ host, log, port, token }: Plan, options: Admin.Options) =>
       host,
       port,
       token,
-      // the same as its signal
-      drain: Effect.sync(() => void process.emit("SIGTERM", "SIGTERM"))
+      drain: stop
     })
     // that of all workers is said once
     if (Workers.self()?.isFirst === false) return

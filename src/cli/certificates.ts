@@ -3,8 +3,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
-import { background } from "../internal/scheduling/supervised.ts"
+import { causeText } from "../internal/reasons/text.ts"
 import * as Certificates from "../node/Certificates.ts"
 import type * as Listener from "../node/Listener.ts"
 import { fileProblem } from "./CommandFailed.ts"
@@ -15,27 +14,11 @@ const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<s
   return yield* Effect.mapError(files.readFileString(path.value), fileProblem(flag, path.value))
 })
 
-const ignore = (): void => {}
-
-/** SIGHUP has the files of certificates read again, in place of ending the process. */
-const renewedBySignal = (certificates: Certificates.Certificates): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.flatMap(Effect.scope, (scope) => {
-    const renew = Effect.matchEffect(certificates.renew, {
-      onFailure: ({ message }) => Console.error(`holdfast: ${message}; those from before stay in use`),
-      onSuccess: () => Console.error("the certificates are renewed")
-    })
-    const signalled = Effect.callback<void>((resume) => {
-      const onSignal = (): void => resume(Effect.void)
-      process.once("SIGHUP", onSignal)
-      return Effect.sync(() => process.off("SIGHUP", onSignal))
-    })
-    const loop = Effect.forever(Effect.andThen(signalled, renew))
-    // one that comes during a renewal must not end the process
-    const hearing = Effect.acquireRelease(
-      Effect.sync(() => process.on("SIGHUP", ignore)),
-      () => Effect.sync(() => process.off("SIGHUP", ignore))
-    )
-    return Effect.andThen(hearing, background(scope, "certificates", loop))
+/** Reads the files of certificates again, and says so. */
+export const renewing = (certificates: Certificates.Certificates<unknown>): Effect.Effect<void> =>
+  Effect.matchEffect(certificates.renew, {
+    onFailure: (error) => Console.error(`holdfast: ${causeText(error)}; those from before stay in use`),
+    onSuccess: () => Console.error("the certificates are renewed")
   })
 
 interface Files {
@@ -55,7 +38,5 @@ export const tlsOf = Effect.fnUntraced(function*({ ca, cert, key }: Files) {
   const paths = { cert: cert.value, key: key.value, ca: Option.getOrUndefined(ca) }
   const certificates = yield* Effect.option(Certificates.files(paths))
   // what cannot be used is told by the listener
-  if (Option.isNone(certificates)) return tls
-  yield* renewedBySignal(certificates.value)
-  return { certificates: certificates.value } satisfies Listener.ListenOptions
+  return Option.isNone(certificates) ? tls : { certificates: certificates.value } satisfies Listener.ListenOptions
 })

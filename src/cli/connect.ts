@@ -20,8 +20,9 @@ import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
 import * as NativeProtocol from "../Protocol.ts"
 import { CommandFailed } from "./CommandFailed.ts"
-import { because, dialer, duration, peerFlags, type Protocol, sayWaiting, url } from "./peer.ts"
+import { because, dialer, duration, peerFlags, peerOf, sayWaiting, url } from "./peer.ts"
 import { policyFlags, policyOf } from "./policyFlags.ts"
+import type * as Speech from "./speech.ts"
 
 type Failure = ConnectionError.ConnectionError
 
@@ -60,7 +61,7 @@ const lossy = new TextDecoder("utf-8", { ignoreBOM: true })
 const utf8 = new TextEncoder()
 
 /** All three speak text here: what is no UTF-8 in a frame is printed as well as it can be. */
-const opener = (protocol: Protocol, policy: Policy.Policy) => {
+const opener = (protocol: Speech.Name, policy: Policy.Policy) => {
   switch (protocol) {
     case "lines":
       return Connection.make({ codec: Codec.lines(), heartbeat: Heartbeat.text("ping", "pong"), policy })
@@ -137,14 +138,15 @@ const isGoodbye = (error: Failure, retry: string): boolean =>
 export const connect = Command.make(
   "connect",
   flags,
-  Effect.fnUntraced(function*({ peer, retry, url, wait, ...limits }) {
+  Effect.fnUntraced(function*({ peer: flags, retry, url: address, wait, ...limits }) {
+    const peer = yield* peerOf(address, flags)
     const given = yield* policyOf(limits)
     const tries = retry._tag === "Some" ? retry.value : given.retryAttempts === 0 ? "forever" : `${given.retryAttempts}`
     const policy = Policy.make({ retryAttempts: Number.isNaN(Number(tries)) ? 0 : Number(tries) }, given)
-    const dial = yield* dialer(url, peer, policy)
+    const dial = yield* dialer(peer, policy)
     const stdio = yield* Stdio.Stdio
     const onTerminal = yield* stdio.stdoutIsTerminal
-    const name = redactUrl(url)
+    const name = redactUrl(peer.url)
 
     const client = yield* Client.make(sayWaiting(Effect.flatMap(dial, opener(peer.protocol, policy))), {
       policy,

@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import { untaken } from "../node/internal/addresses/activation.ts"
 import type * as Listener from "../node/Listener.ts"
 import { CommandFailed } from "./CommandFailed.ts"
-import { type Name, protocols } from "./speech.ts"
+import { type Name, spokenAt } from "./speech.ts"
 
 /** A flag of which a wrong value says what is expected. */
 const read = <A>(
@@ -74,24 +74,14 @@ interface Bound extends Listener.BindOptions {
   readonly protocol: Name | undefined
 }
 
-const isFile = (url: string): boolean => /^(?:[a-z]+\+)?unix:\/\/\//i.test(url)
+/** Whether what is sent there is encrypted. */
+export const isSecure = (url: string): boolean => /^(tls|wss):/i.test(url)
 
-/** `native+tcp://...` is an address, and what is spoken there. */
-const spokenAt = (text: string): Effect.Effect<Pick<Bound, "protocol" | "url">, CommandFailed> => {
-  const [, before, url = text] = /^([^:/+]*)\+([a-z]+:.*)$/is.exec(text) ?? []
-  const protocol = protocols.find((name) => name === before?.toLowerCase())
-  return before === undefined || protocol !== undefined ? Effect.succeed({ protocol, url }) : Effect.fail(
-    new CommandFailed({
-      message: `--listen ${text}: there is no protocol "${before}"; there are ${
-        protocols.join(", ")
-      }, as in native+${url}`
-    })
-  )
-}
+const isFile = (url: string): boolean => /^(?:[a-z]+\+)?unix:\/\/\//i.test(url)
 
 const boundTo = Effect.fnUntraced(function*(text: string, of: Pick<Bound, "mode" | "owner">) {
   const [, fd, systemd, name, rest = text] = /^(?:fd:(\d+):|(systemd):(?:([^:]+):)?)([a-z+]+:.*)$/is.exec(text) ?? []
-  const spoken = yield* spokenAt(rest)
+  const spoken = yield* spokenAt(rest, "--listen")
   if (fd !== undefined) return { ...spoken, fd: Number(fd) } satisfies Bound
   if (systemd !== undefined) {
     return { ...spoken, fd: name === undefined ? "systemd" as const : `systemd:${name}` as const } satisfies Bound
@@ -110,6 +100,14 @@ export const addressesOf = Effect.fnUntraced(function*(given: Given) {
   const bound: NonEmptyReadonlyArray<Effect.Effect<Bound, CommandFailed>> = map(urls, (url) => boundTo(url, ofFile))
   return yield* Effect.all(bound)
 })
+
+/** What a flag of certificates is for; without such an address all would be sent in the clear. */
+export const secured = (urls: ReadonlyArray<string>, files: Readonly<Record<string, Option.Option<string>>>) => {
+  const given = Object.keys(files).find((name) => Option.isSome(files[name]!))
+  return given === undefined || urls.some((url) => isSecure(url)) ? Effect.void : Effect.fail(
+    new CommandFailed({ message: `--${given} is for tls:// and wss://: --listen tls://HOST:PORT` })
+  )
+}
 
 /** Clients of a socket that systemd holds open and nothing accepts from would wait for ever. */
 export const allTaken = Effect.suspend(() => {

@@ -7,8 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as ConnectionError from "../ConnectionError.ts"
-import { lacksUnit, needsUnit } from "../internal/limits/definition.ts"
-import { why } from "../internal/reasons/certificates.ts"
+import { aDuration, lacksUnit, needsUnit } from "../internal/limits/definition.ts"
 import { causeCode, causeText } from "../internal/reasons/text.ts"
 import * as Dialer from "../node/Dialer.ts"
 import { OnWaiting } from "../node/internal/tls/consent.ts"
@@ -18,26 +17,29 @@ import { CommandFailed, fileProblem } from "./CommandFailed.ts"
 import { nativeBelow } from "./policyFlags.ts"
 import { progress } from "./progress.ts"
 import { proxyFlag } from "./proxyFlags.ts"
+import { type Name, protocols, spokenAt } from "./speech.ts"
 
 /** A PEM file. */
 export const file = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDescription(description), Flag.optional)
 
-/** A duration that is not part of a policy. */
-export const duration = (name: string, otherwise: string, description: string) =>
+/** A duration that is not part of a policy, not less than the minimum. */
+export const duration = (name: string, otherwise: string, description: string, minimum = 0) =>
   Flag.String(name).pipe(
     Flag.withMetavar("DURATION"),
     Flag.withDescription(`${description} (default ${otherwise})`),
     Flag.withDefault(otherwise),
     Flag.mapEffect((text) => {
       const read = parseDuration(text)
-      return Option.isSome(read) && Duration.toMillis(read.value) >= 0 && !lacksUnit(text)
+      return Option.isSome(read) && Duration.toMillis(read.value) >= minimum && !lacksUnit(text)
         ? Effect.succeed(Duration.toMillis(read.value))
         : Effect.fail(
           new CliError.InvalidValue({
             option: name,
             value: text,
-            expected: lacksUnit(text) ? needsUnit(text) : "a duration such as \"500ms\", \"25s\" or \"1m 30s\"",
+            expected: lacksUnit(text)
+              ? needsUnit(text)
+              : `${aDuration}${minimum === 0 ? "" : `, at least ${minimum} ms`}`,
             kind: "flag"
           })
         )
@@ -67,14 +69,15 @@ export const whole = (name: string, otherwise: number, minimum: number, descript
 export const url = Argument.String("url").pipe(
   Argument.withMetavar("URL"),
   Argument.withDescription(
-    "Where to: tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH"
+    "Where to: tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH; native+tcp://HOST:PORT " +
+      "speaks another protocol there than --protocol says"
   )
 )
 
 export const peerFlags = {
-  protocol: Flag.Literals("protocol", ["lines", "frames", "native"]).pipe(
+  protocol: Flag.Literals("protocol", protocols).pipe(
     Flag.withDescription(
-      "lines: text ended by a newline, with ping and pong; frames: text behind a 4-byte big-endian length; " +
+      "What is spoken where the URL does not say it. lines: text ended by a newline, with ping and pong; frames: text behind a 4-byte big-endian length; " +
         "native: text in Holdfast's own protocol (default lines)"
     ),
     Flag.withDefault("lines" as const)
@@ -106,10 +109,8 @@ export const peerFlags = {
   )
 }
 
-export type Protocol = "lines" | "frames" | "native"
-
 interface DialFlags {
-  readonly protocol: Protocol
+  readonly protocol: Name
   readonly ca: Option.Option<string>
   readonly cert: Option.Option<string>
   readonly key: Option.Option<string>
@@ -126,8 +127,15 @@ const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<s
   return yield* Effect.mapError(files.readFileString(path.value), fileProblem(flag, path.value))
 })
 
+/** Where to, and how: what is spoken is said by the URL, or by `--protocol`. */
+export const peerOf = <Given extends DialFlags>(text: string, given: Given) =>
+  Effect.map(spokenAt(text, "cannot dial"), ({ protocol = given.protocol, url }) => ({ url, ...given, protocol }))
+
 /** Makes a fresh socket each time; what is wrong with the URL or a certificate is told here, and only here. */
-export const dialer = Effect.fnUntraced(function*(url: string, given: DialFlags, policy: Policy.Policy) {
+export const dialer = Effect.fnUntraced(function*(
+  { url, ...given }: DialFlags & { readonly url: string },
+  policy: Policy.Policy
+) {
   const secure = /^(tls|wss):/i.test(url)
   const options: Dialer.DialOptions = {
     ...(secure
@@ -184,7 +192,7 @@ const ofCertificate = ({ by, cause, problem }: Refused): string => {
     : certificateAdvice[by][problem] ?? (by === "local"
       ? "its certificate is not accepted here"
       : "the server does not accept our certificate: is --cert signed by an authority that it trusts?")
-  return `${told} (${why(cause)})`
+  return `${told} (${causeText(cause)})`
 }
 
 /** What Node and OpenSSL say, as a sentence that says what to do. The first that matches the code or the text is told. */

@@ -4,7 +4,14 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import { type Command, type Definition, definitionsOf, lacksUnit, needsUnit } from "../internal/limits/definition.ts"
+import {
+  aDuration,
+  type Command,
+  type Definition,
+  definitionsOf,
+  lacksUnit,
+  needsUnit
+} from "../internal/limits/definition.ts"
 import { flagOf, helpOf } from "../internal/limits/docs.ts"
 import * as Policy from "../Policy.ts"
 import { CommandFailed, fileProblem } from "./CommandFailed.ts"
@@ -28,6 +35,7 @@ const read = (definition: Definition, text: string): Effect.Effect<Fields, strin
   if (definition.kind === "duration" && lacksUnit(text)) {
     return Effect.fail(needsUnit(text))
   }
+  if (definition.kind === "duration" && Option.isNone(Policy.parseDuration(text))) return Effect.fail(aDuration)
   const fields = { [definition.name]: definition.kind === "count" && text.trim() !== "" ? Number(text) : text }
   // checked here, so that the error names the flag, and not the field
   return Effect.as(

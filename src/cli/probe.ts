@@ -14,7 +14,7 @@ import { oneLine, plainJson } from "../internal/reasons/text.ts"
 import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
 import { CommandFailed } from "./CommandFailed.ts"
-import { because, dialer, duration, peerFlags, sayWaiting, url, whole } from "./peer.ts"
+import { because, dialer, duration, peerFlags, peerOf, sayWaiting, url, whole } from "./peer.ts"
 import { dialOf, micros, type Report, rttOf, seconds, table } from "./probeReport.ts"
 import { frames, lines, native, type Speech } from "./probeSpeech.ts"
 import { progress, span } from "./progress.ts"
@@ -29,7 +29,7 @@ const flags = {
     "5s",
     "From one ping to the next: many servers end what pings more often, as serve does by default; more where the native protocol asks for more"
   ),
-  timeout: duration("timeout", "5s", "How long a dial or a pong may take"),
+  timeout: duration("timeout", "5s", "How long a dial or a pong may take", 1),
   silenceLimit: duration(
     "silence-limit",
     "90s",
@@ -220,10 +220,10 @@ const measure = <In, Out>(
 export const probe = Command.make(
   "probe",
   flags,
-  Effect.fnUntraced(function*({ count, dials, interval, json, silenceLimit, timeout, url, ...peer }) {
-    const limit = Math.max(1, timeout)
-    const dial = yield* dialer(url, peer, policyFor(limit))
-    const name = redactUrl(url)
+  Effect.fnUntraced(function*({ count, dials, interval, json, silenceLimit, timeout, url: address, ...flags }) {
+    const peer = yield* peerOf(address, flags)
+    const dial = yield* dialer(peer, policyFor(timeout))
+    const name = redactUrl(peer.url)
     const report: Report = {
       url: name,
       protocol: peer.protocol,
@@ -234,7 +234,7 @@ export const probe = Command.make(
     }
     const began = performance.now()
     const state: State = { dials: 0, pings: 0, silentSince: undefined }
-    const given = { count, interval, timeout: limit, silenceLimit }
+    const given = { count, interval, timeout, silenceLimit }
     const { roundTrips, silence } = peer.protocol === "lines"
       ? measure(lines, dial, given, report, state)
       : peer.protocol === "native"

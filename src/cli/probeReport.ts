@@ -1,10 +1,10 @@
 /** What `holdfast probe` found out: as JSON, and as a table. */
-import type { Protocol } from "./peer.ts"
+import type { Name } from "./speech.ts"
 
 /** Times in milliseconds, with microseconds; `null` is what could not be measured. This is also the JSON. */
 export interface Report {
   readonly url: string
-  readonly protocol: Protocol
+  readonly protocol: Name
   dial: {
     readonly count: number
     readonly failed: number

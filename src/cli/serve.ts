@@ -8,12 +8,14 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Listener from "../node/Listener.ts"
+import * as Workers from "../node/Workers.ts"
 import * as Server from "../Server.ts"
 import { adminFlags, adminOf, measured, withAdmin } from "./admin.ts"
-import { tlsOf } from "./certificates.ts"
+import { renewing, tlsOf } from "./certificates.ts"
 import { CommandFailed } from "./CommandFailed.ts"
+import { onHangUp, stop } from "./hangUp.ts"
 import { members } from "./hub.ts"
-import { addressesOf, allTaken, listenFlags } from "./listenFlags.ts"
+import { addressesOf, allTaken, isSecure, listenFlags, secured } from "./listenFlags.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { nativeBelow, policyFlags, policyOf } from "./policyFlags.ts"
 import { progress } from "./progress.ts"
@@ -103,13 +105,17 @@ export const serve = Command.make(
       const policy = yield* shared(policyOf(limits))
       const plan = yield* adminOf({ admin, adminToken, log, noAdmin })
       const tls = yield* tlsOf({ cert, key, ca })
+      if (tls.certificates !== undefined) yield* onHangUp(renewing(tls.certificates))
+      // workers are renewed by their parent
+      else if (Workers.self() === undefined) yield* onHangUp(stop)
       const addresses = yield* addressesOf(listen)
+      yield* secured(addresses.map(({ url }) => url), { cert, key, ca })
       const spoken = addresses.map((address) => address.protocol ?? protocol)
       const names = new Set(spoken)
       const listeners = yield* Effect.forEach(addresses, ({ protocol: _, url, ...binding }, i) =>
         Listener.make(url, {
           ...binding,
-          ...(/^(tls|wss):/i.test(url) ? tls : {}),
+          ...(isSecure(url) ? tls : {}),
           deflate,
           origins: origin.length === 0 ? "same-host" : origin.includes("any") ? "any" : origin,
           subprotocols: subprotocol,
@@ -190,7 +196,7 @@ export const serve = Command.make(
   )
 ).pipe(
   Command.withDescription(
-    "Runs an echo or hub server. SIGINT and SIGTERM stop it: it accepts nothing more, answers what it has, and exits with 0, or with 1 when " +
+    "Runs an echo or hub server. SIGINT and SIGTERM stop it, and so does SIGHUP (a terminal that closes) without --workers or --cert: it accepts nothing more, answers what it has, and exits with 0, or with 1 when " +
       "that took longer than --drain; a second signal exits at once."
   ),
   Command.withShortDescription("Run an echo or hub server"),

@@ -1,6 +1,7 @@
 /** What `serve` says of its connections and of its stop. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { causeCode } from "../internal/reasons/text.ts"
 import type * as Server from "../Server.ts"
 import { progress, span } from "./progress.ts"
 
@@ -52,8 +53,15 @@ const answers: Readonly<Record<string, string>> = {
   "426": "; ws:// is for WebSockets: a browser's address line and curl open none"
 }
 
+// what OpenSSL says of bytes that are no TLS, and that it may know
+const plaintext =
+  /^ERR_SSL_(HTTP_REQUEST|HTTPS_PROXY_REQUEST|WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|BAD_RECORD_TYPE)$/
+
 /** What a person with `nc`, `curl` or a wrong client wonders about: what to do. */
 const hintOf = (event: Server.Event, isLines: (local?: string) => boolean): string => {
+  if (event._tag === "Refused" && "cause" in event.reason && plaintext.test(causeCode(event.reason.cause) ?? "")) {
+    return "; the client does not speak TLS: tcp:// and ws:// are for such"
+  }
   if (event._tag === "Refused") return answers[/answered with (\d{3})$/.exec(event.reason.message)?.[1] ?? ""] ?? ""
   if (event._tag !== "Closed") return ""
   const { local, reason } = event.snapshot

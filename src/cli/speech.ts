@@ -7,12 +7,30 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import * as Heartbeat from "../Heartbeat.ts"
 import { textOf, utf8 } from "../internal/bytes/utf8.ts"
+import { redactUrl } from "../node/internal/addresses/address.ts"
 import type * as Listener from "../node/Listener.ts"
 import type { Policy } from "../Policy.ts"
 import * as Protocol from "../Protocol.ts"
+import { CommandFailed } from "./CommandFailed.ts"
 
 export const protocols = ["lines", "frames", "native"] as const
 export type Name = (typeof protocols)[number]
+
+/** An address, and what is spoken there where it says so: `native+tcp://...`. `before` is what a mistake in it begins with. */
+export const spokenAt = (
+  text: string,
+  before: string
+): Effect.Effect<{ readonly protocol: Name | undefined; readonly url: string }, CommandFailed> => {
+  const [, name, url = text] = /^([^:/+]*)\+([a-z]+:.*)$/is.exec(text) ?? []
+  const protocol = protocols.find((one) => one === name?.toLowerCase())
+  return name === undefined || protocol !== undefined ? Effect.succeed({ protocol, url }) : Effect.fail(
+    new CommandFailed({
+      message: `${before} ${redactUrl(text)}: there is no protocol "${name}"; there are ${
+        protocols.join(", ")
+      }, as in native+${redactUrl(url)}`
+    })
+  )
+}
 
 /** How connections of each protocol are opened, and how a text of ours is a message on all of them. */
 export interface Speech<A> {

@@ -3,7 +3,7 @@ import * as Fs from "node:fs"
 import * as Tls from "node:tls"
 import { assert, describe, it, onTestFinished } from "vitest"
 import { authority } from "../node/fixtures/authority.ts"
-import { main, run, serve, tempDir, until } from "./support/kit.ts"
+import { connect, main, makeCertificate, run, serve, tempDir, until } from "./support/kit.ts"
 
 const cli = (input: string, ...args: ReadonlyArray<string>) => run("node", [main, ...args], { input })
 
@@ -55,6 +55,22 @@ describe("certificates", () => {
     assert.strictEqual(code, 1, stderr)
     assert.match(stderr, /\nholdfast: [^\n]*does not accept our certificate[^\n]*; 1 line of the input was not sent\n$/)
     assert.notMatch(stderr, /^connected/m)
+  })
+
+  it("a client that does not speak TLS: what OpenSSL says of it, without a line of its source, and what to do", async () => {
+    const { cert, key } = makeCertificate(tempDir())
+    const server = await serve(`--log json --cert ${cert} --key ${key} --listen tls://127.0.0.1:0`)
+    for (
+      const [text, says] of [["GET / HTTP/1.1\r\n\r\n", "http request"], ["hello\r\n", "wrong version number"]] as const
+    ) {
+      const client = await connect(server.ports[0]!)
+      client.write(text)
+      await server.logged({ event: "refused", reason: "HandshakeFailed", detail: `the handshake failed: ${says}` })
+      client.conn.destroy()
+    }
+    for (const { message } of server.logs().filter(({ event }) => event === "refused")) {
+      assert.match(String(message), /the client does not speak TLS/)
+    }
   })
 
   it("SIGHUP renews those of serve, and drops no connection", async () => {

@@ -52,6 +52,31 @@ const greet = async (port: number) => {
 }
 
 describe("serve --protocol native", () => {
+  it("connect and probe take an address that says what is spoken there, as --listen does", async () => {
+    const listen = "--listen native+tcp://127.0.0.1:0 --listen frames+tcp://127.0.0.1:0 --listen ws://127.0.0.1:0/a"
+    const { ports } = await serve(`--log json ${listen}`)
+    const urls = [
+      `native+tcp://127.0.0.1:${ports[0]}`,
+      `FRAMES+TCP://127.0.0.1:${ports[1]}`,
+      `lines+ws://127.0.0.1:${ports[2]}/a`
+    ]
+    for (const url of urls) {
+      // the address goes before the flag
+      const { code, stderr, stdout } = await run(
+        process.execPath,
+        [main, "connect", url, "--retry", "never", "--wait", "100ms", "--protocol", "native"],
+        { input: "hello\n" }
+      )
+      assert.deepStrictEqual([code, stdout], [0, "hello\n"], stderr)
+    }
+    const { stdout } = await run(
+      process.execPath,
+      [main, "probe", urls[0]!, "--dials", "1", "--count", "1", "--silence-limit", "0", "--json"]
+    )
+    const { protocol, rtt, url } = JSON.parse(stdout)
+    assert.deepStrictEqual([url, protocol, rtt.received], [urls[0]!.replace("native+", ""), "native", 1])
+  })
+
   it("greets, echoes and answers pings", async () => {
     const { ports } = await serve("--protocol native --log json --listen tcp://127.0.0.1:0")
     const { next, send, welcome } = await greet(ports[0]!)

@@ -284,6 +284,7 @@ describe("what cannot be measured", () => {
       [/--dials.*"many"/, "--dials", "many"],
       [/--interval.*"soon"/, "--interval", "soon"],
       [/--timeout.*"soon"/, "--timeout", "soon"],
+      [/--timeout.*"0".*at least 1 ms/, "--timeout", "0"],
       [/--silence-limit.*"soon"/, "--silence-limit", "soon"],
       [/--protocol.*"http"/, "--protocol", "http"]
     ])

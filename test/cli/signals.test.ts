@@ -13,7 +13,7 @@ const json = "--log json"
 const big = "x".repeat(24 * 1024 * 1024) + "\n"
 const roomy = "--max-frame 32MiB --outbox-bytes 64MiB --inbox-bytes 64MiB --ping-every 1h"
 
-const kill = (server: Server, signal: "SIGINT" | "SIGTERM"): number => {
+const kill = (server: Server, signal: "SIGINT" | "SIGTERM" | "SIGHUP"): number => {
   const at = performance.now()
   process.kill(server.pid, signal)
   return at
@@ -47,7 +47,7 @@ const stopping = (port: number): Promise<void> =>
   })
 
 describe("one signal", () => {
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     it(`${signal} with nobody there: at once, and the socket file is gone`, async () => {
       const path = Path.join(tempDir(), "s.sock")
       const server = await serve(`${tcp} ${ws} --listen unix://${path}`)

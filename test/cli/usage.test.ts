@@ -107,7 +107,7 @@ describe("mistakes", { timeout: 60_000 }, () => {
 
   it("a duration that is none", async () => {
     const found = await problems(
-      [/--silence.*"soon"/, "--silence", "soon"],
+      [/--silence.*"soon".*Expected: a duration such as "500ms", "25s" or "1m 30s" \(/, "--silence", "soon"],
       [/--silence/, "--silence", "-5s"],
       [/--silence.*"-5s"/, "--silence=-5s"],
       [/--ping-every.*"10 parsecs"/, "--ping-every", "10 parsecs"],
@@ -189,6 +189,8 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/--listen.*tcp:\/\/a:1: systemd has passed no sockets/, "--listen", "systemd:web:tcp://a:1"],
       [/--listen.*descriptor 999 is no socket/, "--listen", "fd:999:tcp://a:1"],
       [/--socket-mode is for a socket file/, "--socket-mode", "660"],
+      [/--cert is for tls:\/\/ and wss:\/\//, "--cert", import.meta.filename],
+      [/--ca is for tls:\/\/ and wss:\/\//, "--ca", import.meta.filename, "--listen", "ws://127.0.0.1:0"],
       [/--socket-owner is for a socket file/, "--socket-owner", ":33", "--listen", "unix://@a"],
       [/--socket-mode.*"rw".*octal/, "--socket-mode", "rw"],
       [/--socket-owner.*"root".*1000:33/, "--socket-owner", "root"],
@@ -202,6 +204,18 @@ describe("mistakes", { timeout: 60_000 }, () => {
       [/--subprotocol.*"a b"/, "--listen", "ws://127.0.0.1:0", "--subprotocol", "a b"]
     )
     assert.deepStrictEqual(found, [])
+  })
+
+  it("a URL that names a protocol that is none, with no word of its password", async () => {
+    for (const command of ["connect", "probe"]) {
+      const { code, stderr } = await holdfast(command, "natve+tcp://ada:secret@127.0.0.1:1")
+      assert.strictEqual(code, 1)
+      assert.strictEqual(
+        stderr,
+        "holdfast: cannot dial natve+tcp://***@127.0.0.1:1: there is no protocol \"natve\"; there are lines, frames, native, as in " +
+          "native+tcp://***@127.0.0.1:1\n"
+      )
+    }
   })
 
   it("a proxy that makes no sense, with no word of its password", async () => {

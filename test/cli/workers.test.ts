@@ -128,7 +128,8 @@ describe.runIf(isLong)("serve --workers", () => {
     const clients = await many(server, 20)
     for (const client of clients) await echo(client, "before")
     const workers = await workersOf(server, clients)
-    process.kill(pids(server)[1]!, "SIGKILL")
+    const killed = pids(server)[1]!
+    process.kill(killed, "SIGKILL")
     await until("its connections to end", () => clients.every(({ ended }, i) => ended || workers[i] === 1), patience)
     // while it is away all go to the other one
     await echo(await connect(server.ports[0]!), "meanwhile")
@@ -139,7 +140,8 @@ describe.runIf(isLong)("serve --workers", () => {
     const late = await many(server, 10)
     for (const client of late) await echo(client, "late")
     assert.strictEqual(new Set(await workersOf(server, late)).size, 2)
-    assert.strictEqual(linesOf(server, "worker-lost").length, 1)
+    const lost = linesOf(server, "worker-lost")
+    assert.deepStrictEqual(lost.map(({ pid, worker }) => ({ pid, worker })), [{ pid: killed, worker: 2 }])
   })
 
   it("a message of the hub reaches the members in all workers, also after one has died", long(120_000), async () => {

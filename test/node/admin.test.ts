@@ -233,10 +233,27 @@ describe("who may ask", () => {
         assert.deepStrictEqual([status, json()._tag], [400, "Invalid"], query)
         assert.include(json().message, query.split("=")[0])
       }
-      const bodies = [{}, { ids: [1], where: {} }, { code: 5, ids: [1] }, { code: 1005, ids: [1] }, "no json"]
-      for (const body of bodies) {
-        assert.strictEqual((yield* ask(server, "/api/connections/close", { body })).status, 400, JSON.stringify(body))
+      const bodies = [
+        [{}, "give `ids`, or `where`"],
+        [{ ids: [1], where: {} }, "give `ids`, or `where`"],
+        [{ code: 5, ids: [1] }, "one of 1000-1003, 1007-1014 or 3000-4999 at [\"code\"]"],
+        [{ code: 1005, ids: [1] }, "one of 1000-1003"],
+        ["no json", "JSON"],
+        // a filter that is misspelt is not one that matches all
+        [{ where: { txt: "ada" } }, "txt"],
+        [{ where: {}, coed: 4001 }, "coed"]
+      ] as const
+      for (const [body, says] of bodies) {
+        const { json, status } = yield* ask(server, "/api/connections/close", { body })
+        assert.strictEqual(status, 400, JSON.stringify(body))
+        assert.include(json().message, says)
       }
+      const plain = yield* ask(server, "/api/connections/close", {
+        method: "POST",
+        headers: { ...bearer, "content-type": "text/plain" }
+      })
+      assert.deepStrictEqual([plain.status, plain.json()._tag], [415, "Invalid"])
+      assert.include(plain.json().message, "application/json")
       for (const path of ["/", "/nope", "/api/figures", "/api/connections/1", "/%2e%2e/package.json"]) {
         const { headers, text } = yield* ask(server, path)
         assert.match(String(headers["content-security-policy"]), /^default-src 'none'; .*frame-ancestors 'none'$/, path)

@@ -67,7 +67,7 @@ const running = Effect.fnUntraced(function*(changes: Partial<Settings> = {}, isR
   return { started, done, renewals, fiber, knobs, numbers: () => started.map(({ number }) => number) }
 })
 
-const lost = (worker: number, how: string, code: number) => ({ worker, how, code })
+const lost = (worker: number, how: string, code: number) => ({ worker, how, code, pid: 1000 + worker })
 
 describe("start", () => {
   it.effect("the first one is alone until it takes connections", () =>

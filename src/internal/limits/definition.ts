@@ -39,6 +39,9 @@ export const lacksUnit = (text: string): boolean => bare.test(text.trim()) && Nu
 export const needsUnit = (text: string): string =>
   `${text.trim()} what? a duration needs a unit, such as ${text.trim()}s`
 
+/** What is written in place of a text that is no duration, where a person has to give the unit. */
+export const aDuration = "a duration such as \"500ms\", \"25s\" or \"1m 30s\""
+
 /** Reads a number of bytes as people write it: `1048576`, `1MiB`, `64 KiB`, `10 MB`. */
 export const parseBytes = (text: string): Option.Option<number> => {
   const trimmed = text.trim()

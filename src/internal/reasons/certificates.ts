@@ -1,6 +1,6 @@
 /** What there is to say of a certificate that one end does not accept. */
 import * as Schema from "effect/Schema"
-import { causeText, oneLine } from "./text.ts"
+import { causeText } from "./text.ts"
 
 /** What can be wrong with a certificate. */
 export const problems = ["untrusted", "expired", "notYetValid", "revoked", "wrongName", "missing", "other"] as const
@@ -29,16 +29,9 @@ interface Facts {
   readonly cause: unknown
 }
 
-/** What Node or OpenSSL says. That has it in a field of its own: its message is a line of its source. */
-export const why = (cause: unknown): string =>
-  typeof cause === "object" && cause !== null && "library" in cause && "reason" in cause &&
-    typeof cause.reason === "string"
-    ? oneLine(cause.reason)
-    : causeText(cause)
-
 export const certificateRow = {
   text: ({ by, cause, problem }: Facts): string =>
     `${by === "local" ? "we refused the certificate of the peer" : "the peer refused our certificate"}: ` +
-    `${wrong[problem]} (${why(cause)})`,
+    `${wrong[problem]} (${causeText(cause)})`,
   codes: { retry: false }
 }

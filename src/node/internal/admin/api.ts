@@ -67,8 +67,11 @@ const program = HttpApiGroup.make("program").add(
   )
 )
 
-/** The admin API of Holdfast. */
-export const api = HttpApi.make("holdfast").add(connections, program).middleware(Checked).annotateMerge(
+/** The admin API of Holdfast. A filter that is misspelt must not close all connections. */
+export const api = HttpApi.make("holdfast").add(connections, program).middleware(Checked).annotate(
+  HttpApi.PayloadParseOptions,
+  { onExcessProperty: "error" }
+).annotateMerge(
   OpenApi.annotations({
     title: "Holdfast admin",
     version: "1",

@@ -307,7 +307,7 @@ export const EndedQuery = Schema.Struct({
 export const closing = {
   reason: Schema.optionalKey(Text.check(Schema.isMaxLength(120))),
   code: Schema.optionalKey(
-    Schema.Int.check(Schema.makeFilter(isSendable, { description: "1000-1003, 1007-1014 or 3000-4999" }))
+    Schema.Int.check(Schema.makeFilter(isSendable, { expected: "one of 1000-1003, 1007-1014 or 3000-4999" }))
   ),
   /** Whether the peer is told to come back, where its protocol can say so. */
   comeBack: Schema.optionalKey(Schema.Boolean)

@@ -2,7 +2,7 @@
 import type { Duplex } from "node:stream"
 import type * as Tls from "node:tls"
 import * as ConnectionError from "../../../ConnectionError.ts"
-import { causeCode, causeText } from "../../../internal/reasons/text.ts"
+import { causeCode } from "../../../internal/reasons/text.ts"
 import { Meaning } from "../stream/duplex.ts"
 
 type Problem = ConnectionError.CertificateRefused["problem"]
@@ -87,7 +87,7 @@ const alertByName: ReadonlyMap<string | undefined, number> = new Map([
 
 const alertOf = (cause: unknown): number =>
   Number(
-    /\bSSL alert number (\d+)/.exec(causeText(cause))?.[1] ??
+    /\bSSL alert number (\d+)/.exec(cause instanceof Error ? cause.message : "")?.[1] ??
       alertByName.get(/_ALERT_(\w+)$/.exec(causeCode(cause) ?? "")?.[1]) ?? NaN
   )
 

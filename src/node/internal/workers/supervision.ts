@@ -53,6 +53,8 @@ export interface Lost {
   readonly worker: number
   readonly how: string
   readonly code: number
+  /** That of its process, where there was one. */
+  readonly pid: number | undefined
 }
 
 const spanOf = (millis: number): string => Duration.format(Duration.millis(Math.round(millis)))
@@ -60,7 +62,8 @@ const spanOf = (millis: number): string => Duration.format(Duration.millis(Math.
 const howOf = ({ code, signal }: Ended): string =>
   signal !== null ? `was ended by ${signal}` : code === null ? "could not be started" : `ended with code ${code}`
 
-const about = (event: string, worker: number, pid?: number) => Effect.annotateLogs({ event, worker, pid })
+const about = (event: string, { pid, worker }: Pick<Lost, "pid" | "worker">) =>
+  Effect.annotateLogs(pid === undefined ? { event, worker } : { event, worker, pid })
 
 /** What a slot is asked: a new process, and to say whether there is one. */
 type Renewal = Deferred.Deferred<void, string>
@@ -92,15 +95,15 @@ class Processes {
       if (Option.isNone(first)) {
         yield* process.kill
         const how = `takes no connections after ${spanOf(startWithin)}: its program serves no Listener`
-        return yield* Effect.fail({ worker, how, code: 1 })
+        return yield* Effect.fail({ worker, how, code: 1, pid: process.pid })
       }
       if (first.value !== undefined) {
         const how = `${howOf(first.value)} before it took connections`
-        return yield* Effect.fail({ worker, how, code: first.value.code ?? 1 })
+        return yield* Effect.fail({ worker, how, code: first.value.code ?? 1, pid: process.pid })
       }
       this.serving.add(process)
       yield* Effect.logInfo(`worker ${worker} takes connections (process ${process.pid})`).pipe(
-        about("worker-ready", worker, process.pid)
+        about("worker-ready", { worker, pid: process.pid })
       )
       return process
     })
@@ -171,13 +174,13 @@ const keep = Effect.fnUntraced(function*(
         continue
       }
       processes.alive.delete(running)
-      lost = { worker, how: howOf(event.ended), code: event.ended.code ?? 1 }
+      lost = { worker, how: howOf(event.ended), code: event.ended.code ?? 1, pid: running.pid }
     } else lost = current.failure
     const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), lost))
     if (Option.isNone(next)) return yield* Effect.fail(lost)
     const delay = Math.ceil(Duration.toMillis(next.value[1]))
     yield* Effect.logWarning(`worker ${worker} ${lost.how}: it is started again in ${spanOf(delay)}`).pipe(
-      about("worker-lost", worker)
+      about("worker-lost", lost)
     )
     // a renewal of all starts it at once
     const renewal = yield* Effect.raceFirst(Effect.as(Effect.sleep(delay), undefined), Queue.take(asked))
@@ -204,7 +207,7 @@ const renew = Effect.fnUntraced(function*(settings: Settings, slots: ReadonlyArr
     yield* Effect.matchEffect(renewed, {
       onFailure: ({ how, worker }) =>
         Effect.logError(`the new worker ${worker} ${how}: the renewal is given up, and those that run go on`).pipe(
-          about("renewal-failed", worker)
+          about("renewal-failed", { worker, pid: undefined })
         ),
       onSuccess: () =>
         Effect.andThen(

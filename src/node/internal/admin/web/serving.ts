@@ -75,11 +75,14 @@ const withCookie = (
 
 type App<R> = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, R>
 
-const refusals: Readonly<Record<number, string>> = {
+const refusals = {
   400: "this is no request of this API: see /openapi.json",
   413: "the body of a request may have 64 KiB",
   415: "the body of a request is JSON: send `Content-Type: application/json`"
-}
+} as const
+
+const invalid = (status: number): HttpServerResponse.HttpServerResponse =>
+  json(status, "Invalid", status in refusals ? refusals[status as keyof typeof refusals] : refusals[400])
 
 /** A request that cannot be read is its sender's mistake, and anything else is ours. */
 const failed = (cause: Cause.Cause<unknown>): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
@@ -87,7 +90,7 @@ const failed = (cause: Cause.Cause<unknown>): Effect.Effect<HttpServerResponse.H
   if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
   return Effect.flatMap(causeResponse(cause), ([{ status }]) =>
     status < 500
-      ? Effect.succeed(json(status, "Invalid", refusals[status] ?? refusals[400]!))
+      ? Effect.succeed(invalid(status))
       : Effect.as(
         logError("the admin API failed", cause),
         json(500, "Failed", "the admin API failed: see the log of this program")
@@ -107,7 +110,9 @@ const guarded = <R>(guard: Guard, app: App<R>): Effect.Effect<
     if (verdict._tag === "Redirect") {
       return withCookie(HttpServerResponse.redirect(verdict.to, { status: 303 }), guard)
     }
-    const response = yield* app
+    const answered = yield* app
+    // Effect says this one in plain text
+    const response = answered.status === 415 ? invalid(415) : answered
     return verdict.cookie ? withCookie(response, guard) : response
   }).pipe(
     Effect.timeoutOrElse({
