@@ -6,7 +6,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as TestClock from "effect/testing/TestClock"
 import { Codec, Connection, Memory, Metrics, Registry, Server } from "../../src/index.ts"
-import { HttpServer } from "../../src/node/index.ts"
+import { HttpServer, Upgrade } from "../../src/node/index.ts"
 import { certificate, type Client, client, tempDir, until } from "./fixtures/kit.ts"
 
 const mebibyte = "x".repeat(1024 * 1024)
@@ -104,6 +104,39 @@ describe("B115 what HTTP connections hold", () => {
       yield* deaf(server, `GET /live HTTP/1.1\r\nHost: a\r\n${headers}\r\n\r\n`)
       yield* holds(ofSockets, 4e6, 17e6)
       assert.strictEqual(yield* memory.held, 0)
+    }))
+
+  it.live("B115 what becomes a WebSocket while memory is tight is read", () =>
+    Effect.gen(function*() {
+      const memory = Memory.make({ limit: 256 * 1024, patience: "1 minute" })
+      const ofSockets = Memory.make({ limit: 64e6 })
+      const gate = Latch.makeUnsafe(false)
+      const server = yield* memory.provide(HttpServer.make("http://127.0.0.1:0", {
+        webSocket: "/live",
+        upgrade: Upgrade.make(() => gate.await)
+      }))
+      yield* server.http.serve(Effect.succeed(HttpServerResponse.text(mebibyte.repeat(16))))
+      yield* Server.run({
+        open: Connection.make({ codec: Codec.lines() }),
+        handle: (connection) => Effect.flatMap(connection.receive, connection.send),
+        policy: { drain: 10 }
+      }).pipe(
+        Effect.provideService(SocketServer.SocketServer, server.webSockets),
+        ofSockets.provide,
+        Effect.forkScoped
+      )
+      const peer = yield* client(server)
+      const headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+        `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX: ${"x".repeat(12_000)}`
+      peer.conn.write(`GET /live HTTP/1.1\r\nHost: a\r\n${headers}\r\n\r\n`)
+      yield* holds(memory, 12_000, 13_000)
+      yield* deaf(server, get("/"))
+      yield* holds(memory, 256 * 1024, 32e6)
+      yield* gate.open
+      yield* until("it is upgraded", () => peer.text.includes(" 101 "))
+      // "hi", masked with zeros
+      peer.conn.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]))
+      yield* until("its message is answered", () => peer.text.includes("\x02hi"))
     }))
 
   it.live("B115 pipelined requests that wait count, and what was read and not parsed", () =>

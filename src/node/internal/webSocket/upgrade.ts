@@ -73,6 +73,13 @@ const whenGone = (stream: Duplex, head: Buffer, gone: () => void): () => void =>
   }
 }
 
+/** Calls back once a stream has no answer ahead: Node gives it to the next one before the one before says that it is over. */
+const whenAnswered = (stream: Duplex, done: () => void): void => {
+  const before = answering(stream)
+  if (before === undefined) done()
+  else before.once("close", () => whenAnswered(stream, done))
+}
+
 /** Every answer of a hook: the facts it found out, a refusal, a defect, or none at all (its time is over, or the peer left). */
 type Verdict = Exit.Exit<Option.Option<unknown>, Refused>
 
@@ -120,12 +127,8 @@ export const upgrading = <R>(
       log(asked, cause)
       answer({ status: 500 })
     }
-    const before = answering(stream)
-    if (before !== undefined) {
-      // it asked for something else first, and was not told to go on
-      before.once("close", () => linger(stream, options.linger))
-      return
-    }
+    // it asked for something else first, and was not told to go on: it gets those answers
+    if (answering(stream) !== undefined) return whenAnswered(stream, () => linger(stream, options.linger))
     const isRefused = (): boolean => {
       const { refusal } = below
       if (refusal !== undefined) answer(unavailable(refusal))

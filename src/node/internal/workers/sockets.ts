@@ -5,6 +5,7 @@ import type { Address } from "../addresses/address.ts"
 import { type Binding, listen, type Refusal, type Release } from "../addresses/listen.ts"
 import type { Answer, Order } from "../addresses/worker.ts"
 import { untilQuiet } from "../listening/lastAccept.ts"
+import { drop } from "../stream/duplex.ts"
 import { noop } from "../stream/tcp.ts"
 
 // how many connections a worker has been sent and not taken: one whose event loop is blocked keeps no more of them waiting
@@ -29,6 +30,8 @@ interface Member {
   readonly peer: Peer
   readonly id: number
   readonly sent: Map<number, Net.Socket>
+  /** It gets no more, and still takes what it was sent. */
+  isLeaving: boolean
 }
 
 interface Held {
@@ -64,7 +67,7 @@ export class Sockets {
   listen(peer: Peer, id: number, address: Address, binding: Binding): Effect.Effect<Answer> {
     return Effect.suspend((): Effect.Effect<Answer> => {
       const known = [...this.all].find((held) =>
-        isFor(held, address, binding) && held.members.every((member) => member.peer !== peer)
+        isFor(held, address, binding) && held.members.every((member) => member.peer !== peer || member.isLeaving)
       )
       return known === undefined
         ? Effect.match(this.open(address, binding), {
@@ -76,7 +79,7 @@ export class Sockets {
   }
 
   private join(held: Held, peer: Peer, id: number): Answer {
-    held.members.push({ peer, id, sent: new Map() })
+    held.members.push({ peer, id, sent: new Map(), isLeaving: false })
     this.handOut(held)
     return { at: held.at }
   }
@@ -99,7 +102,7 @@ export class Sockets {
       server.on("connection", (conn) => {
         held.accepted++
         conn.on("error", noop)
-        if (held.waiting.length >= mostWaiting) return conn.resetAndDestroy()
+        if (held.waiting.length >= mostWaiting) return drop(conn)
         held.waiting.push(conn)
         this.handOut(held)
       })
@@ -127,6 +130,7 @@ export class Sockets {
       // ours is a copy of the descriptor: the connection goes on
       if (isTaken) conn.destroy()
       else held.waiting.unshift(conn)
+      this.forgetLeft(held)
       this.handOut(held)
     }
   }
@@ -136,16 +140,28 @@ export class Sockets {
     for (const held of this.all) {
       const leaving = held.members.filter((one) => one.peer === peer && (id === undefined || one.id === id))
       if (leaving.length === 0) continue
-      held.members = held.members.filter((one) => !leaving.includes(one))
-      // one that leaves in order still takes what it was sent
-      if (id === undefined) { for (const { sent } of leaving) held.waiting.unshift(...sent.values()) }
+      for (const member of leaving) {
+        member.isLeaving = true
+        // one that leaves in order still takes what it was sent
+        if (id !== undefined) continue
+        held.waiting.unshift(...member.sent.values())
+        member.sent.clear()
+      }
+      this.forgetLeft(held)
       this.handOut(held)
     }
   }
 
+  /** Those that have left, and taken what they were sent. */
+  private forgetLeft(held: Held): void {
+    held.members = held.members.filter(({ isLeaving, sent }) => !isLeaving || sent.size > 0)
+  }
+
   /** Gives back what no new worker listens on, after a renewal of all. */
   readonly closeUnused: Effect.Effect<void> = Effect.suspend(() => {
-    const unused = [...this.all].filter(({ members }) => members.every(({ peer }) => peer.isLeaving))
+    const unused = [...this.all].filter(({ members }) =>
+      members.every(({ isLeaving, peer }) => isLeaving || peer.isLeaving)
+    )
     return Effect.forEach(unused, (held) => this.close(held), { concurrency: "unbounded", discard: true })
   })
 
@@ -173,7 +189,9 @@ export class Sockets {
   /** Each in its turn, so that all have as many. */
   private handOut(held: Held): void {
     while (held.waiting.length > 0) {
-      const next = held.members.findIndex(({ peer, sent }) => peer.isReady && !peer.isLeaving && sent.size < mostSent)
+      const next = held.members.findIndex(({ isLeaving, peer, sent }) =>
+        !isLeaving && peer.isReady && !peer.isLeaving && sent.size < mostSent
+      )
       if (next < 0) return
       const [member] = held.members.splice(next, 1)
       held.members.push(member!)
