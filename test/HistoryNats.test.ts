@@ -222,6 +222,19 @@ describe("a history in NATS", () => {
       assert.deepStrictEqual(yield* since(history, { ...start, offset: 2 }), ["3 m3"])
     }))
 
+  it.effect("B100 a codec that throws while it writes is an error of that append", () =>
+    Effect.gen(function*() {
+      const { history } = yield* opened({}, {
+        ...Codec.payload(Codec.lines()),
+        encode: () => {
+          throw new Error("boom")
+        }
+      })
+      const error = yield* Effect.flip(history.append("a"))
+      assert.strictEqual(error.reason, "data")
+      assert.include(error.message, "boom")
+    }))
+
   it.effect("an answer that cannot be of the stream that was followed: it is asked which one has the message", () =>
     Effect.gen(function*() {
       const { history, server } = yield* opened()

@@ -80,7 +80,7 @@ const characters = /^[\w-]+$/
  * - In a cluster of servers a stream lasts while most of its replicas do: it keeps its epoch when one of them fails. There
  *   `replicas` is at least 3 and `storage` is `file`; anything else fails with `unreachable`, which says so.
  * - A message that was appended while the connection was cut is delivered after that. `follow` waits as long as NATS does not
- *   answer, and fails with `unreachable` when it has to ask.
+ *   answer, and fails with `unreachable` where it has to ask and there is no answer within `timeout`.
  * - The user of the server needs to publish to `<prefix>.history.>`, `$JS.API.>` and `$JS.FC.>`, and to subscribe to `_INBOX.>`.
  *
  * **Gotchas**

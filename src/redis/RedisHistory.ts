@@ -13,7 +13,7 @@ import type * as History from "../History.ts"
 import { atLeast } from "../internal/arguments/atLeast.ts"
 import { boundsOf } from "../internal/history/kept.ts"
 import { link } from "../internal/history/link.ts"
-import { open } from "./internal/connection.ts"
+import { isRefused, open } from "./internal/connection.ts"
 import { Log } from "./internal/history.ts"
 import type { Options as RedisOptions } from "./RedisBackplane.ts"
 
@@ -69,7 +69,7 @@ const characters = /^[\w.:-]+$/
  * - Each process of the server (its `run_id`) has its own epoch, whatever it has loaded from its files or its master: these may be
  *   behind. Readers are told `Gone` then, and go on with what is kept. So it is after a failover.
  * - A message that was published while the connection was cut is read from the stream. `follow` waits as long as Redis does not
- *   answer, and fails with `unreachable` when it has to ask.
+ *   answer, and fails with `unreachable` where it has to ask and there is no answer within `timeout`.
  * - A history is deleted a week and its `age` after its last message, and one without any message after a day.
  *
  * **Gotchas**
@@ -104,6 +104,7 @@ export const make = (options: Options = {}): Effect.Effect<Histories, never, Sco
     const made = yield* link({
       name: "holdfast.redis.history",
       open: open({ url: typeof url === "string" ? Effect.succeed(url) : url, client, timeout: millis }),
+      isRefused,
       timeout: millis,
       check: atLeast(1, "check", Duration.toMillis(check))
     })

@@ -161,6 +161,38 @@ describe.skipIf(!runs)("RedisHistory (in test:long, and where redis-server is in
       )
     }), long(60_000))
 
+  it.live("B103 a history that is closed takes nothing from another one of its name", () =>
+    Effect.gen(function*() {
+      const process = yield* processOf()
+      const here = yield* process.history({ name: "twice", codec })
+      const reader = yield* collecting(History.follow(here, (yield* here.ends).newest))
+      yield* Effect.scoped(process.history({ name: "twice", codec }))
+      yield* here.append("a")
+      // the check would find it after ten seconds
+      yield* Effect.timeout(until("a", () => reader.events.length === 1), "3 seconds")
+    }), long(30_000))
+
+  it.live("B100 a history that Redis refuses does not cut the connection of the others", () =>
+    Effect.gen(function*() {
+      const client = { name: "cut" }
+      const process = yield* processOf({ check: "50 millis", client })
+      const here = yield* process.history({ name: "whole", codec })
+      yield* process.history({ name: "refused", codec })
+      yield* Effect.promise(() => admin.set("{holdfast}:history:refused:log", "no hash"))
+      const ids = Effect.promise(async () =>
+        (await admin.clientList()).filter(({ name }) => name === "cut").map(({ id }) => id)
+      )
+      const before = yield* ids
+      yield* Effect.sleep("300 millis")
+      assert.deepStrictEqual(yield* ids, before)
+      // nor the next one, which is asked what this one does not answer
+      yield* cutAll
+      const reader = yield* collecting(History.follow(here, (yield* here.ends).newest))
+      yield* here.append("a")
+      yield* until("a", () => reader.events.length === 1)
+      yield* Effect.promise(() => admin.del("{holdfast}:history:refused:log"))
+    }), long(30_000))
+
   it.live("a message that was not told is found by the check", () =>
     Effect.gen(function*() {
       const a = yield* processOf()

@@ -2,6 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { BackplaneError } from "../backplane/engine.ts"
@@ -14,6 +15,9 @@ import { Changes } from "./memory.ts"
 
 const shortestRest = 100
 const longestRest = 5000
+
+// before what failed is tried again
+const resting = Schedule.spaced(50)
 
 /** How an engine is reached. */
 export interface Engine<C> {
@@ -46,17 +50,26 @@ export const unreachable = (cause: unknown): HistoryError => new HistoryError({ 
 /** A message that the codec of the history does not read or write. */
 export const inData = (cause: unknown): HistoryError => new HistoryError({ reason: "data", cause })
 
-/** Reads a message. A codec that throws costs the message, and not the connection that brought it. */
-export const read = <A>(
-  payload: { readonly decode: (frame: Uint8Array | string) => Result.Result<A, unknown> },
-  frame: Uint8Array | string
-): Result.Result<A, HistoryError> => {
+/** What a codec makes of a message. One that throws costs the message, and not the connection. */
+const attempt = <A>(convert: () => Result.Result<A, unknown>): Result.Result<A, HistoryError> => {
   try {
-    return Result.mapError(payload.decode(frame), inData)
+    return Result.mapError(convert(), inData)
   } catch (thrown) {
     return Result.fail(inData(thrown))
   }
 }
+
+/** Reads a message. */
+export const read = <A>(
+  payload: { readonly decode: (frame: Uint8Array | string) => Result.Result<A, unknown> },
+  frame: Uint8Array | string
+): Result.Result<A, HistoryError> => attempt(() => payload.decode(frame))
+
+/** Writes a message. */
+export const written = <A>(
+  payload: { readonly encode: (message: A) => Result.Result<Uint8Array | string, unknown> },
+  message: A
+): Result.Result<Uint8Array | string, HistoryError> => attempt(() => payload.encode(message))
 
 export class Link<C extends Connected> {
   readonly turns: Turns
@@ -92,9 +105,23 @@ export class Link<C extends Connected> {
     })
   }
 
+  private answered<A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, HistoryError> {
+    return this.bounded(Effect.mapError(effect, ({ cause }) => unreachable(cause)))
+  }
+
   /** Runs with the connection, and waits for one. */
-  use<A>(uses: (connection: C) => Effect.Effect<A, BackplaneError>): Effect.Effect<A, HistoryError> {
-    return this.bounded(Effect.mapError(Effect.flatMap(this.connected, uses), ({ cause }) => unreachable(cause)))
+  once<A>(uses: (connection: C) => Effect.Effect<A, BackplaneError>): Effect.Effect<A, HistoryError> {
+    return this.answered(Effect.flatMap(this.connected, uses))
+  }
+
+  /** The same for what may be asked twice: the next connection is asked where one is cut before it answers. */
+  ask<A>(asks: (connection: C) => Effect.Effect<A, BackplaneError>): Effect.Effect<A, HistoryError> {
+    return this.answered(this.again(Effect.flatMap(this.connected, asks)))
+  }
+
+  /** Tries again, unless the engine has refused. */
+  again<A>(effect: Effect.Effect<A, BackplaneError>): Effect.Effect<A, BackplaneError> {
+    return Effect.retry(effect, { while: (error) => this.engine.isRefused?.(error) !== true, schedule: resting })
   }
 
   private remove(listener: Listener<C>): Effect.Effect<void> {
@@ -109,30 +136,30 @@ export class Link<C extends Connected> {
     return Effect.andThen(
       Effect.acquireRelease(Effect.sync(() => this.listeners.add(listener)), () => this.remove(listener)),
       // one that could not begin must not cut the connection of the others again and again
-      Effect.onError(this.use((connection) => listener.begin(connection)), () => this.remove(listener))
+      Effect.onError(this.ask((connection) => listener.begin(connection)), () => this.remove(listener))
     )
   }
 
   private serve(connection: C): Effect.Effect<never, BackplaneError> {
     const begun = new WeakSet<Listener<C>>()
     // one that is refused is tried again, and does not keep the others from theirs
+    const unlessRefused = Effect.catch((error: BackplaneError) =>
+      this.engine.isRefused?.(error) === true ? Effect.void : Effect.fail(error)
+    )
     const begin = (listener: Listener<C>): Effect.Effect<void, BackplaneError> =>
-      Effect.catch(
-        Effect.flatMap(listener.begin(connection), () => {
-          begun.add(listener)
-          return this.listeners.has(listener) ? Effect.void : listener.end(connection)
-        }),
-        (error) => this.engine.isRefused?.(error) === true ? Effect.void : Effect.fail(error)
-      )
+      Effect.flatMap(listener.begin(connection), () => {
+        begun.add(listener)
+        return this.listeners.has(listener) ? Effect.void : listener.end(connection)
+      })
     return Effect.gen({ self: this }, function*() {
-      for (const listener of this.listeners) yield* begin(listener)
+      for (const listener of this.listeners) yield* unlessRefused(begin(listener))
       this.connection = connection
       this.failure = undefined
       this.changes.tell()
       while (true) {
         yield* Effect.sleep(this.engine.check)
         for (const listener of this.listeners) {
-          yield* begun.has(listener) ? listener.look(connection) : begin(listener)
+          yield* unlessRefused(begun.has(listener) ? listener.look(connection) : begin(listener))
         }
       }
     })

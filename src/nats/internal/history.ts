@@ -1,13 +1,12 @@
 /** A history in a stream of NATS: each process follows the stream, and keeps of it what the bounds allow. */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import { BackplaneError } from "../../internal/backplane/engine.ts"
 import { within } from "../../internal/backplane/pulse.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
 import { type Bounds, Kept } from "../../internal/history/kept.ts"
-import { inData, type Link, type Listener, read, unreachable } from "../../internal/history/link.ts"
+import { type Link, type Listener, read, unreachable, written } from "../../internal/history/link.ts"
 import {
   type Ends,
   type Gone,
@@ -17,15 +16,7 @@ import {
   type Position
 } from "../../internal/history/log.ts"
 import { Changes, newEpoch } from "../../internal/history/memory.ts"
-import {
-  type Connection,
-  type Delivered,
-  type Following,
-  isNowhere,
-  isRefused,
-  type State,
-  windowOf
-} from "./streams.ts"
+import { type Connection, type Delivered, type Following, isNowhere, type State, windowOf } from "./streams.ts"
 
 // what the server counts for each message beside its bytes: the subject, a header and numbers
 const overhead = 512
@@ -37,8 +28,6 @@ const mostAsked = 4
 
 // how soon a message that is not delivered is looked for
 const impatience = 250
-
-const resting = Schedule.spaced(50)
 
 const utf8 = new TextEncoder()
 
@@ -204,15 +193,13 @@ export class Log<A> implements History<A>, Listener<Connection> {
 
   append = (message: A): Effect.Effect<Position, HistoryError> =>
     Effect.gen({ self: this }, function*() {
-      const encoded = this.payload.encode(message)
-      if (Result.isFailure(encoded)) return yield* inData(encoded.failure)
+      const encoded = written(this.payload, message)
+      if (Result.isFailure(encoded)) return yield* encoded.failure
       const bytes = typeof encoded.success === "string" ? utf8.encode(encoded.success) : encoded.success
       if (bytes.length > this.bounds.bytes) return yield* new HistoryError({ reason: "size" })
-      const appending = this.appended(bytes, yield* newEpoch).pipe(
-        Effect.retry({ while: (error) => !isRefused(error), schedule: resting }),
-        Effect.mapError(({ cause, reason }) =>
-          reason === "size" ? new HistoryError({ reason, cause }) : unreachable(cause)
-        )
+      const appending = Effect.mapError(
+        this.link.again(this.appended(bytes, yield* newEpoch)),
+        ({ cause, reason }) => reason === "size" ? new HistoryError({ reason, cause }) : unreachable(cause)
       )
       return yield* this.link.bounded(appending, this.lasting)
     })
@@ -233,7 +220,7 @@ export class Log<A> implements History<A>, Listener<Connection> {
   }
 
   private readonly synced: Effect.Effect<void, HistoryError> = Effect.suspend(() =>
-    this.link.use((connection) => this.sync(connection))
+    this.link.ask((connection) => this.sync(connection))
   )
 
   since = (position: Position, limit = Infinity): Effect.Effect<Missed<A> | Gone, HistoryError> =>

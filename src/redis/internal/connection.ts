@@ -2,7 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { createClient, type RedisClientOptions } from "redis"
+import { createClient, ErrorReply, type RedisClientOptions } from "redis"
 import type { BackplaneError } from "../../internal/backplane/engine.ts"
 import type { Link } from "../../internal/backplane/line.ts"
 import { Pulse, unreachable, within } from "../../internal/backplane/pulse.ts"
@@ -88,11 +88,18 @@ export class Connection implements Link {
     return this.pulse.promise(() => this.client.subscribe(channel, listener, true))
   }
 
-  /** Takes nothing of a channel any more. */
-  unsubscribe(channel: string): Effect.Effect<void> {
-    return Effect.promise(() => this.client.unsubscribe(channel).then(() => {}, () => {}))
+  /** A listener takes nothing of a channel any more; others of the same channel do. */
+  unsubscribe(channel: string, listener: (bytes: Buffer) => void): Effect.Effect<void> {
+    return Effect.promise(() => this.client.unsubscribe(channel, listener, true).then(() => {}, () => {}))
   }
 }
+
+// of the server as a whole: another connection may find it, or its master, as it should be. Scripts of old servers say it inside
+const ofServer = /(^|-)(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|MOVED|NOAUTH|BUSY) /
+
+/** Whether the server has refused what was asked of it, and answers other questions. */
+export const isRefused = ({ cause }: BackplaneError): boolean =>
+  cause instanceof ErrorReply && !ofServer.test(cause.message)
 
 /** Opens a connection, for as long as the scope is open. */
 export const open = (settings: Settings): Effect.Effect<Connection, BackplaneError, Scope.Scope> =>

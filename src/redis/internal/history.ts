@@ -4,7 +4,7 @@ import * as Result from "effect/Result"
 import type { BackplaneError } from "../../internal/backplane/engine.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
 import { type Bounds, goneOf, Kept } from "../../internal/history/kept.ts"
-import { inData, type Link, type Listener, read } from "../../internal/history/link.ts"
+import { type Link, type Listener, read, written } from "../../internal/history/link.ts"
 import {
   type Ends,
   type Gone,
@@ -74,7 +74,7 @@ export class Log<A> implements History<A>, Listener<Connection> {
   }
 
   end(connection: Connection): Effect.Effect<void> {
-    return connection.unsubscribe(`${this.at}live`)
+    return connection.unsubscribe(`${this.at}live`, this.told)
   }
 
   look(connection: Connection): Effect.Effect<void, BackplaneError> {
@@ -88,30 +88,28 @@ export class Log<A> implements History<A>, Listener<Connection> {
     )
   }
 
-  private run(script: Script, ...args: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, HistoryError> {
+  private call(script: Script, ...args: ReadonlyArray<string>) {
     const { age, bytes, count } = this.bounds
     const bounded = [count, bytes, age].map((bound) => bound === Infinity ? "" : String(bound))
     const [most, bytesMost, oldest] = bounded
-    return Effect.flatMap(
-      newEpoch,
-      (fresh) =>
-        this.link.use((connection) =>
-          connection.run(script, ["1", this.at, fresh, most || "1e15", bytesMost || "1e15", oldest!, ...args])
-        )
-    )
+    return (connection: Connection): Effect.Effect<ReadonlyArray<string>, BackplaneError> =>
+      Effect.flatMap(
+        newEpoch,
+        (fresh) => connection.run(script, ["1", this.at, fresh, most || "1e15", bytesMost || "1e15", oldest!, ...args])
+      )
   }
 
   append = (message: A): Effect.Effect<Position, HistoryError> =>
     Effect.suspend(() => {
-      const encoded = this.payload.encode(message)
-      if (Result.isFailure(encoded)) return Effect.fail(inData(encoded.failure))
+      const encoded = written(this.payload, message)
+      if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
       const frame = encoded.success
       const text = typeof frame === "string" ? `t${frame}` : `b${Buffer.from(frame).toString("base64")}`
       if (Buffer.byteLength(text) > this.bounds.bytes) return Effect.fail(new HistoryError({ reason: "size" }))
       const { age } = this.bounds
       const forgotten = age === Infinity ? "" : String(Math.ceil(age) + idle)
       return Effect.map(
-        this.run(Scripts.append, forgotten, text),
+        this.link.once(this.call(Scripts.append, forgotten, text)),
         ([epoch, offset]) => ({ epoch: epoch!, offset: Number(offset) })
       )
     })
@@ -121,7 +119,9 @@ export class Log<A> implements History<A>, Listener<Connection> {
       const nonsense = goneOf(position, position?.epoch, 0, Number.MAX_SAFE_INTEGER) !== undefined
       const from = nonsense ? { epoch: "", offset: 0 } : position
       const most = String(Math.min(limit, 1e9))
-      const [epoch, oldest, newest, ...texts] = yield* this.run(Scripts.since, from.epoch, String(from.offset), most)
+      const [epoch, oldest, newest, ...texts] = yield* this.link.ask(
+        this.call(Scripts.since, from.epoch, String(from.offset), most)
+      )
       this.meet(epoch!, Number(newest))
       const gone = goneOf(position, epoch!, Number(oldest), Number(newest))
       if (gone !== undefined) return gone
@@ -143,7 +143,7 @@ export class Log<A> implements History<A>, Listener<Connection> {
     })
 
   readonly ends: Effect.Effect<Ends, HistoryError> = Effect.suspend(() =>
-    Effect.map(this.run(Scripts.since, "", "0", "1"), ([epoch, oldest, newest]) => {
+    Effect.map(this.link.ask(this.call(Scripts.since, "", "0", "1")), ([epoch, oldest, newest]) => {
       this.meet(epoch!, Number(newest))
       return { oldest: { epoch: epoch!, offset: Number(oldest) }, newest: { epoch: epoch!, offset: Number(newest) } }
     })
