@@ -72,7 +72,8 @@ export interface Options<Session = void, EH = never, RH = never> extends
     | undefined
   /**
    * How many calls of one connection may be unanswered; one more is answered with a defect that says so. Default 1024. What
-   * clients of ours send in a burst is bounded by theirs.
+   * clients of ours send in a burst is bounded by theirs. Notifications, and calls whose client does not wait (`discard`), run on
+   * without being counted: `policy.messageRate` bounds how many come, and `concurrency` of the `RpcServer` how many run.
    */
   readonly requests?: number | undefined
   /**

@@ -268,6 +268,31 @@ describe("calls and the ends of connections", () => {
       yield* server.record.wait("interrupted", "h")
     }))
 
+  for (
+    const [what, first, second] of [
+      ["a notification", "\"isNotification\":true,\"id\":\"\"", "\"id\":\"@effect/rpc/notification/0\""],
+      ["a call whose client does not wait", "\"discard\":true,\"id\":7", "\"id\":7"]
+    ] as const
+  ) {
+    it.live(`B116 the id of ${what} that still runs is in use: a request of it ends its connection with the reason`, () =>
+      Effect.gen(function*() {
+        const reasons: Array<string> = []
+        const server = yield* serverOn(0, {
+          onEvent: (event) =>
+            Effect.sync(() => void (event._tag === "Closed" && reasons.push(event.snapshot.reason?._tag ?? "none")))
+        })
+        const raw = yield* rawClient({ host: "127.0.0.1", port: server.port })
+        const request = (fields: string, key: string) =>
+          `{"_tag":"Request",${fields},"tag":"Hang","payload":{"key":"${key}"},"headers":[]}\n`
+        raw.top.write(request(first, "a"))
+        yield* server.record.wait("began", "a")
+        raw.top.write(request(second, "b"))
+        yield* until("the end", () => raw.ended || raw.closed)
+        assert.deepStrictEqual(reasons, ["ProtocolViolation"])
+        yield* server.record.wait("interrupted", "a")
+      }))
+  }
+
   for (const by of ["ours to theirs", "theirs to ours"] satisfies ReadonlyArray<By>) {
     it.live(`one end is Effect's own: ${by}`, () =>
       Effect.gen(function*() {

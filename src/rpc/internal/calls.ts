@@ -18,6 +18,12 @@ export type ServerConnection = Connection.Connection<FromClient, FromServerEncod
 
 const violation = (detail: string): Failure => ConnectionError.make(new ConnectionError.ProtocolViolation({ detail }))
 
+/** Effect's server interrupts whoever gives it a request whose id is in use. */
+const unlessInUse = (cause: Cause.Cause<never>): Effect.Effect<never, Failure> =>
+  Cause.hasInterruptsOnly(cause)
+    ? Effect.fail(violation("a request has the id of one that still runs"))
+    : Effect.failCause(cause)
+
 /** Ends after which the client hears no answer any more. */
 const isGone = ({ reason }: Failure): boolean => {
   switch (reason._tag) {
@@ -41,6 +47,8 @@ export class Calls {
   /** The client may ask nothing more; what it had asked is answered. */
   private isFinishing = false
   private hasEnded = false
+  /** It has sent what gets no answer, or gets it before it has run: its id may be in use beyond `open`. */
+  private mayRunUnseen = false
   private readonly answered = Deferred.makeUnsafe<void>()
 
   constructor(
@@ -86,11 +94,14 @@ export class Calls {
         const request = this.headers.length === 0
           ? message
           : { ...message, headers: [...(message.headers ?? []), ...this.headers] }
-        if (message.isNotification === true) return deliver(connection.id, request)
+        const isNotification = message.isNotification === true
+        if (isNotification || message.discard === true) this.mayRunUnseen = true
+        if (isNotification) return deliver(connection.id, request)
         if (open.has(message.id)) return Effect.fail(violation(`request ${message.id} is not answered yet`))
         if (open.size >= this.most) return this.send(this.refusal(message.id))
         open.add(message.id)
-        return deliver(connection.id, request)
+        const delivered = deliver(connection.id, request)
+        return this.mayRunUnseen ? Effect.catchCause(delivered, unlessInUse) : delivered
       }
       case "Eof":
         this.hasEnded = true
