@@ -14,8 +14,9 @@ import * as Heartbeats from "../Heartbeat.ts"
 import { ours, tooLongOf } from "../internal/codec/framing.ts"
 import { type Header, sized } from "../internal/codec/framings/sized.ts"
 import { guarded } from "../internal/codec/payload.ts"
+import type { Scale } from "../internal/codec/room.ts"
 import { Fields, Out } from "./internal/mqttFields.ts"
-import { bytesOf, joined } from "./internal/text.ts"
+import { bytesOf, joined, utf8Exact, weigh } from "./internal/text.ts"
 
 /**
  * How often a message arrives: at most once, at least once, exactly once.
@@ -151,7 +152,7 @@ const header = (): Header => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 const qosOf = (value: number): Qos => {
-  if (value > 2) throw new Error("a quality of service over 2")
+  if (value !== 0 && value !== 1 && value !== 2) throw new Error("a quality of service that is not 0, 1 or 2")
   return value as Qos
 }
 
@@ -205,13 +206,22 @@ const readPublish = (fields: Fields, flags: number): Publish => {
   }
 }
 
-const many = <A>(fields: Fields, read: () => A): ReadonlyArray<A> => {
-  const all = [read()]
-  while (fields.hasMore) all.push(read())
+/** One or more, each of which weighs so many bytes: a member of two bytes is a text, and one of three is an object. */
+const many = <A>(
+  fields: Fields,
+  scale: Scale | undefined,
+  weight: number,
+  read: () => A
+): ReadonlyArray<A> => {
+  const all: Array<A> = []
+  do {
+    weigh(scale, weight)
+    all.push(read())
+  } while (fields.hasMore)
   return all
 }
 
-const readBody = (tag: (typeof types)[number], flags: number, fields: Fields): Packet => {
+const readBody = (tag: (typeof types)[number], flags: number, fields: Fields, scale: Scale | undefined): Packet => {
   switch (tag) {
     case "Connect":
       return readConnect(fields)
@@ -227,15 +237,19 @@ const readBody = (tag: (typeof types)[number], flags: number, fields: Fields): P
       return { _tag: tag, id: idOf(fields) }
     case "Subscribe": {
       const id = idOf(fields)
-      return { _tag: tag, id, topics: many(fields, () => ({ filter: fields.text(), qos: qosOf(fields.byte()) })) }
+      return {
+        _tag: tag,
+        id,
+        topics: many(fields, scale, 80, () => ({ filter: fields.text(), qos: qosOf(fields.byte()) }))
+      }
     }
     case "Suback": {
       const id = idOf(fields)
-      return { _tag: tag, id, codes: many(fields, () => fields.byte()) }
+      return { _tag: tag, id, codes: many(fields, scale, 12, () => fields.byte()) }
     }
     case "Unsubscribe": {
       const id = idOf(fields)
-      return { _tag: tag, id, filters: many(fields, () => fields.text()) }
+      return { _tag: tag, id, filters: many(fields, scale, 36, () => fields.text()) }
     }
     case "Pingreq":
     case "Pingresp":
@@ -246,7 +260,7 @@ const readBody = (tag: (typeof types)[number], flags: number, fields: Fields): P
   }
 }
 
-const decode = (frame: Uint8Array | string): Result.Result<Packet, CodecReason> =>
+const decode = (frame: Uint8Array | string, scale?: Scale): Result.Result<Packet, CodecReason> =>
   guarded("decode", "MQTT", () => {
     const bytes = bytesOf(frame)
     const first = bytes[0] ?? 0
@@ -258,7 +272,7 @@ const decode = (frame: Uint8Array | string): Result.Result<Packet, CodecReason> 
     let at = 1
     while (at < 5 && (bytes[at] ?? 0) > 127) at++
     const fields = new Fields(bytes, at + 1)
-    const packet = readBody(tag, flags, fields)
+    const packet = readBody(tag, flags, fields, scale)
     return fields.hasMore ? Result.fail("bytes are left over") : Result.succeed(packet)
   })
 
@@ -268,12 +282,12 @@ const decode = (frame: Uint8Array | string): Result.Result<Packet, CodecReason> 
 
 const writeConnect = (out: Out, { clean = true, clientId, keepAlive = 0, password, username, will }: Connect): void => {
   if (password !== undefined && username === undefined) throw new Error("a password needs a username")
-  const ofWill = will === undefined ? 0 : 4 | ((will.qos ?? 0) << 3) | (will.retain === true ? 32 : 0)
+  const ofWill = will === undefined ? 0 : 4 | (qosOf(will.qos ?? 0) << 3) | (will.retain === true ? 32 : 0)
   const flags = (clean ? 2 : 0) | ofWill | (username === undefined ? 0 : 128) | (password === undefined ? 0 : 64)
   out.text("MQTT").byte(4).byte(flags).short(keepAlive).text(clientId)
   if (will !== undefined) out.text(will.topic).bytes(will.payload)
   if (username !== undefined) out.text(username)
-  if (password !== undefined) out.bytes(bytesOf(password))
+  if (password !== undefined) out.bytes(typeof password === "string" ? utf8Exact(password) : password)
 }
 
 /** Writes what is behind the length, and returns the flags. */
@@ -291,14 +305,15 @@ const writeBody = (out: Out, packet: Packet): number => {
       out.text(packet.topic)
       if (packet.id !== undefined) out.id(packet.id)
       out.rest(packet.payload)
-      return (packet.qos << 1) | (packet.retain === true ? 1 : 0) | (packet.duplicate === true ? 8 : 0)
+      return (qosOf(packet.qos) << 1) | (packet.retain === true ? 1 : 0) | (packet.duplicate === true ? 8 : 0)
     }
     case "Subscribe":
       if (packet.topics.length === 0) throw new Error("a subscription to nothing")
       out.id(packet.id)
-      for (const { filter, qos } of packet.topics) out.text(filter).byte(qos)
+      for (const { filter, qos } of packet.topics) out.text(filter).byte(qosOf(qos))
       return 2
     case "Suback":
+      if (packet.codes.length === 0) throw new Error("an answer to no subscription")
       out.id(packet.id)
       for (const code of packet.codes) out.byte(code)
       return 0
@@ -352,7 +367,7 @@ export const heartbeat: Heartbeats.Heartbeat<Packet, Packet> = Heartbeats.messag
  *
  * **Details**
  *
- * A packet is bounded by `maxFrame` from its announced length on, header included. What the standard does not allow (other flags,
+ * A packet is bounded by `maxFrame` from its announced length on, header included, and by `Policy.maxDecoded` in memory. What the standard does not allow (other flags,
  * an id of 0, bytes left over, a version other than 3.1.1) is `InvalidMessage`.
  *
  * **Gotchas**

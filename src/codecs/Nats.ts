@@ -10,10 +10,23 @@
 import * as Result from "effect/Result"
 import * as Codec from "../Codec.ts"
 import type { CodecReason } from "../ConnectionError.ts"
-import { isTooDeep } from "../internal/codec/jsonDepth.ts"
+import { isTooDeep, weigh as weightOf } from "../internal/codec/jsonDepth.ts"
 import { guarded } from "../internal/codec/payload.ts"
+import { defaultMaxDecoded, type Scale } from "../internal/codec/room.ts"
 import { scanned, type Scanner } from "./internal/scanned.ts"
-import { bytesOf, countAt, CR, invalidLength, joined, LF, shown, textOf, utf8 } from "./internal/text.ts"
+import {
+  bytesOf,
+  countAt,
+  CR,
+  invalidLength,
+  joined,
+  LF,
+  shown,
+  textOf,
+  utf8,
+  utf8Exact,
+  weigh
+} from "./internal/text.ts"
 
 /**
  * What a server sends. `headers` is the block of headers as it came, from `NATS/1.0` on.
@@ -136,7 +149,7 @@ const message = (frame: Uint8Array, words: ReadonlyArray<string>, at: number): F
   }
 }
 
-const parse = (frame: Uint8Array): FromServer | string => {
+const parse = (frame: Uint8Array, scale: Scale | undefined): FromServer | string => {
   const lineFeed = frame.indexOf(LF)
   const text = textOf(frame.subarray(0, lineFeed < 0 ? frame.length : lineFeed))
   if (text === undefined) return "the line is not UTF-8"
@@ -157,6 +170,7 @@ const parse = (frame: Uint8Array): FromServer | string => {
     case "INFO": {
       const json = line.slice(4).trim()
       if (isTooDeep(json)) return "INFO is too deep"
+      weigh(scale, weightOf(json, scale?.most ?? defaultMaxDecoded))
       const info: unknown = JSON.parse(json)
       return typeof info === "object" && info !== null && !Array.isArray(info)
         ? { _tag: "Info", info: info as { readonly [key: string]: unknown } }
@@ -167,9 +181,9 @@ const parse = (frame: Uint8Array): FromServer | string => {
   }
 }
 
-const decode = (frame: Uint8Array | string): Result.Result<FromServer, CodecReason> =>
+const decode = (frame: Uint8Array | string, scale?: Scale): Result.Result<FromServer, CodecReason> =>
   guarded("decode", "NATS", () => {
-    const parsed = parse(bytesOf(frame))
+    const parsed = parse(bytesOf(frame), scale)
     return typeof parsed === "string" ? Result.fail(parsed) : Result.succeed(parsed)
   })
 
@@ -180,19 +194,26 @@ const word = (text: string): string => {
   if (text === "" || /[\s\u0000]/.test(text)) {
     throw new Error(`no white space may be in ${JSON.stringify(text.slice(0, 40))}`)
   }
+  if (!text.isWellFormed()) throw new Error("a text has half a surrogate pair")
   return text
+}
+
+/** After how many messages a subscription ends. */
+const most = (max: number): number => {
+  if (!Number.isSafeInteger(max) || max < 0) throw new Error(`max is a number of messages, got ${max}`)
+  return max
 }
 
 const write = (message: FromClient): Uint8Array => {
   switch (message._tag) {
     case "Connect":
-      return utf8(`CONNECT ${JSON.stringify(message.options)}\r\n`)
+      return utf8Exact(`CONNECT ${JSON.stringify(message.options)}\r\n`)
     case "Publish": {
-      const payload = bytesOf(message.payload)
+      const payload = typeof message.payload === "string" ? utf8Exact(message.payload) : message.payload
       const reply = message.reply === undefined ? "" : ` ${word(message.reply)}`
       const to = `${word(message.subject)}${reply}`
       if (message.headers === undefined) return joined([utf8(`PUB ${to} ${payload.length}\r\n`), payload, utf8("\r\n")])
-      const headers = utf8(message.headers)
+      const headers = utf8Exact(message.headers)
       const sizes = `${headers.length} ${headers.length + payload.length}`
       return joined([utf8(`HPUB ${to} ${sizes}\r\n`), headers, payload, utf8("\r\n")])
     }
@@ -201,7 +222,7 @@ const write = (message: FromClient): Uint8Array => {
       return utf8(`SUB ${word(message.subject)}${queue} ${word(message.sid)}\r\n`)
     }
     case "Unsubscribe":
-      return utf8(`UNSUB ${word(message.sid)}${message.max === undefined ? "" : ` ${message.max}`}\r\n`)
+      return utf8(`UNSUB ${word(message.sid)}${message.max === undefined ? "" : ` ${most(message.max)}`}\r\n`)
     case "Ping":
       return utf8("PING\r\n")
     case "Pong":
@@ -217,7 +238,7 @@ const encode = (message: FromClient): Result.Result<Uint8Array, CodecReason> =>
  *
  * **Details**
  *
- * A control line has 8 KiB at the most, `INFO` 64 KiB. A message is bounded by `maxFrame` from its announced size on, line included.
+ * A control line has 8 KiB at the most, `INFO` 64 KiB and `Policy.maxDecoded` in memory. A message is bounded by `maxFrame` from its announced size on, line included.
  *
  * **Gotchas**
  *

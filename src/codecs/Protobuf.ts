@@ -60,7 +60,8 @@ export const make = <In, Out = In>(
       decode: (bytes) => Result.succeed(type.decode(bytes)),
       encode: (message) => {
         const encoded = type.encode(message)
-        return Result.succeed(encoded instanceof Uint8Array ? encoded : encoded.finish())
+        const bytes: unknown = encoded instanceof Uint8Array ? encoded : encoded.finish()
+        return bytes instanceof Uint8Array ? Result.succeed(bytes) : Result.fail("the library gave no bytes")
       }
     })
   )

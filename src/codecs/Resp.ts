@@ -12,9 +12,20 @@ import * as Codec from "../Codec.ts"
 import type { CodecReason } from "../ConnectionError.ts"
 import { guarded } from "../internal/codec/payload.ts"
 import type { Scale } from "../internal/codec/room.ts"
-import { tooHeavy } from "../internal/codec/room.ts"
 import { scanned, type Scanner } from "./internal/scanned.ts"
-import { bytesOf, countAt, CR, invalid, invalidLength, joined, LF, shown, textOf, utf8 } from "./internal/text.ts"
+import {
+  bytesOf,
+  countAt,
+  CR,
+  invalidLength,
+  joined,
+  LF,
+  shown,
+  textOf,
+  utf8,
+  utf8Exact,
+  weigh
+} from "./internal/text.ts"
 
 /**
  * What Redis answers to a command that it refuses: `WRONGTYPE ...`, `ERR unknown command ...`.
@@ -162,13 +173,6 @@ class Reader {
     this.scale = scale
   }
 
-  private weigh(bytes: number): void {
-    const { scale } = this
-    if (scale === undefined) return
-    scale.weight += bytes
-    if (scale.weight > scale.most) throw new Error(tooHeavy(scale.weight, scale.most))
-  }
-
   private text(from: number, to: number): string {
     const text = textOf(this.bytes.subarray(from, to))
     if (text === undefined) throw new Error("a text is not UTF-8")
@@ -176,14 +180,14 @@ class Reader {
   }
 
   private many(count: number, depth: number): Array<Reply> {
-    this.weigh(48 + 8 * count)
+    weigh(this.scale, 48 + 8 * count)
     const all: Array<Reply> = []
     for (let i = 0; i < count; i++) all.push(this.element(depth + 1))
     return all
   }
 
   private pairs(count: number, depth: number): Map<Reply, Reply> {
-    this.weigh(64 + 64 * count)
+    weigh(this.scale, 192 + 64 * count)
     const all = new Map<Reply, Reply>()
     for (let i = 0; i < count; i++) all.set(this.element(depth + 1), this.element(depth + 1))
     return all
@@ -195,7 +199,7 @@ class Reader {
     if (this.bytes[this.at - 2] !== CR || this.bytes[this.at - 1] !== LF) {
       throw new Error("a bulk string has another length")
     }
-    this.weigh(64)
+    weigh(this.scale, 64)
     if (kind === "!") return new Refusal(this.text(from, from + count))
     // a verbatim string has its format in front: `txt:`
     if (kind === "=") return this.text(from + Math.min(4, count), from + count)
@@ -207,12 +211,14 @@ class Reader {
       case "+":
         return line
       case "-":
+        weigh(this.scale, 64)
         return new Refusal(line)
       case "_":
         return null
       case "#":
         return line === "t"
       case ",":
+        weigh(this.scale, 16)
         return line === "inf" ? Infinity : line === "-inf" ? -Infinity : Number(line)
       default: {
         if (!/^[+-]?\d+$/.test(line)) throw new Error(`not a number: ${line.slice(0, 20)}`)
@@ -238,6 +244,8 @@ class Reader {
       case ">":
         return new Push(this.many(count, depth))
       case "~":
+        // besides the list that it is made of
+        weigh(this.scale, 112 + 40 * count)
         return new Set(this.many(count, depth))
       case "%":
         return this.pairs(count, depth)
@@ -253,15 +261,16 @@ class Reader {
 const read = (frame: Uint8Array | string, isText: boolean, scale?: Scale): Result.Result<Reply, CodecReason> =>
   guarded("decode", "RESP", () => Result.succeed(new Reader(bytesOf(frame), isText, scale).element(0)))
 
-const write = (command: Command): Result.Result<Uint8Array, CodecReason> => {
-  if (command.length === 0) return Result.fail(invalid("encode", "RESP", "a command has a name"))
-  const parts = [utf8(`*${command.length}\r\n`)]
-  for (const part of command) {
-    const bytes = part instanceof Uint8Array ? part : utf8(String(part))
-    parts.push(utf8(`$${bytes.length}\r\n`), bytes, utf8("\r\n"))
-  }
-  return Result.succeed(joined(parts))
-}
+const write = (command: Command): Result.Result<Uint8Array, CodecReason> =>
+  guarded("encode", "RESP", () => {
+    if (command.length === 0) return Result.fail("a command has a name")
+    const parts = [utf8(`*${command.length}\r\n`)]
+    for (const part of command) {
+      const bytes = part instanceof Uint8Array ? part : utf8Exact(String(part))
+      parts.push(utf8(`$${bytes.length}\r\n`), bytes, utf8("\r\n"))
+    }
+    return Result.succeed(joined(parts))
+  })
 
 /**
  * Makes the codec of a client.

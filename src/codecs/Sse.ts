@@ -98,7 +98,20 @@ const linesOf = (name: string, text: string): string =>
 
 const isLine = (text: string | undefined): boolean => text === undefined || !/[\r\n\0]/.test(text)
 
+const isWhole = (text = ""): boolean => text.isWellFormed()
+
+const isText = (message: Message): boolean =>
+  isWhole(message.id) &&
+  (message._tag === "Comment" ? isWhole(message.text) : isWhole(message.event) && isWhole(message.data))
+
+// it is read back with up to 15 digits
+const isRetry = (retry: number): boolean => retry >= 0 && Math.round(retry) < 1e15
+
 const encode = (message: Message): Result.Result<string, CodecReason> => {
+  if (!isText(message)) return Result.fail(invalid("encode", "SSE", "a text has half a surrogate pair"))
+  if (message.retry !== undefined && !isRetry(message.retry)) {
+    return Result.fail(invalid("encode", "SSE", `retry is a number of milliseconds, got ${message.retry}`))
+  }
   if (!isLine(message.id) || (message._tag === "Event" && !isLine(message.event))) {
     return Result.fail(invalid("encode", "SSE", "an id and the name of an event are one line"))
   }

@@ -1,6 +1,8 @@
 /** Text and numbers in the bytes of a frame. */
 import { InvalidLength, InvalidMessage } from "../../ConnectionError.ts"
 import { textOf, utf8 } from "../../internal/bytes/utf8.ts"
+import type { Scale } from "../../internal/codec/room.ts"
+import { tooHeavy } from "../../internal/codec/room.ts"
 
 export { textOf, utf8 }
 
@@ -11,6 +13,19 @@ export const invalidLength = (detail: string): InvalidLength => new InvalidLengt
 
 export const invalid = (direction: "decode" | "encode", format: string, detail: string): InvalidMessage =>
   new InvalidMessage({ direction, format, detail })
+
+/** Adds to what the values of a message weigh, before they are made; throws where that is too much. */
+export const weigh = (scale: Scale | undefined, bytes: number): void => {
+  if (scale === undefined) return
+  scale.weight += bytes
+  if (scale.weight > scale.most) throw new Error(tooHeavy(scale.weight, scale.most))
+}
+
+/** The UTF-8 of a text that comes back as it is; throws where half a surrogate pair would come back as something else. */
+export const utf8Exact = (text: string): Uint8Array => {
+  if (!text.isWellFormed()) throw new Error("a text has half a surrogate pair")
+  return utf8(text)
+}
 
 /** A few bytes, for an error. */
 export const shown = (bytes: Uint8Array, from: number, to: number): string =>
