@@ -965,6 +965,13 @@ describe("Heartbeat", () => {
       [
         ["ping throws", { ...text, ping: boom }, "Defect"],
         ["read throws", { ...text, reader: () => boom }, "Defect"],
+        ...["x", true, {}, { _tag: "Nonsense" }, Promise.resolve()].map((garbage) =>
+          [
+            `B100 read returns what is no signal (${typeof garbage} ${JSON.stringify(garbage)})`,
+            { ...text, reader: () => () => garbage as never },
+            "Defect"
+          ] as const
+        ),
         ["a ping cannot be encoded", { ...text, ping: () => "two\nlines" }, "InvalidMessage"],
         ["a pong cannot be encoded", {
           ...text,

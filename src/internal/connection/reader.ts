@@ -69,6 +69,9 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
     case "Violation":
       c.broken = signal.reason
       return false
+    default:
+      // to take it for one would lose the message without a word
+      throw new TypeError("what the heartbeat's read returned is neither undefined nor a Signal")
   }
 }
 
