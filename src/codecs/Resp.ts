@@ -106,7 +106,8 @@ const attribute = code("|")
 
 /** Where the line from `at` on ends, at its return; -1 when that has not come. */
 const lineEnd = (bytes: Uint8Array, at: number, end: number): number => {
-  const found = bytes.indexOf(CR, at)
+  // a buffer that grows is longer than what has come
+  const found = (bytes.length === end ? bytes : bytes.subarray(0, end)).indexOf(CR, at)
   return found >= 0 && found + 1 < end ? found : -1
 }
 
@@ -118,6 +119,8 @@ const scanner = (): Scanner => {
   let at = 0
   let missing = 1
   let least = 0
+  // so far there is no end of that element's line
+  let seen = 0
   return {
     get least() {
       return least
@@ -126,10 +129,11 @@ const scanner = (): Scanner => {
       while (start + at < end) {
         const from = start + at
         const kind = bytes[from]!
-        const to = lineEnd(bytes, from, end)
+        const to = lineEnd(bytes, Math.max(from, start + seen), end)
         if (to < 0) {
           // a line that only grows is bounded by the frame
           least = at + 1
+          seen = end - start - 1
           return 0
         }
         if (bytes[to + 1] !== LF) return invalidLength(`a line without its end: ${shown(bytes, from, end)}`)
@@ -151,6 +155,7 @@ const scanner = (): Scanner => {
         missing += more - 1
         if (missing > 0) continue
         at = 0
+        seen = 0
         missing = 1
         least = 0
         return start + next

@@ -41,6 +41,13 @@ const scanner = (): Scanner => {
   }
   return {
     least: 0,
+    // at once: a blank line that keeps the connection open is no frame that has begun
+    passed(bytes, start, end) {
+      if (at > 0) return 0
+      let to = start
+      while (to < end && (bytes[to] === CR || bytes[to] === LF)) to++
+      return to - start
+    },
     scan(bytes, start, end) {
       while (start + at < end) {
         const byte = bytes[start + at]!

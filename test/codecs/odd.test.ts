@@ -82,3 +82,13 @@ describe("B104 what a shipped codec cannot write, or the peer could not read, is
     })
   }
 })
+
+describe("B46 a blank line of SSE is no frame that has begun", () => {
+  it("B46 B12 blank lines, and a line feed that comes late, leave nothing pending", () => {
+    const decoder = Codec.decoder(Sse.make({ maxFrame: 100 }))
+    for (let i = 0; i < 500; i++) assert.isUndefined(decoder.write(utf8("\n")).error)
+    assert.strictEqual(decoder.write(utf8("data: 1\r\n\r")).messages.length, 1)
+    decoder.write(utf8("\n"))
+    assert.isUndefined(decoder.end())
+  })
+})

@@ -13,6 +13,8 @@ export interface Scanner {
   readonly scan: (bytes: Uint8Array, start: number, end: number) => number | CodecReason
   /** How long the frame has to be at least, by what was read of it: a frame over the limit is refused before it comes. */
   readonly least: number
+  /** How many bytes from `start` on, ahead of a frame, belong to none. */
+  readonly passed?: (bytes: Uint8Array, start: number, end: number) => number
 }
 
 const leastCapacity = 512
@@ -48,6 +50,8 @@ const decoder = (scanner: Scanner, limit: number): FrameDecoder => {
       }
       let start = 0
       while (start < end) {
+        start += scanner.passed?.(bytes, start, end) ?? 0
+        if (start === end) break
         const found = scanner.scan(bytes, start, end)
         if (typeof found !== "number") return found
         if (found === 0) {
