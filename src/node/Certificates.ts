@@ -86,6 +86,8 @@ export interface Certificates<out E = CertificatesFailed> {
   /**
    * Gets them again, and gives them to the connections that come from then on. Where that fails, or where they make no sense,
    * those from before stay in use. Run it on a signal, or when a store of secrets says so.
+   *
+   * Of several at once, the one that began last and did not fail decides, in whatever order they end.
    */
   readonly renew: Effect.Effect<void, E>
 }
@@ -134,10 +136,18 @@ export const make = <E, R>(
     const context = yield* Effect.context<R>()
     const get = Effect.flatMap(load, (loaded) => Effect.fromResult(check(loaded)))
     let now = yield* get
+    let begun = 0
+    let used = 0
     return {
       "~holdfast/node/Certificates": () => now,
-      renew: Effect.map(Effect.provideContext(get, context), (next) => {
-        now = next
+      renew: Effect.suspend(() => {
+        const number = ++begun
+        return Effect.map(Effect.provideContext(get, context), (next) => {
+          // one that began later has got newer ones
+          if (number < used) return
+          used = number
+          now = next
+        })
       })
     }
   })

@@ -1,7 +1,9 @@
 /** Certificates that change under a listener, and those for several names. */
 import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Ref from "effect/Ref"
 import * as TestClock from "effect/testing/TestClock"
 import * as Fs from "node:fs"
@@ -10,6 +12,7 @@ import * as Path from "node:path"
 import * as Tls from "node:tls"
 import { afterAll, beforeAll } from "vitest"
 import { Certificates, Dialer, Listener } from "../../src/node/index.ts"
+import type { Checked } from "../../src/node/internal/tls/securing.ts"
 import { type Authority, authority, type Signed } from "./fixtures/authority.ts"
 import { echo, portOf, run, until } from "./fixtures/kit.ts"
 
@@ -72,6 +75,35 @@ describe("certificates", () => {
       assert.match((yield* Effect.flip(certificates.renew)).message, /does not belong/)
       assert.strictEqual(nameOf(yield* dial(listener)), "two")
     }).pipe(Effect.scoped))
+
+  it.effect("of two renewals at once, the one that began last decides", () =>
+    Effect.gen(function*() {
+      const loads: Array<Deferred.Deferred<Certificates.Loaded>> = []
+      const load = Effect.suspend(() => {
+        const loaded = Deferred.makeUnsafe<Certificates.Loaded>()
+        loads.push(loaded)
+        return Deferred.await(loaded)
+      })
+      const making = yield* Effect.forkChild(Certificates.make(load), { startImmediately: true })
+      yield* Deferred.succeed(loads[0]!, one)
+      const certificates = yield* Fiber.join(making)
+      const shown = () => (certificates["~holdfast/node/Certificates"]() as Checked).own.cert?.toString()
+      const renewals = [
+        yield* Effect.forkChild(certificates.renew, { startImmediately: true }),
+        yield* Effect.forkChild(Effect.exit(certificates.renew), { startImmediately: true }),
+        yield* Effect.forkChild(Effect.exit(certificates.renew), { startImmediately: true })
+      ] as const
+      // one that fails decides nothing
+      yield* Deferred.succeed(loads[3]!, { cert: one.cert, key: two.key })
+      yield* Fiber.join(renewals[2])
+      assert.strictEqual(shown(), one.cert)
+      yield* Deferred.succeed(loads[2]!, two)
+      yield* Fiber.join(renewals[1])
+      assert.strictEqual(shown(), two.cert)
+      yield* Deferred.succeed(loads[1]!, one)
+      yield* Fiber.join(renewals[0])
+      assert.strictEqual(shown(), two.cert)
+    }))
 
   it.effect("files are read again every 10 s, and not before", () =>
     Effect.gen(function*() {
