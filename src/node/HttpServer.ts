@@ -19,6 +19,7 @@ import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Http from "node:http"
 import type * as Net from "node:net"
+import type { Duplex } from "node:stream"
 import { limitOf } from "../internal/connection/core/limits.ts"
 import { budgetIn, watchBudget } from "../internal/memory/ofServer.ts"
 import * as Supervised from "../internal/scheduling/supervised.ts"
@@ -204,7 +205,9 @@ export const make = <In = never, Out = unknown, R = never>(
       rules,
       context,
       limit: settings.handshake || NodeOptions.longestTimer,
-      linger: settings.linger
+      linger: settings.linger,
+      // it is read, whatever its requests waited for, so that its end is seen
+      onTaken: (conn: Duplex) => connections.open.get(conn as Net.Socket)?.pipeline.abandon()
     }
     intercept(
       server,

@@ -139,6 +139,45 @@ describe("B115 what HTTP connections hold", () => {
       yield* until("its message is answered", () => peer.text.includes("\x02hi"))
     }))
 
+  const hooked = Effect.fnUntraced(function*(hook: Effect.Effect<void, Upgrade.Refused>) {
+    const memory = Memory.make({ limit: 256 * 1024, patience: "1 minute" })
+    const server = yield* memory.provide(HttpServer.make("http://127.0.0.1:0", {
+      webSocket: "/live",
+      upgrade: Upgrade.make(() => hook),
+      linger: "10 seconds"
+    }))
+    yield* server.http.serve(Effect.succeed(HttpServerResponse.text(mebibyte.repeat(16))))
+    const peer = yield* client(server)
+    const headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+      `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX: ${"x".repeat(12_000)}`
+    peer.conn.write(`GET /live HTTP/1.1\r\nHost: a\r\n${headers}\r\n\r\n`)
+    yield* holds(memory, 12_000, 13_000)
+    yield* deaf(server, get("/"))
+    yield* holds(memory, 256 * 1024, 32e6)
+    return peer
+  })
+
+  it.live("B112 a peer that leaves while a hook waits is noticed, also while memory is tight", () =>
+    Effect.gen(function*() {
+      for (const leave of ["end", "resetAndDestroy"] as const) {
+        let interrupted = 0
+        const peer = yield* hooked(Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted++)))
+        peer.conn[leave]()
+        yield* until(`the hook ends after ${leave}`, () => interrupted === 1)
+      }
+    }))
+
+  it.live("B115 a refused upgrade lingers, also while memory is tight", () =>
+    Effect.gen(function*() {
+      const gate = Latch.makeUnsafe(false)
+      const peer = yield* hooked(Effect.andThen(gate.await, new Upgrade.Refused({ status: 403, body: "not you" })))
+      yield* gate.open
+      yield* until("it is told", () => peer.text.includes("not you") && peer.ended)
+      // more than kernels hold: what is not read would be answered with a reset
+      peer.conn.write("x".repeat(24e6))
+      yield* until("what it still sends is read", () => peer.conn.writableLength === 0)
+    }))
+
   it.live("B115 pipelined requests that wait count, and what was read and not parsed", () =>
     Effect.gen(function*() {
       const memory = Memory.make({ limit: 64e6 })

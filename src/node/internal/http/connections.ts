@@ -215,9 +215,8 @@ export class Connections<in out In, in out Out> {
   upgraded(conn: Net.Socket): void {
     const connection = this.open.get(conn)
     connection?.upgraded()
-    // what it is now counts for itself, and is read whatever its requests waited for
+    // what it is now counts for itself
     connection?.pipeline.countOut()
-    connection?.pipeline.abandon()
     this.forget(conn)
   }
 

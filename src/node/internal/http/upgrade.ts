@@ -3,7 +3,7 @@ import type * as Http from "node:http"
 import type * as Net from "node:net"
 import { noop } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
-import { write } from "../upgrade/answer.ts"
+import { answering, whenAnswered, write } from "../upgrade/answer.ts"
 import { asksForWebSocket, isWellFormed } from "../upgrade/form.ts"
 import { type Below, pathOf } from "../upgrade/request.ts"
 import { type Upgrading, upgrading } from "../webSocket/upgrade.ts"
@@ -33,7 +33,16 @@ export const intercept = <R, A extends Below>(
   /** False: the application's. */
   const upgraded = (request: Http.IncomingMessage, conn: Net.Socket, head: Buffer): boolean => {
     const isOurs = asksForWebSocket(request) && options.rules.has(pathOf(request))
-    if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) return false
+    if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) {
+      if (answering(conn) === undefined) return false
+      // Effect's listener answers on the connection at once, whatever is under way there
+      whenAnswered(conn, () => {
+        // it is not idle, as Node takes it to be after the answer before
+        conn.setTimeout(0)
+        if (conn.writable) emit.call(server, "upgrade", request, conn, head)
+      })
+      return true
+    }
     conn.on("error", noop)
     const announced = announce(conn, request)
     upgrade(request, conn, head, announced, (_, accepted) => onOpen(announced, conn, accepted, request))

@@ -27,6 +27,13 @@ export const write = (response: Http.ServerResponse, answer: Answer): void => {
 export const answering = (stream: Duplex): Http.ServerResponse | undefined =>
   (stream as Duplex & { readonly _httpMessage?: Http.ServerResponse | null })._httpMessage ?? undefined
 
+/** Calls back once a stream has no answer ahead: Node gives it to the next one before the one before says that it is over. */
+export const whenAnswered = (stream: Duplex, done: () => void): void => {
+  const before = answering(stream)
+  if (before === undefined) done()
+  else before.once("close", () => whenAnswered(stream, done))
+}
+
 /** `write` for a request that Node gave away with its connection. */
 export const refuse = (
   request: Http.IncomingMessage,

@@ -14,7 +14,7 @@ import { answerTo } from "../deflate/negotiation.ts"
 import { longestTimer } from "../options.ts"
 import { linger } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
-import { answering, refuse } from "../upgrade/answer.ts"
+import { answering, refuse, whenAnswered } from "../upgrade/answer.ts"
 import { type Answer, unavailable } from "../upgrade/form.ts"
 import { Asked, type Below } from "../upgrade/request.ts"
 import { acceptOf } from "./key.ts"
@@ -31,6 +31,8 @@ export interface Upgrading<R> {
   /** How long a hook may take, in milliseconds. */
   readonly limit: number
   readonly linger: number
+  /** Told of a stream once the answers before have left: what comes on it from then on is no request. */
+  readonly onTaken?: ((stream: Duplex) => void) | undefined
 }
 
 /** The last step: the answer, with what was agreed to. What comes next on the stream are frames. */
@@ -71,13 +73,6 @@ const whenGone = (stream: Duplex, head: Buffer, gone: () => void): () => void =>
     stream.off("end", gone)
     stream.off("readable", look)
   }
-}
-
-/** Calls back once a stream has no answer ahead: Node gives it to the next one before the one before says that it is over. */
-const whenAnswered = (stream: Duplex, done: () => void): void => {
-  const before = answering(stream)
-  if (before === undefined) done()
-  else before.once("close", () => whenAnswered(stream, done))
 }
 
 /** Every answer of a hook: the facts it found out, a refusal, a defect, or none at all (its time is over, or the peer left). */
@@ -128,7 +123,13 @@ export const upgrading = <R>(
       answer({ status: 500 })
     }
     // it asked for something else first, and was not told to go on: it gets those answers
-    if (answering(stream) !== undefined) return whenAnswered(stream, () => linger(stream, options.linger))
+    if (answering(stream) !== undefined) {
+      return whenAnswered(stream, () => {
+        options.onTaken?.(stream)
+        linger(stream, options.linger)
+      })
+    }
+    options.onTaken?.(stream)
     const isRefused = (): boolean => {
       const { refusal } = below
       if (refusal !== undefined) answer(unavailable(refusal))

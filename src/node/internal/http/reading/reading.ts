@@ -17,6 +17,8 @@ export class Reading {
   private isWanted = false
   private hasListeners = false
   private isLingering = false
+  /** No further request is parsed. */
+  private isOver = false
 
   /** `onEnd` is called when no further request is parsed: the connection is closed, or what still comes is discarded. */
   constructor(conn: Net.Socket, limit: number, onResumed: () => void, onEnd: () => void) {
@@ -41,7 +43,7 @@ export class Reading {
   }
 
   pauseForMemory(): void {
-    if (this.conn.destroyed || this.isLingering) return
+    if (this.conn.destroyed || this.isOver) return
     this.stop(!this.conn.isPaused())
     this.awaitsMemory = true
   }
@@ -51,9 +53,11 @@ export class Reading {
     this.goOn()
   }
 
-  /** Nothing keeps it from being read any more; it is not read on for that. */
+  /** No further request is parsed, and nothing keeps the connection from being read any more; it is not resumed for that. */
   abandon(): void {
+    this.isOver = true
     this.isHolding = this.awaitsMemory = false
+    if (!this.conn.destroyed) startReading(this.conn)
   }
 
   private stop(isWanted: boolean): void {
