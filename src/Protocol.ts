@@ -40,8 +40,8 @@
  * a type not listed, a frame without a type, one shorter than its fields, or longer than the limit; DATA that is no
  * message. Its receiver answers CLOSE with code 3.
  *
- * **Limits in time**: each end has its own for the greeting (`Policy.handshake`), from the moment the transport is open,
- * and for silence (`Policy.silence`), which every received byte ends; it closes with code 8 or 9. A client pings every
+ * **Limits in time**: each end has its own for the greeting (`Policy.handshake`), from the moment the transport is open
+ * (that of a `Server` counts from the accept), and for silence (`Policy.silence`), which every received byte ends; it closes with code 8 or 9. A client pings every
  * `pingEvery` of the WELCOME, and may leave a ping out while bytes went both ways within that time. A server closes with
  * code 4 at the third PING in a row that comes sooner than `minPingEvery` after the one before. It pings at least twice
  * within the `silence` of the HELLO. Neither has to ping more often than ten times a second for the sake of the other.

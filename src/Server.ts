@@ -32,7 +32,10 @@ export type { Draining, Event, Left, Stats } from "./internal/server/state.ts"
  * @since 0.1.0
  */
 export interface Options<In, Out, Session, E, EH, R, RH, RO> {
-  /** Makes a connection of a socket: what `Connection.make(options)` returns. */
+  /**
+   * Makes a connection of a socket: what `Connection.make(options)` returns. One that takes longer than `Policy.handshake` from
+   * the accept is interrupted, and its peer refused with `HandshakeTimeout`.
+   */
   readonly open: (
     socket: Socket.Socket
   ) => Effect.Effect<Connection.Connection<In, Out>, ConnectionError.ConnectionError, RO>

@@ -1122,6 +1122,35 @@ const waiting = <A>(client: Client.Client<A>) =>
     return state.value
   })
 
+describe("a server's limit counts from the accept, that of the greeting from when its transport is open", () => {
+  it.effect("B139 a greeting that begins late is cut at the server's limit, and the client hears why", () =>
+    Effect.gen(function*() {
+      for (const token of [0, 2000]) {
+        const listener = yield* TestSocket.makeServer()
+        const refused: Array<string> = []
+        const greet = Protocol.server({ codec: Codec.lines(), policy: { handshake: "3 seconds" } })
+        const server = yield* Server.run({
+          open: (socket) => Effect.andThen(Effect.sleep(token), greet(socket)),
+          policy: { handshake: "3 seconds" },
+          onEvent: (event) => Effect.sync(() => void (event._tag === "Refused" && refused.push(event.reason._tag))),
+          handle: () => Effect.never
+        }).pipe(
+          Effect.provideService(SocketServer.SocketServer, listener.server),
+          Effect.forkDetach({ startImmediately: true })
+        )
+        const { peer, said } = far(yield* listener.connect, false)
+        yield* TestClock.adjust(token)
+        yield* TestClock.adjust(2999 - token)
+        assert.deepStrictEqual([yield* said, refused], [[], []])
+        yield* TestClock.adjust(1)
+        yield* peer.released
+        assert.deepStrictEqual(yield* said, ["CLOSE 8 1 0 0 the peer did not finish its handshake within 3 s"])
+        assert.deepStrictEqual(refused, ["HandshakeTimeout"])
+        server.interruptUnsafe()
+      }
+    }))
+})
+
 describe("Client, Server and Registry over it", () => {
   it.effect("talk, and a close by the client is known as such", () =>
     Effect.gen(function*() {

@@ -644,6 +644,109 @@ describe("handshakes", () => {
       yield* gone(peer)
     }))
 
+  it.effect("B139 an open that hangs is refused at the deadline of a handshake, and its permit comes back", () =>
+    Effect.gen(function*() {
+      let released = 0
+      const hanging: Options["open"] = () =>
+        Effect.andThen(Effect.addFinalizer(() => Effect.sync(() => released++)), Effect.never)
+      const { connect, refusals, tags } = yield* start({
+        open: hanging,
+        policy: { handshake: 3000, maxConnections: 1 }
+      })
+      yield* connect
+      const second = yield* connect
+      yield* TestClock.adjust(2_999)
+      assert.deepStrictEqual([tags(), released], [[], 0])
+      yield* TestClock.adjust(1)
+      yield* settle
+      const late = new ConnectionError.HandshakeTimeout({ limit: 3000 })
+      assert.deepStrictEqual([refusals(), released], [[late], 1])
+      // counted from when it was let in
+      yield* TestClock.adjust(2_999)
+      assert.strictEqual(refusals().length, 1)
+      yield* TestClock.adjust(1)
+      yield* settle
+      assert.deepStrictEqual([refusals(), released], [[late, late], 2])
+      assert.isFalse(yield* second.finished)
+    }))
+
+  it.effect("B139 opening, handshake and registration share the limit, and one that is in time has no limit any more", () =>
+    Effect.gen(function*() {
+      const made = yield* Registry.make<string>()
+      const slow = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.andThen(Effect.sleep(1000), effect)
+      const registry: typeof made = { ...made, add: (connection, names) => slow(made.add(connection, names)) }
+      for (const handshake of [3001, 3000]) {
+        const { closings, connect, refusals, tags } = yield* start({
+          open: (socket) => slow(lines({ silence: 0 })(socket)),
+          handshake: () => slow(Effect.succeed("ada")),
+          registry,
+          policy: { handshake }
+        })
+        const peer = yield* connect
+        for (let step = 0; step < 3; step++) yield* TestClock.adjust(1000)
+        yield* settle
+        if (handshake === 3000) {
+          assert.deepStrictEqual(refusals(), [new ConnectionError.HandshakeTimeout({ limit: 3000 })])
+          yield* gone(peer)
+        } else {
+          assert.deepStrictEqual(tags(), ["Opened"])
+          yield* TestClock.adjust("1 hour")
+          assert.deepStrictEqual(closings(), [])
+          assert.isTrue(yield* answers(peer, "still here"))
+        }
+      }
+    }))
+
+  it.effect("B139 a connection that its open made before it hung ends with the reason, and not as one that was closed cleanly", () =>
+    Effect.gen(function*() {
+      const reasons: Array<ConnectionError.Reason> = []
+      const { connect, refusals } = yield* start({
+        messages: true,
+        policy: { handshake: 3000 },
+        open: (socket) =>
+          Effect.tap(
+            lines({}, { farewell: (reason) => `bye: ${reason._tag}` })(socket),
+            (connection) =>
+              Effect.andThen(
+                Effect.addFinalizer(() => Effect.map(connection.snapshot, ({ reason }) => void reasons.push(reason!))),
+                connection.receive
+              )
+          )
+      })
+      const peer = yield* connect
+      yield* TestClock.adjust(3000)
+      yield* gone(peer)
+      assert.strictEqual(yield* peer.text, "bye: HandshakeTimeout")
+      assert.deepInclude(yield* peer.finished, { code: 1013 })
+      assert.deepStrictEqual(refusals(), [new ConnectionError.HandshakeTimeout({ limit: 3000 })])
+    }))
+
+  it.effect("B139 what cannot be interrupted keeps no peer: its connection ends at the deadline, and its permit comes back when it does", () =>
+    Effect.gen(function*() {
+      const made = yield* Registry.make<string>()
+      for (const where of ["handshake", "registry"] as const) {
+        const gate = Latch.makeUnsafe(false)
+        const held = Effect.uninterruptible(gate.await)
+        const { connect, refusals } = yield* start({
+          policy: { handshake: 3000, maxConnections: 1 },
+          ...(where === "handshake"
+            ? { handshake: () => Effect.as(held, "ada") }
+            : { registry: { ...made, add: () => held } as typeof made })
+        })
+        const peer = yield* connect
+        const next = yield* connect
+        yield* TestClock.adjust(2_999)
+        assert.isFalse(yield* isReleased(peer))
+        yield* TestClock.adjust(1)
+        yield* gone(peer)
+        assert.isFalse(yield* answers(next, "not yet"))
+        yield* gate.open
+        yield* long
+        assert.deepStrictEqual(refusals(), [new ConnectionError.HandshakeTimeout({ limit: 3000 })], where)
+        assert.isTrue((yield* next.text).includes("not yet"))
+      }
+    }))
+
   it.effect("B34 a handshake limit of 0 is no limit", () =>
     Effect.gen(function*() {
       const { connect, tags } = yield* start({

@@ -1,6 +1,7 @@
 /** The limits of a server over real listeners: from the accept on, before TLS and upgrades. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
 import * as ChildProcess from "node:child_process"
 import * as Net from "node:net"
@@ -221,4 +222,48 @@ describe("the end of a listener", () => {
         assert.strictEqual(said.text, Array.from({ length: 50 }, () => "end").join())
       }))
   }
+})
+
+describe("an open that waits", () => {
+  for (const scheme of ["tcp", "tls", "ws", "wss"]) {
+    it.live(`B139 ${scheme}: one that hangs lets go of its peer at the deadline of a handshake`, () =>
+      Effect.gen(function*() {
+        const policy = { handshake: "300 millis", maxConnections: 1 } as const
+        const listener = yield* Listener.make(`${scheme}://127.0.0.1:0`, { ...certificate(), policy })
+        let opens = 0
+        const served = yield* serve(listener, {
+          ...lines,
+          open: (socket) => opens++ === 0 ? Effect.never : Connection.make(lines)(socket),
+          policy
+        })
+        const first = yield* Effect.forkScoped(
+          Effect.flip(Effect.flatMap(open(listener.url), (connection) => connection.closed))
+        )
+        yield* until("the first one", () => opens === 1)
+        yield* isServed(yield* open(listener.url))
+        assert.deepStrictEqual(tagsOf(refusals(served)), ["HandshakeTimeout"])
+        yield* Fiber.join(first)
+      }))
+  }
+
+  it.live("B35 a server that stood still for longer than a handshake may take reads what has come before it refuses", () =>
+    Effect.gen(function*() {
+      const policy = { handshake: "300 millis" } as const
+      const listener = yield* Listener.make("tcp://127.0.0.1:0", { policy })
+      let isAccepted = false
+      const served = yield* serve(listener, {
+        ...lines,
+        policy,
+        handshake: (connection) => {
+          isAccepted = true
+          return Effect.asVoid(connection.receive)
+        }
+      })
+      const connection = yield* open(listener.url)
+      yield* until("the handshake", () => isAccepted)
+      yield* connection.send("i am ada")
+      yield* busy(600)
+      yield* isServed(connection)
+      assert.deepStrictEqual(tagsOf(refusals(served)), [])
+    }))
 })

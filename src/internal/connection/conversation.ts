@@ -10,6 +10,7 @@
  * children are interrupted and awaited, the last words are said, the transport is released, and watchers are told.
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -23,6 +24,7 @@ import * as Supervised from "../scheduling/supervised.ts"
 import { seen, Story } from "../telemetry/story.ts"
 import { telemetryOf } from "../telemetry/telemetry.ts"
 import { callAll, close, defect, died, end, guarded, startLeaving } from "./core/lifecycle.ts"
+import { AtServer } from "./core/limits.ts"
 import { discard } from "./core/outbox.ts"
 import { type Acts, type Conversation, fiberNames, isOver, reasonOf } from "./core/state.ts"
 import { deadlineOf, deadlines, lookAgain } from "./deadlines.ts"
@@ -189,7 +191,7 @@ export const releaseWith = <In, Out>(
   if (Deferred.isDoneUnsafe(c.whenClosed)) return forget()
   seen(c, "scope")
   if (Exit.isSuccess(exit)) close(c, closedByUs)
-  else if (Cause.hasInterruptsOnly(exit.cause)) end(c, closedByUs)
+  else if (Cause.hasInterruptsOnly(exit.cause)) end(c, Context.get(c.context, AtServer)?.lateness ?? closedByUs)
   else end(c, ConnectionError.make(new ConnectionError.Closed({ by: "local", code: unexpected })))
   return Effect.flatMap(Fiber.await(c.fiber!), forget)
 }

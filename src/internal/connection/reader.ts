@@ -51,7 +51,7 @@ const isData = <In, Out>(c: Conversation<In, Out>, signal: Signal<Out> | undefin
   switch (signal._tag) {
     case "Ping": {
       const { isMinPingGiven, minPingEvery } = c.inForce.limits
-      const minimum = isMinPingGiven || Context.get(c.context, AtServer) ? minPingEvery : 0
+      const minimum = isMinPingGiven || Context.get(c.context, AtServer) !== undefined ? minPingEvery : 0
       if (pings.peerPinged(at, minimum)) c.broken = new ConnectionError.TooManyPings({ minimum })
       else answer(c.outbox, signal)
       return false

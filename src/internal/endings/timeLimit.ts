@@ -7,28 +7,27 @@ interface Limit {
   readonly limit: number
 }
 
-/** Fails with `Reason` once `limit` milliseconds have passed, of which `left` are left. */
+/** Fails with `Reason` once `limit` milliseconds have passed. */
 export const within = (
   Reason: new(
     facts: Limit
   ) => ConnectionError.OpenTimeout | ConnectionError.HandshakeTimeout | ConnectionError.RequestTimeout,
-  limit: number,
-  left = limit
+  limit: number
 ) =>
 <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | ConnectionError.ConnectionError, R> =>
   limit === Infinity ? effect : Effect.timeoutOrElse(effect, {
-    duration: Math.max(0, left),
+    duration: limit,
     orElse: () => Effect.fail(ConnectionError.make(new Reason({ limit })))
   })
 
-/** Runs a handshake within its limit. What it fails with is `HandshakeFailed`, unless it is a `ConnectionError` already. */
+/** What a handshake failed with: `HandshakeFailed`, unless it is a `ConnectionError` already. */
+export const handshakeFailure = (cause: unknown): ConnectionError.ConnectionError =>
+  cause instanceof ConnectionError.ConnectionError
+    ? cause
+    : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
+
+/** Runs a handshake within its limit. */
 export const withinHandshake =
-  (limit: number, left = limit) =>
+  (limit: number) =>
   <A, E, R>(handshake: Effect.Effect<A, E, R>): Effect.Effect<A, ConnectionError.ConnectionError, R> =>
-    Effect.mapError(
-      within(ConnectionError.HandshakeTimeout, limit, left)(handshake),
-      (cause) =>
-        cause instanceof ConnectionError.ConnectionError
-          ? cause
-          : ConnectionError.make(new ConnectionError.HandshakeFailed({ cause }))
-    )
+    Effect.mapError(within(ConnectionError.HandshakeTimeout, limit)(handshake), handshakeFailure)

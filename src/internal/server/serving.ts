@@ -10,9 +10,8 @@ import * as ConnectionError from "../../ConnectionError.ts"
 import { AtServer } from "../connection/core/limits.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
-import { withinHandshake } from "../endings/timeLimit.ts"
+import { handshakeFailure } from "../endings/timeLimit.ts"
 import { oneLine } from "../reasons/text.ts"
-import type { Timer } from "../scheduling/timers.ts"
 import { isLogged, loggedEnd } from "./logs.ts"
 import { type Guest, placeOf, type Served, type ServerState, stopping } from "./state.ts"
 
@@ -33,6 +32,7 @@ const opens = <C extends Served<Out>, Out, Session, R>(
 ): void => {
   if (guest.isOpened) return
   guest.isOpened = true
+  guest.inTime()
   opened.count++
   counts.opening--
   guest.connection?.[TypeId].span?.event("handshake", { after: Math.round(now() - guest.since) })
@@ -100,51 +100,20 @@ const registered = <C extends Served<Out>, Out, Session, R>(
   return Scope.provide(registry!.add(connection, called, session), registration)
 }
 
-/** Registers within the limit of a handshake. Nearly every registration is done at once: only one that waits has a timer. */
-const registeredInTime = <C extends Served<Out>, Out, Session, R>(
-  server: ServerState<C, Out, Session, R>,
-  guest: Guest<C>,
-  connection: C,
-  registration: Scope.Scope
-) => {
-  const { at, handshakeLimit, turns } = server
-  const run = Effect.suspend(() => registered(server, guest, connection, undefined as Session, registration))
-  if (handshakeLimit === Infinity) return run
-  let isOver = false
-  let timer: Timer | undefined
-  turns.scheduleTask(() => {
-    if (isOver) return
-    timer = at(guest.since + handshakeLimit, () => {
-      guest.isLate = true
-      guest.fiber?.interruptUnsafe()
-    })
-  })
-  return Effect.onExitPrimitive(run, () => {
-    isOver = true
-    timer?.cancel()
-    return undefined
-  })
-}
-
-/** What has to be done before the handler runs, within the limit of a handshake. Returns the session. */
+/** What has to be done before the handler runs. Returns the session. */
 const introduced = <C extends Served<Out>, Out, Session, R>(
   server: ServerState<C, Out, Session, R>,
   guest: Guest<C>,
   connection: C,
   registration: Scope.Scope
 ): Effect.Effect<Session, ConnectionError.ConnectionError, R> => {
-  const { application: { handshake, registry }, handshakeLimit } = server
-  const none = undefined as Session
-  if (handshake === undefined) {
-    return registry === undefined
-      ? Effect.succeed(none)
-      : Effect.as(registeredInTime(server, guest, connection, registration), none)
-  }
-  const shaken = Effect.suspend(() => handshake(connection))
-  const known = registry === undefined
+  const { application: { handshake, registry } } = server
+  const shaken = handshake === undefined
+    ? Effect.succeed(undefined as Session)
+    : Effect.mapError(Effect.suspend(() => handshake(connection)), handshakeFailure)
+  return registry === undefined
     ? shaken
     : Effect.tap(shaken, (session) => registered(server, guest, connection, session, registration))
-  return withinHandshake(handshakeLimit, guest.since + handshakeLimit - server.now())(known)
 }
 
 /** The connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */
@@ -212,12 +181,12 @@ const conclude = <C extends Served<Out>, Out, Session, R>(
   ended: Exit.Exit<unknown, unknown>
 ): Effect.Effect<void> => {
   guest.isRunning = false
+  guest.inTime()
   // the registry's scope is the outer one, so that it remembers the connection as it ended
   const close = (exit: Exit.Exit<unknown, unknown>) =>
     Effect.exit(Effect.ensuring(Scope.close(scope, exit), Scope.close(registration, exit)))
-  const failure = guest.isLate
-    ? Cause.fail(ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: server.handshakeLimit })))
-    : failureOf(ended)
+  const { lateness } = guest
+  const failure = lateness === undefined ? failureOf(ended) : Cause.fail(lateness)
   if (failure === undefined) {
     return Effect.flatMap(close(ended), (closed) => judged(server, guest, failureOf(closed)))
   }
@@ -247,12 +216,13 @@ export const serve = <C extends Served<Out>, Out, Session, R>(
 ) => {
   guest.since = guest.arrival?.since ?? server.now()
   guest.isRunning = true
+  if (server.handshakeLimit < Infinity) server.turns.scheduleTask(guest)
   const registration = Scope.makeUnsafe()
   const scope = Scope.makeUnsafe()
   // what is made in here is not kept by what waits for its exit
   const conversation = Effect.suspend(() => {
     const inside = Context.add(guest.context, Scope.Scope, scope)
-    guest.fiber!.setContext(Context.add(inside, AtServer, true))
+    guest.fiber!.setContext(Context.add(inside, AtServer, guest))
     return Effect.interruptible(Effect.flatMap(server.application.open(guest.socket), (connection) => {
       guest.fiber!.setContext(inside)
       return opened(server, guest, connection, registration)

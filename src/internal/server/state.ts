@@ -9,15 +9,16 @@ import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Policy } from "../../Policy.ts"
+import type { Opening } from "../connection/core/limits.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
 import type { Handler } from "../connection/core/state.ts"
 import type { Internals, TypeId } from "../connection/handle/internals.ts"
 import * as Defects from "../endings/defects.ts"
 import type { Names } from "../registry/membership.ts"
 import type { Fifo, Queued } from "../scheduling/fifo.ts"
-import type { Owner } from "../scheduling/supervised.ts"
-import type { Timers } from "../scheduling/timers.ts"
-import type { Turns } from "../scheduling/turns.ts"
+import { type Owner, spawn } from "../scheduling/supervised.ts"
+import type { Timer, Timers } from "../scheduling/timers.ts"
+import type { Task, Turns } from "../scheduling/turns.ts"
 import type { Telemetry } from "../telemetry/telemetry.ts"
 import { transportOf } from "../transport/transport.ts"
 import type { Admission, Applicant } from "./admission.ts"
@@ -182,12 +183,17 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
 }
 
 /** A server, as far as each guest leaves it. */
-type Host<C> = Pick<ServerState<never, never, never, never>, "counts" | "admission"> & {
-  readonly guests: Fifo<Guest<C>>
-}
+type Host<C> =
+  & Pick<ServerState<never, never, never, never>, "counts" | "admission" | "at" | "handshakeLimit" | "turns">
+  & {
+    readonly guests: Fifo<Guest<C>>
+  }
+
+// a timer runs before the input that is waiting: so many turns of the event loop deliver that first
+const turnsOfInput = 3
 
 /** An accepted socket, until it is gone. A guest is changed only by its own fiber, and its counts by `Admission`. */
-export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>, Handler {
+export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>, Handler, Opening, Task {
   private readonly home: Host<C>
   /** That of its fiber. */
   readonly context: Context.Context<never>
@@ -207,8 +213,9 @@ export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>
   isRunning = false
   /** Its handshake is done. */
   isOpened = false
-  /** Its registration took longer than a handshake may. */
+  /** What comes before its handler took longer than a handshake may. */
   isLate = false
+  private deadline: Timer | undefined
   /** Set while it is served. */
   connection: C | undefined
   /** What it is called in the registry. */
@@ -248,6 +255,42 @@ export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>
 
   connectionGone(): void {
     if (this.isRunning) this.fiber?.interruptUnsafe()
+  }
+
+  private get isWaiting(): boolean {
+    return this.isRunning && !this.isOpened
+  }
+
+  /** Done at the end of the turn in which it is served: only where something waits is there a timer. */
+  run(): void {
+    const { at, handshakeLimit, turns } = this.home
+    if (!this.isWaiting) return
+    this.deadline = at(this.since + handshakeLimit, () =>
+      turns.after(turnsOfInput, () => {
+        if (this.isWaiting) this.late()
+      }))
+  }
+
+  private late(): void {
+    this.isLate = true
+    this.fiber?.interruptUnsafe()
+    const { connection, context, isRunning, lateness } = this
+    if (!isRunning || connection === undefined) return
+    // what cannot be interrupted keeps its permit, and not the peer
+    const closing = (connection as unknown as Served<never>).closeWith(lateness!.reason)
+    spawn(context, "late guest of a server", closing, () => {})
+  }
+
+  /** Its handler starts, or it ends: nothing is waited for any more. */
+  inTime(): void {
+    this.deadline?.cancel()
+    this.deadline = undefined
+  }
+
+  get lateness(): ConnectionError.ConnectionError | undefined {
+    return this.isLate
+      ? ConnectionError.make(new ConnectionError.HandshakeTimeout({ limit: this.home.handshakeLimit }))
+      : undefined
   }
 
   claim(): void {

@@ -48,6 +48,8 @@ export interface Served<In, Out> {
 }
 
 interface Options<A> extends Connection.Options<A, A> {
+  /** Takes the place of the options of a connection. */
+  readonly open?: Connection.Open<A, A> | undefined
   readonly handle?:
     | ((connection: Connection.Connection<A>) => Effect.Effect<unknown, ConnectionError.ConnectionError>)
     | undefined
@@ -72,7 +74,7 @@ export const serve = Effect.fnUntraced(function*<A>(
   const connections: Array<Connection.Connection<A>> = []
   const unsent: Array<() => number> = []
   const registry = yield* Registry.make<A>()
-  const open = Connection.make(options)
+  const open = options.open ?? Connection.make(options)
   const handle = options.handle ?? echo
   const { run, stats } = Server.make({
     policy: options.policy,

@@ -1,6 +1,7 @@
 /** The limits of a policy as the numbers that are compared with. */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
+import type { ConnectionError } from "../../../ConnectionError.ts"
 import { Policy } from "../../../Policy.ts"
 import { definitionsOf, numberOf } from "../../limits/definition.ts"
 import { isGiven } from "../../limits/limitSet.ts"
@@ -52,7 +53,15 @@ export interface InForce {
   readonly limits: ConnectionLimits
 }
 
-/** Whether a connection is opened by a server: it holds its peer to `minPingEvery` by default. */
-export const AtServer = Context.Reference<boolean>("holdfast/connection/AtServer", { defaultValue: () => false })
+/** What a server opens a connection for. */
+export interface Opening {
+  /** Set where that takes longer than a handshake may: why the connection, if there is one already, ends. */
+  readonly lateness: ConnectionError | undefined
+}
+
+/** Given to what a server opens. A server holds its peer to `minPingEvery` by default. */
+export const AtServer = Context.Reference<Opening | undefined>("holdfast/connection/AtServer", {
+  defaultValue: () => undefined
+})
 
 export const inForce = (policy: Policy): InForce => ({ policy, limits: limitsOf(policy) })

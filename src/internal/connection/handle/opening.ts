@@ -104,7 +104,7 @@ const converse = <In, Out>(
     direct: Context.get(context, ShortCuts)
   })
   telemetryOf(context)?.connections.open(c)
-  c.span = connectionSpan(context, Context.get(context, AtServer), {
+  c.span = connectionSpan(context, Context.get(context, AtServer) !== undefined, {
     "holdfast.connection.id": c.id,
     "network.peer.address": transport.remote,
     "network.local.address": transport.local
