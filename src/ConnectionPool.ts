@@ -413,7 +413,10 @@ export interface Options<In, Out, RC = never, RE = never> extends Patch {
    * In the place of a schedule that ends, fails or throws goes the default, and the log says so once.
    */
   readonly sweep?: Schedule.Schedule<unknown, number> | undefined
-  /** Sees what happens. It runs beside the pool, which it can neither delay nor break; what it fails with is logged. */
+  /**
+   * Sees what happens. It runs beside the pool, which it can neither delay nor break; what it fails with is logged. Each event
+   * has a fiber, and the end of the scope waits 5 seconds for those that run before it interrupts them.
+   */
   readonly onEvent?: ((event: Event<In, Out>) => Effect.Effect<unknown, unknown, RE>) | undefined
 }
 

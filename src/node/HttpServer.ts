@@ -97,7 +97,8 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
   readonly webSocket?: string | undefined
   /**
    * Called for each connection that is refused before its first request, and when memory gets tight and is no longer. It adds to what
-   * the server logs: of refusals a line a second at most, with the numbers. What it fails with is logged.
+   * the server logs: of refusals a line a second at most, with the numbers. What it fails with is logged. The end of the server waits 5
+   * seconds for those that run before it interrupts them.
    */
   readonly onEvent?: ((event: Event) => Effect.Effect<void>) | undefined
   /**

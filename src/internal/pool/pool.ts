@@ -7,6 +7,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { ConnectionError } from "../../ConnectionError.ts"
+import { Reports } from "../endings/reports.ts"
 import { isRetryableBy } from "../endings/retry.ts"
 import { kept } from "../scheduling/supervised.ts"
 import { monotonic } from "../scheduling/timers.ts"
@@ -54,7 +55,7 @@ export interface PoolOptions<A, R>
   readonly retry: Schedule.Schedule<unknown, ConnectionError> | undefined
 }
 
-/** Starts pools that have the same options: one, or one for each key. */
+/** Starts pools that have the same options: one, or one for each key. What their hooks do ends with the scope. */
 export interface PoolStarter<A> {
   /** For pools to come, and for the deadlines of dials and checks of all of them. */
   readonly setLimits: (limits: AllBounds) => void
@@ -66,7 +67,7 @@ export interface PoolStarter<A> {
 
 export const starter = Effect.fnUntraced(function*<A, R>(
   options: PoolOptions<A, R>
-): Effect.fn.Return<PoolStarter<A>, never, R> {
+): Effect.fn.Return<PoolStarter<A>, never, R | Scope.Scope> {
   // what the hooks need is in the context that the fibers of the pools run with
   const context = (yield* Effect.context<R>()) as Context.Context<never>
   const now = monotonic(Context.get(context, Clock.Clock))
@@ -74,7 +75,12 @@ export const starter = Effect.fnUntraced(function*<A, R>(
   const turns = turnsOf(yield* Scheduler.Scheduler)
   const { condemn, ended, isReusable, isUsable, place, retry } = options
   const check = options.check as ((value: A) => Effect.Effect<unknown, unknown>) | undefined
-  const onEvent = options.onEvent as Resource<A>["onEvent"]
+  const hook = options.onEvent as ((event: PoolEvent<A>) => Effect.Effect<unknown, unknown>) | undefined
+  const reports = new Reports(context)
+  yield* Effect.addFinalizer(() => reports.end())
+  const onEvent = hook === undefined
+    ? undefined
+    : (event: PoolEvent<A>) => void reports.run("onEvent of a pool", () => hook(event))
   let { limits } = options
   let isRetryable = isRetryableBy(limits)
   return {

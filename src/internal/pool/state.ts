@@ -1,8 +1,7 @@
 /** The data of a pool: what it keeps, which borrowers wait, its limits and counts, and what can be read from them. */
-import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
@@ -10,7 +9,6 @@ import type { ConnectionError } from "../../ConnectionError.ts"
 import type { Place } from "../endings/defects.ts"
 import type { RetryRules } from "../endings/retry.ts"
 import { Gate } from "../scheduling/gate.ts"
-import * as Supervised from "../scheduling/supervised.ts"
 import type { Turns } from "../scheduling/turns.ts"
 import { type Gauges, makeCounters, type PoolEvent, type Stats, statsOf } from "./stats.ts"
 import { nameOf, WaitQueue } from "./waitQueue.ts"
@@ -56,7 +54,8 @@ export interface Resource<A> {
   readonly check: ((value: A) => Effect.Effect<unknown, unknown>) | undefined
   /** Which failures of a borrower leave it in order. Default: none. */
   readonly isReusable?: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
-  readonly onEvent: ((event: PoolEvent<A>) => Effect.Effect<unknown, unknown>) | undefined
+  /** Must not throw. */
+  readonly onEvent: ((event: PoolEvent<A>) => void) | undefined
   /** What the log says of it. */
   readonly place: (value: A) => Place
   /** Gives it the reason of its end, and does not wait for that. */
@@ -235,11 +234,6 @@ export abstract class PoolState<A> {
 
   /** Tells the hook, which can neither delay nor break the pool. */
   emit(event: PoolEvent<A>): void {
-    const { env: { context }, resource: { onEvent } } = this
-    if (onEvent === undefined) return
-    Supervised.spawn(context, "onEvent of a pool", Effect.suspend(() => onEvent(event)), (exit) => {
-      if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
-      Supervised.log(context, "onEvent of a pool failed", exit.cause)
-    })
+    this.resource.onEvent?.(event)
   }
 }

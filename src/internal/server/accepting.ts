@@ -11,9 +11,9 @@ import * as SocketServer from "effect/socket/SocketServer"
 import type { Policy } from "../../Policy.ts"
 import { limitOf } from "../connection/core/limits.ts"
 import { Refusing } from "../endings/refusing.ts"
+import { Reports } from "../endings/reports.ts"
 import { type Budget, CurrentBudget } from "../memory/budget.ts"
 import { budgetIn, watchBudget } from "../memory/ofServer.ts"
-import { logError } from "../reasons/logs.ts"
 import { Fifo } from "../scheduling/fifo.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
@@ -34,10 +34,6 @@ const logDrain = ({ left, limit, after, states }: Draining): Effect.Effect<void>
   return Effect.logInfo(`stopping: ${left} connections are left (${parts.join(", ")}), ${rest} s to go`)
 }
 
-/** What watches the server does not decide over it. */
-const watching = (name: string, watch: () => Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.catchCause(Effect.suspend(watch), (cause) => logError(`${name} of a server failed`, cause))
-
 const make = <C extends Served<Out>, Out, Session, R>(
   application: Application<C, Out, Session, R>,
   policy: Policy,
@@ -45,21 +41,17 @@ const make = <C extends Served<Out>, Out, Session, R>(
   budget: Budget | undefined
 ): ServerState<C, Out, Session, R> => {
   const { timers, turns } = schedulingOf(context)
-  const reports = new Set<Fiber.Fiber<unknown, unknown>>()
+  const reports = new Reports(context)
   const { logs = true, onEvent } = application
   const counts = { opening: 0, failed: 0 }
-  const aside = (name: string, effect: Effect.Effect<void>): Fiber.Fiber<void> =>
-    Supervised.spawnAmong(reports, context, name, effect, () => {})
   const refusals = new Refusals(
     timers,
-    logs ? (text) => void aside("log of a server", Effect.logWarning(text)) : undefined
+    logs ? (text) => void reports.run("log of a server", () => Effect.logWarning(text)) : undefined
   )
-  let isOver = false
   // in a fiber of its own: one that is waited for where nothing can be interrupted ends with the server all the same
   const hear = (event: Event): Effect.Effect<void> =>
     Effect.suspend(() => {
-      const heard = aside("onEvent of a server", watching("onEvent", () => onEvent!(event)))
-      if (isOver) heard.interruptUnsafe()
+      const heard = reports.run("onEvent of a server", () => onEvent!(event))
       return heard.pollUnsafe() === undefined ? Effect.asVoid(Fiber.await(heard)) : Effect.void
     })
   const notify = (event: Event): Effect.Effect<void> => {
@@ -84,16 +76,13 @@ const make = <C extends Served<Out>, Out, Session, R>(
     admission: new Admission(policy, timers, budget),
     guests: new Fifo(),
     tell,
-    endReports: Effect.suspend(() => {
-      isOver = true
-      return Fiber.interruptAll([...reports])
-    }),
+    endReports: reports.end(0),
     refusals,
     opened: { count: 0 },
     counts,
     telemetry: telemetryOf(context),
-    progress: (draining) => void aside("drain of a server", watching("onDrain", () => onDrain(draining))),
-    report: (event) => void aside("refusal of a server", notify(event))
+    progress: (draining) => void reports.run("onDrain of a server", () => onDrain(draining)),
+    report: (event) => void reports.run("refusal of a server", () => notify(event))
   }
 }
 

@@ -3,15 +3,13 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { TypeId } from "../connection/handle/internals.ts"
+import { lastWords } from "../endings/reports.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import { cutShort, drained, fibersOf } from "./draining.ts"
 import type { Guest, Served, ServerState } from "./state.ts"
 
 // turns of the event loop in which what has come before is accepted, shakes hands and is read
 const turnsOfAccept = 3
-
-// milliseconds that `onEvent` has for the ends of the connections that were cut
-const lastWords = 5000
 
 /** Asks one connection to leave. What had reached it is received. */
 const askToLeave = <C extends Served<never>>({ connection }: Guest<C>): Effect.Effect<void> => {

@@ -1,12 +1,10 @@
 /** What an HTTP server tells its application: connections refused before they speak HTTP, logged together, and memory that is tight. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import type * as Net from "node:net"
 import type * as ConnectionError from "../../../ConnectionError.ts"
+import { Reports } from "../../../internal/endings/reports.ts"
 import type { Budget } from "../../../internal/memory/budget.ts"
-import { logError } from "../../../internal/reasons/logs.ts"
-import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
 import type { Limit } from "../../../internal/server/admission.ts"
 import { logged } from "../../../internal/server/logs.ts"
@@ -55,14 +53,15 @@ export class Refusing {
   private readonly context: Context.Context<never>
   private readonly onEvent: OnEvent | undefined
   private readonly refusals: Refusals
-  private readonly reports = new Set<Fiber.Fiber<unknown, unknown>>()
+  private readonly reports: Reports
 
   constructor({ handshake, policy }: Settings, context: Context.Context<never>, onEvent: OnEvent | undefined) {
     this.policy = policy
     this.limit = handshake || longestTimer
     this.context = context
     this.onEvent = onEvent
-    this.refusals = new Refusals(timersOf(context), (text) => this.aside(Effect.logWarning(text)))
+    this.reports = new Reports(context)
+    this.refusals = new Refusals(timersOf(context), (text) => this.log(Effect.logWarning(text)))
   }
 
   limited(remote: string | undefined, limit: Limit): void {
@@ -92,16 +91,16 @@ export class Refusing {
     return { done, fail }
   }
 
-  /** Logs what was not logged yet, and waits until the application has heard all. */
+  /** Logs what was not logged yet, and waits until the application has heard all: not for ever. */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     this.refusals.flush()
-    return Effect.asVoid(Fiber.awaitAll([...this.reports]))
+    return this.reports.end()
   })
 
   /** What the memory of all connections comes to. */
   memory(_tag: "MemoryTight" | "MemoryFreed", { held, limit }: Budget): void {
     const event = { _tag, held, limit }
-    this.aside(logged(event))
+    this.log(logged(event))
     this.tell(event)
   }
 
@@ -113,15 +112,10 @@ export class Refusing {
   private tell(event: Event): void {
     const { onEvent } = this
     if (onEvent === undefined) return
-    this.aside(
-      Effect.catchCause(
-        Effect.suspend(() => onEvent(event)),
-        (cause) => logError("onEvent of an HTTP server failed", cause)
-      )
-    )
+    this.reports.run("onEvent of an HTTP server", () => onEvent(event))
   }
 
-  private aside(effect: Effect.Effect<void>): void {
-    Supervised.spawnAmong(this.reports, this.context, "event of an HTTP server", effect, () => {})
+  private log(line: Effect.Effect<void>): void {
+    this.reports.run("log of an HTTP server", () => line)
   }
 }
