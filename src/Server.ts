@@ -16,6 +16,7 @@ import type * as SocketServer from "effect/socket/SocketServer"
 import * as Backoff from "./Backoff.ts"
 import type * as Connection from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
+import { logLine } from "./internal/reasons/logs.ts"
 import * as Supervised from "./internal/scheduling/supervised.ts"
 import * as Accepting from "./internal/server/accepting.ts"
 import { statsOf } from "./internal/server/draining.ts"
@@ -245,7 +246,7 @@ export const layer = <
     (cause) =>
       Cause.hasInterruptsOnly(cause)
         ? Effect.failCause(cause)
-        : Effect.andThen(Effect.logFatal("the server died", cause), Effect.never)
+        : Effect.andThen(logLine("Fatal", "the server died", cause), Effect.never)
   )
   return Layer.effectDiscard(Supervised.restarted("a server", running))
 }

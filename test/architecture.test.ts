@@ -389,6 +389,19 @@ const forks = (sources: ReadonlyArray<Source>): Array<string> =>
     return Array.from(code.matchAll(forking), (match) => `${path}:${lineAt(text, match.index)} calls ${match[0]}`)
   })
 
+/** The one module that writes log lines of the library: elsewhere a logger that throws would end what goes on there. */
+const lineWriter = "src/internal/reasons/logs.ts"
+
+const logging = /\bEffect\s*\.\s*log(?:WithLevel|Fatal|Error|Warning|Info|Debug|Trace)?\(/g
+
+const logCalls = (sources: ReadonlyArray<Source>): Array<string> =>
+  sources.flatMap(({ path, text }) => {
+    // the command logs with its own logger; the fleet asks for it when it is changed next
+    if (path === lineWriter || areaOf(path) === "cli" || path.startsWith("src/internal/fleet/")) return []
+    const code = bare(text)
+    return Array.from(code.matchAll(logging), (match) => `${path}:${lineAt(text, match.index)} calls ${match[0]}`)
+  })
+
 /** The code of a text: its lines that hold more than a comment, as numbers from 0. */
 const codeLines = (text: string): Array<number> =>
   bare(text).split("\n").flatMap((line, i) => line.trim() === "" ? [] : [i])
@@ -668,6 +681,19 @@ describe("architecture", () => {
         "src/testing/T.ts:9 uses performance.now"
       ])
       assert.deepStrictEqual(timeAndRandomness(planted({ "node/N.ts": text, "cli/main.ts": text })), [])
+    })
+  })
+
+  describe("one module writes log lines", () => {
+    it("in src", () => assert.deepStrictEqual(logCalls(tree), []))
+
+    it("or is reported", () => {
+      const text =
+        "// Effect.logError(a)\nEffect.logWarning(a)\nEffect.log(b)\nlogLine(\"Info\", \"Effect.logInfo(c)\")"
+      assert.deepStrictEqual(logCalls(planted({ "Server.ts": text, "internal/reasons/logs.ts": text })), [
+        "src/Server.ts:2 calls Effect.logWarning(",
+        "src/Server.ts:3 calls Effect.log("
+      ])
     })
   })
 

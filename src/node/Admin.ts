@@ -13,6 +13,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Stats as PoolStats } from "../ConnectionPool.ts"
 import type { Stats as DispatcherStats } from "../Dispatcher.ts"
+import { logLine } from "../internal/reasons/logs.ts"
 import type { Policy } from "../Policy.ts"
 import type { Registry } from "../Registry.ts"
 import type { Stats as ServerStats } from "../Server.ts"
@@ -271,5 +272,5 @@ const told = (address: Redacted.Redacted, token: Options["token"]): string =>
  */
 export const layer = (options: Options): Layer.Layer<never, AdminError> =>
   Layer.effectDiscard(
-    Effect.flatMap(make(options), ({ address }) => Effect.logInfo(`admin ${told(address, options.token)}`))
+    Effect.flatMap(make(options), ({ address }) => logLine("Info", `admin ${told(address, options.token)}`))
   )

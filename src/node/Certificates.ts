@@ -13,6 +13,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs/promises"
+import { logLine } from "../internal/reasons/logs.ts"
 import { background } from "../internal/scheduling/supervised.ts"
 import * as Material from "./internal/tls/material.ts"
 import type { Checked } from "./internal/tls/securing.ts"
@@ -222,7 +223,7 @@ export const files = (
         onFailure: ({ message }) => {
           if (message === told) return Effect.void
           told = message
-          return Effect.logWarning(`${message}; those from before stay in use`)
+          return logLine("Warn", `${message}; those from before stay in use`)
         }
       })
     ))

@@ -2,6 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as LogLevel from "effect/LogLevel"
 import { isPlain, oneLine } from "./text.ts"
 
 // an error in an error in an error: deeper ones are not looked into
@@ -95,10 +96,14 @@ export const plainly = <E>(cause: Cause.Cause<E>): Cause.Cause<E> => {
   }
 }
 
+/** Writes a line of the library. A logger that throws costs the line, and nothing of what goes on where it is written. */
+export const logLine = (level: LogLevel.Severity, ...line: ReadonlyArray<unknown>): Effect.Effect<void> =>
+  Effect.ignoreCause(Effect.logWithLevel(level)(...line))
+
 /** Logs an error with its cause. */
 export const logError = (message: string, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
-  Effect.suspend(() => Effect.logError(oneLine(message), plainly(cause)))
+  Effect.suspend(() => logLine("Error", oneLine(message), plainly(cause)))
 
 /** Logs a warning with what it is about. */
 export const logWarning = (message: string, about: unknown): Effect.Effect<void> =>
-  Effect.suspend(() => Effect.logWarning(oneLine(message), plain(about)))
+  Effect.suspend(() => logLine("Warn", oneLine(message), plain(about)))

@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Snapshot } from "../connection/core/snapshot.ts"
 import { TypeId } from "../connection/handle/internals.ts"
-import { logError } from "../reasons/logs.ts"
+import { logError, logLine } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { forget, type Home } from "./membership.ts"
@@ -85,12 +85,13 @@ const rescue = <C extends State.Member, S>(home: Home<C, S>): Effect.Effect<Read
       if (registered === entry) forget(home, entry)
     }
     for (const { connection } of ended) {
-      yield* Effect.logError(`connection ${connection.id} has ended and was still registered: the sweep removes it`)
+      yield* logLine("Error", `connection ${connection.id} has ended and was still registered: the sweep removes it`)
     }
     for (const entry of overdue) {
       const { id, [TypeId]: internals } = entry.connection
       const millis = Math.round(internals.overdue)
-      yield* Effect.logError(
+      yield* logLine(
+        "Error",
         `connection ${id} has outlived its policy by ${millis} ms, and nothing of its own ends it: the sweep closes it`
       )
       yield* close(home, entry)

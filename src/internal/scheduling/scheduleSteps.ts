@@ -4,7 +4,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
-import { logError } from "../reasons/logs.ts"
+import { logError, logLine } from "../reasons/logs.ts"
 
 /** Takes the next step of a schedule: for how many milliseconds to sleep, 1 or more (`Infinity`: for ever). */
 export type Cadence<in Input> = (input: Input) => Effect.Effect<number>
@@ -51,7 +51,7 @@ export const make = <Input, E, R>(
             if (isDone && options?.mayEnd === true) return Effect.succeed(Infinity)
             hasEnded = true
             const told = isDone
-              ? Effect.logWarning(`the schedule of ${name} has ended: the default goes on`)
+              ? logLine("Warn", `the schedule of ${name} has ended: the default goes on`)
               : logError(`the schedule of ${name} failed: the default goes on`, cause)
             return Effect.andThen(told, fromStandby(input))
           })

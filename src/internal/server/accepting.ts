@@ -14,6 +14,7 @@ import { Refusing } from "../endings/refusing.ts"
 import { Reports } from "../endings/reports.ts"
 import { type Budget, CurrentBudget } from "../memory/budget.ts"
 import { budgetIn, watchBudget } from "../memory/ofServer.ts"
+import { logLine } from "../reasons/logs.ts"
 import { Fifo } from "../scheduling/fifo.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
@@ -31,7 +32,7 @@ import { stop } from "./stopping.ts"
 const logDrain = ({ left, limit, after, states }: Draining): Effect.Effect<void> => {
   const parts = Object.entries(states).filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`)
   const rest = Math.ceil((limit - after) / 1000)
-  return Effect.logInfo(`stopping: ${left} connections are left (${parts.join(", ")}), ${rest} s to go`)
+  return logLine("Info", `stopping: ${left} connections are left (${parts.join(", ")}), ${rest} s to go`)
 }
 
 const make = <C extends Served<Out>, Out, Session, R>(
@@ -46,7 +47,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
   const counts = { opening: 0, failed: 0 }
   const refusals = new Refusals(
     timers,
-    logs ? (text) => void reports.run("log of a server", () => Effect.logWarning(text)) : undefined
+    logs ? (text) => void reports.run("log of a server", () => logLine("Warn", text)) : undefined
   )
   // in a fiber of its own: one that is waited for where nothing can be interrupted ends with the server all the same
   const hear = (event: Event): Effect.Effect<void> =>
@@ -146,7 +147,7 @@ const supervised = <R>(scope: Scope.Scope, loop: Effect.Effect<never, never, R>)
       const fiber = yield* Supervised.spawnIn(scope, "accepting", loop, () => {}, { startImmediately: true })
       const exit = yield* Fiber.await(fiber)
       if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return yield* Effect.failCause(exit.cause)
-      yield* Effect.logError("accepting of a server ended and is restarted")
+      yield* logLine("Error", "accepting of a server ended and is restarted")
       yield* Effect.sleep("1 second")
     }
   })

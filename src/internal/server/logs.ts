@@ -6,7 +6,7 @@ import * as References from "effect/References"
 import type { Reason } from "../../ConnectionError.ts"
 import { explanationOf, sentence } from "../connection/handle/explanation.ts"
 import type { Internals } from "../connection/handle/internals.ts"
-import { logError, logWarning, plainly } from "../reasons/logs.ts"
+import { logError, logLine, logWarning, plainly } from "../reasons/logs.ts"
 import { oneLine } from "../reasons/text.ts"
 import type { Event } from "./state.ts"
 
@@ -31,7 +31,7 @@ const ended = (what: string, remote: string | undefined, reason: Reason | undefi
   if (reason === undefined || !isLogged(reason)) return Effect.void
   const text = oneLine(`${what}${remote === undefined ? "" : ` (${remote})`}: ${reason.message}`)
   const cause = "cause" in reason ? Cause.fail(reason.cause) : Cause.empty
-  return Effect.suspend(() => Effect.logInfo(text, plainly(cause)))
+  return Effect.suspend(() => logLine("Info", text, plainly(cause)))
 }
 
 /** Every end with all that is known of it, for those who log at that level: nothing is made of it otherwise. */
@@ -39,7 +39,7 @@ export const loggedEnd = (internals: Internals): Effect.Effect<void> =>
   Effect.withFiber((fiber) =>
     LogLevel.isGreaterThan(fiber.getRef(References.MinimumLogLevel), "Debug")
       ? Effect.void
-      : Effect.logDebug(sentence(explanationOf(internals)))
+      : logLine("Debug", sentence(explanationOf(internals)))
   )
 
 /** The log line of an event, if it has one. Defects are logged where they are found. */
@@ -56,7 +56,7 @@ export const logged = (event: Event): Effect.Effect<void> => {
       return logWarning(`accepting failed, next try in ${event.retryAfter} ms`, event.cause)
     case "MemoryTight": {
       const { held, limit } = event
-      return Effect.logWarning(`the connections hold ${held} of ${limit} bytes: some are not read, and new ones wait`)
+      return logLine("Warn", `the connections hold ${held} of ${limit} bytes: some are not read, and new ones wait`)
     }
     default:
       return Effect.void

@@ -5,6 +5,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Net from "node:net"
 import { count, definitionOf, duration, numberOf, wrongCount } from "../../internal/limits/definition.ts"
+import { logLine } from "../../internal/reasons/logs.ts"
 import type { Policy } from "../../Policy.ts"
 import { type Descriptor, wrongDescriptor } from "./addresses/activation.ts"
 import { type Address, isAbstract } from "./addresses/address.ts"
@@ -156,7 +157,8 @@ export const warnOf = (policy: Policy, canSet = setsProbes): Effect.Effect<void>
     const asLibuv = keepAliveInterval === 1000 && keepAliveCount === 10
     if (canSet || isWarned || !keepAlive || asLibuv) return Effect.void
     isWarned = true
-    return Effect.logWarning(
+    return logLine(
+      "Warn",
       `keepAliveInterval and keepAliveCount need Node 24.19 or newer, this is ${process.version}: they are 1 s and 10`
     )
   })

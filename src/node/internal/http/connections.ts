@@ -9,6 +9,7 @@ import type * as Net from "node:net"
 import * as ConnectionError from "../../../ConnectionError.ts"
 import * as Defects from "../../../internal/endings/defects.ts"
 import type { Budget } from "../../../internal/memory/budget.ts"
+import { logLine } from "../../../internal/reasons/logs.ts"
 import * as Supervised from "../../../internal/scheduling/supervised.ts"
 import { schedulingOf, type Timer, timersOf } from "../../../internal/scheduling/timers.ts"
 import { Admission, type Applicant, type Limit } from "../../../internal/server/admission.ts"
@@ -205,7 +206,7 @@ export class Connections<in out In, in out Out> {
     if (handshake === 0) return
     timer = timersOf(context).after(handshake, () => {
       if (conn.destroyed) return
-      const late = Effect.logWarning(`a registry took longer than ${handshake} ms to take an HTTP connection`)
+      const late = logLine("Warn", `a registry took longer than ${handshake} ms to take an HTTP connection`)
       Supervised.spawn(context, "log", Effect.annotateLogs(late, { remote: Address.remoteOf(conn) }), noop)
       connection.refuse(new ConnectionError.HandshakeTimeout({ limit: handshake }))
     })

@@ -5,6 +5,7 @@ import type * as Net from "node:net"
 import type * as ConnectionError from "../../../ConnectionError.ts"
 import { Reports } from "../../../internal/endings/reports.ts"
 import type { Budget } from "../../../internal/memory/budget.ts"
+import { logLine } from "../../../internal/reasons/logs.ts"
 import { timersOf } from "../../../internal/scheduling/timers.ts"
 import type { Limit } from "../../../internal/server/admission.ts"
 import { logged } from "../../../internal/server/logs.ts"
@@ -61,7 +62,7 @@ export class Refusing {
     this.context = context
     this.onEvent = onEvent
     this.reports = new Reports(context)
-    this.refusals = new Refusals(timersOf(context), (text) => this.log(Effect.logWarning(text)))
+    this.refusals = new Refusals(timersOf(context), (text) => this.log(logLine("Warn", text)))
   }
 
   limited(remote: string | undefined, limit: Limit): void {

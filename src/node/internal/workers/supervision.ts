@@ -9,6 +9,7 @@ import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { logLine } from "../../../internal/reasons/logs.ts"
 import { background } from "../../../internal/scheduling/supervised.ts"
 
 /** How a process ended. */
@@ -102,7 +103,7 @@ class Processes {
         return yield* Effect.fail({ worker, how, code: first.value.code ?? 1, pid: process.pid })
       }
       this.serving.add(process)
-      yield* Effect.logInfo(`worker ${worker} takes connections (process ${process.pid})`).pipe(
+      yield* logLine("Info", `worker ${worker} takes connections (process ${process.pid})`).pipe(
         about("worker-ready", { worker, pid: process.pid })
       )
       return process
@@ -113,7 +114,7 @@ class Processes {
   retire(worker: number, process: Process): Effect.Effect<void> {
     const { stopWithin } = this.settings
     const late = Effect.andThen(
-      Effect.logWarning(`worker ${worker} (process ${process.pid}) did not end within ${spanOf(stopWithin)}: killed`),
+      logLine("Warn", `worker ${worker} (process ${process.pid}) did not end within ${spanOf(stopWithin)}: killed`),
       process.kill
     )
     const watch = Effect.flatMap(
@@ -138,7 +139,7 @@ class Processes {
         return
       }
       onCut()
-      yield* Effect.logWarning(`workers did not end within ${spanOf(stopWithin)}: killed`)
+      yield* logLine("Warn", `workers did not end within ${spanOf(stopWithin)}: killed`)
       yield* Effect.forEach(left, ({ kill }) => kill, { discard: true })
       yield* all
     })
@@ -179,7 +180,7 @@ const keep = Effect.fnUntraced(function*(
     const next = yield* Effect.option(step(clock.currentTimeMillisUnsafe(), lost))
     if (Option.isNone(next)) return yield* Effect.fail(lost)
     const delay = Math.ceil(Duration.toMillis(next.value[1]))
-    yield* Effect.logWarning(`worker ${worker} ${lost.how}: it is started again in ${spanOf(delay)}`).pipe(
+    yield* logLine("Warn", `worker ${worker} ${lost.how}: it is started again in ${spanOf(delay)}`).pipe(
       about("worker-lost", lost)
     )
     // a renewal of all starts it at once
@@ -196,7 +197,7 @@ const keep = Effect.fnUntraced(function*(
 const renew = Effect.fnUntraced(function*(settings: Settings, slots: ReadonlyArray<Queue.Queue<Renewal>>) {
   while (true) {
     yield* Queue.take(settings.renewals)
-    yield* Effect.annotateLogs(Effect.logInfo("new workers take the place of all"), { event: "renewal" })
+    yield* Effect.annotateLogs(logLine("Info", "new workers take the place of all"), { event: "renewal" })
     const renewed = Effect.forEach(slots, (slot, i) => {
       const renewal = Deferred.makeUnsafe<void, string>()
       return Effect.andThen(
@@ -206,13 +207,13 @@ const renew = Effect.fnUntraced(function*(settings: Settings, slots: ReadonlyArr
     }, { discard: true })
     yield* Effect.matchEffect(renewed, {
       onFailure: ({ how, worker }) =>
-        Effect.logError(`the new worker ${worker} ${how}: the renewal is given up, and those that run go on`).pipe(
+        logLine("Error", `the new worker ${worker} ${how}: the renewal is given up, and those that run go on`).pipe(
           about("renewal-failed", { worker, pid: undefined })
         ),
       onSuccess: () =>
         Effect.andThen(
           settings.renewed,
-          Effect.annotateLogs(Effect.logInfo("all workers are new"), { event: "renewed" })
+          Effect.annotateLogs(logLine("Info", "all workers are new"), { event: "renewed" })
         )
     })
   }
