@@ -24,6 +24,7 @@ import { remainsOf } from "./internal/client/remains.ts"
 import { SendQueue } from "./internal/client/sending.ts"
 import { makeCells } from "./internal/client/state.ts"
 import { limitOf } from "./internal/connection/core/limits.ts"
+import { guarded } from "./internal/endings/defects.ts"
 import { isRetryableBy } from "./internal/endings/retry.ts"
 import * as Policy from "./Policy.ts"
 
@@ -101,7 +102,10 @@ export interface Client<out In, in Out = In> {
    * `offlineBytes` they fail in any case. It always settles: with success, its own error, or the reason of the close.
    */
   readonly send: (message: Out) => Effect.Effect<void, Failure>
-  /** Gives several messages, in order and nothing in between, to one connection. Waits, or is refused, as a whole. */
+  /**
+   * Gives several messages, in order and nothing in between, to one connection. Waits, or is refused, as a whole. An iterable
+   * that throws is a `Defect`.
+   */
   readonly sendAll: (messages: Iterable<Out>) => Effect.Effect<void, Failure>
   /** Waits until what the present connection has accepted is handed to its transport; fails when that one ends. */
   readonly flush: Effect.Effect<void, Failure>
@@ -306,7 +310,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
     state: Effect.sync(() => cells.state),
     changes: cells.changes,
     send: (message) => queue.send([message]),
-    sendAll: (messages) => Effect.suspend(() => queue.send(Array.from(messages))),
+    sendAll: (messages) => Effect.flatMap(guarded("sendAll", () => [...messages]), (all) => queue.send(all)),
     flush: Effect.suspend(() => {
       const { connected, end } = cells
       return connected !== undefined ? connected.flush : end === undefined ? Effect.void : Effect.fail(end)

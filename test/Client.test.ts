@@ -1920,6 +1920,26 @@ describe("supervision", () => {
       assert.strictEqual((yield* greeted!.snapshot).reason?._tag, "Defect")
     }))
 
+  it.effect("B100 an iterable that throws, and what is none, is a Defect of its sendAll", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { client, net } = yield* start()
+        yield* settle
+        const throwing = function*() {
+          yield "a"
+          bug()
+        }
+        for (const messages of [throwing(), 5 as never]) {
+          const { reason } = yield* Effect.flip(client.sendAll(messages))
+          assert.deepInclude(reason, { _tag: "Defect", by: "sendAll" })
+        }
+        yield* client.send("b")
+        yield* client.flush
+        assert.strictEqual(yield* net.last.text, "b\n")
+        assert.strictEqual(logged.length, 2)
+      })
+    ))
+
   it.effect("B100 a sizeOf that throws when its connection ends fails its sender, and the line goes on", () =>
     withLogs((logged) =>
       Effect.gen(function*() {

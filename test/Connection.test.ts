@@ -54,6 +54,49 @@ const started = { startImmediately: true } as const
 const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => `${from + i}`)
 const lines = (messages: ReadonlyArray<string>) => messages.map((message) => `${message}\n`).join("")
 
+describe("an iterable that is sent", () => {
+  for (
+    const [what, inner, seen] of [["little", "in", "in\n"], [
+      "much",
+      "x".repeat(100_000),
+      `${"x".repeat(100_000)}\n`
+    ]] as const
+  ) {
+    it.effect(`B104 may send ${what} by itself before it throws: that is sent, and nothing of its own`, () =>
+      Effect.gen(function*() {
+        const { c, peer } = yield* open()
+        const messages = function*() {
+          yield "mine"
+          Effect.runSync(c.send(inner))
+          yield "mine too"
+          throw new Error("bug")
+        }
+        const exit = yield* Effect.exit(c.sendAll(messages()))
+        assert.isTrue(Exit.hasDies(exit))
+        yield* settle
+        yield* c.flush
+        assert.strictEqual(yield* peer.text, seen)
+        const { messagesOut, outbox } = yield* c.snapshot
+        assert.deepStrictEqual([messagesOut, outbox], [1, { messages: 0, bytes: 0 }])
+      }))
+  }
+
+  it.effect("B104 a message that sends while it is encoded, and throws then, spoils no count", () =>
+    Effect.gen(function*() {
+      const peer = yield* TestSocket.make()
+      const c = yield* Connection.make({ codec: Codec.lines().pipe(Codec.json) as Codec.Codec<unknown> })(peer.socket)
+      const toJSON = () => {
+        Effect.runSync(c.send("inner"))
+        throw new Error("bug")
+      }
+      assert.strictEqual((yield* Effect.flip(c.sendAll([1, { toJSON }]))).reason._tag, "InvalidMessage")
+      yield* c.send(2)
+      yield* c.flush
+      assert.strictEqual(yield* peer.text, "1\n\"inner\"\n2\n")
+      assert.deepStrictEqual((yield* c.snapshot).outbox, { messages: 0, bytes: 0 })
+    }))
+})
+
 describe("a conversation", () => {
   it.effect("both ways, pings in between, close with a half-close", () =>
     Effect.gen(function*() {

@@ -141,8 +141,11 @@ export const sendAll = <Out>(
   let packed = 0
   let packedBytes = 0
   let isComplete = false
+  const { accepted } = o
   try {
-    for (const message of messages) {
+    // first: what the iteration runs may send, or throw
+    const all = Array.isArray(messages) ? messages as ReadonlyArray<Out> : [...messages]
+    for (const message of all) {
       const failure = encoder.prepare(message)
       if (failure !== undefined) return Effect.fail(makeError(failure))
       if (frames.length > 0 || !pack(o, encoder)) frames.push(encoder.frame())
@@ -155,7 +158,8 @@ export const sendAll = <Out>(
   } catch (defect) {
     return Effect.die(defect)
   } finally {
-    if (!isComplete && packed > 0) unpack(o, packed, packedBytes)
+    // a codec that sends by itself and throws then leaves what is in front of that
+    if (!isComplete && packed > 0 && o.accepted === accepted + packed) unpack(o, packed, packedBytes)
   }
   return frames.length === 0 && packed > 0 ? Effect.void : sendFrames(o, frames)
 }
