@@ -124,7 +124,8 @@ const deadlineOf = (input: Duration.Input): number => {
  * answer that may still come. That answer reaches no other request: its id tells it apart, or the connection takes no further
  * request and is closed after the last one that is on its way.
  *
- * A connection that cannot be opened fails a request at once: a pool or a client, as the source, has retries of its own.
+ * A connection that cannot be opened fails a request at once: a pool or a client, as the source, has retries of its own. One that
+ * takes longer to open than `Options.deadline` is given up and opened anew, so that a dial that hangs holds up no later request.
  *
  * **Gotchas**
  *
@@ -171,6 +172,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never>(
     >,
     inFlight,
     connections,
+    dial: limit,
     idOf: correlate === undefined ? undefined : (message) => correlate.response(message),
     context,
     turns: turnsOf(yield* Scheduler.Scheduler)

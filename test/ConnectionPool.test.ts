@@ -1676,6 +1676,30 @@ describe("supervision", () => {
       })
     ))
 
+  for (const tag of ["Opened", "Borrowed", "Returned", "Retired"] as const) {
+    it.effect(`B69 a hook that closes the pool when it hears of ${tag}, without a drain, leaves every count at 0`, () =>
+      Effect.gen(function*() {
+        let closing: Effect.Effect<void> = Effect.void
+        const { net, pool } = yield* start({
+          max: 2,
+          drain: 0,
+          onEvent: (event) => event._tag === tag ? Effect.suspend(() => closing) : Effect.void
+        })
+        closing = pool.close
+        yield* Effect.exit(pool.use((connection) => tag === "Retired" ? connection.close : Effect.void))
+        yield* settle
+        const { closing: leaving, dialing, idle, inUse, open } = yield* pool.stats
+        assert.deepStrictEqual({ open, idle, inUse, dialing, leaving }, {
+          open: 0,
+          idle: 0,
+          inUse: 0,
+          dialing: 0,
+          leaving: 0
+        })
+        assert.strictEqual(net.live, 0)
+      }))
+  }
+
   it.effect("B101 the sweeper, killed, begins again a second later, and one log line says so", () =>
     withLogs((logged) =>
       Effect.gen(function*() {

@@ -91,6 +91,51 @@ const start = (options?: Request.Options<string, string>, policy?: Policy.Patch)
     return { net, requests, ask, scope }
   })
 
+describe("a dial that hangs", () => {
+  for (const connections of [1, 2]) {
+    it.effect(`B148 is begun anew after the deadline, and holds up no later request (${connections} at a time)`, () =>
+      Effect.gen(function*() {
+        const net = network()
+        net.peer = echo
+        let dials = 0
+        const source = Effect.suspend(() => dials++ < connections ? Effect.never : net.open)
+        const { request } = yield* Request.make(source, { connections, deadline: "5 seconds" })
+        // each alone: its dial holds a place
+        const early: Array<Fiber.Fiber<unknown, Failure>> = []
+        for (let i = 0; i < connections; i++) {
+          early.push(yield* Effect.forkChild(request("a", { deadline: 4000 }), started))
+        }
+        yield* adjust(4000)
+        for (const fiber of early) {
+          assert.strictEqual((yield* Effect.flip(Fiber.join(fiber))).reason._tag, "RequestTimeout")
+        }
+        const later = yield* Effect.forkChild(request("b", { deadline: "1 minute" }), started)
+        yield* adjust(999)
+        assert.deepStrictEqual([dials, later.pollUnsafe()], [connections, undefined])
+        yield* adjust(1)
+        assert.strictEqual(yield* Fiber.join(later), "re b")
+        assert.strictEqual(dials, connections + 1)
+      }))
+  }
+
+  it.effect("B148 one that takes long fails no request that has longer, and without a deadline has no limit", () =>
+    Effect.gen(function*() {
+      for (const deadline of ["5 seconds", 0] as const) {
+        const net = network()
+        net.peer = echo
+        let isThere = false
+        // as a client that waits until it is connected
+        const source = Effect.suspend(() => isThere ? net.open : Effect.andThen(Effect.sleep(7500), net.open))
+        const { request } = yield* Request.make(source, { connections: 1, deadline })
+        const asking = yield* Effect.forkChild(request("a", { deadline: "1 minute" }), started)
+        yield* adjust(7000)
+        isThere = true
+        yield* adjust(3000)
+        assert.strictEqual(yield* Fiber.join(asking), "re a")
+      }
+    }))
+})
+
 describe("one request and its response", () => {
   it.effect("one at a time: the next is not sent before the answer", () =>
     Effect.gen(function*() {

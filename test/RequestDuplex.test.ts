@@ -256,6 +256,31 @@ describe("requests beside pushes", () => {
       })
     ))
 
+  it.effect("B100 what cannot be sent is the defect of its request or stream, and of a cancel it is logged", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        // no text: the codec throws
+        const none = 1 as unknown as string
+        const { connection, duplex, peer } = yield* setup({
+          correlate: {
+            request: (message, id) => message === "bad" ? none : `${id}? ${message}`,
+            response: correlate.response,
+            cancel: () => none
+          }
+        })
+        assert.strictEqual(reasonOf(yield* Effect.exit(duplex.request("bad"))), "Defect")
+        assert.strictEqual(reasonOf(yield* Effect.exit(Stream.runDrain(duplex.stream("bad")))), "Defect")
+        const late = yield* Effect.forkChild(Effect.exit(duplex.request("good", { deadline: 250 })), started)
+        yield* TestClock.adjust(250)
+        yield* settle
+        assert.strictEqual(reasonOf(yield* Fiber.join(late)), "RequestTimeout")
+        assert.strictEqual(yield* peer.take, "3? good\n")
+        const line = `Error a defect in send of connection ${connection.id}`
+        assert.deepStrictEqual(lines.map((text) => text.split(": ")[0]), [line, line, line])
+        assert.strictEqual((yield* connection.snapshot).state, "open")
+      })
+    ))
+
   it.effect("its scope closes: requests fail, nothing runs on, and the connection is there for others", () =>
     Effect.gen(function*() {
       const peer = yield* TestSocket.make()

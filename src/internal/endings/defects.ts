@@ -51,6 +51,14 @@ export const logNow = (
 export const errorOf = (by: string, cause: Cause.Cause<Failure>, place?: Place): Effect.Effect<Failure> =>
   Effect.as(logged(by, cause, place), fromCause(by, cause))
 
+/** What an effect dies of is a `Defect` that it fails with. */
+export const typed =
+  (by: string, place?: Place) => <A, R>(effect: Effect.Effect<A, Failure, R>): Effect.Effect<A, Failure, R> =>
+    Effect.catchCause(
+      effect,
+      (cause) => Cause.hasDies(cause) ? Effect.flatMap(errorOf(by, cause, place), Effect.fail) : Effect.failCause(cause)
+    )
+
 /** `errorOf`, from where there is no fiber. */
 export const errorNow = (
   context: Context.Context<never>,

@@ -111,6 +111,7 @@ export const release = <A>(
   if (item.state !== "leased" || item.lease !== lease) return
   // how long a borrower has waited is told exactly
   const at = pool.waiters.size > 0 ? pool.env.now() : pool.turnedAt
+  item.state = "between"
   item.lease++
   item.span = undefined
   item.reported = false

@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
-import { errorNow, errorOf } from "../endings/defects.ts"
+import { errorNow, typed } from "../endings/defects.ts"
 import { within } from "../endings/timeLimit.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { candidate, offer } from "./borrowing.ts"
@@ -34,9 +34,7 @@ export const opener = <A>(
       const scope = Scope.makeUnsafe()
       return restore(withinDial(deadline())(Scope.provide(open, scope))).pipe(
         Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
-        Effect.catchCause((cause) =>
-          Cause.hasDies(cause) ? Effect.flatMap(errorOf("open", cause), Effect.fail) : Effect.failCause(cause)
-        ),
+        typed("open"),
         Effect.map((value) => take(value, scope))
       )
     })
@@ -107,7 +105,7 @@ const opened = <A>(pool: PoolState<A>, value: A, scope: Scope.Closeable, started
     bornAt: at,
     ageFactor: 1 - jitter * env.random(),
     idleFactor: 1 - jitter * env.random(),
-    state: "leased",
+    state: "between",
     since: at,
     checkedAt: at,
     lease: 0,

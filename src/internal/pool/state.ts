@@ -70,7 +70,8 @@ export interface Item<A> {
   /** Drawn once, for life: which part of `maxAge`, and of `idle`, is for this one. */
   readonly ageFactor: number
   readonly idleFactor: number
-  state: "idle" | "leased" | "checking" | "closing"
+  /** `between`: one step takes it from one of the others to the next, and tells a hook meanwhile. */
+  state: "idle" | "leased" | "checking" | "closing" | "between"
   /** When it was borrowed, or became idle. */
   since: number
   /** When it last proved to work. */

@@ -9,7 +9,7 @@ import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { type Internals, TypeId } from "../connection/handle/internals.ts"
-import { condemn, errorNow, guarded } from "../endings/defects.ts"
+import { condemn, errorNow, guarded, typed } from "../endings/defects.ts"
 import { within } from "../endings/timeLimit.ts"
 import { spawn, spawnAmong } from "../scheduling/supervised.ts"
 import type { RequestConnection } from "./pipeline.ts"
@@ -84,7 +84,8 @@ export class DuplexRequests<in out In, in out Out> {
         if (this.ended !== undefined) return Effect.fail(this.ended)
         asked.before = messagesOut
         this.asked.set(id, asked)
-        return Effect.onError(Effect.as(restore(connection.send(request)), id), () =>
+        const sent = restore(typed("send", connection)(Effect.suspend(() => connection.send(request))))
+        return Effect.onError(Effect.as(sent, id), () =>
           Effect.sync(() => {
             this.asked.delete(id)
           }))
@@ -96,7 +97,10 @@ export class DuplexRequests<in out In, in out Out> {
   private leave(id: number): void {
     const { connection, settings: { context, correlate: { cancel } } } = this
     if (!this.asked.delete(id) || cancel === undefined) return
-    const telling = Effect.flatMap(guarded("correlate", () => cancel(id), connection), connection.send)
+    const telling = Effect.flatMap(
+      guarded("correlate", () => cancel(id), connection),
+      (message) => typed("send", connection)(Effect.suspend(() => connection.send(message)))
+    )
     spawnAmong(this.aside, context, "cancel of a request", telling, () => {})
   }
 

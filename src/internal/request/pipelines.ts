@@ -32,6 +32,8 @@ export interface PipelinesOptions<in out In, in out Out> {
   readonly inFlight: number
   /** The most connections at a time. */
   readonly connections: number
+  /** How long a dial holds its place, in milliseconds: then it is given up, and begun anew where requests wait. */
+  readonly dial: number
   readonly idOf: PipelineOptions<In, Out>["idOf"]
   readonly context: Context.Context<never>
   readonly turns: Turns
@@ -50,7 +52,7 @@ const ownedBy = <A>(
     )
   })
 
-const dialError = (context: Context.Context<never>, exit: Exit.Exit<void, Failure>): Failure =>
+const dialError = (context: Context.Context<never>, exit: Exit.Exit<unknown, Failure>): Failure =>
   Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
     ? errorNow(context, "open", exit.cause)
     : ConnectionError.make(new ConnectionError.OpenFailed({ cause: "the dial was interrupted" }))
@@ -157,7 +159,7 @@ export class Pipelines<in out In, in out Out> {
   // ---- opening ------------------------------------------------------------------------------------------------------
 
   private dial(): void {
-    const { context, open } = this.options
+    const { context, dial, open } = this.options
     this.opening++
     let done = false
     const dialling = ownedBy(open, (connection, scope) => {
@@ -165,8 +167,10 @@ export class Pipelines<in out In, in out Out> {
       done = true
       return this.opened(connection, scope)
     })
-    spawnAmong(this.dials, context, "dial of requests", dialling, (exit) => {
-      if (!done) this.dialFailed(dialError(context, exit))
+    const inTime = dial === Infinity ? Effect.asSome(dialling) : Effect.timeoutOption(dialling, dial)
+    spawnAmong(this.dials, context, "dial of requests", inTime, (exit) => {
+      if (!done && Exit.isSuccess(exit)) this.opening--
+      else if (!done) this.dialFailed(dialError(context, exit))
       this.pump()
     })
   }
