@@ -139,8 +139,9 @@ export const offer = <A>(pool: PoolState<A>, item: Item<A>, at: number, dialedAt
   // of a dial, only what came before it was waiting
   const waited = dialedAt === undefined ? at - waiter.since : Math.max(0, dialedAt - waiter.since)
   pool.counters.waitTime += waited
-  if (pool.resource.onEvent !== undefined) pool.emit({ _tag: "Borrowed", connection: item.value, waited })
+  // before the hook, which may borrow and give back: it is not given another one
   pool.waiters.settle(waiter, Effect.void)
+  if (pool.resource.onEvent !== undefined) pool.emit({ _tag: "Borrowed", connection: item.value, waited })
 }
 
 const keep = <A>(pool: PoolState<A>, item: Item<A>): void => {
