@@ -5,6 +5,8 @@
 import { connect } from "@nats-io/transport-node"
 import * as Effect from "effect/Effect"
 import * as SocketServer from "effect/socket/SocketServer"
+import { once } from "node:events"
+import * as net from "node:net"
 import { createClient } from "redis"
 import type { Session } from "../../../../src/Backplane.ts"
 import { onCommand } from "../../support/commands.ts"
@@ -103,6 +105,26 @@ const answerRaw = async (): Promise<void> => {
   await inbox.subscribe(`${prefix}:raw`, (bytes) => void client.publish(`${prefix}:raw:back`, bytes), true)
 }
 
+/** Sends back what comes, without an engine, a client or a codec. */
+const answerEcho = async (): Promise<number> => {
+  const server = net.createServer({ noDelay: true }, (socket) => socket.on("data", (bytes) => socket.write(bytes)))
+  await once(server.listen(0, "127.0.0.1"), "listening")
+  return (server.address() as net.AddressInfo).port
+}
+
+/** One round trip at a time: what a process pays for each that it waits for, whatever it does with it. */
+const echo = async (port: number): Promise<() => Promise<unknown>> => {
+  const socket = net.connect({ port, host: "127.0.0.1", noDelay: true })
+  await once(socket, "connect")
+  let back = (): void => {}
+  socket.on("data", () => back())
+  return () =>
+    new Promise<void>((resolve) => {
+      back = resolve
+      socket.write(message)
+    })
+}
+
 /** Ends when it has joined, and takes what comes for as long as the process lives. */
 const joining = (node: string, joined: (session: Session) => void): Effect.Effect<void> =>
   Effect.callback((resume) => {
@@ -154,6 +176,11 @@ const program = Effect.gen(function*() {
   onCommand("answer raw", answerRaw)
   onCommand("raw trip", ({ atOnce, count }: Steps) => cost(count, () => times(count, atOnce, own.trip)))
   onCommand("raw publish", ({ atOnce, count }: Steps) => cost(count, () => times(count, atOnce, own.publish)))
+
+  let echoed: () => Promise<unknown>
+  onCommand("answer echo", answerEcho)
+  onCommand("prepare echo", async ({ port }: { readonly port: number }) => void (echoed = await echo(port)))
+  onCommand("bare echo", ({ count }: Steps) => cost(count, () => times(count, 1, echoed)))
 
   // what the engine does for a fleet, by itself: sessions that are no fleet's
   let session: Session
