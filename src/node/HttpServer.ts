@@ -15,7 +15,7 @@ import * as EffectHttpServer from "effect/http/HttpServer"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as Http from "node:http"
 import type * as Net from "node:net"
@@ -131,8 +131,10 @@ export interface HttpServer {
  * **Details**
  *
  * When the scope of `http.serve` closes, nothing new is accepted, idle connections are ended, and every answer under way
- * says `Connection: close`; those have `Policy.drain`, then their handlers are interrupted. When the scope of `make`
- * closes, every connection is destroyed, WebSockets included: release their `Server.run` first, as layers do.
+ * says `Connection: close`; those have `Policy.drain`, then their handlers are interrupted. What the application itself
+ * upgraded to a WebSocket or another protocol is not waited for: its handlers are interrupted once the answers have left.
+ * When the scope of `make` closes, every connection is destroyed, WebSockets included: release their `Server.run` first,
+ * as layers do.
  *
  * A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
  *
@@ -143,7 +145,8 @@ export interface HttpServer {
  * - A request that the peer sends in the very moment in which we end its idle connection is lost: it sees a reset.
  *   Clients send it again when it is idempotent (`HttpClient` does).
  * - A stop waits for a handler that cannot be interrupted, beyond `drain`. The routes of `HttpRouter` can be, unless they are
- *   `uninterruptible`. Effect runs an application without a router uninterruptibly: wrap it in `Effect.interruptible`.
+ *   `uninterruptible`. Effect runs an application without a router uninterruptibly: wrap it in `Effect.interruptible`. The
+ *   connection itself, also one that the application upgraded, is destroyed after `drain`.
  *
  * @category constructors
  * @since 0.1.0
@@ -222,7 +225,8 @@ export const make = <In = never, Out = unknown, R = never>(
         const connection = connections.open.get(request.socket)
         if (connection === undefined) dispatch()
         else connection.pipeline.enter(request, response, dispatch)
-      }
+      },
+      (conn) => connections.open.get(conn)?.account.lend()
     )
 
     let isStopping = false
@@ -246,8 +250,10 @@ export const make = <In = never, Out = unknown, R = never>(
         return server
       }
     })
+    // what Effect's server acquires later, for a WebSocket of the application's, is released with it: it waits for its peers
+    const within = yield* Scope.fork(yield* Effect.scope)
     const inner = yield* Effect.mapError(
-      NodeHttpServer.make(() => server, { disablePreemptiveShutdown: true }),
+      Scope.provide(NodeHttpServer.make(() => server, { disablePreemptiveShutdown: true }), within),
       (cause) => new Listener.ListenFailed({ url: prepared.url, reason: "Unknown", detail: cause.message, cause })
     )
     yield* Effect.addFinalizer(() =>

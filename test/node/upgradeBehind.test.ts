@@ -1,8 +1,9 @@
 /** An upgrade that is pipelined behind other requests. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Latch } from "effect"
+import { type Duration, Effect, Exit, Fiber, Latch, Scope } from "effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import { Registry } from "../../src/index.ts"
 import { HttpServer } from "../../src/node/index.ts"
 import { client, until } from "./fixtures/kit.ts"
 
@@ -65,4 +66,82 @@ describe("an upgrade behind other requests", () => {
         })
     )
   }
+})
+
+describe("an upgrade that is the application's", () => {
+  const webSocket = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+  const asksFor = (what: string) => `GET / HTTP/1.1\r\nHost: a\r\n${what}\r\nConnection: Upgrade\r\n\r\n`
+
+  for (const [name, what] of [["h2c", "Upgrade: h2c"], ["a WebSocket", webSocket]] as const) {
+    it.live(`B117: a stop waits for the answer to one that asks for ${name}`, () =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const registry = yield* Registry.make<never>()
+        const server = yield* Scope.provide(HttpServer.make("http://127.0.0.1:0", { registry }), scope)
+        const [begun, gate] = [Latch.makeUnsafe(false), Latch.makeUnsafe(false)]
+        const application = Effect.andThen(begun.open, Effect.as(gate.await, HttpServerResponse.text("<late>")))
+        yield* Scope.provide(server.http.serve(application), scope)
+        const idle = yield* client(server)
+        const peer = yield* client(server)
+        peer.conn.write(asksFor(what))
+        yield* begun.await
+        yield* until("both are there", () => Effect.runSync(registry.size) === 2)
+        const stopping = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+        yield* until("idle ones are ended", () => idle.ended)
+        yield* gate.open
+        yield* until("its end", () => peer.ended)
+        assert.include(peer.text, "<late>")
+        peer.conn.end()
+        yield* Fiber.join(stopping)
+      }))
+  }
+
+  it.live("B117: once it is answered, a peer that does not leave is not waited for", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry.make<never>()
+      const server = yield* HttpServer.make("http://127.0.0.1:0", { registry, linger: "20 millis" })
+      yield* server.http.serve(Effect.succeed(HttpServerResponse.text("<done>")))
+      const peer = yield* client(server)
+      peer.conn.write(asksFor("Upgrade: h2c"))
+      yield* until("it is answered", () => peer.ended)
+      yield* until("it is gone", () => Effect.runSync(registry.size) === 0)
+      assert.include(peer.text, "<done>")
+      assert.isFalse(peer.closed)
+    }))
+
+  /** A stop while the application has a WebSocket of its own, and what the peer read by then. */
+  const stopped = (
+    drain: Duration.Input,
+    around: <A, E, R>(handler: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  ) =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const server = yield* Scope.provide(HttpServer.make("http://127.0.0.1:0", { policy: { drain } }), scope)
+      yield* Scope.provide(
+        server.http.serve(around(Effect.gen(function*() {
+          const { upgrade } = yield* HttpServerRequest.HttpServerRequest
+          const { pull } = yield* (yield* upgrade).reader
+          yield* Effect.ignore(Effect.forever(pull))
+          return HttpServerResponse.empty()
+        }))),
+        scope
+      )
+      const peer = yield* client(server)
+      peer.conn.write(asksFor(webSocket))
+      yield* until("it is upgraded", () => peer.text.includes("\r\n\r\n"))
+      yield* Scope.close(scope, Exit.void)
+      yield* until("its end", () => peer.ended)
+      return peer.text.split("\r\n\r\n")[1]!
+    })
+
+  it.live("B117: a WebSocket of the application's ends with its handler, which a stop interrupts at once", () =>
+    Effect.gen(function*() {
+      const said = yield* stopped("1 hour", Effect.interruptible)
+      assert.strictEqual(said.charCodeAt(0), 0x88, "a close frame")
+    }))
+
+  it.live("B117: a WebSocket whose handler cannot be interrupted ends after `drain`", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* stopped("50 millis", Effect.uninterruptible), "")
+    }))
 })

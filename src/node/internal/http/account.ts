@@ -7,6 +7,7 @@ import type { Deadline, Known } from "../../../internal/connection/handle/explan
 import { Story, type What } from "../../../internal/telemetry/story.ts"
 import * as Address from "../addresses/address.ts"
 import { unsent } from "../stream/duplex.ts"
+import { answering } from "../upgrade/answer.ts"
 import { identityOf } from "../upgrade/certificate.ts"
 
 const deadlineBy: Readonly<Partial<Record<Reason["_tag"], Deadline>>> = {
@@ -37,6 +38,8 @@ export class Account {
   private writtenAt: number | undefined
   private lost: Known["lost"]
   private toldCode: number | undefined
+  /** What was written when the application got the connection itself. */
+  private lentAt: number | undefined
   /** The time that a drain or a flush may take ran out. */
   private ranOut = false
 
@@ -54,6 +57,21 @@ export class Account {
   use(): void {
     this.usedAt = performance.now()
     this.isUsed = true
+  }
+
+  /** The application gets a request for an upgrade, and the connection with it. */
+  lend(): void {
+    this.lentAt = this.conn.bytesWritten
+  }
+
+  get isLent(): boolean {
+    return this.lentAt !== undefined
+  }
+
+  /** Whether the application went over to another protocol; it may also have answered in HTTP, or not yet. */
+  get isForeign(): boolean {
+    const { conn, lentAt } = this
+    return lentAt !== undefined && conn.bytesWritten > lentAt && answering(conn) === undefined
   }
 
   /** Looks what was read and written since it looked last. */

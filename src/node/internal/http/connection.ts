@@ -93,7 +93,7 @@ export class HttpConnection implements Internals {
   private isLast = false
   /** The response that has the connection. */
   private response: Http.ServerResponse | undefined
-  private readonly account: Account
+  readonly account: Account
   private timer: NodeJS.Timeout | undefined
 
   constructor(conn: Net.Socket, settings: Settings, openedAt: number) {
@@ -135,7 +135,7 @@ export class HttpConnection implements Internals {
     else if (this.lifecycle._tag !== "Open" && !isOver(this.lifecycle)) {
       // a request that came meanwhile gets the connection first
       setImmediate(() => {
-        if (this.response === undefined) this.conn.destroySoon()
+        if (this.response === undefined && !this.account.isLent) this.conn.destroySoon()
       })
     }
   }
@@ -173,7 +173,7 @@ export class HttpConnection implements Internals {
     seenBy: string,
     grace = this.settings.drain
   ): void {
-    const { lifecycle, response } = this
+    const { account, lifecycle, response } = this
     if (lifecycle._tag === "Closing" || lifecycle._tag === "Ended") return
     this.account.seen(seenBy)
     this.account.note(performance.now(), to === "Draining" ? "draining" : "closing", reason._tag)
@@ -182,13 +182,15 @@ export class HttpConnection implements Internals {
     this.lifecycle = to === "Draining"
       ? { _tag: to, reason: error, by, untilTold: false }
       : { _tag: to, reason: error, by, flushes: true }
+    // of what the application upgraded, only its handler knows when it is done
+    const isLent = account.isLent && (to === "Draining" || !account.isForeign)
+    if (response === undefined && !isLent) this.conn.destroySoon()
     if (lifecycle._tag === "Draining") return
     // in a task of its own: what waits for it must not run in the middle of this
     setImmediate(() => {
       Deferred.doneUnsafe(this.leaving, Exit.void)
       Deferred.doneUnsafe(this.ending, Exit.fail(error))
     })
-    if (response === undefined) this.conn.destroySoon()
     this.pipeline.leave()
     if (grace > longestTimer) return
     this.timer = setTimeout(() => {

@@ -1,6 +1,7 @@
 /** The connections of an HTTP server, from their accept to their end: admission, registration, deadlines, the stop. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -55,7 +56,9 @@ export class Connections<in out In, in out Out> {
   /** How many have a `PROXY` header ahead. */
   private anonymous = 0
   private readonly refusals: Refusing
-  private onQuiet: (() => void) | undefined
+  /** Those that a stop waits for. */
+  private readonly finishing = new Set<HttpConnection>()
+  private readonly quiet = Deferred.makeUnsafe<void>()
   /** Whether one was not done within `Policy.drain` when the server stopped. */
   private hasCut = false
   /** How many were accepted. */
@@ -182,7 +185,7 @@ export class Connections<in out In, in out Out> {
     conn.once("close", () => this.forget(conn))
     if (registry !== undefined) this.register(registry, connection)
     // its TLS handshake took until now
-    if (this.admission.isStopping) connection.leave(new ConnectionError.GoingAway({}), "Draining", "stop")
+    if (this.admission.isStopping) this.finish(connection)
     return connection
   }
 
@@ -234,7 +237,7 @@ export class Connections<in out In, in out Out> {
         if (Exit.isFailure(exit)) Defects.logNow(context, "registry", exit.cause)
       })
     }
-    if (open.size === 0) this.onQuiet?.()
+    if (this.finishing.delete(connection) && this.finishing.size === 0) Deferred.doneUnsafe(this.quiet, Exit.void)
   }
 
   /** Watches the deadlines that Node does not have. */
@@ -255,17 +258,20 @@ export class Connections<in out In, in out Out> {
   /** Refuses connections that wait or come, and lets the others finish their answers. */
   stop(): void {
     this.admission.stop()
-    for (const connection of this.open.values()) connection.leave(new ConnectionError.GoingAway({}), "Draining", "stop")
+    for (const connection of this.open.values()) this.finish(connection)
   }
 
-  /** Waits until none is open, for `Policy.drain` at most. */
+  private finish(connection: HttpConnection): void {
+    // a WebSocket of the application's may go on for ever: its handler is interrupted when the answers have left
+    if (!connection.account.isForeign) this.finishing.add(connection)
+    connection.leave(new ConnectionError.GoingAway({}), "Draining", "stop")
+  }
+
+  /** Waits until all are done that answer requests, for `Policy.drain` at most. */
   readonly drained: Effect.Effect<unknown> = Effect.suspend(() => {
     const { drain } = this.settings
-    if (drain === 0 || this.open.size === 0) return Effect.void
-    const quiet = Effect.callback<void>((resume) => {
-      this.onQuiet = () => resume(Effect.void)
-    })
-    return Effect.map(Effect.timeoutOption(quiet, drain), (within) => {
+    if (drain === 0 || this.finishing.size === 0) return Effect.void
+    return Effect.map(Effect.timeoutOption(Deferred.await(this.quiet), drain), (within) => {
       if (this.hasCut || Option.isNone(within)) cutShort()
     })
   })

@@ -1,7 +1,7 @@
 /** Takes requests away from an HTTP server, before its application sees them: those for a WebSocket, and malformed ones. */
 import type * as Http from "node:http"
 import type * as Net from "node:net"
-import { noop } from "../stream/tcp.ts"
+import { linger, noop } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { answering, whenAnswered, write } from "../upgrade/answer.ts"
 import { asksForWebSocket, isWellFormed } from "../upgrade/form.ts"
@@ -22,7 +22,9 @@ export const intercept = <R, A extends Below>(
   announce: (conn: Net.Socket, request: Http.IncomingMessage) => A,
   onOpen: (announced: A, conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage) => void,
   /** Gets each request of the application's, and calls `dispatch` when its turn has come. */
-  onRequest: (request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void) => void
+  onRequest: (request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void) => void,
+  /** The application gets a request for an upgrade, and the connection with it. */
+  onLent: (conn: Net.Socket) => void
 ): void => {
   const upgrade = upgrading(options)
   const emit = server.emit as (this: Http.Server, name: string, ...args: ReadonlyArray<unknown>) => boolean
@@ -30,23 +32,33 @@ export const intercept = <R, A extends Below>(
   if (options.rules.size > 0) server.on("upgrade", noop)
   const own = server.listenerCount("upgrade")
 
-  /** False: the application's. */
-  const upgraded = (request: Http.IncomingMessage, conn: Net.Socket, head: Buffer): boolean => {
+  /** Effect's listener answers on the connection at once, whatever is under way there, and then ends our side alone. */
+  const ofApplication = (request: Http.IncomingMessage, conn: Net.Socket, head: Buffer): void => {
+    const enter = (): void => {
+      onLent(conn)
+      conn.once("finish", () => {
+        // a protocol that it went over to may go on with one side
+        if (answering(conn) === undefined) return
+        options.onTaken?.(conn)
+        linger(conn, options.linger)
+      })
+      emit.call(server, "upgrade", request, conn, head)
+    }
+    if (answering(conn) === undefined) return enter()
+    whenAnswered(conn, () => {
+      // it is not idle, as Node takes it to be after the answer before
+      conn.setTimeout(0)
+      if (conn.writable) enter()
+    })
+  }
+  const upgraded = (request: Http.IncomingMessage, conn: Net.Socket, head: Buffer): void => {
     const isOurs = asksForWebSocket(request) && options.rules.has(pathOf(request))
     if (!isOurs && isWellFormed(request) && server.listenerCount("upgrade") > own) {
-      if (answering(conn) === undefined) return false
-      // Effect's listener answers on the connection at once, whatever is under way there
-      whenAnswered(conn, () => {
-        // it is not idle, as Node takes it to be after the answer before
-        conn.setTimeout(0)
-        if (conn.writable) emit.call(server, "upgrade", request, conn, head)
-      })
-      return true
+      return ofApplication(request, conn, head)
     }
     conn.on("error", noop)
     const announced = announce(conn, request)
     upgrade(request, conn, head, announced, (_, accepted) => onOpen(announced, conn, accepted, request))
-    return true
   }
   /** Those that came before the application did: it has them once it listens. */
   const early: Array<() => unknown> = []
@@ -58,7 +70,8 @@ export const intercept = <R, A extends Below>(
       if (name === "upgrade" || name === "connect") readWhole(args[1] as Net.Socket)
       if (name === "upgrade") {
         const [request, conn, head] = args as [Http.IncomingMessage, Net.Socket, Buffer]
-        return upgraded(request, conn, head) || emit.call(server, name, ...args)
+        upgraded(request, conn, head)
+        return true
       }
       if (requests.has(name)) {
         const [request, response] = args as [Http.IncomingMessage, Http.ServerResponse]
