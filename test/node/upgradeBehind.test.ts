@@ -68,6 +68,35 @@ describe("an upgrade behind other requests", () => {
   }
 })
 
+describe("a CONNECT, which is served nowhere", () => {
+  const asks = "CONNECT b:80 HTTP/1.1\r\nHost: b:80\r\n\r\n"
+
+  it.live("B117: requests ahead of it are answered, and it is refused", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry.make<never>()
+      const server = yield* HttpServer.make("http://127.0.0.1:0", { registry, linger: "20 millis" })
+      const gate = Latch.makeUnsafe(false)
+      yield* server.http.serve(Effect.as(gate.await, HttpServerResponse.text("<done>")))
+      const peer = yield* client(server)
+      peer.conn.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2) + asks)
+      const next = yield* client(server)
+      next.conn.write(asks)
+      yield* until("one that came later is refused", () => next.ended)
+      assert.match(next.text, /^HTTP\/1\.1 501 Not Implemented\r\n/)
+      assert.isFalse(peer.ended)
+      yield* gate.open
+      yield* until("its end", () => peer.ended)
+      assert.deepStrictEqual(peer.text.match(/<done>|HTTP\/1\.1 \d+/g), [
+        "HTTP/1.1 200",
+        "<done>",
+        "HTTP/1.1 200",
+        "<done>",
+        "HTTP/1.1 501"
+      ])
+      yield* until("it is gone", () => Effect.runSync(registry.size) === 0)
+    }))
+})
+
 describe("an upgrade that is the application's", () => {
   const webSocket = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
   const asksFor = (what: string) => `GET / HTTP/1.1\r\nHost: a\r\n${what}\r\nConnection: Upgrade\r\n\r\n`

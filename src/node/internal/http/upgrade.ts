@@ -3,7 +3,7 @@ import type * as Http from "node:http"
 import type * as Net from "node:net"
 import { linger, noop } from "../stream/tcp.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
-import { answering, whenAnswered, write } from "../upgrade/answer.ts"
+import { answering, refuse, whenAnswered, write } from "../upgrade/answer.ts"
 import { asksForWebSocket, isWellFormed } from "../upgrade/form.ts"
 import { type Below, pathOf } from "../upgrade/request.ts"
 import { type Upgrading, upgrading } from "../webSocket/upgrade.ts"
@@ -60,6 +60,16 @@ export const intercept = <R, A extends Below>(
     const announced = announce(conn, request)
     upgrade(request, conn, head, announced, (_, accepted) => onOpen(announced, conn, accepted, request))
   }
+  // without any listener Node destroys the connection of such a request, and answers to earlier ones with it
+  server.on("connect", noop)
+  const refuseTunnel = (request: Http.IncomingMessage, conn: Net.Socket): void => {
+    conn.on("error", noop)
+    whenAnswered(conn, () => {
+      options.onTaken?.(conn)
+      if (conn.writable) refuse(request, conn, { status: 501 }, options.linger)
+      else linger(conn, options.linger)
+    })
+  }
   /** Those that came before the application did: it has them once it listens. */
   const early: Array<() => unknown> = []
   server.on("newListener", (event) => {
@@ -71,6 +81,10 @@ export const intercept = <R, A extends Below>(
       if (name === "upgrade") {
         const [request, conn, head] = args as [Http.IncomingMessage, Net.Socket, Buffer]
         upgraded(request, conn, head)
+        return true
+      }
+      if (name === "connect" && server.listenerCount(name) === 1) {
+        refuseTunnel(args[0] as Http.IncomingMessage, args[1] as Net.Socket)
         return true
       }
       if (requests.has(name)) {
