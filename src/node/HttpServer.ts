@@ -39,6 +39,7 @@ import * as NodeOptions from "./internal/options.ts"
 import { nothing } from "./internal/proxy/behind.ts"
 import { withClient } from "./internal/proxy/client.ts"
 import { noop } from "./internal/stream/tcp.ts"
+import { watchDescriptors } from "./internal/system/descriptors.ts"
 import { clientCertificate as certificateOfClient } from "./internal/upgrade/certificate.ts"
 import * as Listener from "./Listener.ts"
 import type * as Proxy from "./Proxy.ts"
@@ -188,6 +189,7 @@ export const make = <In = never, Out = unknown, R = never>(
       })
     }
     server.on("connection", (conn) => connections.accept(conn))
+    watchDescriptors(server, context)
     server.on("clientError", (cause, conn) => {
       const connection = connections.open.get(conn as Net.Socket)
       if (connection === undefined) conn.destroy()

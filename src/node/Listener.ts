@@ -275,7 +275,8 @@ export type Listener = SocketServer.SocketServer["Service"] & {
  * - A policy that makes no sense throws its `InvalidPolicy` here, before anything runs.
  * - `run` fails with a `SocketServerError` when accepting fails. The listener survives that: call `run` again after a
  *   pause. But Linux running out of file descriptors is *not* seen here: libuv accepts and closes such connections by
- *   itself (`uv__emfile_trick`) and Node is told nothing. Watch the number of descriptors instead.
+ *   itself (`uv__emfile_trick`) and Node is told nothing. A warning says when a connection has taken the last descriptor, once a
+ *   minute at most; keep `maxConnections` below `ulimit -n`.
  * - A socket of a byte stream is an instance: wrap it with `Socket.make`, as a prototype or as a proxy, but do not spread it.
  * - A WebSocket URL without a path means the path `/`, or no path but those of `paths`. Other paths get 404, plain requests
  *   on a path 426, and a page of another host 403 (`origins`).

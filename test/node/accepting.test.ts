@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
 import * as ChildProcess from "node:child_process"
 import * as Net from "node:net"
+import { fileURLToPath } from "node:url"
 import { Codec, Connection, type ConnectionError, type Policy, type Server } from "../../src/index.ts"
 import { Dialer, Listener } from "../../src/node/index.ts"
 import { serve, type Served } from "../integration/support/kit.ts"
@@ -266,4 +267,42 @@ describe("an open that waits", () => {
       yield* isServed(connection)
       assert.deepStrictEqual(tagsOf(refusals(served)), [])
     }))
+})
+
+describe("a process without a file descriptor left", () => {
+  const fixture = fileURLToPath(new URL("fixtures/exhausted.ts", import.meta.url))
+  const limit = 96
+
+  for (const scheme of ["tcp", "http"]) {
+    it.live.skipIf(!onLinux)(`B89 ${scheme}: a warning says so, once, and what to do`, () =>
+      Effect.gen(function*() {
+        const child = ChildProcess.spawn(
+          "sh",
+          [
+            "-c",
+            `ulimit -n ${limit}; exec "$0" "$@"`,
+            process.execPath,
+            "--conditions=holdfast-source",
+            fixture,
+            `${scheme}://127.0.0.1:0`
+          ],
+          { stdio: ["pipe", "pipe", "inherit"], env: { PATH: process.env.PATH, NODE_NO_WARNINGS: "1" } }
+        )
+        yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
+        let said = ""
+        child.stdout.on("data", (data) => said += data)
+        yield* until("it listens", () => said.endsWith("\n"), 10_000)
+        const all = yield* peers(portOf({ url: said.trim() }), limit + 50)
+        yield* until("it closes some", () => all.some(({ ended }) => ended))
+        for (const { conn } of all) conn.destroy()
+        const more = yield* peers(portOf({ url: said.split("\n")[0]! }), limit + 50)
+        yield* until("it closes some of the next", () => more.some(({ ended }) => ended))
+        yield* until("it says so", () => said.split("\n").length > 2)
+        assert.match(
+          said.split("\n")[1]!,
+          /WARN.*all 96 file descriptors of this process are in use.*Raise `ulimit -n`, or/
+        )
+        assert.lengthOf(said.trim().split("\n"), 2)
+      }), 20_000)
+  }
 })

@@ -15,6 +15,7 @@ import { headerOf } from "../proxy/named.ts"
 import { receive } from "../proxy/receive.ts"
 import { hearErrors } from "../stream/duplex.ts"
 import { setTcp } from "../stream/tcp.ts"
+import { watchDescriptors } from "../system/descriptors.ts"
 import { handshakes, type Securing } from "../tls/handshakes.ts"
 import type { Accepted } from "../upgrade/accepted.ts"
 import { pathOf } from "../upgrade/request.ts"
@@ -67,6 +68,7 @@ export const make = (settings: Settings) => {
   // nothing is read from a connection before its turn has come
   const server = Net.createServer({ allowHalfOpen: true, pauseOnConnect: true })
   server.on("connection", accept)
+  watchDescriptors(server, settings.context)
   server.on("error", (cause) => {
     for (const consumer of consumers) consumer.fail(cause)
   })
