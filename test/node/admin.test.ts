@@ -233,6 +233,17 @@ describe("who may ask", () => {
         assert.deepStrictEqual([status, json()._tag], [400, "Invalid"], query)
         assert.include(json().message, query.split("=")[0])
       }
+      for (const path of ["/api/connections?tga=a", "/api/ended?reson=Closed", "/api/connections?tag=a&limits=1"]) {
+        const { json, status } = yield* ask(server, path)
+        const name = /(\w+)=[^&]*$/.exec(path)![1]!
+        assert.deepStrictEqual(
+          [status, json()._tag, json().message.includes(`"${name}"`)],
+          [400, "Invalid", true],
+          path
+        )
+      }
+      const once = yield* ask(server, `/api/connections?tag=a&token=${Redacted.value(secret)}`, { headers: {} })
+      assert.deepStrictEqual([once.status, once.json().total], [200, 0])
       const bodies = [
         [{}, "give `ids`, or `where`"],
         [{ ids: [1], where: {} }, "give `ids`, or `where`"],

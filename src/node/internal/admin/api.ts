@@ -67,11 +67,11 @@ const program = HttpApiGroup.make("program").add(
   )
 )
 
-/** The admin API of Holdfast. A filter that is misspelt must not close all connections. */
+/** The admin API of Holdfast. A filter that is misspelt must not list, or close, all connections. */
 export const api = HttpApi.make("holdfast").add(connections, program).middleware(Checked).annotate(
   HttpApi.PayloadParseOptions,
   { onExcessProperty: "error" }
-).annotateMerge(
+).annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error" }).annotateMerge(
   OpenApi.annotations({
     title: "Holdfast admin",
     version: "1",

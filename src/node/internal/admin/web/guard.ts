@@ -30,6 +30,14 @@ export const makeToken = (): Redacted.Redacted => Redacted.make(randomBytes(24).
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
 
+/** The path and query of a request without the token, which is none of its parameters. */
+export const withoutToken = (url: string): string => {
+  const { path, query } = parts(url)
+  if (!query.has("token")) return url
+  query.delete("token")
+  return query.size === 0 ? path : `${path}?${query}`
+}
+
 /** Takes as long for one wrong text as for another. */
 const isSame = (given: string, wanted: Buffer): boolean => timingSafeEqual(digest(given), wanted)
 
@@ -124,9 +132,8 @@ export const makeGuard = (
     if (inQuery !== null) {
       if (!isSame(inQuery, wanted)) return wrongToken
       if (isForPrograms(path)) return { _tag: "Answer", cookie: true }
-      query.delete("token")
       // `//host` and `/\\host` are other servers
-      return { _tag: "Redirect", to: `/${path.replace(/^[/\\]+/, "")}${query.size === 0 ? "" : `?${query}`}` }
+      return { _tag: "Redirect", to: `/${withoutToken(asked.url).replace(/^[/\\]+/, "")}` }
     }
     if (inCookie !== undefined) return isSame(inCookie, wantedSession) ? answer : wrongToken
     return noToken

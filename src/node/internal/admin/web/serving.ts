@@ -23,7 +23,7 @@ import type { Actions } from "../actions.ts"
 import { api } from "../api.ts"
 import type { Readers } from "../changes.ts"
 import { handlers } from "../handlers.ts"
-import { type Guard, makeGuard, parts } from "./guard.ts"
+import { type Guard, makeGuard, parts, withoutToken } from "./guard.ts"
 import { pages, security } from "./pages.ts"
 import { refusal } from "./refusal.ts"
 
@@ -110,7 +110,11 @@ const guarded = <R>(guard: Guard, app: App<R>): Effect.Effect<
     if (verdict._tag === "Redirect") {
       return withCookie(HttpServerResponse.redirect(verdict.to, { status: 303 }), guard)
     }
-    const answered = yield* app
+    const answered = yield* Effect.provideService(
+      app,
+      HttpServerRequest,
+      request.modify({ url: withoutToken(request.url) })
+    )
     // Effect says this one in plain text
     const response = answered.status === 415 ? invalid(415) : answered
     return verdict.cookie ? withCookie(response, guard) : response
