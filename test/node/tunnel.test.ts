@@ -289,6 +289,15 @@ describe("a proxy of an HTTP client", () => {
       }))
   }
 
+  it.live("B145: a server behind it that answers before it is asked is dialled once, and that is the answer", () =>
+    Effect.gen(function*() {
+      const refusal = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfull"
+      const proxy = yield* httpProxy({ answer: `HTTP/1.1 200 Connection established\r\n\r\n${refusal}` })
+      const client = yield* HttpClient.make({ proxy: `http://127.0.0.1:${proxy.port}` })
+      const response = yield* Effect.timeout(client.get(`http://${hiddenName}/`), "5 seconds")
+      assert.deepStrictEqual([response.status, yield* response.text], [503, "full"])
+    }))
+
   it.live("that is being dialled when the client ends is let go, and the request ends as one that was interrupted", () =>
     Effect.gen(function*() {
       const proxy = yield* silentProxy
