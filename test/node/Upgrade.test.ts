@@ -351,6 +351,17 @@ for (const { elsewhere, name, start } of hosts) {
         }))
     }
 
+    it.live("B129 a request with a whole URL, as proxies send it, is for the path of that", () =>
+      Effect.gen(function*() {
+        const login = Upgrade.make((request) => Effect.succeed([request.url, request.path, request.query.get("a")]))
+        const server = yield* start(login)
+        const peer = yield* exchange(server, ask("HTTP://localhost:80/live?a=http://b/"))
+        yield* until("the greeting", () => peer.text.includes(" /live -"))
+        assert.include(peer.text, `["/live?a=http://b/","/live","http://b/"]`)
+        const { text } = yield* exchange(server, ask("http://localhost?/live"))
+        assert.strictEqual(status(text), elsewhere)
+      }))
+
     it.live("B129 a list of tokens with white space and other letters asks for a WebSocket too", () =>
       Effect.gen(function*() {
         const server = yield* start(undefined)

@@ -20,7 +20,7 @@ import { type Certificate, clientCertificate } from "./certificate.ts"
 export interface Request {
   /** `GET`, of a request to upgrade. */
   readonly method: string
-  /** The path and the query, as they were sent: `/live?room=1`. */
+  /** The path and the query, as they were sent: `/live?room=1`. Of a request with a whole URL, these parts of it. */
   readonly url: string
   /** The path alone, as it was sent: `/live`. */
   readonly path: string
@@ -80,7 +80,11 @@ export interface Below {
 export const listed = (header: string | undefined): ReadonlyArray<string> =>
   (header ?? "").split(",").map((one) => one.trim()).filter((one) => one !== "")
 
-export const pathOf = ({ url = "" }: Pick<Http.IncomingMessage, "url">): string => url.split("?", 1)[0]
+/** The path and the query. A proxy may send the whole URL (RFC 9112, 3.2.2). */
+const targetOf = ({ url = "" }: Pick<Http.IncomingMessage, "url">): string =>
+  url.startsWith("/") ? url : url.replace(/^https?:\/\/[^/?#]+\/?/i, "/")
+
+export const pathOf = (head: Pick<Http.IncomingMessage, "url">): string => targetOf(head).split("?", 1)[0]
 
 /** What is kept of the request of Node, which is four times as large. */
 interface Head extends Pick<Http.IncomingMessage, "method" | "url" | "socket"> {
@@ -121,7 +125,7 @@ export class Asked implements Asking {
   }
 
   get url(): string {
-    return this.head.url ?? ""
+    return targetOf(this.head)
   }
 
   get path(): string {
