@@ -62,7 +62,7 @@ export interface Options<in out In = never, in out Out = unknown, out R = never>
    * - `handshake`: from the accept, or the first byte of a later request, until the head of the request is there; and
    *   the TLS handshake. Then 408.
    * - `frame`: from the first byte of a request until all of it is there, body included: raise it for long uploads. Then
-   *   408, or the end of the connection where the answer has begun.
+   *   408, or the end of the connection where the answer has begun, and where the request asks for an upgrade.
    * - `idle`, or `silence` where that is off: how long a connection without a request is kept. The peer is told
    *   (`Keep-Alive: timeout`), and gets one second more, so that a request that is on its way is not lost.
    * - `writeStall`: the peer has to take some of an answer within this.
@@ -228,7 +228,7 @@ export const make = <In = never, Out = unknown, R = never>(
         if (connection === undefined) dispatch()
         else connection.pipeline.enter(request, response, dispatch)
       },
-      (conn) => connections.open.get(conn)?.account.lend()
+      (conn, body) => connections.open.get(conn)?.account.lend(body)
     )
 
     let isStopping = false

@@ -138,6 +138,38 @@ describe("an upgrade that is the application's", () => {
       assert.isFalse(peer.closed)
     }))
 
+  for (const path of ["/read", "/unread"]) {
+    it.live(`B118: ${path}: its body has to come within \`frame\`, and its handler is interrupted then`, () =>
+      Effect.gen(function*() {
+        const registry = yield* Registry.make<never>({ history: 10 })
+        const server = yield* HttpServer.make("http://127.0.0.1:0", {
+          registry,
+          policy: { frame: "60 millis", handshake: "50 millis" }
+        })
+        let ended = 0
+        yield* server.http.serve(Effect.interruptible(
+          Effect.gen(function*() {
+            const { text, url } = yield* HttpServerRequest.HttpServerRequest
+            const body = url === "/read" ? yield* Effect.orDie(text) : yield* Effect.never
+            return HttpServerResponse.text(`<${body}>`)
+          }).pipe(Effect.ensuring(Effect.sync(() => ended++)))
+        ))
+        const asks =
+          `POST ${path} HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 10\r\n\r\n`
+        const peer = yield* client(server)
+        peer.conn.write(`${asks}hello`)
+        yield* until("it is over", () => peer.ended || peer.closed)
+        yield* until("the handler is interrupted", () => ended === 1)
+        assert.strictEqual(peer.text, "")
+        const [end] = yield* registry.history
+        assert.strictEqual(end!.snapshot.reason?._tag, "FrameTimeout")
+        const whole = yield* client(server)
+        whole.conn.write(`${asks.replace("/unread", "/read")}hello`)
+        whole.conn.write("world")
+        yield* until("it is answered", () => whole.text.includes("<helloworld>"))
+      }))
+  }
+
   /** A stop while the application has a WebSocket of its own, and what the peer read by then. */
   const stopped = (
     drain: Duration.Input,

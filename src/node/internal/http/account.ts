@@ -38,8 +38,10 @@ export class Account {
   private writtenAt: number | undefined
   private lost: Known["lost"]
   private toldCode: number | undefined
-  /** What was written when the application got the connection itself. */
-  private lentAt: number | undefined
+  /** When the application got the connection itself, what was read and written by then, and what its request still has to come. */
+  private lent:
+    | { readonly at: number; readonly read: number; readonly written: number; readonly body: number }
+    | undefined
   /** The time that a drain or a flush may take ran out. */
   private ranOut = false
 
@@ -59,19 +61,28 @@ export class Account {
     this.isUsed = true
   }
 
-  /** The application gets a request for an upgrade, and the connection with it. */
-  lend(): void {
-    this.lentAt = this.conn.bytesWritten
+  /** The application gets a request for an upgrade, and the connection with it: so many bytes of its body are still to come. */
+  lend(body: number): void {
+    const { bytesRead, bytesWritten } = this.conn
+    this.lent = { at: performance.now(), read: bytesRead, written: bytesWritten, body }
   }
 
   get isLent(): boolean {
-    return this.lentAt !== undefined
+    return this.lent !== undefined
   }
 
   /** Whether the application went over to another protocol; it may also have answered in HTTP, or not yet. */
   get isForeign(): boolean {
-    const { conn, lentAt } = this
-    return lentAt !== undefined && conn.bytesWritten > lentAt && answering(conn) === undefined
+    const { conn, lent } = this
+    return lent !== undefined && conn.bytesWritten > lent.written && answering(conn) === undefined
+  }
+
+  /** How much of the body of what is lent came, where that is not all within `limit` milliseconds. */
+  lateBody(at: number, limit: number): number | undefined {
+    const { conn, lent } = this
+    if (lent === undefined || limit === 0 || at - lent.at < limit) return undefined
+    const received = conn.bytesRead - lent.read
+    return received < lent.body ? received : undefined
   }
 
   /** Looks what was read and written since it looked last. */

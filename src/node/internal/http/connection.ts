@@ -233,20 +233,17 @@ export class HttpConnection implements Internals {
 
   private readonly onError = (cause: Error): void => this.fail(cause)
 
-  /** What Node has no deadline for: a peer that takes none of our bytes, and old age. */
+  /** What Node has no deadline for: a peer that takes none of our bytes, the body of what is lent, and old age. */
   check(at: number, unfair: boolean): void {
-    this.account.sample(at)
-    if (this.account.isStalled(at, unfair, this.settings.writeStall)) {
-      this.end(new ConnectionError.WriteStalled({ limit: this.settings.writeStall }), "deadlines")
-      this.conn.destroy()
+    const { account, settings: { frame, maxAge, maxAgeGrace, writeStall } } = this
+    account.sample(at)
+    if (account.isStalled(at, unfair, writeStall)) {
+      this.refuse(new ConnectionError.WriteStalled({ limit: writeStall }), "deadlines")
     }
+    const received = account.lateBody(at, frame)
+    if (received !== undefined) this.refuse(new ConnectionError.FrameTimeout({ limit: frame, received }), "deadlines")
     if (at >= this.leaveAt && this.lifecycle._tag === "Open") {
-      this.leave(
-        new ConnectionError.MaxAge({ limit: this.settings.maxAge }),
-        "Draining",
-        "deadlines",
-        this.settings.maxAgeGrace
-      )
+      this.leave(new ConnectionError.MaxAge({ limit: maxAge }), "Draining", "deadlines", maxAgeGrace)
     }
   }
 

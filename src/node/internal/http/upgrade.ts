@@ -11,6 +11,10 @@ import { readWhole } from "./reading/slices.ts"
 
 const requests = new Set(["request", "checkContinue", "checkExpectation"])
 
+/** How much of the body of a request for an upgrade is still to come on its connection. Node reads it from 26 on. */
+const bodyBehind = ({ headers }: Http.IncomingMessage, { length }: Buffer): number =>
+  Number(process.versions.node.split(".")[0]) < 26 ? Math.max(0, Number(headers["content-length"] ?? 0) - length) : 0
+
 /**
  * Upgrades the requests on its paths; `onOpen` gets each connection, which nothing reads from. Requests on other paths go to the listeners of
  * the server. Listeners cannot stop each other, and Effect's would answer every request: so it is the emitting that changes.
@@ -23,8 +27,8 @@ export const intercept = <R, A extends Below>(
   onOpen: (announced: A, conn: Net.Socket, accepted: Accepted, source: Http.IncomingMessage) => void,
   /** Gets each request of the application's, and calls `dispatch` when its turn has come. */
   onRequest: (request: Http.IncomingMessage, response: Http.ServerResponse, dispatch: () => void) => void,
-  /** The application gets a request for an upgrade, and the connection with it. */
-  onLent: (conn: Net.Socket) => void
+  /** The application gets a request for an upgrade, and the connection with it; so many bytes of its body it reads itself. */
+  onLent: (conn: Net.Socket, body: number) => void
 ): void => {
   const upgrade = upgrading(options)
   const emit = server.emit as (this: Http.Server, name: string, ...args: ReadonlyArray<unknown>) => boolean
@@ -35,7 +39,7 @@ export const intercept = <R, A extends Below>(
   /** Effect's listener answers on the connection at once, whatever is under way there, and then ends our side alone. */
   const ofApplication = (request: Http.IncomingMessage, conn: Net.Socket, head: Buffer): void => {
     const enter = (): void => {
-      onLent(conn)
+      onLent(conn, bodyBehind(request, head))
       conn.once("finish", () => {
         // a protocol that it went over to may go on with one side
         if (answering(conn) === undefined) return
