@@ -246,3 +246,51 @@ describe("B117 pipelined requests", () => {
       assert.isFalse(peer.ended)
     }))
 })
+
+describe("B117 what is no request, behind requests that are", () => {
+  const limits = { handshake: 80, frame: 100 }
+  for (
+    const [what, junk, reason] of [
+      ["garbage", "\0\0\0 this is no HTTP\r\n\r\n", "ProtocolViolation"],
+      [
+        "a request behind one that is the last",
+        `${get("last").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")}${get("x")}`,
+        "ProtocolViolation"
+      ],
+      ["a head that is too long", `GET /${"x".repeat(100_000)} HTTP/1.1\r\n`, "FrameTooLong"],
+      ["a request that is late", "GET / HTTP/1.1\r\n", "FrameTimeout"]
+    ] as const
+  ) {
+    it.live(`${what}: those are answered, and the connection ends`, () =>
+      Effect.gen(function*() {
+        const registry = yield* Registry.make<never>()
+        const { gates, pass, url } = yield* start({ registry, policy: limits })
+        const peer = yield* client({ url })
+        peer.conn.write(all(2) + junk)
+        const count = junk.startsWith("GET /last") ? 3 : 2
+        yield* until("they run", () => gates.length === count)
+        yield* until("it leaves", () => Effect.runSync(registry.snapshots).some(({ state }) => state !== "open"))
+        peer.conn.write("more\r\n\r\n".repeat(1000))
+        for (let i = 1; i <= count; i++) {
+          yield* pass(1)
+          yield* until(`answer ${i}`, () => answers(peer.text).length === i)
+        }
+        yield* until("its end", () => peer.ended)
+        assert.deepStrictEqual(answers(peer.text), [...inOrder(2), ...(count === 3 ? ["</last>"] : [])])
+        assert.strictEqual(peer.text.match(/HTTP\/1\.1 /g)!.length, count)
+        peer.conn.end()
+        yield* until("it is gone", () => Effect.runSync(registry.size) === 0)
+        assert.strictEqual((yield* registry.history)[0]!.snapshot.reason?._tag, reason)
+      }))
+  }
+
+  it.live("a body that is late: the requests before it get no 408", () =>
+    Effect.gen(function*() {
+      const { gates, url } = yield* start({ policy: limits })
+      const peer = yield* client({ url })
+      peer.conn.write(`${get(0)}POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe`)
+      yield* until("the first runs", () => gates.length === 1)
+      yield* until("its end", () => peer.ended)
+      assert.strictEqual(peer.text, "")
+    }))
+})

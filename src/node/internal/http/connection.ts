@@ -35,14 +35,17 @@ const answers: { readonly [code: string]: string | undefined } = {
   ERR_HTTP_REQUEST_TIMEOUT: "408 Request Timeout"
 }
 
-/** What an error of Node means, after so many bytes were `received`. */
+/** What an error of Node means. */
 const reasonFor = (
   code: string,
   cause: Error,
   { frame, handshake, policy }: Settings,
-  received: number,
+  conn: Net.Socket,
   isAnswering: boolean
 ): ConnectionError.Reason => {
+  const meaning = errorOf(conn, cause)
+  if (meaning instanceof ConnectionError.ConnectionError) return meaning.reason
+  const received = conn.bytesRead
   switch (code) {
     case "HPE_HEADER_OVERFLOW":
       return new ConnectionError.FrameTooLong({ direction: "decode", size: received, limit: policy.maxHeader })
@@ -199,7 +202,7 @@ export class HttpConnection implements Internals {
     }, grace).unref()
   }
 
-  /** Gives up what Node or the peer says is wrong, and tells the peer, unless an answer has begun. */
+  /** Gives up what Node or the peer says is wrong, and tells the peer, unless it would take that for the answer to another request. */
   fail(cause: Error & { readonly code?: string | undefined }): void {
     const { conn, response, settings } = this
     if (isOver(this.lifecycle)) return
@@ -209,16 +212,20 @@ export class HttpConnection implements Internals {
       conn.off("error", this.onError).on("error", this.onError)
       return
     }
-    this.pipeline.abandon()
-    const meaning = errorOf(conn, cause)
-    this.end(
-      meaning instanceof ConnectionError.ConnectionError
-        ? meaning.reason
-        : reasonFor(code, cause, settings, conn.bytesRead, response !== undefined),
-      code === "ERR_HTTP_REQUEST_TIMEOUT" ? "deadlines" : "reader"
-    )
+    const reason = reasonFor(code, cause, settings, conn, response !== undefined)
+    const late = code === "ERR_HTTP_REQUEST_TIMEOUT"
     const protocol = code.startsWith("HPE_")
-    if (!conn.writable || response?.headersSent || !(protocol || code === "ERR_HTTP_REQUEST_TIMEOUT")) {
+    const seenBy = late ? "deadlines" : "reader"
+    // what is wrong is none of the requests that are to be answered: those are, and it is not
+    if ((late || protocol) && this.pipeline.holdRest()) {
+      return this.leave(reason, "Draining", seenBy, settings.maxAgeGrace)
+    }
+    // our last answer is on its way
+    if (protocol && conn.writableEnded) return
+    const isFirst = this.pipeline.size <= 1
+    this.pipeline.abandon()
+    this.end(reason, seenBy)
+    if (!conn.writable || response?.headersSent || !(protocol || late) || !isFirst) {
       conn.destroy()
       return
     }

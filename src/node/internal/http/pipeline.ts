@@ -193,6 +193,13 @@ export class Pipeline {
     clearTimeout(this.timer)
   }
 
+  /** Reads no more, where all requests that came are whole and some of them are not answered. */
+  holdRest(): boolean {
+    if (this.size === 0 || this.newest?.complete === false) return false
+    this.reading.hold()
+    return true
+  }
+
   // ---- a request that is late ---------------------------------------------------------------------------------------
 
   /** Whether a deadline of Node was over because nothing was read; `expire` is called when the request is late again. */
