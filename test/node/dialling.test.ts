@@ -188,6 +188,31 @@ describe("dialling", () => {
       assert.match(yield* opening("tcp://somewhere.test:1", { lookup: resolver({}) }), /^Unknown NotFound/)
     }))
 
+  it.live("B141 the reason names what became of each address, of many the first three", () =>
+    Effect.gen(function*() {
+      const refused = yield* Effect.scoped(Effect.map(Listener.make("tcp://127.0.0.1:0"), portOf))
+      const said = (addresses: ReadonlyArray<string>) =>
+        Dialer.make(`tcp://many.test:${refused}`, {
+          lookup: resolver({ "many.test": addresses }),
+          localAddress: "127.0.0.1"
+        })
+          .pipe(
+            Effect.flatMap(Connection.make({ codec: Codec.lines() })),
+            Effect.scoped,
+            Effect.flip,
+            Effect.map(String)
+          )
+      const one = `127.0.0.1:${refused}: connect ECONNREFUSED 127.0.0.1:${refused}`
+      assert.include(
+        yield* said(["127.0.0.1", "::1", "127.0.0.2"]),
+        `: ${one}; ${one.replaceAll("127.0.0.1", "127.0.0.2")}`
+      )
+      assert.match(
+        yield* said(["1", "2", "3", "4", "5"].map((last) => `127.0.0.${last}`)),
+        /127\.0\.0\.3:\d+; and 2 more$/
+      )
+    }))
+
   it.live("B141 the family can be chosen", () =>
     Effect.gen(function*() {
       const lookup = resolver({ "both.test": ["127.0.0.1", "::1"] })

@@ -50,13 +50,13 @@ export const list = <A>(all: ReadonlyArray<A>, show: (a: A) => string): string =
 /** The text of what caused a failure, with the operating system's code when there is one. */
 export const causeText = (cause: unknown): string => {
   if (typeof cause !== "object" || cause === null) return oneLine(String(cause)) || "no detail given"
-  // Node wraps the errors of several addresses (Happy Eyeballs) in an AggregateError without a message
-  if ("errors" in cause && Array.isArray(cause.errors) && cause.errors.length > 0) return causeText(cause.errors[0])
   // OpenSSL's has it in a field of its own: its message is a line of its source
   if ("library" in cause && "reason" in cause && typeof cause.reason === "string") return oneLine(cause.reason)
   if ("message" in cause && typeof cause.message === "string" && oneLine(cause.message) !== "") {
     return oneLine(cause.message)
   }
+  // Node wraps the errors of several addresses (Happy Eyeballs) in an AggregateError without a message
+  if ("errors" in cause && Array.isArray(cause.errors) && cause.errors.length > 0) return causeText(cause.errors[0])
   if ("code" in cause && typeof cause.code === "string") return oneLine(cause.code)
   // a WebSocket `ErrorEvent` keeps the error inside
   if ("error" in cause && cause.error !== undefined) return causeText(cause.error)

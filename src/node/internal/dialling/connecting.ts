@@ -91,7 +91,8 @@ const describeTarget = ({ host, port }: Target): string => host.includes(":") ? 
 const together = (targets: ReadonlyArray<Target>, errors: ReadonlyArray<Socket.SocketError>): Socket.SocketError => {
   if (errors.length === 1) return errors[0]!
   const causes = errors.map(({ reason }) => reason.cause as NodeJS.ErrnoException)
-  const said = causes.map((cause, i) => `${describeTarget(targets[i]!)}: ${cause.message}`).join("; ")
+  const said = causes.slice(0, 3).map((cause, i) => `${describeTarget(targets[i]!)}: ${cause.message}`).join("; ") +
+    (causes.length > 3 ? `; and ${causes.length - 3} more` : "")
   const { code } = causes[0]!
   return openError(Object.assign(new AggregateError(causes, said), code === undefined ? {} : { code }))
 }
