@@ -145,6 +145,7 @@ export interface HttpServer {
  *   `Server.run` of those has limits of its own.
  * - A request that the peer sends in the very moment in which we end its idle connection is lost: it sees a reset.
  *   Clients send it again when it is idempotent (`HttpClient` does).
+ * - A peer that ends its side (FIN) is taken to have left, as Node takes it: its requests are interrupted, and not answered.
  * - A stop waits for a handler that cannot be interrupted, beyond `drain`. The routes of `HttpRouter` can be, unless they are
  *   `uninterruptible`. Effect runs an application without a router uninterruptibly: wrap it in `Effect.interruptible`. The
  *   connection itself, also one that the application upgraded, is destroyed after `drain`.
