@@ -15,18 +15,22 @@ export class KeptConnection {
   /** How many bytes came since the last request was sent. */
   received = 0
   readonly conn: Net.Socket
-  /** A request was sent on it. */
-  private isUsed = false
   private readonly interim: InterimAnswers
 
   constructor(conn: Net.Socket, maxHeader: number) {
     this.conn = conn
     this.interim = new InterimAnswers(maxHeader)
     const read = conn.read.bind(conn) as (size?: number) => Buffer | null
-    // undici calls `read` for whatever a connection delivers. What comes before any request, as the answer of a server that
-    // refuses us may behind the reply of a proxy, it takes for a fault, and dials again: at once, and for ever
+    // what is there before the request for which it was dialled, as the answer of a server that refuses us may be behind the
+    // reply of a proxy, undici takes for a fault, and dials again: at once, and for ever. In a turn that request is sent
+    let isNew = true
+    setImmediate(() => {
+      isNew = false
+      if (!conn.destroyed && conn.readableLength > 0) conn.emit("readable")
+    })
+    // undici calls `read` for whatever a connection delivers
     conn.read = (size?: number) => {
-      if (!this.isUsed && conn.readableLength > 0) return null
+      if (isNew && conn.readableLength > 0) return null
       for (let chunk = read(size); chunk !== null; chunk = read(size)) {
         this.received += chunk.length
         const left = this.interim.pass(chunk)
@@ -40,8 +44,6 @@ export class KeptConnection {
   /** A request is sent next. */
   begin(): void {
     this.received = 0
-    if (!this.isUsed && this.conn.readableLength > 0) process.nextTick(() => this.conn.emit("readable"))
-    this.isUsed = true
     this.interim.expect()
   }
 }
