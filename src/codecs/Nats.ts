@@ -103,10 +103,11 @@ const scanner = (): Scanner => {
     get least() {
       return size
     },
-    scan(bytes, start, end) {
+    scan(bytes, start) {
+      const end = bytes.length
       if (size === 0) {
         const lineFeed = bytes.indexOf(LF, start + seen)
-        if (lineFeed < 0 || lineFeed >= end) {
+        if (lineFeed < 0) {
           seen = end - start
           const most = bytes[start] === 73 || bytes[start] === 105 ? mostInfo : mostLine
           return seen > most ? invalidLength(`a line of more than ${most} bytes`) : 0

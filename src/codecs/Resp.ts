@@ -104,11 +104,10 @@ const maps = new Set(["%", "|"].map(code))
 const lines = new Set(["+", "-", ":", "_", "#", ",", "("].map(code))
 const attribute = code("|")
 
-/** Where the line from `at` on ends, at its return; -1 when that has not come. */
-const lineEnd = (bytes: Uint8Array, at: number, end: number): number => {
-  // a buffer that grows is longer than what has come
-  const found = (bytes.length === end ? bytes : bytes.subarray(0, end)).indexOf(CR, at)
-  return found >= 0 && found + 1 < end ? found : -1
+/** Where the line from `at` on ends, at its return; -1 when that, or what follows it, has not come. */
+const lineEnd = (bytes: Uint8Array, at: number): number => {
+  const found = bytes.indexOf(CR, at)
+  return found + 1 < bytes.length ? found : -1
 }
 
 const isNull = (bytes: Uint8Array, from: number, to: number): boolean =>
@@ -125,11 +124,12 @@ const scanner = (): Scanner => {
     get least() {
       return least
     },
-    scan(bytes, start, end) {
+    scan(bytes, start) {
+      const end = bytes.length
       while (start + at < end) {
         const from = start + at
         const kind = bytes[from]!
-        const to = lineEnd(bytes, Math.max(from, start + seen), end)
+        const to = lineEnd(bytes, Math.max(from, start + seen))
         if (to < 0) {
           // a line that only grows is bounded by the frame
           least = at + 1

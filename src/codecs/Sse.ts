@@ -42,13 +42,15 @@ const scanner = (): Scanner => {
   return {
     least: 0,
     // at once: a blank line that keeps the connection open is no frame that has begun
-    passed(bytes, start, end) {
+    passed(bytes, start) {
       if (at > 0) return 0
+      const end = bytes.length
       let to = start
       while (to < end && (bytes[to] === CR || bytes[to] === LF)) to++
       return to - start
     },
-    scan(bytes, start, end) {
+    scan(bytes, start) {
+      const end = bytes.length
       while (start + at < end) {
         const byte = bytes[start + at]!
         if (byte !== CR && byte !== LF) {

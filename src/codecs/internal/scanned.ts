@@ -7,14 +7,14 @@ import type { FrameDecoder, Framing } from "../../internal/codec/framing.ts"
 /** Finds the end of one frame after the other. It remembers how far it came, so that no byte is read twice. */
 export interface Scanner {
   /**
-   * Reads on in the frame that begins at `start`. Returns where it ends; 0 when it is not complete; why there can be no such
-   * frame. `end`: what has come.
+   * Reads on in the frame that begins at `start`; what has come ends where `bytes` does. Returns where the frame ends; 0 when it is
+   * not complete; why there can be no such frame.
    */
-  readonly scan: (bytes: Uint8Array, start: number, end: number) => number | CodecReason
+  readonly scan: (bytes: Uint8Array, start: number) => number | CodecReason
   /** How long the frame has to be at least, by what was read of it: a frame over the limit is refused before it comes. */
   readonly least: number
   /** How many bytes from `start` on, ahead of a frame, belong to none. */
-  readonly passed?: (bytes: Uint8Array, start: number, end: number) => number
+  readonly passed?: (bytes: Uint8Array, start: number) => number
 }
 
 const leastCapacity = 512
@@ -42,17 +42,17 @@ const decoder = (scanner: Scanner, limit: number): FrameDecoder => {
     },
     write(chunk, frames) {
       let bytes = chunk
-      let end = chunk.length
       if (size > 0) {
         hold(chunk)
-        bytes = held
-        end = size
+        // the buffer is longer than what has come: a search for the end of a line would go through all of it
+        bytes = held.subarray(0, size)
       }
+      const end = bytes.length
       let start = 0
       while (start < end) {
-        start += scanner.passed?.(bytes, start, end) ?? 0
+        start += scanner.passed?.(bytes, start) ?? 0
         if (start === end) break
-        const found = scanner.scan(bytes, start, end)
+        const found = scanner.scan(bytes, start)
         if (typeof found !== "number") return found
         if (found === 0) {
           const known = Math.max(scanner.least, end - start)
@@ -67,7 +67,7 @@ const decoder = (scanner: Scanner, limit: number): FrameDecoder => {
         if (start < end) hold(chunk.subarray(start))
       } else if (start > 0) {
         // frames are views of what was held
-        const rest = held.subarray(start, end)
+        const rest = bytes.subarray(start)
         held = new Uint8Array(0)
         size = 0
         if (rest.length > 0) hold(rest)
