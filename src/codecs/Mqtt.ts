@@ -12,10 +12,11 @@ import * as Codec from "../Codec.ts"
 import type { CodecReason } from "../ConnectionError.ts"
 import * as Heartbeats from "../Heartbeat.ts"
 import { ours, tooLongOf } from "../internal/codec/framing.ts"
-import { type Header, sized } from "../internal/codec/framings/sized.ts"
+import { sized } from "../internal/codec/framings/sized.ts"
 import { guarded } from "../internal/codec/payload.ts"
 import type { Scale } from "../internal/codec/room.ts"
 import { Fields, Out } from "./internal/mqttFields.ts"
+import { fieldsAt, header } from "./internal/mqttHeader.ts"
 import { bytesOf, joined, utf8Exact, weigh } from "./internal/text.ts"
 
 /**
@@ -116,38 +117,6 @@ const flagged = new Set<string>(["Pubrel", "Subscribe", "Unsubscribe"])
 const mostRemaining = 268_435_455
 
 // ---------------------------------------------------------------------------------------------------------------------
-// the frame: a byte of type and flags, and the length of the rest as a varint of up to 4 bytes
-// ---------------------------------------------------------------------------------------------------------------------
-
-const header = (): Header => {
-  const self: Header = {
-    most: 5,
-    size: 0,
-    body: 0,
-    strip: 0,
-    invalid: undefined,
-    read(bytes, pos, end) {
-      let length = 0
-      for (let i = pos + 1; i < end; i++) {
-        const byte = bytes[i]!
-        if (i - pos === 4 && byte > 127) {
-          self.invalid = "a length of more than 4 bytes"
-          return true
-        }
-        length += (byte & 127) * 128 ** (i - pos - 1)
-        if (byte < 128) {
-          self.size = i - pos + 1
-          self.body = length
-          return true
-        }
-      }
-      return false
-    }
-  }
-  return self
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
 // reading
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -172,9 +141,10 @@ const readConnect = (fields: Fields): Connect => {
   const clientId = fields.text()
   const hasWill = (flags & 4) !== 0
   if (!hasWill && (flags & 0x38) !== 0) throw new Error("flags of a will, and no will")
+  if ((flags & 0xc0) === 0x40) throw new Error("a password needs a username")
   const will = hasWill
     ? {
-      topic: fields.text(),
+      topic: fields.topic(),
       payload: fields.bytes(),
       qos: qosOf((flags >> 3) & 3),
       retain: (flags & 32) !== 0
@@ -193,17 +163,30 @@ const readConnect = (fields: Fields): Connect => {
 
 const readPublish = (fields: Fields, flags: number): Publish => {
   const qos = qosOf((flags >> 1) & 3)
-  const topic = fields.text()
-  if (topic === "" || /[+#]/.test(topic)) throw new Error("a topic with a wildcard, or none")
+  if (qos === 0 && (flags & 8) !== 0) throw new Error("a duplicate with qos 0")
   return {
     _tag: "Publish",
-    topic,
+    topic: fields.topic(),
     qos,
     ...(qos === 0 ? {} : { id: idOf(fields) }),
     retain: (flags & 1) !== 0,
     duplicate: (flags & 8) !== 0,
     payload: fields.rest()
   }
+}
+
+type Connack = Extract<Packet, { readonly _tag: "Connack" }>
+
+/** A connection that is refused has no session. */
+const connackOf = (connack: Connack): Connack => {
+  if (connack.sessionPresent && connack.code !== 0) throw new Error("a session of a connection that is refused")
+  return connack
+}
+
+/** Answers to a subscription: the quality of service that it gets, or that it gets none. */
+const codeOf = (code: number): number => {
+  if (code > 2 && code !== 0x80) throw new Error("an answer to a subscription that is not 0, 1, 2 or 128")
+  return code
 }
 
 /** One or more, each of which weighs so many bytes: a member of two bytes is a text, and one of three is an object. */
@@ -225,8 +208,11 @@ const readBody = (tag: (typeof types)[number], flags: number, fields: Fields, sc
   switch (tag) {
     case "Connect":
       return readConnect(fields)
-    case "Connack":
-      return { _tag: tag, sessionPresent: (fields.byte() & 1) !== 0, code: fields.byte() }
+    case "Connack": {
+      const present = fields.byte()
+      if (present > 1) throw new Error("a reserved flag is set")
+      return connackOf({ _tag: tag, sessionPresent: present === 1, code: fields.byte() })
+    }
     case "Publish":
       return readPublish(fields, flags)
     case "Puback":
@@ -240,16 +226,16 @@ const readBody = (tag: (typeof types)[number], flags: number, fields: Fields, sc
       return {
         _tag: tag,
         id,
-        topics: many(fields, scale, 80, () => ({ filter: fields.text(), qos: qosOf(fields.byte()) }))
+        topics: many(fields, scale, 80, () => ({ filter: fields.filter(), qos: qosOf(fields.byte()) }))
       }
     }
     case "Suback": {
       const id = idOf(fields)
-      return { _tag: tag, id, codes: many(fields, scale, 12, () => fields.byte()) }
+      return { _tag: tag, id, codes: many(fields, scale, 12, () => codeOf(fields.byte())) }
     }
     case "Unsubscribe": {
       const id = idOf(fields)
-      return { _tag: tag, id, filters: many(fields, scale, 36, () => fields.text()) }
+      return { _tag: tag, id, filters: many(fields, scale, 36, () => fields.filter()) }
     }
     case "Pingreq":
     case "Pingresp":
@@ -269,9 +255,7 @@ const decode = (frame: Uint8Array | string, scale?: Scale): Result.Result<Packet
     if (tag !== "Publish" && flags !== (flagged.has(tag) ? 2 : 0)) {
       return Result.fail("flags that its type does not have")
     }
-    let at = 1
-    while (at < 5 && (bytes[at] ?? 0) > 127) at++
-    const fields = new Fields(bytes, at + 1)
+    const fields = new Fields(bytes, fieldsAt(bytes))
     const packet = readBody(tag, flags, fields, scale)
     return fields.hasMore ? Result.fail("bytes are left over") : Result.succeed(packet)
   })
@@ -285,7 +269,7 @@ const writeConnect = (out: Out, { clean = true, clientId, keepAlive = 0, passwor
   const ofWill = will === undefined ? 0 : 4 | (qosOf(will.qos ?? 0) << 3) | (will.retain === true ? 32 : 0)
   const flags = (clean ? 2 : 0) | ofWill | (username === undefined ? 0 : 128) | (password === undefined ? 0 : 64)
   out.text("MQTT").byte(4).byte(flags).short(keepAlive).text(clientId)
-  if (will !== undefined) out.text(will.topic).bytes(will.payload)
+  if (will !== undefined) out.topic(will.topic).bytes(will.payload)
   if (username !== undefined) out.text(username)
   if (password !== undefined) out.bytes(typeof password === "string" ? utf8Exact(password) : password)
 }
@@ -297,12 +281,13 @@ const writeBody = (out: Out, packet: Packet): number => {
       writeConnect(out, packet)
       return 0
     case "Connack":
+      connackOf(packet)
       out.byte(packet.sessionPresent ? 1 : 0).byte(packet.code)
       return 0
     case "Publish": {
-      if (packet.topic === "" || /[+#]/.test(packet.topic)) throw new Error("a topic with a wildcard, or none")
+      if (packet.qos === 0 && packet.duplicate === true) throw new Error("a duplicate with qos 0")
       if (packet.qos > 0 !== (packet.id !== undefined)) throw new Error("an id belongs to qos 1 and 2, and to no other")
-      out.text(packet.topic)
+      out.topic(packet.topic)
       if (packet.id !== undefined) out.id(packet.id)
       out.rest(packet.payload)
       return (qosOf(packet.qos) << 1) | (packet.retain === true ? 1 : 0) | (packet.duplicate === true ? 8 : 0)
@@ -310,17 +295,17 @@ const writeBody = (out: Out, packet: Packet): number => {
     case "Subscribe":
       if (packet.topics.length === 0) throw new Error("a subscription to nothing")
       out.id(packet.id)
-      for (const { filter, qos } of packet.topics) out.text(filter).byte(qosOf(qos))
+      for (const { filter, qos } of packet.topics) out.filter(filter).byte(qosOf(qos))
       return 2
     case "Suback":
       if (packet.codes.length === 0) throw new Error("an answer to no subscription")
       out.id(packet.id)
-      for (const code of packet.codes) out.byte(code)
+      for (const code of packet.codes) out.byte(codeOf(code))
       return 0
     case "Unsubscribe":
       if (packet.filters.length === 0) throw new Error("an end of no subscription")
       out.id(packet.id)
-      for (const filter of packet.filters) out.text(filter)
+      for (const filter of packet.filters) out.filter(filter)
       return 2
     case "Puback":
     case "Pubrec":

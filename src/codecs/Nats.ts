@@ -128,15 +128,19 @@ const scanner = (): Scanner => {
   }
 }
 
+const leftOver = "bytes are left over"
+
 const unquoted = (text: string): string => text.replace(/^'(.*)'$/s, "$1")
 
 const message = (frame: Uint8Array, words: ReadonlyArray<string>, at: number): FromServer | string => {
   const withHeaders = words[0]!.toUpperCase() === "HMSG"
   const counts = withHeaders ? 2 : 1
-  const total = Number(words.at(-1))
+  const total = sizeAfter(words)
+  if (total < 0) return "a message without its words, or its size"
   const headerSize = withHeaders ? countAt(utf8(words.at(-2)!), 0, words.at(-2)!.length) : 0
   if (headerSize < 0 || headerSize > total) return "the headers are longer than the message"
   if (frame[at + total] !== CR || frame[at + total + 1] !== LF) return "the payload has another length"
+  if (at + total + 2 < frame.length) return leftOver
   const headers = withHeaders ? textOf(frame.subarray(at, at + headerSize)) : undefined
   if (withHeaders && headers === undefined) return "the headers are not UTF-8"
   const reply = words.length === 4 + counts ? words[3] : undefined
@@ -152,14 +156,15 @@ const message = (frame: Uint8Array, words: ReadonlyArray<string>, at: number): F
 
 const parse = (frame: Uint8Array, scale: Scale | undefined): FromServer | string => {
   const lineFeed = frame.indexOf(LF)
-  const text = textOf(frame.subarray(0, lineFeed < 0 ? frame.length : lineFeed))
+  if (lineFeed < 0) return "it ends inside a line"
+  const text = textOf(frame.subarray(0, lineFeed))
   if (text === undefined) return "the line is not UTF-8"
   const line = text.trim()
   const words = line.split(/[ \t]+/)
-  switch (words[0]!.toUpperCase()) {
-    case "MSG":
-    case "HMSG":
-      return message(frame, words, lineFeed + 1)
+  const verb = words[0]!.toUpperCase()
+  if (hasPayload(verb)) return message(frame, words, lineFeed + 1)
+  if (lineFeed + 1 < frame.length) return leftOver
+  switch (verb) {
     case "PING":
       return { _tag: "Ping" }
     case "PONG":

@@ -254,6 +254,30 @@ describe("ready codecs", () => {
     ["wrong flags", Mqtt.make(), bytes(0x63, 2, 0, 1), "InvalidMessage"],
     ["a field that is cut", Mqtt.make(), bytes(0x30, 2, 0, 9), "InvalidMessage"],
     ["bytes that are left over", Mqtt.make(), bytes(0xc0, 1, 0), "InvalidMessage"],
+    ["a filter of no character", Mqtt.make(), bytes(0x82, 5, 0, 1, 0, 0, 0), "InvalidMessage"],
+    ["a filter of no character to end", Mqtt.make(), bytes(0xa2, 4, 0, 1, 0, 0), "InvalidMessage"],
+    ["a # before the last level", Mqtt.make(), bytes(0x82, 8, 0, 1, 0, 3, 35, 47, 97, 0), "InvalidMessage"],
+    ["a duplicate of qos 0", Mqtt.make(), bytes(0x38, 3, 0, 1, 97), "InvalidMessage"],
+    ["a reserved flag of CONNACK", Mqtt.make(), bytes(0x20, 2, 2, 0), "InvalidMessage"],
+    ["a session that is refused", Mqtt.make(), bytes(0x20, 2, 1, 5), "InvalidMessage"],
+    ["an answer 77 to a subscription", Mqtt.make(), bytes(0x90, 3, 0, 1, 77), "InvalidMessage"],
+    [
+      "a password without a username",
+      Mqtt.make(),
+      bytes(0x10, 15, 0, 4, 77, 81, 84, 84, 4, 0x42, 0, 0, 0, 1, 97, 0, 0),
+      "InvalidMessage"
+    ],
+    [
+      "a will without a topic",
+      Mqtt.make(),
+      bytes(0x10, 17, 0, 4, 77, 81, 84, 84, 4, 6, 0, 0, 0, 1, 97, 0, 0, 0, 0),
+      "InvalidMessage"
+    ],
+    ["a boolean that is neither", Resp.make(), "#x\r\n", "InvalidMessage"],
+    ["a double that is none", Resp.make(), ",0x10\r\n", "InvalidMessage"],
+    ["a null with text", Resp.make(), "_0\r\n", "InvalidMessage"],
+    ["a verbatim string without its format", Resp.make(), "=3\r\ntxt\r\n", "InvalidMessage"],
+    ["an integer of more than 64 bits", Resp.make(), ":9223372036854775808\r\n", "InvalidMessage"],
     ["a batch", JsonRpc.make(), "[]\n", "InvalidMessage"],
     ["another version", JsonRpc.make(), "{\"jsonrpc\":\"1.0\",\"method\":\"a\"}\n", "InvalidMessage"],
     ["a block without an end", Sse.make(), `data: ${"x".repeat(2 ** 20 + 10)}`, "FrameTooLong"]

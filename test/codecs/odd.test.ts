@@ -17,18 +17,22 @@ const weightOf = (codec: Codec.Codec<unknown, never>, frame: Uint8Array): number
 const mqtt = (type: number, body: Uint8Array): Uint8Array =>
   new Uint8Array([type, 0x80 | (body.length & 127), 0x80 | ((body.length >> 7) & 127), body.length >> 14, ...body])
 
-/** An id, and so many bytes of zero. */
-const zeros = (size: number): Uint8Array => {
-  const body = new Uint8Array(2 + size)
+/** An id, and so many copies of a few bytes. */
+const repeated = (count: number, ...unit: ReadonlyArray<number>): Uint8Array => {
+  const body = new Uint8Array(2 + count * unit.length)
   body[1] = 1
+  for (let i = 0; i < count; i++) body.set(unit, 2 + i * unit.length)
   return body
 }
+
+/** A RESP array of one element, so many times. */
+const replies = (count: number, unit: string): Uint8Array => utf8(`*${count}\r\n${unit.repeat(count)}`)
 
 describe("B114 what a shipped codec decodes weighs what it is", () => {
   const many = 90_000
   const heavy: ReadonlyArray<readonly [string, Codec.Codec<unknown, never>, Uint8Array]> = [
-    ["topics of SUBSCRIBE", Mqtt.make() as never, mqtt(0x82, zeros(3 * many))],
-    ["filters of UNSUBSCRIBE", Mqtt.make() as never, mqtt(0xa2, zeros(3 * many))],
+    ["topics of SUBSCRIBE", Mqtt.make() as never, mqtt(0x82, repeated(many, 0, 1, 97, 0))],
+    ["filters of UNSUBSCRIBE, a third more", Mqtt.make() as never, mqtt(0xa2, repeated(many * 4 / 3, 0, 1, 97))],
     ["refusals of RESP", Resp.make() as never, utf8(`*${many}\r\n${"-\r\n".repeat(many)}`)],
     ["sets of RESP, half as many", Resp.make() as never, utf8(`*${many / 2}\r\n${"~0\r\n".repeat(many / 2)}`)],
     ["maps of RESP, half as many", Resp.make() as never, utf8(`*${many / 2}\r\n${"%0\r\n".repeat(many / 2)}`)]
@@ -38,10 +42,80 @@ describe("B114 what a shipped codec decodes weighs what it is", () => {
   }
 
   it("B114 the answers of SUBACK, and INFO of NATS, are weighed", () => {
-    assert.isAbove(Number(weightOf(Mqtt.make() as never, mqtt(0x90, zeros(1000)))), 8000)
+    assert.isAbove(Number(weightOf(Mqtt.make() as never, mqtt(0x90, repeated(1000, 0)))), 8000)
     const info = utf8(`INFO {"a":[${"[],".repeat(10_000)}[]]}\r\n`)
     assert.isAbove(Number(weightOf(Nats.make() as never, info)), 160_000)
   })
+})
+
+/** One element of an array of RESP, and what it takes in V8 with its place: measured on Node 24. */
+const elements: ReadonlyArray<readonly [name: string, bulk: "text" | "bytes", element: string, bytes: number]> = [
+  ["a text of two characters", "text", "+ab\r\n", 32],
+  ["a bulk string", "text", "$2\r\nab\r\n", 32],
+  ["bytes", "bytes", "$2\r\nab\r\n", 118],
+  ["an integer", "text", ":1\r\n", 8],
+  ["an integer beyond 32 bits", "text", ":10000000000\r\n", 24],
+  ["an integer beyond 53 bits", "text", ":9223372036854775807\r\n", 32],
+  ["a big number", "text", "(1\r\n", 32],
+  ["a double", "text", ",1.5\r\n", 24],
+  ["a refusal", "text", "-a\r\n", 40],
+  ["an array of one", "text", "*1\r\n_\r\n", 64],
+  ["a push of one", "text", ">1\r\n_\r\n", 96],
+  ["an empty set", "text", "~0\r\n", 160],
+  ["a set of 8", "text", `~8\r\n${"+ab\r\n".repeat(8)}`, 240 + 8 * 24],
+  ["an empty map", "text", "%0\r\n", 192],
+  ["a map of 8", "text", `%8\r\n${"+ab\r\n_\r\n".repeat(8)}`, 304 + 8 * 24]
+]
+
+describe("B114 what RESP weighs in memory", () => {
+  for (const [name, bulk, element, bytes] of elements) {
+    it(`B114 ${name}: as much as V8 makes of it, to a tenth less and twice as much`, () => {
+      const weight = Number(weightOf(Resp.make({ bulk }) as never, replies(100, element))) / 100
+      assert.isAtLeast(weight, bytes * 0.9)
+      assert.isAtMost(weight, 2.4 * bytes)
+    })
+  }
+
+  it("B114 a list has no places that are not used", () => {
+    const decoded = Resp.make().payload.decode(utf8("*2\r\n:1\r\n*1\r\n+a\r\n"))
+    assert.deepStrictEqual(decoded, Result.succeed([1, ["a"]]))
+  })
+
+  it("B16 numbers as keys, which a peer may choose so that each is compared with all others, are few", () => {
+    // all of these have one hash
+    const key = (i: number) => `(${(BigInt(i + 1) << 64n) + 7n}\r\n`
+    const keys = (count: number, value: string) => Array.from({ length: count }, (_, i) => key(i) + value).join("")
+    const codec = Resp.make() as never
+    assert.isNumber(weightOf(codec, utf8(`~1024\r\n${keys(1024, "")}`)))
+    assert.include(String(weightOf(codec, utf8(`~1025\r\n${keys(1025, "")}`))), "a number as a key")
+    assert.include(String(weightOf(codec, utf8(`%1025\r\n${keys(1025, "_\r\n")}`))), "a number as a key")
+    assert.include(String(weightOf(codec, utf8(`:${"7".repeat(100_000)}\r\n`))), "more than 64 bits")
+  })
+})
+
+describe("B12 a message that a transport kept apart is one message, and all of it", () => {
+  const wrong: ReadonlyArray<readonly [string, Codec.Codec<unknown, never>, Uint8Array]> = [
+    ["two replies of RESP", Resp.make() as never, utf8("+a\r\n+b\r\n")],
+    ["half a reply of RESP", Resp.make() as never, utf8("+a")],
+    ["an array of RESP that ends early", Resp.make() as never, utf8("*2\r\n+a\r\n")],
+    ["an array of RESP that reads its own count as an element", Resp.make() as never, utf8("*91\r\n+\r\n+")],
+    ["a null attribute of RESP", Resp.make() as never, utf8("|-1\r\n+a\r\n")],
+    ["two lines of NATS", Nats.make() as never, utf8("PING\r\nPONG\r\n")],
+    ["half a line of NATS", Nats.make() as never, utf8("PING")],
+    ["two messages of NATS", Nats.make() as never, utf8("MSG a 1 0\r\n\r\nPING\r\n")],
+    ["a message of NATS without its words", Nats.make() as never, utf8("MSG 1 0\r\n\r\n")],
+    ["two packets of MQTT", Mqtt.make() as never, Uint8Array.of(0x30, 4, 0, 1, 97, 98, 0x30, 4, 0, 1, 97, 98)],
+    ["half a packet of MQTT", Mqtt.make() as never, Uint8Array.of(0x30, 5, 0, 1, 97, 98)]
+  ]
+  for (const [name, codec, frame] of wrong) {
+    it(`B12 ${name}: InvalidMessage`, () => {
+      const decoder = Codec.decoder(codec, { transport: "messages" })
+      const { error, messages } = decoder.write(frame)
+      assert.deepStrictEqual(messages, [])
+      assert.strictEqual(error?._tag, "InvalidMessage")
+      assert.notInclude(error?.message, "undefined")
+    })
+  }
 })
 
 describe("B104 what a shipped codec cannot write, or the peer could not read, is refused to its sender", () => {
@@ -59,6 +133,27 @@ describe("B104 what a shipped codec cannot write, or the peer could not read, is
     ["MQTT qos of a topic", Mqtt.make() as never, { _tag: "Subscribe", id: 1, topics }],
     ["MQTT SUBACK of nothing", Mqtt.make() as never, { _tag: "Suback", id: 1, codes: [] }],
     ["MQTT password", Mqtt.make() as never, { _tag: "Connect", clientId: "a", username: "a", password: half }],
+    ["MQTT will without a topic", Mqtt.make() as never, {
+      _tag: "Connect",
+      clientId: "a",
+      will: { topic: "", payload: bytes }
+    }],
+    ["MQTT filter of no character", Mqtt.make() as never, {
+      _tag: "Subscribe",
+      id: 1,
+      topics: [{ filter: "", qos: 0 }]
+    }],
+    ["MQTT filter with # inside", Mqtt.make() as never, { _tag: "Unsubscribe", id: 1, filters: ["a/#/b"] }],
+    ["MQTT filter with + in a level", Mqtt.make() as never, { _tag: "Unsubscribe", id: 1, filters: ["a+/b"] }],
+    ["MQTT duplicate of qos 0", Mqtt.make() as never, {
+      _tag: "Publish",
+      topic: "a",
+      qos: 0,
+      duplicate: true,
+      payload: bytes
+    }],
+    ["MQTT answer 77 to a subscription", Mqtt.make() as never, { _tag: "Suback", id: 1, codes: [77] }],
+    ["MQTT session that is refused", Mqtt.make() as never, { _tag: "Connack", sessionPresent: true, code: 5 }],
     ["NATS max", Nats.make() as never, { _tag: "Unsubscribe", sid: "1", max: Number.NaN }],
     ["NATS payload", Nats.make() as never, { _tag: "Publish", subject: "a", payload: half }],
     ["NATS subject", Nats.make() as never, { _tag: "Publish", subject: half, payload: "" }],

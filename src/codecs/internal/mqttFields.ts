@@ -1,6 +1,23 @@
 /** The fields of MQTT packets: bytes, numbers of two bytes, texts and bytes behind their length. */
 import { textOf, utf8 } from "./text.ts"
 
+const wildcard = /[+#]/
+
+/** What a message is published to: no filter. */
+const topicOf = (topic: string): string => {
+  if (topic === "" || wildcard.test(topic)) throw new Error("a topic with a wildcard, or none")
+  return topic
+}
+
+/** What is subscribed to: a `#` is the last level, and a `+` all of its own. */
+const filterOf = (filter: string): string => {
+  if (filter === "") throw new Error("a filter of no character")
+  const isLevel = (level: string, at: number, levels: ReadonlyArray<string>) =>
+    level === "+" || (level === "#" && at === levels.length - 1) || !wildcard.test(level)
+  if (wildcard.test(filter) && !filter.split("/").every(isLevel)) throw new Error("a wildcard at a wrong place")
+  return filter
+}
+
 /** Reads fields one after the other; it throws where one is not there. */
 export class Fields {
   private readonly all: Uint8Array
@@ -41,6 +58,14 @@ export class Fields {
     return text
   }
 
+  topic(): string {
+    return topicOf(this.text())
+  }
+
+  filter(): string {
+    return filterOf(this.text())
+  }
+
   rest(): Uint8Array {
     return this.take(this.all.length - this.at)
   }
@@ -79,5 +104,13 @@ export class Out {
   text(text: string): this {
     if (text.includes("\0") || !text.isWellFormed()) throw new Error("a text with U+0000, or half a surrogate pair")
     return this.bytes(utf8(text))
+  }
+
+  topic(topic: string): this {
+    return this.text(topicOf(topic))
+  }
+
+  filter(filter: string): this {
+    return this.text(filterOf(filter))
   }
 }
