@@ -13,6 +13,7 @@ import * as Result from "effect/Result"
 import * as Codec from "../Codec.ts"
 import type { CodecReason } from "../ConnectionError.ts"
 import { integer } from "../internal/codec/framing.ts"
+import { guarded } from "../internal/codec/payload.ts"
 import { messageWeight } from "../internal/codec/room.ts"
 import { invalid } from "./internal/text.ts"
 
@@ -145,7 +146,11 @@ export const internalError: Failure = { code: -32603, message: "Internal error" 
 
 type Fields = { readonly [key: string]: unknown }
 
-const isId = (value: unknown): value is Id => typeof value === "string" || typeof value === "number"
+// another number would be answered: JSON has no such, or rounds it
+const isId = (value: unknown): value is Id =>
+  typeof value === "string" || (typeof value === "number" && Math.abs(value) <= Number.MAX_SAFE_INTEGER)
+
+const badId = "id is neither text nor a number that is exact"
 
 const isObject = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -162,16 +167,18 @@ const readOne = (value: unknown): Asked | Answer | string => {
     }
     const asked = params === undefined ? { method } : { method, params }
     if (!Object.hasOwn(value, "id")) return { _tag: "Notification", ...asked }
-    return isId(id) ? { _tag: "Request", id, ...asked } : "id is neither text nor a number"
+    return isId(id) ? { _tag: "Request", id, ...asked } : badId
   }
   if (isObject(error)) {
     const { code, data, message } = error
-    if (typeof code !== "number" || typeof message !== "string") return "error has no code, or no message"
-    if (!isId(id) && id !== null) return "id is neither text nor a number"
-    return { _tag: "Error", id, error: { code, message, ...(data === undefined ? {} : { data }) } }
+    if (!Number.isInteger(code) || typeof message !== "string") {
+      return "error has no code that is an integer, or no message"
+    }
+    if (!isId(id) && id !== null) return badId
+    return { _tag: "Error", id, error: { code: code as number, message, ...(data === undefined ? {} : { data }) } }
   }
   if (!Object.hasOwn(value, "result")) return "it has no method, no result and no error"
-  return isId(id) ? { _tag: "Result", id, result: value["result"] } : "id is neither text nor a number"
+  return isId(id) ? { _tag: "Result", id, result: value["result"] } : badId
 }
 
 const invalidOf = (value: unknown, error: Failure, detail: string): Invalid => {
@@ -195,20 +202,45 @@ const read = (value: unknown, maxBatch: number): Asked | Answer | Batch | string
   return { _tag: "Batch", messages: value.map(readMember) as unknown as Batch["messages"] }
 }
 
-const writeOne = (message: Asked | Answer | Invalid): Fields => {
+/** What JSON makes of a value that says so itself, as a date does. */
+const plain = (value: unknown): unknown => {
+  if (!isObject(value) || typeof value["toJSON"] !== "function") return value
+  const text = JSON.stringify(value) as string | undefined
+  return text === undefined ? undefined : JSON.parse(text)
+}
+
+/** A result is there, whatever it is. */
+const resultOf = (value: unknown): unknown => {
+  if (typeof value === "function" || typeof value === "symbol") throw new Error(`a ${typeof value} has no JSON form`)
+  return plain(value) ?? null
+}
+
+const fieldsOf = (message: Asked | Answer | Invalid): Fields => {
   const jsonrpc = "2.0"
   switch (message._tag) {
     case "Request":
-      return { jsonrpc, id: message.id, method: message.method, params: message.params }
+      return { jsonrpc, id: message.id, method: message.method, params: plain(message.params) }
     case "Notification":
-      return { jsonrpc, method: message.method, params: message.params }
+      return { jsonrpc, method: message.method, params: plain(message.params) }
     case "Result":
-      // a result is there, whatever it is
-      return { jsonrpc, id: message.id, result: message.result ?? null }
+      return { jsonrpc, id: message.id, result: resultOf(message.result) }
     case "Error":
-    case "Invalid":
-      return { jsonrpc, id: message.id, error: message.error }
+    case "Invalid": {
+      // not as it is: the message of an `Error` is no field that JSON sees
+      const { code, data, message: text } = message.error
+      return { jsonrpc, id: message.id, error: { code, message: text, data } }
+    }
+    default:
+      throw new Error("it is no message of JSON-RPC")
   }
+}
+
+/** The fields of a message. It throws where they could not be read. */
+const written = (message: Asked | Answer | Invalid): Fields => {
+  const fields = fieldsOf(message)
+  const read = readOne(fields)
+  if (typeof read === "string") throw new Error(read)
+  return fields
 }
 
 /**
@@ -286,13 +318,19 @@ export const make = (options: Options = {}): Codec.Codec<Message> => {
     return Result.succeed(message)
   }
 
-  const encode: typeof codec.payload.encode = (message) => {
-    if (message._tag !== "Batch") return payload.encode(writeOne(message))
+  /** What a message is as JSON, or what is wrong with it. */
+  const jsonOf = (message: Message): Result.Result<Fields | ReadonlyArray<Fields>, string> => {
+    if (message._tag !== "Batch") return Result.succeed(written(message))
     const { messages } = message
-    if (messages.length > maxBatch) return Result.fail(invalid("encode", format, tooMany(messages.length, maxBatch)))
+    if (messages.length > maxBatch) return Result.fail(tooMany(messages.length, maxBatch))
     return messages.length as number === 0
-      ? Result.fail(invalid("encode", format, "a batch of no messages"))
-      : payload.encode(messages.map(writeOne))
+      ? Result.fail("a batch of no messages")
+      : Result.succeed(Array.from(messages, written))
+  }
+
+  const encode: typeof codec.payload.encode = (message) => {
+    const json = guarded("encode", format, () => jsonOf(message))
+    return Result.isFailure(json) ? Result.fail(json.failure) : payload.encode(json.success)
   }
 
   const codec: Codec.Codec<Message> = Codec.make<Message>({

@@ -249,12 +249,67 @@ describe("JSON-RPC", () => {
     assert.throws(() => JsonRpc.make({ maxBatch: 0 }), RangeError)
   })
 
+  const asked = { _tag: "Request", id: 1, method: "a" } as const
+  const unreadable: ReadonlyArray<readonly [name: string, message: unknown]> = [
+    ["params that are a number", { ...asked, params: 5 }],
+    ["params that are null", { ...asked, params: null }],
+    ["params that JSON makes text of", { ...asked, params: new Date(0) }],
+    ["params that are a function", { ...asked, params: () => 1 }],
+    ["no id", { ...asked, id: undefined }],
+    ["an id of null", { ...asked, id: null }],
+    ["an id of NaN", { ...asked, id: Number.NaN }],
+    ["an id that JSON rounds", { ...asked, id: 2 ** 53 + 2 }],
+    ["a method that is a number", { ...asked, method: 5 }],
+    ["a result that is a function", { _tag: "Result", id: 1, result: () => 1 }],
+    ["a result without an id", { _tag: "Result", id: null, result: 1 }],
+    ["an error without a code", { _tag: "Error", id: 1, error: { message: "no" } }],
+    ["an error whose code is no integer", { _tag: "Error", id: 1, error: { code: 1.5, message: "no" } }],
+    ["an error without an id", { _tag: "Error", error: { code: 1, message: "no" } }],
+    ["a batch of which one cannot be read", { _tag: "Batch", messages: [asked, { ...asked, params: 5 }] }],
+    ["a batch in a batch", { _tag: "Batch", messages: [{ _tag: "Batch", messages: [asked] }] }],
+    ["a batch with a hole", { _tag: "Batch", messages: Array.from({ length: 2 }) }],
+    ["no message", undefined],
+    ["a message of another kind", { _tag: "Other" }]
+  ]
+  for (const [name, message] of unreadable) {
+    it(`B104 ${name}: what could not be read is not written`, () => {
+      const encoded = Codec.encode(JsonRpc.make(), message as JsonRpc.Message)
+      assert(Result.isFailure(encoded))
+      assert.strictEqual(encoded.failure._tag, "InvalidMessage")
+    })
+  }
+
+  it("B104 an id that would be answered as another is refused", () => {
+    for (const id of ["12345678901234567890", "1e400"]) {
+      const line = new TextEncoder().encode(`{"jsonrpc":"2.0","id":${id},"method":"a"}\n`)
+      assert.include(Codec.decoder(JsonRpc.make()).write(line).error?.message, "exact")
+    }
+  })
+
+  it("B104 an `Error` is written with its message, and what JSON makes nothing of is a result of null", () => {
+    const round = (message: JsonRpc.Message) => {
+      const wire = Result.getOrThrow(Codec.encode(JsonRpc.make(), message))
+      return Codec.decoder(JsonRpc.make()).write(wire).messages
+    }
+    const error = Object.assign(new Error("no"), { code: 7 })
+    assert.deepStrictEqual(round({ _tag: "Error", id: 1, error }), [{
+      _tag: "Error",
+      id: 1,
+      error: { code: 7, message: "no" }
+    }])
+    assert.deepStrictEqual(round({ _tag: "Result", id: 1, result: { toJSON: () => undefined } }), [{
+      _tag: "Result",
+      id: 1,
+      result: null
+    }])
+  })
+
   it("an invalid request has its id, and says what is wrong", () => {
     const decode = (line: string) =>
       Codec.decoder(JsonRpc.make({ invalid: "message" })).write(new TextEncoder().encode(`${line}\n`)).messages[0]
     const wrong: ReadonlyArray<readonly [line: string, id: JsonRpc.Id | null, detail: string]> = [
       ["{\"jsonrpc\":\"1.0\",\"method\":\"a\",\"id\":7}", 7, "jsonrpc is not \"2.0\""],
-      ["{\"jsonrpc\":\"2.0\",\"method\":\"a\",\"id\":null}", null, "id is neither text nor a number"],
+      ["{\"jsonrpc\":\"2.0\",\"method\":\"a\",\"id\":null}", null, "id is neither text nor a number that is exact"],
       ["{\"jsonrpc\":\"2.0\",\"id\":\"x\"}", "x", "it has no method, no result and no error"],
       ["{\"jsonrpc\":\"2.0\",\"method\":\"a\",\"params\":1,\"id\":1}", 1, "params are neither an object nor an array"]
     ]
