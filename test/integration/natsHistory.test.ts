@@ -5,6 +5,8 @@ import { connect, errors, type NatsConnection } from "@nats-io/transport-node"
 import { Effect, Exit, Fiber, Schedule, Scope } from "effect"
 import { Codec, History } from "holdfast"
 import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import { afterAll, beforeAll } from "vitest"
 import { NatsHistory } from "../../src/nats/index.ts"
 import { freePort } from "../support/freePort.ts"
@@ -317,6 +319,43 @@ describe.skipIf(!runs)("NatsHistory (in test:long, and where nats-server is inst
       assert.include((yield* refusal({})).message, "`replicas: 3`")
       assert.include((yield* refusal({ replicas: 3, storage: "memory" })).message, "`storage: \"file\"`")
     }), long(30_000))
+
+  it.live(
+    "B100 a history that its user may not use is told so at once, and does not cut the connection of the others",
+    () =>
+      Effect.gen(function*() {
+        const dir = yield* Effect.acquireRelease(
+          Effect.promise(() => Fs.promises.mkdtemp(Path.join(Os.tmpdir(), "holdfast-nats-"))),
+          (made) => Effect.promise(() => Fs.promises.rm(made, { recursive: true }))
+        )
+        const file = Path.join(dir, "nats.conf")
+        const denied = ["holdfast.history.secret", "$JS.API.STREAM.INFO.holdfast_history_hidden"]
+        const permissions = JSON.stringify({ publish: { allow: [">"], deny: denied } })
+        Fs.writeFileSync(file, `authorization { users = [{ user: a, password: b, permissions: ${permissions} }] }`)
+        const { port } = yield* natsServer("-c", file)
+        const proxy = yield* cuttable(port)
+        const process = yield* NatsHistory.make({
+          servers: `nats://a:b@127.0.0.1:${proxy.port}`,
+          timeout: "20 seconds",
+          check: "50 millis"
+        })
+        const here = yield* process.history({ name: "whole", codec })
+        const secret = yield* process.history({ name: "secret", codec })
+        const reader = yield* collecting(History.follow(here, (yield* here.ends).newest))
+        const before = proxy.dialled()
+        const refusals = Effect.all([
+          Effect.flip(secret.append("a")),
+          Effect.flip(process.history({ name: "hidden", codec }))
+        ])
+        for (const { message } of yield* Effect.timeout(refusals, "10 seconds")) {
+          assert.include(message, "Permissions Violation")
+        }
+        yield* here.append("a")
+        yield* eventually("a", () => reader.events.length === 1)
+        assert.strictEqual(proxy.dialled(), before)
+      }),
+    long(30_000)
+  )
 
   it.live("a server that is not there, or refuses, is an error of the history", () =>
     Effect.gen(function*() {

@@ -25,6 +25,9 @@ export const boundsOf = (
   age: atLeast(1, "age", millisOf("age", age))
 })
 
+/** How many messages are asked for. Throws where that is no number of messages. */
+export const limitOf = (limit = Infinity): number => Math.floor(atLeast(0, "limit", limit))
+
 interface Entry<A> {
   readonly message: Message<A>
   readonly bytes: number

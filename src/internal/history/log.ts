@@ -143,7 +143,7 @@ export interface History<A> {
   /** Adds a message, and gives the position after it. Interrupted, it may have added the message. */
   readonly append: (message: A) => Effect.Effect<Position, HistoryError>
   /**
-   * What came after the position, the oldest first and at most `limit` messages (default: all), or why that is not known. A
+   * What came after the position, the oldest first and at most `limit` messages (0 or more; default: all), or why that is not known. A
    * position may come from a peer as it is: one that makes no sense is `Gone`. No message after `newest` is nothing missed. What
    * another process has just appended comes a moment later: `awaitAfter` waits for it.
    */

@@ -7,7 +7,7 @@ import { givenSize } from "../bytes/sizes.ts"
 import { Gate } from "../scheduling/gate.ts"
 import { monotonic } from "../scheduling/timers.ts"
 import { type Turns, turnsOf } from "../scheduling/turns.ts"
-import { type Bounds, Kept } from "./kept.ts"
+import { type Bounds, Kept, limitOf } from "./kept.ts"
 import { type Ends, type Gone, type History, HistoryError, type Missed, type Position } from "./log.ts"
 
 /** Waits for the next change: a fiber that has looked cannot miss it. */
@@ -64,8 +64,8 @@ export class Memory<A> implements History<A> {
     return this.kept
   }
 
-  since = (position: Position, limit = Infinity): Effect.Effect<Missed<A> | Gone> =>
-    Effect.sync(() => this.trimmed.since(position, limit))
+  since = (position: Position, limit?: number): Effect.Effect<Missed<A> | Gone> =>
+    Effect.sync(() => this.trimmed.since(position, limitOf(limit)))
 
   readonly ends: Effect.Effect<Ends> = Effect.sync(() => {
     const kept = this.trimmed

@@ -75,10 +75,14 @@ export const clientOf = (
   }
 }
 
-/** The same, and whether it still answers: it is over where the client closes it, and with the first error of the server. */
+/**
+ * The same, and whether it still answers: it is over where the client closes it, and with the first error of the server; or of those that
+ * are about the connection.
+ */
 export const connected = (
   client: NodeConnectionOptions,
-  timeout: number
+  timeout: number,
+  isFatal: (error: Error) => boolean = () => true
 ): Effect.Effect<{ readonly nats: NatsConnection; readonly pulse: Pulse }, BackplaneError, Scope.Scope> =>
   Effect.gen(function*() {
     const nats = yield* dial(client, timeout)
@@ -86,7 +90,9 @@ export const connected = (
     nats.closed().then((cause) => pulse.end(unreachable(cause ?? "the connection was closed")), nothing)
     const listening = async () => {
       // what a user may not do, among others
-      for await (const status of nats.status()) if (status.type === "error") pulse.end(unreachable(status.error))
+      for await (const status of nats.status()) {
+        if (status.type === "error" && isFatal(status.error)) pulse.end(unreachable(status.error))
+      }
     }
     listening().catch(nothing)
     return { nats, pulse }

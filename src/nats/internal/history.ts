@@ -5,7 +5,7 @@ import * as Semaphore from "effect/Semaphore"
 import { BackplaneError } from "../../internal/backplane/engine.ts"
 import { within } from "../../internal/backplane/pulse.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
-import { type Bounds, Kept } from "../../internal/history/kept.ts"
+import { type Bounds, Kept, limitOf } from "../../internal/history/kept.ts"
 import { type Link, type Listener, read, unreachable, written } from "../../internal/history/link.ts"
 import {
   type Ends,
@@ -223,8 +223,9 @@ export class Log<A> implements History<A>, Listener<Connection> {
     this.link.ask((connection) => this.sync(connection))
   )
 
-  since = (position: Position, limit = Infinity): Effect.Effect<Missed<A> | Gone, HistoryError> =>
+  since = (position: Position, asked?: number): Effect.Effect<Missed<A> | Gone, HistoryError> =>
     Effect.suspend(() => {
+      const limit = limitOf(asked)
       const known = this.known(position, limit)
       if (known._tag === "Missed") return this.checked(known)
       // another process may have come further

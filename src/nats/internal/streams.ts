@@ -241,9 +241,14 @@ export class Connection implements Link {
   }
 }
 
+/** Whether the user may not do one thing, which says nothing of others; who asked for it is told. */
+const isForbidden = (error: unknown): boolean =>
+  error instanceof errors.PermissionViolationError ||
+  (error instanceof errors.RequestError && error.cause instanceof errors.PermissionViolationError)
+
 /** Whether the server has refused, which it does again: there is no use in trying that once more. */
 export const isRefused = ({ cause, reason }: BackplaneError): boolean =>
-  reason === "size" || (cause instanceof JetStreamApiError && cause.code !== noLeader)
+  reason === "size" || isForbidden(cause) || (cause instanceof JetStreamApiError && cause.code !== noLeader)
 
 /** Whether there was no stream to append to. */
 export const isNowhere = ({ cause }: BackplaneError): boolean =>
@@ -264,7 +269,7 @@ const unsafe = ({ cluster, jetstream: has }: { cluster?: string; jetstream?: boo
 export const open = (settings: Settings): Effect.Effect<Connection, BackplaneError, Scope.Scope> =>
   Effect.gen(function*() {
     const { client, timeout } = settings
-    const { nats, pulse } = yield* connected(client, timeout)
+    const { nats, pulse } = yield* connected(client, timeout, (error) => !isForbidden(error))
     const why = unsafe(nats.info!, settings)
     if (why !== undefined) return yield* Effect.fail(unreachable(why))
     const jsm = yield* within(timeout)(

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { BackplaneError } from "../../internal/backplane/engine.ts"
 import type { Payload } from "../../internal/codec/payload.ts"
-import { type Bounds, goneOf, Kept } from "../../internal/history/kept.ts"
+import { type Bounds, goneOf, Kept, limitOf } from "../../internal/history/kept.ts"
 import { type Link, type Listener, read, written } from "../../internal/history/link.ts"
 import {
   type Ends,
@@ -134,8 +134,9 @@ export class Log<A> implements History<A>, Listener<Connection> {
     })
   }
 
-  since = (position: Position, limit = Infinity): Effect.Effect<Missed<A> | Gone, HistoryError> =>
+  since = (position: Position, most?: number): Effect.Effect<Missed<A> | Gone, HistoryError> =>
     Effect.suspend(() => {
+      const limit = limitOf(most)
       const { tail } = this
       tail.trim(this.link.now())
       const known = tail.since(position, limit)

@@ -76,7 +76,7 @@ trim(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
 keep()
 local answer = {epoch, id(oldest), id(newest)}
 local offset = tonumber(ARGV[6])
-if ARGV[5] == epoch and offset >= oldest and offset < newest then
+if ARGV[5] == epoch and offset >= oldest and offset < newest and ARGV[7] ~= '0' then
   for _, entry in ipairs(redis.call('XRANGE', messages, id(offset + 1) .. '-0', '+', 'COUNT', ARGV[7])) do
     answer[#answer + 1] = entry[2][2]
   end

@@ -100,14 +100,16 @@ export const natsServer = (...more: ReadonlyArray<string>) =>
   daemon("nats-server", (port, dir) => ["-a", "127.0.0.1", "-p", `${port}`, "-js", "-sd", dir, ...more])
 
 /**
- * A way to a port of this machine that can be cut: `cut` resets all that go through it, and says how many. `mute` lets nothing
+ * A way to a port of this machine that can be cut: `cut` resets all that go through it, and says how many. `dialled` says how many have come. `mute` lets nothing
  * come back any more on the connections that it has.
  */
 export const cuttable = (port: number) =>
   Effect.acquireRelease(
     Effect.promise(async () => {
       const pairs = new Set<ReadonlyArray<Net.Socket>>()
+      let connections = 0
       const server = Net.createServer((client) => {
+        connections++
         const pair = [client, Net.connect(port, "127.0.0.1")]
         pairs.add(pair)
         pair.forEach((socket, i) => {
@@ -132,7 +134,8 @@ export const cuttable = (port: number) =>
         }
         return size
       }
-      return { port: (server.address() as Net.AddressInfo).port, cut, mute, server, size }
+      const dialled = (): number => connections
+      return { port: (server.address() as Net.AddressInfo).port, cut, dialled, mute, server, size }
     }),
     ({ cut, server }) =>
       Effect.sync(() => {

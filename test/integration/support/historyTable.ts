@@ -1,5 +1,6 @@
 /** What every history has to do, wherever its messages are: in memory, or in a real server that several processes share. */
 import { assert, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
@@ -92,6 +93,23 @@ export const table = (opens: Opens, isAgeTried = true): void => {
       })
       assert.deepStrictEqual(yield* since(late, positions[2]!), [])
       assert.deepStrictEqual(yield* late.ends, { oldest: start, newest: positions[2]! })
+    }))
+
+  test("B34 a limit of 0 gives nothing, a broken one its whole messages, and what is no number of messages is refused by name", (open) =>
+    Effect.gen(function*() {
+      const here = yield* open()
+      const start = (yield* here.ends).newest
+      yield* appendAll(here, "a", "b", "c")
+      // one that has to ask for what it was not told
+      for (const process of [here, yield* open()]) {
+        assert.deepStrictEqual(yield* process.since(start, 0), { _tag: "Missed", messages: [], position: start })
+        assert.deepStrictEqual(yield* since(process, start, 1.5), ["1 a"])
+        assert.deepStrictEqual(yield* since(process, start, Infinity), ["1 a", "2 b", "3 c"])
+        for (const limit of [-1, Number.NaN]) {
+          const cause = yield* Effect.sandbox(Effect.flip(Effect.sandbox(process.since(start, limit))))
+          assert.include(String(Cause.squash(cause)), "limit must be at least 0")
+        }
+      }
     }))
 
   test("a position that another process has just given is never Gone", (open) =>
