@@ -36,8 +36,17 @@
  *
  * @since 0.1.0
  */
-import { decode as msgpackDecode, Encoder } from "@msgpack/msgpack"
+import {
+  decode as msgpackDecode,
+  decodeTimestampExtension,
+  decodeTimestampToTimeSpec,
+  Encoder,
+  encodeTimestampExtension,
+  EXT_TIMESTAMP,
+  ExtensionCodec
+} from "@msgpack/msgpack"
 import * as Pipeable from "effect/Pipeable"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import type { CodecReason } from "./ConnectionError.ts"
@@ -397,12 +406,39 @@ export const text = (self: Codec<Uint8Array>): Codec<string> =>
 export const json = (self: Codec<string> | Codec<Uint8Array>): Codec<unknown> =>
   withPayload(self, (payload) => Payloads.asJson(payload as Payload<string> | Payload<Uint8Array>))
 
+/** What an object is written as that is no map, or why it is not; `null` where it is a map. */
+const encodeOther = (value: unknown): Uint8Array | null => {
+  if (value instanceof Map || value instanceof Set) throw new Error("a Map or a Set has no such form")
+  if (Predicate.isDate(value) && Number.isNaN(value.getTime())) throw new Error("a Date that is no time")
+  return encodeTimestampExtension(value)
+}
+
+const decodeTime = (bytes: Uint8Array): Date => {
+  const time = decodeTimestampExtension(bytes)
+  if (Number.isNaN(time.getTime()) || decodeTimestampToTimeSpec(bytes).nsec >= 1e9) {
+    throw new Error("a timestamp that is no time")
+  }
+  return time
+}
+
+// made where it is used: a program without MessagePack has nothing of the library
+let made: ExtensionCodec | undefined
+
+/** Dates as timestamps, where they are times: the library writes 1970 for one that is none, and an empty map for a `Map`. */
+const extensions = (): ExtensionCodec => {
+  if (made === undefined) {
+    made = new ExtensionCodec()
+    made.register({ type: EXT_TIMESTAMP, encode: encodeOther, decode: decodeTime })
+  }
+  return made
+}
+
 // a new one has 2 KiB to clear, and one that has written much keeps its memory
 const mostKept = 65_536
 let writer: Encoder | undefined
 
 const msgpackEncode = (message: unknown): Uint8Array => {
-  const encoder = writer ?? new Encoder({ maxDepth })
+  const encoder = writer ?? new Encoder({ extensionCodec: extensions(), maxDepth })
   // one that throws is not used again
   writer = undefined
   const value = encoder.encode(message)
@@ -416,7 +452,8 @@ const msgpackEncode = (message: unknown): Uint8Array => {
  * A frame of `n` bytes never makes more than `n` values: sizes a peer only announces allocate nothing. A message whose values
  * would take more memory than `Policy.maxDecoded` (4 MiB where there is no policy) is not decoded. Such a message, what is
  * no MessagePack, has bytes left over, or holds a string that is not UTF-8, is `InvalidMessage`, and so is a message that
- * has no such form (a `bigint`, a function, a cycle). A `Date` travels as a timestamp.
+ * has no such form (a `bigint`, a function, a cycle, a `Map`, a `Date` that is no time), or that could not be read (the key
+ * `__proto__`). A `Date` travels as a timestamp.
  *
  * **Gotchas**
  *
@@ -434,7 +471,9 @@ export const msgpack = (self: Codec<Uint8Array>): Codec<unknown> =>
       (value, scale) =>
         Payloads.guarded("decode", "MessagePack", () => {
           const problem = checkMsgpack(value, scale)
-          return problem === undefined ? Result.succeed(msgpackDecode(value)) : Result.fail(problem)
+          return problem === undefined
+            ? Result.succeed(msgpackDecode(value, { extensionCodec: extensions() }))
+            : Result.fail(problem)
         }),
       (message) =>
         Payloads.guarded("encode", "MessagePack", () => {

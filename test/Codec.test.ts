@@ -914,6 +914,30 @@ describe("Codec payload", () => {
     assert.deepStrictEqual(read(codec, [encoded(codec, message)]).messages, [message])
   })
 
+  it("B104 MessagePack does not write what it could not read, or would read as something else", () => {
+    const codec = Codec.lengthPrefix().pipe(Codec.msgpack)
+    const proto: unknown = JSON.parse("{\"__proto__\":1}")
+    const none = [proto, [{ a: proto }], new Map([["a", 1]]), { a: new Set([1]) }, new Date(Number.NaN)]
+    for (const message of none) {
+      assert.deepInclude(invalidMessage(refused(Codec.encode(codec, message))), {
+        direction: "encode",
+        format: "MessagePack"
+      })
+    }
+    assert.deepStrictEqual(read(codec, [encoded(codec, { a: "__proto__", __proto: 1 })]).messages, [
+      { a: "__proto__", __proto: 1 }
+    ])
+    // later than a Date can be, and with more nanoseconds than a second has
+    const times = [
+      raw(0xc7, 12, 0xff, 0, 0, 0, 0, 0x7f, 0, 0, 0, 0, 0, 0, 0),
+      raw(0xd7, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0)
+    ]
+    for (const time of times) {
+      const reason = invalidMessage(read(codec, [encoded(Codec.lengthPrefix(), time)]).error)
+      assert.deepInclude(reason, { format: "MessagePack", detail: "a timestamp that is no time" })
+    }
+  })
+
   it("the check of MessagePack accepts all that the encoder writes", () => {
     const nest = (n: number): unknown => n === 0 ? 1 : [nest(n - 1)]
     const long = "x".repeat(70_000)

@@ -1,10 +1,20 @@
 /** Whether bytes are a MessagePack value that is safe to decode. */
-import { textOf } from "../bytes/utf8.ts"
+import { textOf, utf8 } from "../bytes/utf8.ts"
 import { indexOf, placesFor, takenBy } from "./indexKeys.ts"
 import { type Scale, tooHeavy } from "./room.ts"
 
 /** The depth at which `@msgpack/msgpack` stops to encode by default; decoding gets the same bound. */
 export const maxDepth = 100
+
+/** A key that the library does not read. */
+const proto = utf8("__proto__")
+
+const isProto = (bytes: Uint8Array, at: number, size: number): boolean => {
+  if (size !== proto.length) return false
+  let same = 0
+  while (same < size && bytes[at + same] === proto[same]) same++
+  return same === size
+}
 
 /** Bytes of the number after the heads 0xc0 to 0xdf: how much a bin, ext, str, array or map holds. */
 const widths = [0, 0, 0, 0, 1, 2, 4, 1, 2, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 2, 4, 2, 4]
@@ -126,6 +136,7 @@ export const checkMsgpack = (bytes: Uint8Array, scale?: Scale): string | undefin
     }
     if (text > 0) {
       if (pos + text <= end && !isUtf8(bytes, pos, pos + text)) return "a string is not UTF-8"
+      if (isKey && isProto(bytes, pos, text)) return "a key is __proto__"
       pos += text
     }
     if (isKey) {
