@@ -105,7 +105,7 @@ const decode = (frame: Uint8Array | string): Result.Result<Message, CodecReason>
 const linesOf = (name: string, text: string): string =>
   text.split(/\r\n|\r|\n/).map((line) => `${name}: ${line}\n`).join("")
 
-const isLine = (text: string | undefined): boolean => text === undefined || !/[\r\n\0]/.test(text)
+const isLine = (text: string): boolean => !/[\r\n]/.test(text)
 
 const isWhole = (text = ""): boolean => text.isWellFormed()
 
@@ -121,8 +121,9 @@ const encode = (message: Message): Result.Result<string, CodecReason> => {
   if (message.retry !== undefined && !isRetry(message.retry)) {
     return Result.fail(invalid("encode", "SSE", `retry is a number of milliseconds, got ${message.retry}`))
   }
-  if (!isLine(message.id) || (message._tag === "Event" && !isLine(message.event))) {
-    return Result.fail(invalid("encode", "SSE", "an id and the name of an event are one line"))
+  const { id: known = "" } = message
+  if (!isLine(known) || known.includes("\0") || (message._tag === "Event" && !isLine(message.event))) {
+    return Result.fail(invalid("encode", "SSE", "an id and the name of an event are one line, and an id has no U+0000"))
   }
   const id = message.id === undefined ? "" : `id: ${message.id}\n`
   const retry = message.retry === undefined ? "" : `retry: ${Math.round(message.retry)}\n`

@@ -178,6 +178,16 @@ describe("B104 what a shipped codec cannot write, or the peer could not read, is
   }
 })
 
+describe("B104 SSE writes what it reads", () => {
+  it("B104 a name with U+0000 is one, and an id with it is none", () => {
+    const codec = Sse.make()
+    const event: Sse.Message = { _tag: "Event", event: "a\0b", data: "1" }
+    const wire = Result.getOrThrow(Codec.encode(codec, event))
+    assert.deepStrictEqual(Codec.decoder(codec).write(wire).messages, [event])
+    assert.isTrue(Result.isFailure(Codec.encode(codec, { ...event, id: "a\0b" })))
+  })
+})
+
 describe("B46 a blank line of SSE is no frame that has begun", () => {
   it("B46 B12 blank lines, and a line feed that comes late, leave nothing pending", () => {
     const decoder = Codec.decoder(Sse.make({ maxFrame: 100 }))
