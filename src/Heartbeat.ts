@@ -81,13 +81,22 @@ export interface Heartbeat<in In, out Out, in Control = never> {
 
 const untokenedPong = { _tag: "Pong", token: undefined } as const
 
+/** An answer that is a ping is answered in its turn, for ever. */
+const differ = (ping: unknown, pong: unknown): void => {
+  if (Equal.equals(ping, pong)) {
+    throw new RangeError("ping and pong must differ: each end would answer the answers of the other")
+  }
+}
+
 /**
- * Pings and pongs that are fixed messages, compared structurally: `{ ping: { type: "ping" }, pong: { type: "pong" } }`.
+ * Pings and pongs that are fixed messages, compared structurally: `{ ping: { type: "ping" }, pong: { type: "pong" } }`. As for `text`
+ * and `tagged`, a `ping` that is the `pong` throws a `RangeError`: each end would answer the answers of the other, for ever.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const messages = <A>(options: { readonly ping: A; readonly pong: A }): Heartbeat<A, A> => {
+  differ(options.ping, options.pong)
   const answered = { _tag: "Ping", answer: options.pong } as const
   return make({
     ping: () => options.ping,
@@ -120,6 +129,7 @@ export const text = (
   pong: string,
   options?: { readonly token?: boolean | undefined }
 ): Heartbeat<string, string> => {
+  differ(ping, pong)
   const answered = { _tag: "Ping", answer: pong } as const
   if (options?.token !== true) {
     return make({
@@ -198,6 +208,7 @@ export const tagged = <
   | { readonly [K in Key | Token]: K extends Key ? Pong : number },
   { readonly [K in Key]: Ping | Pong }
 > => {
+  differ(ping, pong)
   type Message = Readonly<Record<string, unknown>>
   const key: string = options?.key ?? "_tag"
   const field: string | undefined = options?.token

@@ -57,6 +57,13 @@ const countOf = (text: string, word: string) => text.split("\n").filter((line) =
 
 describe("Heartbeat", () => {
   describe("what a ping and a pong look like", () => {
+    it("B34 a ping that is its own answer is refused by name: both ends would answer for ever", () => {
+      assert.throws(() => Heartbeat.text("beat", "beat"), /ping and pong must differ/)
+      assert.throws(() => Heartbeat.text("beat", "beat", { token: true }), /ping and pong must differ/)
+      assert.throws(() => Heartbeat.tagged("Beat", "Beat"), /ping and pong must differ/)
+      assert.throws(() => Heartbeat.messages({ ping: { a: 1 }, pong: { a: 1 } }), /ping and pong must differ/)
+    })
+
     it("text, without a token", () => {
       const { ping, reader } = Heartbeat.text("ping", "pong")
       const read = reader()
