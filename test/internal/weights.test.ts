@@ -29,6 +29,65 @@ const cases: ReadonlyArray<readonly [name: string, text: string, least: number, 
   ["a text of brackets", `"${"{[".repeat(5000)}"`, 10_000, 10_100]
 ]
 
+let unique = 0
+const fresh = () => `k${unique++}_`
+const objects = (keys: () => ReadonlyArray<string>, count: number) =>
+  `[${Array.from({ length: count }, () => `{${keys().map((key) => `"${key}":1`).join(",")}}`).join(",")}]`
+const known = (count: number) => Array.from({ length: count }, (_, i) => `n${i}`)
+
+/** Objects by their keys, and what V8 makes of one, measured on Node 24. */
+const shapes: ReadonlyArray<readonly [name: string, keys: () => ReadonlyArray<string>, bytes: number]> = [
+  ["one new key", () => [fresh()], 187],
+  ["two new keys", () => [fresh(), fresh()], 264],
+  ["64 new keys", () => known(64).map(fresh), 9116],
+  ["64 keys, of which the last is new", () => [...known(63), fresh()], 2226],
+  ["64 keys, of which the first is new", () => [fresh(), ...known(63)], 7095],
+  ["400 keys, which are those of others", () => known(400), 24_757],
+  ["400 new keys", () => known(400).map(fresh), 37_475]
+]
+
+describe("B114 objects whose keys no other has weigh what V8 makes of them", () => {
+  for (const [name, keys, bytes] of shapes) {
+    it(`B114 objects of ${name}: to a third`, () => {
+      // so little is allowed that each character is looked at
+      weigh(objects(keys, 10), 1)
+      const weight = weigh(objects(keys, 100), 1) / 100
+      assert.isAtLeast(weight, bytes * 2 / 3)
+      assert.isAtMost(weight, bytes * 3 / 2)
+    })
+  }
+
+  it("B114 keys that were met before weigh their text and a place, in JSON and in MessagePack", () => {
+    const text = list("{\"met\":1,\"before\":2}", 1000)
+    weigh(text, most)
+    assert.isAtMost(weigh(text, most), 1000 * 110)
+    const wire = encode(Array.from({ length: 100 }, () => ({ met: 1, before: 2 })))
+    const scale = { most, weight: 0 }
+    checkMsgpack(wire, scale)
+    scale.weight = 0
+    checkMsgpack(wire, scale)
+    assert.isAtMost(scale.weight, 100 * 160)
+  })
+
+  it("B114 MessagePack maps of one new key: as much as V8 makes of them, to a third", () => {
+    const scale = { most, weight: 0 }
+    checkMsgpack(encode(Array.from({ length: 1000 }, () => ({ [fresh()]: 1 }))), scale)
+    assert.isAtLeast(scale.weight, 210_000 * 2 / 3)
+    assert.isAtMost(scale.weight, 210_000 * 4 / 3)
+  })
+
+  it("B114 numbers that V8 makes objects of weigh 16 bytes more: in objects, and in arrays of other things too", () => {
+    weigh("[{\"a\":1}]", 1)
+    for (const number of ["9e9", "1.5", "-0", "-0.5", "5000000000", "0.25e-7"]) {
+      const mixed = weigh(list(`[${number},null]`, 100), 1) - weigh(list("[1,null]", 100), 1)
+      assert.strictEqual(mixed, 1600, number)
+      const inObject = weigh(list(`{"a":${number}}`, 100), 1) - weigh(list("{\"a\":1}", 100), 1)
+      assert.strictEqual(inObject, 1600, number)
+      assert.strictEqual(weigh(list(`[${number},2]`, 100), 1), weigh(list("[1,2]", 100), 1), number)
+    }
+  })
+})
+
 describe("B114 what JSON weighs in memory", () => {
   for (const [name, text, least, greatest] of cases) {
     it(`${name}: as much as V8 makes of it`, () => {

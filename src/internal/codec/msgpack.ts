@@ -1,6 +1,6 @@
 /** Whether bytes are a MessagePack value that is safe to decode. */
 import { textOf, utf8 } from "../bytes/utf8.ts"
-import { indexOf, placesFor, takenBy } from "./indexKeys.ts"
+import { classAfter, hashed, indexOf, placesFor, takenBy, takenByClass } from "./keys.ts"
 import { type Scale, tooHeavy } from "./room.ts"
 
 /** The depth at which `@msgpack/msgpack` stops to encode by default; decoding gets the same bound. */
@@ -46,6 +46,10 @@ const isUtf8 = (bytes: Uint8Array, from: number, to: number): boolean => {
 
 /** The level is no map. */
 const noMap = -1
+
+// per level of a map, which class it has by its keys that are no indices, and how many these are
+const classes = new Int32Array(maxDepth)
+const named = new Int32Array(maxDepth)
 
 /** Reads a number that is a key: where its head says that it is one. */
 const numbers: Record<number, (view: DataView, at: number) => number> = {
@@ -146,6 +150,12 @@ export const checkMsgpack = (bytes: Uint8Array, scale?: Scale): string | undefin
         const before = places[level]!
         const after = places[level] = placesFor(index, before, used)
         weight += takenBy(used, after) - takenBy(used - 1, before)
+      } else if (pos <= end) {
+        let key = 0
+        for (let at = start; at < pos; at++) key = hashed(key, bytes[at]!)
+        const before = classes[level]!
+        const after = classes[level] = classAfter(before, key)
+        weight += takenByClass(before, after, named[level]!++)
       }
     }
     if (children > 0) {
@@ -154,6 +164,7 @@ export const checkMsgpack = (bytes: Uint8Array, scale?: Scale): string | undefin
       if (levels.push(children) > maxDepth) return `it is more than ${maxDepth} levels deep`
       indices.push(isMap ? 0 : noMap)
       places.push(0)
+      classes[levels.length - 1] = named[levels.length - 1] = 0
     }
     while (levels.length > 1 && levels[levels.length - 1] === 0) {
       levels.pop()
