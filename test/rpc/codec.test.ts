@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { makeNdjson, ndjson, type RpcSerialization } from "effect/rpc/RpcSerialization"
+import { layerSchemaBinary, makeNdjson, ndjson, RpcSerialization } from "effect/rpc/RpcSerialization"
 import { utf8 } from "../../src/internal/bytes/utf8.ts"
 import { serverCodec } from "../../src/rpc/internal/codec.ts"
 
@@ -41,4 +42,23 @@ describe("the codec of NDJSON", () => {
     assert.isTrue(Result.isFailure(payload.decode("{\"_tag\":")))
     assert.deepStrictEqual(Result.getOrThrow(payload.decode(ping)), [{ _tag: "Ping" }])
   })
+})
+
+describe("the codec of binary messages", () => {
+  it.effect("B114 the headers of a request weigh what V8 makes of them", () =>
+    Effect.gen(function*() {
+      const { payload } = serverCodec(yield* RpcSerialization)
+      const request = (count: number) => {
+        const headers = Array.from({ length: count }, (): [string, string] => ["", ""])
+        const message = { _tag: "Request", id: "1", tag: "a", payload: new Uint8Array(0), headers }
+        return Result.getOrThrow(payload.encode(message as never))
+      }
+      const scale = { most: 4 * 2 ** 20, weight: 0 }
+      assert.isTrue(Result.isSuccess(payload.decode(request(1000), scale)))
+      // measured: 73 bytes for each
+      assert.isAtLeast(scale.weight, 70_000)
+      const refused = payload.decode(request(60_000), { ...scale, weight: 0 })
+      assert(Result.isFailure(refused))
+      assert.include(refused.failure.message, "maxDecoded")
+    }).pipe(Effect.provide(layerSchemaBinary())))
 })
