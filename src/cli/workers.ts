@@ -51,7 +51,7 @@ const divided = (whole: Policy.Policy, workers: number): string => {
     whole[name] === 0 ? [] : [`${name} ${part[name]} of ${all[name]}`]
   )
   const { maxConnectionsPerAddress: mostOfOne } = whole
-  return `${workers} workers${told.length === 0 ? "" : `, each with ${told.join(", ")}`}` +
+  return `${workers} worker${workers === 1 ? "" : "s"}${told.length === 0 ? "" : `, each with ${told.join(", ")}`}` +
     (mostOfOne === 0 || workers === 1 ? "" : `; an address may have ${mostOfOne} connections at each of them`)
 }
 
@@ -62,19 +62,12 @@ type Given = Readonly<Record<string, unknown>> & {
 
 const limitNames = Object.keys(policyFlags("serve"))
 
-const parent = Effect.fnUntraced(function*(workers: number, given: Given) {
-  const limits = Object.fromEntries(limitNames.map((name) => [name, given[name] as Option.Option<unknown>]))
-  const policy = yield* policyOf(limits)
-  yield* Effect.annotateLogs(Effect.logInfo(divided(policy, workers)), { event: "workers", workers })
-  yield* Effect.never.pipe(
-    Workers.run({ workers, policy }),
-    Effect.catchTag("WorkerLost", (lost) =>
-      // it has said why
-      lost.isTold
-        ? Effect.sync(() => void (process.exitCode = lost.code))
-        : Effect.fail(new CommandFailed({ message: lost.message })))
-  )
-})
+/** How a parent and its workers end, of which one could not be kept. */
+const ending = (lost: Workers.WorkerLost) =>
+  // it has said why
+  lost.isTold
+    ? Effect.sync(() => void (process.exitCode = lost.code))
+    : Effect.fail(new CommandFailed({ message: lost.message }))
 
 /** Runs `serve` in workers where that was asked for, and their parent here. */
 export const inWorkers = <E, R>(serving: Effect.Effect<void, E, R>, given: Given): Effect.Effect<
@@ -83,10 +76,17 @@ export const inWorkers = <E, R>(serving: Effect.Effect<void, E, R>, given: Given
   R | FileSystem.FileSystem
 > => {
   if (Option.isNone(given.workers)) return serving
-  const self = Workers.self()
-  if (self !== undefined) return Effect.annotateLogs(serving, "worker", self.number)
+  const workers = given.workers.value
   const logger = given.log === "json" ? Logger.withConsoleError(jsonLogger) : prettyLogger()
-  return parent(given.workers.value, given).pipe(
+  return Effect.gen(function*() {
+    const limits = Object.fromEntries(limitNames.map((name) => [name, given[name] as Option.Option<unknown>]))
+    const policy = yield* policyOf(limits)
+    if (Workers.self() === undefined) {
+      yield* Effect.annotateLogs(Effect.logInfo(divided(policy, workers)), { event: "workers", workers })
+    }
+    const kept = Workers.run({ workers, policy })(serving)
+    yield* Effect.catchIf(kept, (error) => error instanceof Workers.WorkerLost, ending)
+  }).pipe(
     Effect.provide(Layer.merge(Logger.layer([logger]), Layer.succeed(Logger.LogToStderr, true)))
   )
 }

@@ -35,7 +35,8 @@ export interface Options {
   readonly workers: number
   /**
    * The policy of the servers, whole. Of it `drain` counts here: a worker that has not ended 5 s after that is killed. With a
-   * `drain` that is off it is killed after 24.8 days.
+   * `drain` that is off it is killed after 24.8 days. What counts is what this is in the worker: one that is renewed may have
+   * another policy than its parent was started with.
    */
   readonly policy?: Policy.Patch | undefined
   /**
@@ -109,8 +110,8 @@ const divided = ["maxConnections", "acceptRate", "memory"] as const
  * **Details**
  *
  * All other limits are those of a connection, or hold for each worker by itself: `maxWaiting`, and `maxConnectionsPerAddress`, for no
- * worker knows of the others' connections: an address may have that many times the number of workers. A `memory` of 0 is half of
- * the heap of each process.
+ * worker knows of the others' connections: an address may have that many times the number of workers. A `memory` of 0 is a
+ * third of what is left of the heap of each process.
  *
  * **Example**
  *
@@ -281,10 +282,10 @@ export const run = (
   const policy = Policy.make(options.policy)
   return <A, E, R>(program: Effect.Effect<A, E, R>) =>
     Effect.suspend((): Effect.Effect<A, E | WorkerLost, R> => {
-      const identity = worker()?.identity
-      return identity === undefined
-        ? parent(options, policy)
-        : Effect.annotateLogs(asNode(program), "worker", identity.number)
+      const own = worker()
+      if (own === undefined) return parent(options, policy)
+      own.stops(stopWithinOf(policy))
+      return Effect.annotateLogs(asNode(program), "worker", own.identity.number)
     })
 }
 
@@ -299,6 +300,9 @@ const renewals = new Set<Queue.Queue<void>>()
 export const reload: Effect.Effect<void> = Effect.sync(() => {
   for (const queue of renewals) Queue.offerUnsafe(queue, undefined)
 })
+
+const stopWithinOf = (policy: Policy.Policy): number =>
+  Math.min(longest, Math.ceil(Duration.toMillis(policy.drain)) + slack)
 
 const unstarted = (detail: string) => new WorkerLost({ worker: 1, detail, code: 1 })
 
@@ -336,14 +340,12 @@ const parent = (options: Options, policy: Policy.Policy): Effect.Effect<never, W
     // a second signal, or any other end of this process: workers do not outlive it
     process.on("exit", killAll)
     yield* Effect.addFinalizer(() => Effect.sync(() => process.off("exit", killAll)))
-    const drain = Math.ceil(Duration.toMillis(policy.drain))
-    const stopWithin = Math.min(longest, drain + slack)
+    const stopWithin = stopWithinOf(policy)
     let isFirst = true
     return yield* supervise({
       count: options.workers,
       restart: options.restart ?? Backoff.exponential({ jitter: "none" }),
       startWithin,
-      stopWithin,
       renewals: asked,
       renewed: sockets.closeUnused,
       stopping: sockets.end,

@@ -1,11 +1,13 @@
 /** `serve --workers` with real processes and the kernel: the spread, crashes, renewals, and how all of it ends. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Fs from "node:fs"
 import * as Net from "node:net"
+import * as Path from "node:path"
 import { onTestFinished } from "vitest"
 import { freePort } from "../support/freePort.ts"
 import { isLong, long } from "../support/often.ts"
 import type { Client, Server } from "./support/kit.ts"
-import { connect, main, run, serve, until, words } from "./support/kit.ts"
+import { connect, main, run, serve, tempDir, until, words } from "./support/kit.ts"
 
 const patience = 60_000
 
@@ -281,6 +283,27 @@ describe.runIf(isLong)("serve --workers", () => {
     process.kill(server.pid, "SIGTERM")
     assert.strictEqual(await server.ended(patience), 0)
   })
+
+  it(
+    "B90 after a renewal the drain of the policy file counts, and no more the one of the start",
+    long(120_000),
+    async () => {
+      const path = Path.join(tempDir(), "limits.json")
+      Fs.writeFileSync(path, JSON.stringify({ drain: "200ms" }))
+      const server = await two(`--policy ${path}`)
+      Fs.writeFileSync(path, JSON.stringify({ drain: "1m", stopGrace: "7s" }))
+      process.kill(server.pid, "SIGHUP")
+      await until("a renewal", () => linesOf(server, "renewed").length === 1, patience)
+      const [client] = await many(server, 1)
+      await echo(client!, "hello")
+      process.kill(server.pid, "SIGTERM")
+      // the parent killed it after the old drain and 5 s
+      await client!.ends()
+      client!.conn.destroy()
+      assert.strictEqual(await server.ended(patience), 0)
+      assert.notInclude(server.stderr, "killed")
+    }
+  )
 
   it("SIGTERM drains all, and ends with 0", long(120_000), async () => {
     const server = await two("--drain 10s")

@@ -12,6 +12,7 @@ class Fake {
   readonly readied = Deferred.makeUnsafe<void>()
   readonly over = Deferred.makeUnsafe<Ended>()
   readonly told: Array<"stop" | "kill"> = []
+  stopWithin = 10_000
   readonly process: Process
 
   constructor(number: number) {
@@ -20,6 +21,7 @@ class Fake {
       pid: 1000 + number,
       ready: Deferred.await(this.readied),
       ended: Deferred.await(this.over),
+      stopWithin: () => this.stopWithin,
       stop: Effect.sync(() => void this.told.push("stop")),
       kill: Effect.sync(() => {
         this.told.push("kill")
@@ -54,7 +56,6 @@ const running = Effect.fnUntraced(function*(changes: Partial<Settings> = {}, isR
       }),
     restart: Backoff.exponential({ jitter: "none" }),
     startWithin: 30_000,
-    stopWithin: 10_000,
     renewals,
     renewed: Effect.sync(() => void done.push("renewed")),
     stopping: Effect.sync(() => void done.push("stopping")),
@@ -185,6 +186,23 @@ describe("renewal", () => {
       yield* TestClock.adjust(10_000)
       assert.deepStrictEqual(started.slice(0, 2).map(({ told }) => told), [["stop"], ["stop", "kill"]])
       assert.strictEqual(started.length, 4)
+    }))
+
+  it.effect("B90 a new one has the time to drain that its own policy gives it, and the old ones have theirs", () =>
+    Effect.gen(function*() {
+      const { fiber, knobs, renewals, started } = yield* running({ count: 1 })
+      knobs.isReady = false
+      Queue.offerUnsafe(renewals, undefined)
+      yield* TestClock.adjust(0)
+      started[1]!.stopWithin = 60_000
+      started[1]!.ready()
+      yield* TestClock.adjust(10_000)
+      assert.deepStrictEqual(started.map(({ told }) => told), [["stop", "kill"], []])
+      yield* Effect.forkScoped(Fiber.interrupt(fiber))
+      yield* TestClock.adjust(59_999)
+      assert.deepStrictEqual(started[1]!.told, ["stop"])
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(started[1]!.told, ["stop", "kill"])
     }))
 
   it.effect("a new one that cannot start ends it, and the old ones go on", () =>

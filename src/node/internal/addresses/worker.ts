@@ -17,7 +17,7 @@ export interface Identity {
   readonly count: number
   /** Whether it is the first process that the parent started, which says what is to be said once. */
   readonly isFirst: boolean
-  /** Milliseconds within which it ends once it is alone. */
+  /** Milliseconds within which it ends once it is told to, unless its program says otherwise. */
   readonly stopWithin: number
   /** Its ids are a multiple of `step`, plus this: no other process that lives has it. */
   readonly slot: number
@@ -35,6 +35,7 @@ export type Request =
   | { readonly holdfast: "leave"; readonly id: number }
   | { readonly holdfast: "took"; readonly id: number; readonly sent: number; readonly isTaken: boolean }
   | { readonly holdfast: "ready" }
+  | { readonly holdfast: "stops"; readonly within: number }
 
 /** To a worker. With `connection` comes the handle of it. */
 export type Order =
@@ -83,9 +84,11 @@ export class Worker {
   private readonly ids = new WeakMap<Net.Server, number>()
   private last = 0
   private isReady = false
+  private stopWithin: number
 
   constructor(identity: Identity) {
     this.identity = identity
+    this.stopWithin = identity.stopWithin
     spreadIds(identity.slot, identity.step)
     process.on("message", (message, handle) => {
       if (!isOurs(message)) return
@@ -97,12 +100,18 @@ export class Worker {
       for (const served of this.served.values()) served.onLeft?.()
       this.calls.end()
       process.kill(process.pid, "SIGTERM")
-      setTimeout(() => process.exit(1), identity.stopWithin).unref()
+      setTimeout(() => process.exit(1), this.stopWithin).unref()
     })
     // a terminal that closes tells all processes in it: the parent renews its workers
     process.on("SIGHUP", () => {})
     // what this process waits for are its connections
     process.channel?.unref()
+  }
+
+  /** How long this process may take to end: a renewed one may have another policy than its parent. */
+  stops(within: number): void {
+    this.stopWithin = within
+    this.say({ holdfast: "stops", within })
   }
 
   /** A server of this process takes connections: the parent may hand out to it. */

@@ -44,6 +44,7 @@ export const start = ({ run, serve, sockets }: Duties, entry: Entry, identity: I
   })
   const ready = Deferred.makeUnsafe<void>()
   const ended = Deferred.makeUnsafe<Ended>()
+  let stopWithin = identity.stopWithin
 
   const peer: Peer = {
     isReady: false,
@@ -55,6 +56,9 @@ export const start = ({ run, serve, sockets }: Duties, entry: Entry, identity: I
   }
   const hear = (request: Request): void => {
     switch (request.holdfast) {
+      case "stops":
+        stopWithin = request.within
+        return
       case "ready":
         peer.isReady = true
         Deferred.doneUnsafe(ready, Exit.void)
@@ -115,6 +119,7 @@ export const start = ({ run, serve, sockets }: Duties, entry: Entry, identity: I
     pid: child.pid,
     ready: Deferred.await(ready),
     ended: Deferred.await(ended),
+    stopWithin: () => stopWithin,
     stop: Effect.sync(() => {
       peer.isLeaving = true
       clearTimeout(stopping)

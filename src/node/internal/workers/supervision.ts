@@ -24,6 +24,8 @@ export interface Process {
   /** It takes connections. */
   readonly ready: Effect.Effect<void>
   readonly ended: Effect.Effect<Ended>
+  /** Milliseconds within which it has to end once it was asked to: it says so before it is ready. */
+  readonly stopWithin: () => number
   /** Asks it to drain and to end. */
   readonly stop: Effect.Effect<void>
   readonly kill: Effect.Effect<void>
@@ -37,8 +39,6 @@ export interface Settings {
   readonly restart: Schedule.Schedule<unknown, unknown>
   /** Within which one has to be ready. */
   readonly startWithin: number
-  /** Within which one that was asked to stop has to end. */
-  readonly stopWithin: number
   /** Asks for new processes in place of all. */
   readonly renewals: Queue.Dequeue<void>
   /** All are new: what the old ones needed can go. */
@@ -112,7 +112,7 @@ class Processes {
 
   /** Asks one to stop, and does not wait for it. */
   retire(worker: number, process: Process): Effect.Effect<void> {
-    const { stopWithin } = this.settings
+    const stopWithin = process.stopWithin()
     const late = Effect.andThen(
       logLine("Warn", `worker ${worker} (process ${process.pid}) did not end within ${spanOf(stopWithin)}: killed`),
       process.kill
@@ -126,11 +126,12 @@ class Processes {
 
   /** Stops all and waits for them. */
   readonly stop = Effect.suspend(() => {
-    const { onCut, stopping, stopWithin } = this.settings
+    const { onCut, stopping } = this.settings
     return Effect.gen({ self: this }, function*() {
       yield* stopping
       const left = [...this.alive]
       yield* Effect.forEach(left, ({ stop }) => stop, { discard: true })
+      const stopWithin = Math.max(0, ...left.map((process) => process.stopWithin()))
       const all = Effect.forEach(left, ({ ended }) => ended, { concurrency: "unbounded" })
       const ended = yield* Effect.timeoutOption(all, stopWithin)
       if (Option.isSome(ended)) {
