@@ -1,18 +1,11 @@
 /** The certificates of `serve`, from the files of its flags, and renewed. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import { causeText } from "../internal/reasons/text.ts"
 import * as Certificates from "../node/Certificates.ts"
 import type * as Listener from "../node/Listener.ts"
-import { fileProblem } from "./CommandFailed.ts"
-
-const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
-  if (Option.isNone(path)) return undefined
-  const files = yield* FileSystem.FileSystem
-  return yield* Effect.mapError(files.readFileString(path.value), fileProblem(flag, path.value))
-})
+import { isPipe, readFile } from "./files.ts"
 
 /** Reads the files of certificates again, and says so. */
 export const renewing = (certificates: Certificates.Certificates<unknown>): Effect.Effect<void> =>
@@ -29,12 +22,17 @@ interface Files {
 
 /** The options of a listener: what is in the files, or certificates that are renewed with them. */
 export const tlsOf = Effect.fnUntraced(function*({ ca, cert, key }: Files) {
-  const tls: Listener.ListenOptions = {
-    cert: yield* readFile("--cert", cert),
-    key: yield* readFile("--key", key),
-    ca: yield* readFile("--ca", ca)
-  }
-  if (Option.isNone(cert) || Option.isNone(key)) return tls
+  const given = Object.entries({ cert, key, ca }).flatMap(([name, path]) =>
+    Option.isNone(path) ? [] : [[name, path.value] as const]
+  )
+  const pipes = yield* Effect.filter(given, ([name, path]) => isPipe(`--${name}`, path))
+  const texts = yield* Effect.forEach(
+    given,
+    ([name, path]) => Effect.map(readFile(`--${name}`, path), (text) => [name, text] as const)
+  )
+  const tls: Listener.ListenOptions = Object.fromEntries(texts)
+  // a pipe cannot be read again
+  if (Option.isNone(cert) || Option.isNone(key) || pipes.length > 0) return tls
   const paths = { cert: cert.value, key: key.value, ca: Option.getOrUndefined(ca) }
   const certificates = yield* Effect.option(Certificates.files(paths))
   // what cannot be used is told by the listener

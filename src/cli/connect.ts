@@ -14,7 +14,7 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
-import { oneLine, visible } from "../internal/reasons/text.ts"
+import { causeCode, causeText, oneLine, visible } from "../internal/reasons/text.ts"
 import { joined } from "../internal/scheduling/supervised.ts"
 import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
@@ -123,11 +123,14 @@ const inputLines = (maxFrame: number) => {
   }
 }
 
-/** Writes to the standard output and waits until it is taken; false when its reader has gone. */
-const write = (text: string): Effect.Effect<boolean> =>
+/** Writes to the standard output and waits until it is taken; what is wrong where it is not. */
+const write = (text: string): Effect.Effect<Error | undefined> =>
   Effect.callback((resume) => {
-    process.stdout.write(text, (error) => resume(Effect.succeed(error === undefined || error === null)))
+    process.stdout.write(text, (error) => resume(Effect.succeed(error ?? undefined)))
   })
+
+// its reader has gone; we have closed it ourselves
+const readerGone = ["EPIPE", "ERR_STREAM_DESTROYED"]
 
 /** An end that was meant as one, as opposed to a failure. */
 const isGoodbye = (error: Failure, retry: string): boolean =>
@@ -154,6 +157,8 @@ export const connect = Command.make(
     })
 
     const unsentLines = new Unsent()
+    /** Why the output took no more, where that is not its reader. */
+    let broken = ""
     let everConnected = false
     let connected = false
     const report = Effect.fnUntraced(function*(state: Client.State<string>) {
@@ -196,10 +201,12 @@ export const connect = Command.make(
         printing = true
         // a peer must not command the terminal, nor make one message look like two
         const shown = onTerminal ? messages.map(visible) : messages
-        const taken = yield* write(`${shown.join("\n")}\n`)
+        const error = yield* write(`${shown.join("\n")}\n`)
         printing = false
         heardAt = performance.now()
-        if (!taken) return "read no more" as const
+        if (error === undefined) continue
+        if (!readerGone.includes(causeCode(error) ?? "")) broken = `the output cannot be written: ${causeText(error)}`
+        return "read no more" as const
       }
     })
 
@@ -284,6 +291,9 @@ export const connect = Command.make(
     const left = ended._tag === "Success" && ended.success === "read no more"
       ? unsentLines.toString(unsentLines.lost)
       : String(unsentLines)
+    if (broken !== "") {
+      return yield* new CommandFailed({ message: left === "" ? broken : `${broken}; ${left}` })
+    }
     if (Result.isSuccess(ended) || (everConnected && isGoodbye(ended.failure, tries))) {
       return left === "" ? undefined : yield* new CommandFailed({ message: left })
     }
@@ -304,7 +314,7 @@ export const connect = Command.make(
       "  Exit code: 0 when the input ended, the reader of the output has gone, SIGINT came, or the peer said good-bye for " +
       "good after we were connected (with --retry never: closed in order); 1 when there was no connection to be had, we " +
       "gave up, or the reason of the end allows no other try, when a line of the input was not sent (the last line says how " +
-      "many), or for a mistake in a flag.\n\n" +
+      "many) or the output cannot be written, or for a mistake in a flag.\n\n" +
       "  To talk to a peer that knows no pings: --ping-every 0 --silence 0."
   ),
   Command.withShortDescription("Send lines and print messages, over a connection that comes back"),

@@ -4,7 +4,6 @@ import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as ConnectionError from "../ConnectionError.ts"
 import { aDuration, lacksUnit, needsUnit } from "../internal/limits/definition.ts"
@@ -13,7 +12,9 @@ import * as Dialer from "../node/Dialer.ts"
 import { OnWaiting } from "../node/internal/tls/consent.ts"
 import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
-import { CommandFailed, fileProblem } from "./CommandFailed.ts"
+import { CommandFailed } from "./CommandFailed.ts"
+import { readFile } from "./files.ts"
+import { isSecure } from "./listenFlags.ts"
 import { nativeBelow } from "./policyFlags.ts"
 import { progress } from "./progress.ts"
 import { proxyFlag } from "./proxyFlags.ts"
@@ -121,11 +122,8 @@ interface DialFlags {
   readonly followRedirects: number
 }
 
-const readFile = Effect.fnUntraced(function*(flag: string, path: Option.Option<string>) {
-  if (Option.isNone(path)) return undefined
-  const files = yield* FileSystem.FileSystem
-  return yield* Effect.mapError(files.readFileString(path.value), fileProblem(flag, path.value))
-})
+const textOf = (flag: string, path: Option.Option<string>) =>
+  Option.isNone(path) ? Effect.undefined : readFile(flag, path.value)
 
 /** Where to, and how: what is spoken is said by the URL, or by `--protocol`. */
 export const peerOf = <Given extends DialFlags>(text: string, given: Given) =>
@@ -136,13 +134,13 @@ export const dialer = Effect.fnUntraced(function*(
   { url, ...given }: DialFlags & { readonly url: string },
   policy: Policy.Policy
 ) {
-  const secure = /^(tls|wss):/i.test(url)
+  const secure = isSecure(url)
   const options: Dialer.DialOptions = {
     ...(secure
       ? {
-        ca: yield* readFile("--ca", given.ca),
-        cert: yield* readFile("--cert", given.cert),
-        key: yield* readFile("--key", given.key),
+        ca: yield* textOf("--ca", given.ca),
+        cert: yield* textOf("--cert", given.cert),
+        key: yield* textOf("--key", given.key),
         servername: Option.getOrUndefined(given.servername),
         rejectUnauthorized: !given.insecure
       }

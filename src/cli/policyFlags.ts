@@ -1,8 +1,10 @@
 /** The limits of a policy as command-line flags, and the policy file they change. */
 import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
+import type * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import {
   aDuration,
@@ -13,8 +15,10 @@ import {
   needsUnit
 } from "../internal/limits/definition.ts"
 import { flagOf, helpOf } from "../internal/limits/docs.ts"
+import * as Workers from "../node/Workers.ts"
 import * as Policy from "../Policy.ts"
-import { CommandFailed, fileProblem } from "./CommandFailed.ts"
+import { CommandFailed } from "./CommandFailed.ts"
+import { readFile } from "./files.ts"
 
 /** Fields of a policy, as its JSON has them. */
 type Fields = Readonly<Record<string, unknown>>
@@ -77,9 +81,29 @@ export const policyFlags = (command?: Command): Record<string, Flag.Flag<Option.
   )
 })
 
-const readFile = Effect.fnUntraced(function*(path: string) {
-  const files = yield* FileSystem.FileSystem
-  const text = yield* Effect.mapError(files.readFileString(path), fileProblem("--policy", path))
+// shorter limits are for tests: a person who writes such a number means seconds
+const shortest = 1000
+
+/** A number that was meant as seconds, as far as one can guess. Delays that are shorter by themselves are left alone. */
+const isSeconds = ({ default: otherwise, kind }: Definition, value: unknown): value is number | string =>
+  kind === "duration" && (typeof value === "number" || typeof value === "string") && lacksUnit(String(value)) &&
+  Number(value) < shortest &&
+  !(Duration.isDuration(otherwise) && Duration.toMillis(otherwise) > 0 && Duration.toMillis(otherwise) < shortest)
+
+const warn = (path: string, fields: Fields): Effect.Effect<void> =>
+  Effect.forEach(Object.entries(fields), ([name, value]) => {
+    const definition = definitions[name]
+    if (definition === undefined || !isSeconds(definition, value)) return Effect.void
+    return Console.error(
+      `holdfast: --policy ${path}: ${name} is ${Number(value)} milliseconds there; write "${
+        Number(value)
+      }s" for seconds, or ` +
+        `"${Number(value)}ms"`
+    )
+  }, { discard: true })
+
+const readPolicy = Effect.fnUntraced(function*(path: string) {
+  const text = yield* readFile("--policy", path)
   const json = yield* Effect.try({
     try: () => JSON.parse(text) as unknown,
     catch: (cause) => new CommandFailed({ message: `--policy ${path} is not JSON: ${(cause as Error).message}` })
@@ -89,6 +113,8 @@ const readFile = Effect.fnUntraced(function*(path: string) {
     Policy.decode(json),
     (error) => new CommandFailed({ message: `--policy ${path}: ${error.detail}` })
   )
+  // a parent has said it
+  if (Workers.self() === undefined) yield* warn(path, json as Fields)
   return json as Fields
 })
 
@@ -107,7 +133,7 @@ interface Sources {
 export const sourcesOf = Effect.fnUntraced(function*(
   { policy, ...rest }: Readonly<Record<string, Option.Option<unknown>>>
 ): Effect.fn.Return<Sources, CommandFailed, FileSystem.FileSystem> {
-  const file = Option.isSome(policy!) ? yield* readFile(String(policy.value)) : {}
+  const file = Option.isSome(policy!) ? yield* readPolicy(String(policy.value)) : {}
   const flags = Object.assign({}, ...Object.values(rest).map(Option.getOrElse(() => ({})))) as Fields
   const made = yield* Effect.mapError(Policy.decode({ ...file, ...flags }), ({ detail }) =>
     new CommandFailed({

@@ -44,7 +44,7 @@ const flags = {
     Flag.withDefault("")
   ),
   rows: whole("rows", 20, 1, "How many connections are in a document of --json"),
-  count: whole("count", 0, 0, "How many lines to write where the output is no terminal; 0 goes on (default 0)"),
+  count: whole("count", 0, 0, "How many lines to write where the output is no terminal; 0 goes on"),
   json: Flag.Boolean("json").pipe(
     Flag.withoutNegation,
     Flag.withDescription("One JSON document a line and interval: figures, rates, servers, connections (default off)"),

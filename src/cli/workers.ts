@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import * as Workers from "../node/Workers.ts"
 import * as Policy from "../Policy.ts"
 import { CommandFailed } from "./CommandFailed.ts"
+import { readableByAll } from "./files.ts"
 import { jsonLogger, prettyLogger } from "./loggers.ts"
 import { policyFlags, policyOf } from "./policyFlags.ts"
 
@@ -62,6 +63,9 @@ type Given = Readonly<Record<string, unknown>> & {
 
 const limitNames = Object.keys(policyFlags("serve"))
 
+/** Flags that name a file. */
+const fileNames = ["policy", "cert", "key", "ca"]
+
 /** How a parent and its workers end, of which one could not be kept. */
 const ending = (lost: Workers.WorkerLost) =>
   // it has said why
@@ -82,6 +86,10 @@ export const inWorkers = <E, R>(serving: Effect.Effect<void, E, R>, given: Given
     const limits = Object.fromEntries(limitNames.map((name) => [name, given[name] as Option.Option<unknown>]))
     const policy = yield* policyOf(limits)
     if (Workers.self() === undefined) {
+      for (const name of fileNames) {
+        const path = given[name] as Option.Option<string>
+        if (Option.isSome(path)) yield* readableByAll(`--${name}`, path.value)
+      }
       yield* Effect.annotateLogs(Effect.logInfo(divided(policy, workers)), { event: "workers", workers })
     }
     const kept = Workers.run({ workers, policy })(serving)

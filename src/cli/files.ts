@@ -1,0 +1,63 @@
+/** The files that flags name. */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import type * as PlatformError from "effect/PlatformError"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import { causeText } from "../internal/reasons/text.ts"
+import { CommandFailed } from "./CommandFailed.ts"
+
+const problems: Record<string, string> = {
+  NotFound: "there is no such file",
+  PermissionDenied: "we may not read it",
+  BadResource: "it is not a file"
+}
+
+const failed = (flag: string, path: string, what: string): CommandFailed =>
+  new CommandFailed({ message: `${flag} ${path}: ${what}` })
+
+const typeOf = Effect.fnUntraced(function*(flag: string, path: string) {
+  const files = yield* FileSystem.FileSystem
+  const { type } = yield* Effect.mapError(files.stat(path), fileProblem(flag, path))
+  return type
+})
+
+/** A file that a flag names and that cannot be read. */
+const fileProblem = (flag: string, path: string) => (error: PlatformError.PlatformError): CommandFailed =>
+  failed(flag, path, problems[error.reason._tag] ?? error.message)
+
+/** Reads what comes through a pipe. It waits for a writer without blocking a thread, which would keep the process from exiting. */
+const readPipe = (flag: string, path: string): Effect.Effect<string, CommandFailed> =>
+  Effect.callback((resume) => {
+    const problem = (error: unknown): void => resume(Effect.fail(failed(flag, path, causeText(error))))
+    let pipe: Net.Socket | undefined
+    Fs.open(path, Fs.constants.O_RDONLY | Fs.constants.O_NONBLOCK, (error, fd) => {
+      if (error !== null) return problem(error)
+      let text = ""
+      pipe = new Net.Socket({ fd, readable: true, writable: false })
+      pipe.setEncoding("utf8").on("data", (part: string) => text += part).on("error", problem).on("end", () =>
+        resume(text === "" ? Effect.fail(failed(flag, path, "nothing came through this pipe")) : Effect.succeed(text)))
+    })
+    return Effect.sync(() =>
+      pipe?.destroy()
+    )
+  })
+
+/** Whether it is a pipe, which gives what it has once. */
+export const isPipe = (flag: string, path: string): Effect.Effect<boolean, CommandFailed, FileSystem.FileSystem> =>
+  Effect.map(typeOf(flag, path), (type) => type === "FIFO")
+
+/** The text of a file that a flag names. */
+export const readFile = Effect.fnUntraced(function*(flag: string, path: string) {
+  if (yield* isPipe(flag, path)) return yield* readPipe(flag, path)
+  const files = yield* FileSystem.FileSystem
+  return yield* Effect.mapError(files.readFileString(path), fileProblem(flag, path))
+})
+
+/** A file that several processes can read, and read again. */
+export const readableByAll = Effect.fnUntraced(function*(flag: string, path: string) {
+  const type = yield* typeOf(flag, path)
+  // the input and open descriptors are those of one process
+  if (type === "File" && !/^\/(?:dev|proc)\//.test(path)) return
+  yield* failed(flag, path, "each worker reads it, and again when it is renewed: with --workers give a file")
+})
