@@ -4,6 +4,8 @@ import * as FileSystem from "effect/FileSystem"
 import type * as PlatformError from "effect/PlatformError"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
+import type { Readable } from "node:stream"
+import * as Tty from "node:tty"
 import { causeText } from "../internal/reasons/text.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 
@@ -26,21 +28,30 @@ const typeOf = Effect.fnUntraced(function*(flag: string, path: string) {
 const fileProblem = (flag: string, path: string) => (error: PlatformError.PlatformError): CommandFailed =>
   failed(flag, path, problems[error.reason._tag] ?? error.message)
 
-/** Reads what comes through a pipe. It waits for a writer without blocking a thread, which would keep the process from exiting. */
-const readPipe = (flag: string, path: string): Effect.Effect<string, CommandFailed> =>
-  Effect.callback((resume) => {
+/** A stream of what is open there, which blocks no thread: that would keep the process from exiting. */
+const streamOf = (type: FileSystem.File.Type, fd: number): Readable =>
+  type === "FIFO"
+    ? new Net.Socket({ fd, readable: true, writable: false })
+    : Tty.isatty(fd)
+    ? new Tty.ReadStream(fd)
+    : Fs.createReadStream("", { fd })
+
+/** Reads a pipe, whose writer may come later, or what is typed at a terminal. */
+const readStream = (flag: string, path: string, type: FileSystem.File.Type): Effect.Effect<string, CommandFailed> =>
+  Effect.callback((resume, signal) => {
     const problem = (error: unknown): void => resume(Effect.fail(failed(flag, path, causeText(error))))
-    let pipe: Net.Socket | undefined
+    let stream: Readable | undefined
     Fs.open(path, Fs.constants.O_RDONLY | Fs.constants.O_NONBLOCK, (error, fd) => {
       if (error !== null) return problem(error)
+      if (signal.aborted) return Fs.closeSync(fd)
       let text = ""
-      pipe = new Net.Socket({ fd, readable: true, writable: false })
-      pipe.setEncoding("utf8").on("data", (part: string) => text += part).on("error", problem).on("end", () =>
-        resume(text === "" ? Effect.fail(failed(flag, path, "nothing came through this pipe")) : Effect.succeed(text)))
+      stream = streamOf(type, fd)
+      stream.setEncoding("utf8").on("data", (part: string) => text += part).on("error", problem).on(
+        "end",
+        () => resume(text === "" ? Effect.fail(failed(flag, path, "nothing was in it")) : Effect.succeed(text))
+      )
     })
-    return Effect.sync(() =>
-      pipe?.destroy()
-    )
+    return Effect.sync(() => stream?.destroy())
   })
 
 /** Whether it is a pipe, which gives what it has once. */
@@ -49,7 +60,8 @@ export const isPipe = (flag: string, path: string): Effect.Effect<boolean, Comma
 
 /** The text of a file that a flag names. */
 export const readFile = Effect.fnUntraced(function*(flag: string, path: string) {
-  if (yield* isPipe(flag, path)) return yield* readPipe(flag, path)
+  const type = yield* typeOf(flag, path)
+  if (type === "FIFO" || type === "CharacterDevice") return yield* readStream(flag, path, type)
   const files = yield* FileSystem.FileSystem
   return yield* Effect.mapError(files.readFileString(path), fileProblem(flag, path))
 })
@@ -58,6 +70,6 @@ export const readFile = Effect.fnUntraced(function*(flag: string, path: string) 
 export const readableByAll = Effect.fnUntraced(function*(flag: string, path: string) {
   const type = yield* typeOf(flag, path)
   // the input and open descriptors are those of one process
-  if (type === "File" && !/^\/(?:dev|proc)\//.test(path)) return
+  if (type === "File" && !/^\/(?:dev\/(?:stdin|fd)|proc)\b/.test(path)) return
   yield* failed(flag, path, "each worker reads it, and again when it is renewed: with --workers give a file")
 })

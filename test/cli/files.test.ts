@@ -29,7 +29,7 @@ describe("a pipe", () => {
     assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
     assert.strictEqual((JSON.parse(stdout) as { readonly silence: string }).silence, "50s")
     const nothing = await bash(`exec "$0" "$1" policy --policy <(true)`)
-    assert.match(nothing.stderr, /^holdfast: --policy \S+: nothing came through this pipe\n$/)
+    assert.match(nothing.stderr, /^holdfast: --policy \S+: nothing was in it\n$/)
   })
 
   it("has a certificate, which is not read again", async () => {

@@ -157,3 +157,12 @@ describe("B133 a client commands no terminal of a server", () => {
     })
   }
 })
+
+it("Ctrl-C ends a command that waits for a policy to be typed", async (context) => {
+  needs(context, "python")
+  const policy = terminal("policy", "--policy", "/dev/stdin")
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  assert.isUndefined(policy.exit)
+  policy.write("\x03")
+  await policy.ended()
+})
