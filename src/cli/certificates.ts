@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import { causeText } from "../internal/reasons/text.ts"
 import * as Certificates from "../node/Certificates.ts"
 import type * as Listener from "../node/Listener.ts"
-import { isPipe, readFile } from "./files.ts"
+import { readFile } from "./files.ts"
 
 /** Reads the files of certificates again, and says so. */
 export const renewing = (certificates: Certificates.Certificates<unknown>): Effect.Effect<void> =>
@@ -25,16 +25,14 @@ export const tlsOf = Effect.fnUntraced(function*({ ca, cert, key }: Files) {
   const given = Object.entries({ cert, key, ca }).flatMap(([name, path]) =>
     Option.isNone(path) ? [] : [[name, path.value] as const]
   )
-  const pipes = yield* Effect.filter(given, ([name, path]) => isPipe(`--${name}`, path))
   const texts = yield* Effect.forEach(
     given,
     ([name, path]) => Effect.map(readFile(`--${name}`, path), (text) => [name, text] as const)
   )
   const tls: Listener.ListenOptions = Object.fromEntries(texts)
-  // a pipe cannot be read again
-  if (Option.isNone(cert) || Option.isNone(key) || pipes.length > 0) return tls
+  if (Option.isNone(cert) || Option.isNone(key)) return tls
   const paths = { cert: cert.value, key: key.value, ca: Option.getOrUndefined(ca) }
   const certificates = yield* Effect.option(Certificates.files(paths))
-  // what cannot be used is told by the listener
+  // what cannot be used is told by the listener; what came through a pipe is not renewed
   return Option.isNone(certificates) ? tls : { certificates: certificates.value } satisfies Listener.ListenOptions
 })

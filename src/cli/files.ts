@@ -54,10 +54,6 @@ const readStream = (flag: string, path: string, type: FileSystem.File.Type): Eff
     return Effect.sync(() => stream?.destroy())
   })
 
-/** Whether it is a pipe, which gives what it has once. */
-export const isPipe = (flag: string, path: string): Effect.Effect<boolean, CommandFailed, FileSystem.FileSystem> =>
-  Effect.map(typeOf(flag, path), (type) => type === "FIFO")
-
 /** The text of a file that a flag names. */
 export const readFile = Effect.fnUntraced(function*(flag: string, path: string) {
   const type = yield* typeOf(flag, path)

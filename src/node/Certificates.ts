@@ -155,7 +155,11 @@ export const make = <E, R>(
 
 const read = (name: string, path: string): Effect.Effect<string, CertificatesFailed> =>
   Effect.tryPromise({
-    try: () => Fs.readFile(path, "utf8"),
+    try: async () => {
+      // one that nothing writes to blocks a thread, which keeps the process from exiting
+      if ((await Fs.stat(path)).isFIFO()) throw new Error("it is a pipe, which cannot be read again: give a file")
+      return Fs.readFile(path, "utf8")
+    },
     catch: (cause) => new CertificatesFailed({ detail: `${name} ${path}: ${(cause as Error).message}` })
   })
 
@@ -179,7 +183,7 @@ const readAll = ({ ca, cert, key, names = {}, passphrase }: Files): Effect.Effec
  *
  * **Details**
  *
- * Files are compared by what is in them, so any way to replace them will do. A change that cannot be used, such as a certificate
+ * Files are compared by what is in them, so any way to replace them will do. A pipe is refused: it cannot be read again. A change that cannot be used, such as a certificate
  * whose key is not there yet, is logged as a warning once, and those from before stay in use until the files change again.
  * `every` is 10 s by default; `"Infinity"` looks only when `renew` is run.
  *

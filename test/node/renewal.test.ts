@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Ref from "effect/Ref"
 import * as TestClock from "effect/testing/TestClock"
+import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -124,6 +125,21 @@ describe("certificates", () => {
       // the files are read by the system
       while (seen !== "two" && performance.now() < end) seen = nameOf(yield* dial(listener))
       assert.strictEqual(seen, "two")
+    }).pipe(Effect.scoped))
+
+  it.live("a file that has become a pipe is refused, and those from before stay in use", () =>
+    Effect.gen(function*() {
+      const [cert, key] = [Path.join(dir, "piped-cert.pem"), Path.join(dir, "piped-key.pem")] as const
+      Fs.writeFileSync(cert, one.cert)
+      Fs.writeFileSync(key, one.key)
+      const certificates = yield* Certificates.files({ cert, key })
+      const listener = yield* serving({ certificates })
+      Fs.rmSync(cert)
+      execFileSync("mkfifo", [cert])
+      // it hung, and with it the end of the process
+      const { message } = yield* Effect.flip(Effect.timeout(certificates.renew, "5 seconds"))
+      assert.match(message, /cert \S+: it is a pipe, which cannot be read again: give a file$/)
+      assert.strictEqual(nameOf(yield* dial(listener)), "one")
     }).pipe(Effect.scoped))
 
   it.live("a client that asks for a name gets the certificate of that name", () =>
