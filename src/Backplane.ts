@@ -3,7 +3,7 @@
  *
  * An application says which engine it has, and then talks to its `Fleet`. Without a word it is the memory of this process: a
  * fleet of one node. Authors of engines implement `Engine`, which is a name, a limit and `join`; what `join` gives, a
- * `Session`, has nine operations.
+ * `Session`, has an epoch with its age, and eight operations.
  *
  * ## For authors of engines
  *
