@@ -1,5 +1,6 @@
 /** Workers behind each kind of listener, with the kernel: all of them serve, and a renewal refuses and resets no client. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import * as Net from "node:net"
@@ -80,6 +81,24 @@ const visiting = (url: URL, isOver: () => boolean) => {
 }
 
 describe.runIf(isLong)("workers behind listeners", () => {
+  it("B101 a worker whose parent was killed while it was loading ends", long(60_000), async () => {
+    const file = Path.join(tempDir(), "loaded")
+    const parent = start(process.execPath, [fileURLToPath(new URL("fixtures/loadingWorker.ts", import.meta.url)), file])
+    const pidOf = () => Number(/^loading (\d+)$/m.exec(parent.stdout)?.[1] ?? 0)
+    await until(() => `a worker in ${parent.stdout}${parent.stderr}`, () => pidOf() > 0, patience)
+    const isAlive = (): boolean => Fs.existsSync(`/proc/${pidOf()}/exe`)
+    process.kill(parent.pid, "SIGKILL")
+    // Node tells a worker of it once its event loop turns
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    assert.isTrue(isAlive())
+    Fs.writeFileSync(file, "")
+    try {
+      await until("the end of the worker", () => !isAlive())
+    } finally {
+      if (isAlive()) process.kill(pidOf(), "SIGKILL")
+    }
+  })
+
   it("TCP, TLS, Unix, WebSocket and HTTP: both serve, also through a renewal and a crash", long(180_000), async () => {
     const directory = tempDir()
     makeCertificate(directory)

@@ -96,12 +96,15 @@ export class Worker {
       else this.obey(message as Order, handle as object | undefined)
     })
     // the parent is gone without a word: nothing can reach this process any more
-    process.on("disconnect", () => {
+    const alone = (): void => {
       for (const served of this.served.values()) served.onLeft?.()
       this.calls.end()
       process.kill(process.pid, "SIGTERM")
       setTimeout(() => process.exit(1), this.stopWithin).unref()
-    })
+    }
+    process.on("disconnect", alone)
+    // while this process was loading
+    if (!process.connected) alone()
     // a terminal that closes tells all processes in it: the parent renews its workers
     process.on("SIGHUP", () => {})
     // what this process waits for are its connections
