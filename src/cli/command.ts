@@ -10,7 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { readFileSync } from "node:fs"
 import { plainly } from "../internal/reasons/logs.ts"
-import { oneLine } from "../internal/reasons/text.ts"
+import { causeCode, causeText, oneLine } from "../internal/reasons/text.ts"
 import * as Shutdown from "../node/Shutdown.ts"
 import { CommandFailed } from "./CommandFailed.ts"
 import { connect } from "./connect.ts"
@@ -50,15 +50,31 @@ export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, unknow
     Effect.provide(Layer.merge(NodeServices.layer, presenter))
   )
 
+// `ERR_STREAM_DESTROYED`: what is written after that
+const readerGone = ["EPIPE", "ERR_STREAM_DESTROYED"]
+
 /** Runs the command that the arguments of this process name. */
 export const run = (): void => {
   // the reader of our output may have left (`| head -1`); that is no reason to stop serving
-  for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
+  let unwritten: Error | undefined
+  for (const output of [process.stdout, process.stderr]) {
+    output.on("error", (error) => {
+      if (!readerGone.includes(causeCode(error) ?? "")) unwritten ??= error
+    })
+  }
+
+  const tellUnwritten = (code: number): void => {
+    if (code !== 0 || unwritten === undefined) return
+    process.exitCode = 1
+    console.error(`holdfast: the output cannot be written: ${causeText(unwritten)}`)
+  }
 
   // the first signal interrupts, which drains
   NodeRuntime.runMain(Shutdown.endAtSecondSignal(runWith(process.argv.slice(2))), {
     disableErrorReporting: true,
     teardown: (exit, onExit) => {
+      // a stream tells of an error after the turn in which all was printed
+      if (Exit.isSuccess(exit)) process.once("exit", tellUnwritten)
       if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) {
         // a command that was interrupted may have left something undone
         const code = Number(process.exitCode ?? 0)

@@ -14,7 +14,7 @@ import * as Codec from "../Codec.ts"
 import * as Connection from "../Connection.ts"
 import type * as ConnectionError from "../ConnectionError.ts"
 import * as Heartbeat from "../Heartbeat.ts"
-import { causeCode, causeText, oneLine, visible } from "../internal/reasons/text.ts"
+import { oneLine, visible } from "../internal/reasons/text.ts"
 import { joined } from "../internal/scheduling/supervised.ts"
 import { redactUrl } from "../node/internal/addresses/address.ts"
 import * as Policy from "../Policy.ts"
@@ -123,14 +123,11 @@ const inputLines = (maxFrame: number) => {
   }
 }
 
-/** Writes to the standard output and waits until it is taken; what is wrong where it is not. */
-const write = (text: string): Effect.Effect<Error | undefined> =>
+/** Writes to the standard output and waits until it is taken; false when it cannot be, because its reader has gone or the disk is full. */
+const write = (text: string): Effect.Effect<boolean> =>
   Effect.callback((resume) => {
-    process.stdout.write(text, (error) => resume(Effect.succeed(error ?? undefined)))
+    process.stdout.write(text, (error) => resume(Effect.succeed(error === undefined || error === null)))
   })
-
-// its reader has gone; we have closed it ourselves
-const readerGone = ["EPIPE", "ERR_STREAM_DESTROYED"]
 
 /** An end that was meant as one, as opposed to a failure. */
 const isGoodbye = (error: Failure, retry: string): boolean =>
@@ -157,8 +154,6 @@ export const connect = Command.make(
     })
 
     const unsentLines = new Unsent()
-    /** Why the output took no more, where that is not its reader. */
-    let broken = ""
     let everConnected = false
     let connected = false
     const report = Effect.fnUntraced(function*(state: Client.State<string>) {
@@ -201,12 +196,10 @@ export const connect = Command.make(
         printing = true
         // a peer must not command the terminal, nor make one message look like two
         const shown = onTerminal ? messages.map(visible) : messages
-        const error = yield* write(`${shown.join("\n")}\n`)
+        const taken = yield* write(`${shown.join("\n")}\n`)
         printing = false
         heardAt = performance.now()
-        if (error === undefined) continue
-        if (!readerGone.includes(causeCode(error) ?? "")) broken = `the output cannot be written: ${causeText(error)}`
-        return "read no more" as const
+        if (!taken) return "read no more" as const
       }
     })
 
@@ -291,9 +284,6 @@ export const connect = Command.make(
     const left = ended._tag === "Success" && ended.success === "read no more"
       ? unsentLines.toString(unsentLines.lost)
       : String(unsentLines)
-    if (broken !== "") {
-      return yield* new CommandFailed({ message: left === "" ? broken : `${broken}; ${left}` })
-    }
     if (Result.isSuccess(ended) || (everConnected && isGoodbye(ended.failure, tries))) {
       return left === "" ? undefined : yield* new CommandFailed({ message: left })
     }

@@ -78,11 +78,29 @@ describe("policy files", () => {
   })
 })
 
-describe("the output of connect", () => {
-  it("that cannot be written is told, and exit code 1: what came is lost", async () => {
+describe("an output that cannot be written", () => {
+  const told = /^holdfast: the output cannot be written: ENOSPC/m
+
+  it("is told, with exit code 1: what came is lost", async () => {
     const { urls } = await serve("--listen tcp://127.0.0.1:0")
-    const { code, stderr } = await bash(`echo hello | "$0" "$1" connect "$2" > /dev/full`, urls[0]!)
-    assert.strictEqual(code, 1)
-    assert.match(stderr, /^holdfast: the output cannot be written: ENOSPC/m)
+    for (const command of [`echo hello | "$0" "$1" connect "$2"`, `"$0" "$1" policy`]) {
+      const { code, stderr } = await bash(`${command} > /dev/full`, urls[0]!)
+      assert.strictEqual(code, 1, command)
+      assert.match(stderr, told, command)
+    }
+  })
+
+  it("is no reason to stop serving, nor a failure of a server that drains", async () => {
+    const server = start("bash", [
+      "-c",
+      `exec "$0" "$1" serve --no-admin --listen tcp://127.0.0.1:0 --listen unix://${
+        Path.join(tempDir(), "s")
+      } > /dev/full`,
+      process.execPath,
+      main
+    ])
+    await new Promise((resolve) => setTimeout(resolve, 1500))
+    process.kill(server.pid, "SIGTERM")
+    assert.strictEqual(await server.ended(), 0)
   })
 })
