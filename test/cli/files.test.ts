@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { main, makeCertificate, run, serve, start, tempDir } from "./support/kit.ts"
+import { main, makeCertificate, run, serve, start, tempDir, until } from "./support/kit.ts"
 
 const bash = (script: string, ...args: ReadonlyArray<string>) =>
   run("bash", ["-c", script, process.execPath, main, ...args])
@@ -91,15 +91,14 @@ describe("an output that cannot be written", () => {
   })
 
   it("is no reason to stop serving, nor a failure of a server that drains", async () => {
+    const path = Path.join(tempDir(), "s")
     const server = start("bash", [
       "-c",
-      `exec "$0" "$1" serve --no-admin --listen tcp://127.0.0.1:0 --listen unix://${
-        Path.join(tempDir(), "s")
-      } > /dev/full`,
+      `exec "$0" "$1" serve --no-admin --listen tcp://127.0.0.1:0 --listen unix://${path} > /dev/full`,
       process.execPath,
       main
     ])
-    await new Promise((resolve) => setTimeout(resolve, 1500))
+    await until("its socket", () => Fs.existsSync(path))
     process.kill(server.pid, "SIGTERM")
     assert.strictEqual(await server.ended(), 0)
   })
