@@ -46,6 +46,7 @@ const long = [
   "test/integration/{agreement,deadLink,deflate,deflatePeers,engineFaults,natsEngine,natsHistory}.test.ts",
   "test/integration/{package,reconnect,redis,redisEngine,redisHistory}.test.ts",
   "test/simulation/{storm,swarm}.test.ts",
+  "test/storms/*.test.ts",
   "test/testing/TestNetworkHoldfast.test.ts"
 ]
 

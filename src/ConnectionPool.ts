@@ -341,7 +341,7 @@ export interface ConnectionPool<out In, in Out = In> {
   /**
    * Closes the pool: idle connections now, borrowed ones when they come back; borrowers that wait fail with `Closed`. Waits
    * for all of it; a connection that is borrowed for longer than `drain` is closed then. Safe to call repeatedly. The end of
-   * the scope does the same.
+   * the scope does the same. Within a dial or a check of the pool, neither waits.
    */
   readonly close: Effect.Effect<void>
 }

@@ -11,12 +11,12 @@ import { limitOf } from "../connection/core/limits.ts"
 import { TypeId } from "../connection/handle/internals.ts"
 import { WhenOpen } from "../connection/handle/opening.ts"
 import { condemn, errorOf } from "../endings/defects.ts"
+import { inside } from "../endings/inside.ts"
 import { within, withinHandshake } from "../endings/timeLimit.ts"
 import { withoutStack } from "../reasons/reason.ts"
 import { restarted } from "../scheduling/supervised.ts"
 import { traced } from "../telemetry/spans.ts"
 import { type Telemetry, timed } from "../telemetry/telemetry.ts"
-import { inGreeting } from "./greeting.ts"
 import type { AnyConnection, ClientCells } from "./state.ts"
 
 const dials = { counter: "client_dials_total", histogram: "client_dial_seconds", success: "opened" } as const
@@ -155,7 +155,7 @@ export const session = <C extends AnyConnection, R>(
       return connection
     })
     return Effect.gen(function*() {
-      const connection = yield* inGreeting(cells, trying)
+      const connection = yield* inside(cells, trying)
       cells.running = "ending"
       cells.renew = Effect.suspend(() => {
         cells.isRenewing = true

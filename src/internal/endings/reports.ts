@@ -31,16 +31,20 @@ export class Reports {
     return fiber
   }
 
-  /** Waits so long for what runs, and interrupts it then; from then on also what does not return at once. */
+  /**
+   * Waits so long for what runs, and interrupts it then; from then on also what does not return at once. A hook that ends what tells
+   * it is not waited for.
+   */
   end(limit = lastWords): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const running = [...this.fibers]
+    return Effect.withFiber((closer) => {
+      const others = () => [...this.fibers].filter((fiber) => fiber !== closer)
+      const running = others()
       const heard = running.length === 0 ? Effect.void : Effect.timeoutOption(Fiber.awaitAll(running), limit)
       return Effect.andThen(
         heard,
         Effect.suspend(() => {
           this.isOver = true
-          return Fiber.interruptAll([...this.fibers])
+          return Fiber.interruptAll(others())
         })
       )
     })

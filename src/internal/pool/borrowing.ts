@@ -13,6 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { defectNow } from "../endings/defects.ts"
+import { inside } from "../endings/inside.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { localClose, noticeEmpty, retire } from "./retiring.ts"
 import type { Item, PoolState } from "./state.ts"
@@ -30,9 +31,9 @@ export const take = <A>(pool: PoolState<A>, borrower: Borrower): Item<A> | undef
   // those that wait are first
   if (pool.waiters.size > 0 || pool.idle.length === 0 || pool.isClosed) return undefined
   const at = pool.turnedAt
-  pool.isTaking = true
+  pool.taking++
   const item = candidate(pool, at)
-  pool.isTaking = false
+  pool.taking--
   if (item === undefined) return undefined
   pool.counters.hits++
   begin(pool, item, borrower, at)
@@ -165,7 +166,7 @@ export const startCheck = <A>(pool: PoolState<A>, item: Item<A>): void => {
   item.state = "checking"
   pool.counters.checks++
   const { env, resource } = pool
-  const check = Effect.suspend(() => resource.check!(item.value))
+  const check = inside(pool, Effect.suspend(() => resource.check!(item.value)))
   Supervised.spawnAmong(pool.checks, env.context, "check of a pool", check, (exit) => {
     const at = env.now()
     const defect = Exit.isFailure(exit) && Cause.hasDies(exit.cause)

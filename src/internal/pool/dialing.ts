@@ -6,6 +6,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { errorNow, typed } from "../endings/defects.ts"
+import { inside } from "../endings/inside.ts"
 import { within } from "../endings/timeLimit.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import { candidate, offer } from "./borrowing.ts"
@@ -76,7 +77,7 @@ const dial = <A>(pool: PoolState<A>): void => {
     done = true
     opened(pool, value, scope, startedAt)
   }
-  const opening = Effect.suspend(() => pool.resource.open(take, needed))
+  const opening = inside(pool, Effect.suspend(() => pool.resource.open(take, needed)))
   Supervised.spawnAmong(pool.dials, env.context, "dial of a pool", opening, (exit) => {
     if (!done) dialFailed(pool, dialError(pool, exit))
     balance(pool)

@@ -50,18 +50,20 @@ export class KeyedPools<K, A> {
   }
 
   private start(key: K): Pool<A> {
-    const pool: Pool<A> = this.starter.start(Effect.suspend(() => this.open(key)), {
+    const extra = {
       idleCap: this.idleCap,
       onEmpty: () => {
-        if (this.isClosed || !MutableHashMap.has(this.pools, key)) return
+        if (this.isClosed) return
         MutableHashMap.remove(this.pools, key)
         this.past = sum(this.past, pool.stats)
         pool.shut()
       }
+    }
+    // a hook that borrows in the middle of it finds it there
+    const pool: Pool<A> = this.starter.start(Effect.suspend(() => this.open(key)), extra, (pool) => {
+      if (this.isClosed) pool.shut()
+      else MutableHashMap.set(this.pools, key, pool)
     })
-    // a hook may have closed all of them meanwhile
-    if (this.isClosed) pool.shut()
-    else MutableHashMap.set(this.pools, key, pool)
     return pool
   }
 

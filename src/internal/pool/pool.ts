@@ -59,9 +59,11 @@ export interface PoolOptions<A, R>
 export interface PoolStarter<A> {
   /** For pools to come, and for the deadlines of dials and checks of all of them. */
   readonly setLimits: (limits: AllBounds) => void
+  /** `made` is called before anything is opened, of which a hook hears. */
   readonly start: (
     open: Effect.Effect<A, ConnectionError, Scope.Scope>,
-    extra?: Pick<Environment<A>, "idleCap" | "onEmpty">
+    extra?: Pick<Environment<A>, "idleCap" | "onEmpty">,
+    made?: (pool: Pool<A>) => void
   ) => Pool<A>
 }
 
@@ -88,7 +90,7 @@ export const starter = Effect.fnUntraced(function*<A, R>(
       limits = next
       isRetryable = isRetryableBy(next)
     },
-    start: (open, extra) => {
+    start: (open, extra, made) => {
       const pool = new Pool<A>({
         open: Dialing.opener(open, () => limits.dial, retry, (error) => isRetryable(error)),
         isUsable,
@@ -99,8 +101,14 @@ export const starter = Effect.fnUntraced(function*<A, R>(
         place,
         condemn
       }, { limits, now, random: () => random.nextDoubleUnsafe(), turns, context, ...extra })
+      made?.(pool)
+      // a borrower comes next: until then it is not empty
+      pool.taking++
       pool.balance()
       pool.stopSweeper = kept(context, "the sweep of a pool", sweeper(pool, options))
+      pool.taking--
+      // by a hook
+      if (pool.isClosed) pool.stopSweeper()
       return pool
     }
   }

@@ -5,6 +5,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { logNow } from "../endings/defects.ts"
+import { isInside } from "../endings/inside.ts"
 import * as Supervised from "../scheduling/supervised.ts"
 import type { Item, PoolState } from "./state.ts"
 import type { Why } from "./stats.ts"
@@ -59,7 +60,7 @@ const freed = <A>(pool: PoolState<A>, item: Item<A>): void => {
 export const noticeEmpty = <A>(pool: PoolState<A>): void => {
   if (pool.size > 0) return
   if (pool.isClosed) pool.emptied.open()
-  else if (pool.waiters.size === 0 && !pool.isTaking) pool.env.onEmpty?.()
+  else if (pool.waiters.size === 0 && pool.taking === 0) pool.env.onEmpty?.()
 }
 
 /**
@@ -107,10 +108,9 @@ const force = <A>(pool: PoolState<A>): void => {
   }
 }
 
-/** Closes a pool and waits until everything in it has closed; for what is borrowed it waits for `drain`. */
-export const close = <A>(pool: PoolState<A>): Effect.Effect<void> =>
+/** Waits until everything in a pool has closed; for what is borrowed it waits for `drain`. */
+const ending = <A>(pool: PoolState<A>): Effect.Effect<void> =>
   Effect.suspend(() => {
-    shut(pool)
     const { emptied, limits: { drain } } = pool
     if (emptied.isOpen) return Effect.void
     const returned = drain === 0
@@ -125,4 +125,14 @@ export const close = <A>(pool: PoolState<A>): Effect.Effect<void> =>
         return emptied.await
       })
     )
+  })
+
+/** Closes a pool and waits for that; but not within one of its own dials or checks, which it would wait for. */
+export const close = <A>(pool: PoolState<A>): Effect.Effect<void> =>
+  Effect.flatMap(isInside(pool), (isWithin) => {
+    shut(pool)
+    if (!isWithin) return ending(pool)
+    return Effect.sync(() => {
+      Supervised.spawn(pool.env.context, "end of a pool", ending(pool), () => {})
+    })
   })

@@ -125,8 +125,8 @@ export abstract class PoolState<A> {
   leased = 0
   closing = 0
   isBalancing = false
-  /** A borrower looks at what is idle, and waits next if it finds nothing. */
-  isTaking = false
+  /** How many borrowers look at what is idle, and wait next if they find nothing: a hook may be one in the middle of another. */
+  taking = 0
   isClosed = false
   /** See `turnedAt`. */
   private readAt: number | undefined

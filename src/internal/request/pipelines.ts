@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { errorNow } from "../endings/defects.ts"
+import { inside, isInside } from "../endings/inside.ts"
 import { Fifo, type Queued, unqueued } from "../scheduling/fifo.ts"
 import { spawnAmong } from "../scheduling/supervised.ts"
 import type { Turns } from "../scheduling/turns.ts"
@@ -162,7 +163,7 @@ export class Pipelines<in out In, in out Out> {
     const { context, dial, open } = this.options
     this.opening++
     let done = false
-    const dialling = ownedBy(open, (connection, scope) => {
+    const dialling = ownedBy(inside(this, open), (connection, scope) => {
       this.opening--
       done = true
       return this.opened(connection, scope)
@@ -233,9 +234,13 @@ export class Pipelines<in out In, in out Out> {
       this.giveBack(pipeline)
       if (!pipeline.isGivenBack) pipeline.fail(closed)
     }
-    return Effect.andThen(
-      Fiber.interruptAll(this.dials),
-      Effect.suspend(() => Effect.asVoid(Fiber.awaitAll(this.endings)))
-    )
+    // a dial that closes them does not wait for itself
+    return Effect.flatMap(isInside(this), (isWithin) => {
+      for (const fiber of this.dials) fiber.interruptUnsafe()
+      return isWithin ? Effect.void : Effect.andThen(
+        Fiber.awaitAll(this.dials),
+        Effect.suspend(() => Effect.asVoid(Fiber.awaitAll(this.endings)))
+      )
+    })
   })
 }

@@ -94,13 +94,16 @@ export const spawnAmong = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   ended: OnExit<A, E>
 ): Fiber.Fiber<A, E> => {
-  let running: Fiber.Fiber<A, E> | undefined
-  const fiber = spawn(context, name, effect, (exit) => {
-    if (running !== undefined) fibers.delete(running)
+  let running: Fiber.Fiber<A, E>
+  // before it does anything: what it runs at once may end its owner
+  const kept = Effect.withFiber<A, E, R>((fiber) => {
+    fibers.add(running = fiber as Fiber.Fiber<A, E>)
+    return effect
+  })
+  return spawn(context, name, kept, (exit) => {
+    fibers.delete(running)
     ended(exit)
   })
-  if (fiber.pollUnsafe() === undefined) fibers.add(running = fiber)
-  return fiber
 }
 
 interface ForkOptions {
