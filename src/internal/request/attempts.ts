@@ -15,6 +15,10 @@ export interface AttemptOptions<Out> extends RetryRules {
   readonly retries: number
 }
 
+/** The error of a request that the peer may have seen. */
+const unknown = (error: Failure): Failure =>
+  error.reason._tag === "Defect" ? error : ConnectionError.make(new ConnectionError.OutcomeUnknown({ cause: error }))
+
 export class Attempts<in out In, in out Out> {
   private readonly pipelines: Pipelines<In, Out>
   private readonly options: AttemptOptions<Out>
@@ -27,20 +31,27 @@ export class Attempts<in out In, in out Out> {
     this.isWorthIt = isRetryableBy(options)
   }
 
-  /** Asks until there is an answer, a reason not to ask again, or no more attempt `left`. */
-  request(message: Out, idempotent: boolean, left = this.options.retries): Effect.Effect<In, Failure> {
-    return Effect.flatMap(this.once(message), (outcome): Effect.Effect<In, Failure> => {
+  /**
+   * Asks until there is an answer, a reason not to ask again, or no more attempt `left`. `isSeen`: the peer may have seen it already,
+   * whatever becomes of this attempt.
+   */
+  request(
+    message: Out,
+    idempotent: boolean,
+    left = this.options.retries,
+    isSeen = false
+  ): Effect.Effect<In, Failure> {
+    const attempt = isSeen ? Effect.mapError(this.once(message), unknown) : this.once(message)
+    return Effect.flatMap(attempt, (outcome): Effect.Effect<In, Failure> => {
       if (outcome._tag === "Answered") return Effect.succeed(outcome.message)
       const { error, error: { reason }, written } = outcome
       // what threw once the peer may have seen the request would throw again
       const isFinal = written && reason._tag === "Defect"
       const isSafe = !written || idempotent
       if (left > 0 && isSafe && this.isWorthIt({ isRetryable: !isFinal, reason })) {
-        return this.request(message, idempotent, left - 1)
+        return this.request(message, idempotent, left - 1, isSeen || written)
       }
-      return Effect.fail(
-        written && !isFinal ? ConnectionError.make(new ConnectionError.OutcomeUnknown({ cause: error })) : error
-      )
+      return Effect.fail(isSeen || written ? unknown(error) : error)
     })
   }
 

@@ -18,12 +18,14 @@ type Failure = ConnectionError.ConnectionError
 /** The outbox dropped a request, as the policy of the connection says. */
 const full = ConnectionError.make(new ConnectionError.OutboxFull({ messages: 0, bytes: 0 }))
 
+/** Of a connection with an answer that may still come. A client comes back after it. */
+const discarded = new ConnectionError.Closed({ by: "local", retryable: true, note: "an answer may still come" })
+
 /** What requests need of a connection. */
 export interface RequestConnection<in out In, in out Out> {
   readonly id: number
   readonly send: (message: Out) => Effect.Effect<void, Failure>
   readonly receiveAll: Effect.Effect<NonEmptyReadonlyArray<In>, Failure>
-  readonly close: Effect.Effect<void>
   readonly closeWith: (reason: ConnectionError.Reason) => Effect.Effect<void>
   readonly snapshot: Effect.Effect<{
     readonly remote: string | undefined
@@ -100,7 +102,7 @@ export class Pipeline<in out In, in out Out> {
   }
 
   /** Whether the next user of the connection could meet an answer that is not for it. */
-  get isClean(): boolean {
+  private get isClean(): boolean {
     return this.ended === undefined && this.pending.size === 0
   }
 
@@ -220,15 +222,25 @@ export class Pipeline<in out In, in out Out> {
     this.options.onEnd(this)
   }
 
+  /** Gives the connection back to where it came from, without requests. */
+  get giveBack(): Effect.Effect<void> {
+    if (this.isClean) return Scope.close(this.scope, Exit.void)
+    return this.options.idOf === undefined ? this.discard : Scope.close(this.scope, Exit.interrupt())
+  }
+
+  /** Closes the connection, also one that belongs to another scope: an answer that may still come reaches no other request. */
+  get discard(): Effect.Effect<void> {
+    const { connection, scope } = this
+    return Effect.andThen(Scope.close(scope, Exit.interrupt()), Effect.suspend(() => connection.closeWith(discarded)))
+  }
+
   /** Gives up the connection, and tells each request whether the peer may have seen it. */
   get end(): Effect.Effect<void> {
-    const { connection, pending, scope } = this
+    const { connection, pending } = this
     const error = this.ended!
     const condemned = error.reason._tag === "Defect" ? condemn(connection, error) : Effect.void
     return condemned.pipe(
-      Effect.andThen(Scope.close(scope, Exit.interrupt())),
-      // a connection that belongs to another scope is closed
-      Effect.andThen(connection.close),
+      Effect.andThen(this.discard),
       Effect.andThen(connection.snapshot),
       Effect.map(({ messagesOut }) => {
         const written = messagesOut - connection[TypeId].untouched

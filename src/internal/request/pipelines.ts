@@ -212,7 +212,7 @@ export class Pipelines<in out In, in out Out> {
   private giveBack(pipeline: Pipeline<In, Out>): void {
     if (pipeline.reserved > 0 || pipeline.ended !== undefined || pipeline.isGivenBack) return
     pipeline.isGivenBack = true
-    this.retire(pipeline, Scope.close(pipeline.scope, pipeline.isClean ? Exit.void : Exit.interrupt()))
+    this.retire(pipeline, pipeline.giveBack)
   }
 
   /** Takes no more requests; its connection is in use until `effect` has given it back, or could not. */
