@@ -17,6 +17,7 @@ import type * as Stream from "effect/Stream"
 import * as Backoff from "./Backoff.ts"
 import type { Connection } from "./Connection.ts"
 import type * as ConnectionError from "./ConnectionError.ts"
+import { atLeast } from "./internal/arguments/atLeast.ts"
 import { weightOf } from "./internal/bytes/sizes.ts"
 import { receive } from "./internal/client/receiving.ts"
 import { reconnecting } from "./internal/client/reconnecting.ts"
@@ -294,7 +295,7 @@ export const make = Effect.fnUntraced(function*<In, Out, R = never, E = never, R
   options?: Options<In, Out, E, RC>
 ): Effect.fn.Return<Client<In, Out>, never, Exclude<R | RC, Scope.Scope> | Scope.Scope> {
   const policy = Policy.make(options?.policy)
-  const cells = yield* makeCells<Connection<In, Out>>(options?.changes ?? 64, remainsOf)
+  const cells = yield* makeCells<Connection<In, Out>>(atLeast(0, "changes", options?.changes ?? 64), remainsOf)
   const { close, closed } = yield* reconnecting(cells, {
     policy,
     confirms: options?.confirm === "first-byte",

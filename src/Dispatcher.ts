@@ -74,12 +74,13 @@ export class Nested extends Schema.TaggedError<Nested>()("Nested", {}) {
  */
 export class InvalidSize extends Schema.TaggedError<InvalidSize>()("InvalidSize", {
   field: Schema.Literals(["workers", "waiting"]),
-  value: Schema.Number
+  value: Schema.Unknown
 }) {
   override get message() {
+    const value = typeof this.value === "string" ? JSON.stringify(this.value) : String(this.value)
     return this.field === "workers"
-      ? `\`workers\` must be a whole number, at least 1; it is ${this.value}`
-      : `\`waiting\` must be a whole number, at least 0, or Infinity; it is ${this.value}`
+      ? `\`workers\` must be a whole number, at least 1; it is ${value}`
+      : `\`waiting\` must be a whole number, at least 0, or Infinity; it is ${value}`
   }
   get isRetryable() {
     return false
@@ -290,7 +291,7 @@ export const make = (options: Options): Effect.Effect<Dispatcher, never, Scope.S
         add("dispatcher_tasks_total", count, outcome)
       }
     })
-    yield* Effect.addFinalizer(() => Effect.withFiber((closer) => queue.stop(closer)))
+    yield* Effect.addFinalizer(() => Effect.withFiber((closer) => Tasks.stop(queue, closer)))
 
     const self: Dispatcher & HandlerQueue = {
       run: (task, options) => Tasks.run(queue, true, task, options?.key),

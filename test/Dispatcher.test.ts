@@ -110,6 +110,9 @@ describe("Dispatcher", () => {
         [{ workers: 0 }, "`workers` must be a whole number, at least 1; it is 0"],
         [{ workers: 1.5 }, "`workers` must be a whole number, at least 1; it is 1.5"],
         [{ workers: Infinity }, "`workers` must be a whole number, at least 1; it is Infinity"],
+        // as JavaScript may
+        [{ workers: "3" as unknown as number }, "`workers` must be a whole number, at least 1; it is \"3\""],
+        [{} as Dispatcher.Options, "`workers` must be a whole number, at least 1; it is undefined"],
         [{ workers: 1, waiting: -1 }, "`waiting` must be a whole number, at least 0, or Infinity; it is -1"],
         [{ workers: 1, waiting: Number.NaN }, "`waiting` must be a whole number, at least 0, or Infinity; it is NaN"]
       ] as const
@@ -467,12 +470,28 @@ describe("Dispatcher", () => {
         assert.deepStrictEqual(yield* busyOf(dispatcher.stats), { busy: 0, waiting: 0 })
       }))
 
-    it.effect("a task that ends the dispatcher it runs on does not wait for itself", () =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const dispatcher = yield* Scope.provide(Dispatcher.make({ workers: 1 }), scope)
-        yield* dispatcher.run(Scope.close(scope, Exit.void))
-      }))
+    for (const how of ["itself", "in a fiber that it waits for", "by a task of another dispatcher"] as const) {
+      it.effect(`B96 a task that ends the dispatcher it runs on, ${how}, does not wait for itself`, () =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const dispatcher = yield* Scope.provide(Dispatcher.make({ workers: 2 }), scope)
+          const other = yield* Dispatcher.make({ workers: 1 })
+          const close = Scope.close(scope, Exit.void)
+          const beside = yield* Effect.forkChild(Effect.exit(dispatcher.run(Effect.never)), { startImmediately: true })
+          const closing = yield* Effect.forkDetach(
+            dispatcher.run(
+              {
+                itself: close,
+                "in a fiber that it waits for": Effect.timeoutOption(close, 1000),
+                "by a task of another dispatcher": Effect.orDie(other.run(close))
+              }[how]
+            )
+          )
+          yield* TestClock.adjust(5000)
+          assert.isTrue(closing.pollUnsafe() !== undefined && Exit.isSuccess(closing.pollUnsafe()!))
+          assert.isTrue(Exit.isFailure(yield* Fiber.join(beside)))
+        }))
+    }
   })
 
   describe("interruption", () => {

@@ -248,6 +248,27 @@ describe("duplicate keys", () => {
       assert.strictEqual(yield* registry.size, 0)
     }))
 
+  it.effect("B97 takeover and a sweep end connections also after the scope of the registry has closed", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const registry = yield* Scope.provide(
+        Registry.make<string>({ expired: ({ age }) => age > 1000 }),
+        scope
+      )
+      const older = yield* opener()
+      const newer = yield* opener()
+      yield* older.add(registry, { key: "ada" })
+      yield* Scope.close(scope, Exit.void)
+      yield* newer.add(registry, { key: "ada" })
+      yield* settle
+      assert.strictEqual((yield* older.connection.snapshot).reason?._tag, "Superseded")
+      assert.strictEqual(yield* registry.size, 1)
+      yield* TestClock.adjust(1001)
+      assert.strictEqual(yield* registry.sweep, 1)
+      yield* settle
+      assert.strictEqual((yield* newer.connection.snapshot).reason?._tag, "Swept")
+    }))
+
   it.effect("B97 takeover does not wait for an older one that is slow to close", () =>
     Effect.gen(function*() {
       const registry = yield* Registry.make<string>()

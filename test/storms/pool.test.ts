@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, ConnectionPool } from "../../src/index.ts"
 import { TestSocket } from "../../src/testing/index.ts"
 import { long, often } from "../support/often.ts"
@@ -14,6 +13,7 @@ import {
   dies,
   type Findings,
   isOver,
+  later,
   millis,
   pass,
   reasonOf,
@@ -289,7 +289,7 @@ const storm = (keys: ReadonlyArray<string>, make: (scene: Scene) => Effect.Effec
         [5, peer?.reset ?? Effect.void],
         [5, peer?.send("unasked\n") ?? Effect.void],
         [3, scene.patch],
-        [25, TestClock.adjust(dice.below(60))]
+        [25, later(dice.below(60))]
       ).pipe(Effect.ignore)
       yield* aWhile(dice)
       if (dice.percent(30)) {

@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { TestClock } from "effect/testing"
 import { Codec, Connection, ConnectionError, ConnectionPool, Request } from "../../src/index.ts"
 import { TestSocket } from "../../src/testing/index.ts"
 import { long, often } from "../support/often.ts"
@@ -14,6 +13,7 @@ import {
   dies,
   type Findings,
   isOver,
+  later,
   millis,
   pass,
   reasonOf,
@@ -137,7 +137,7 @@ class Scene {
         if (reason === "RequestTimeout") {
           found.check(now() - since === deadline, `gives up after ${now() - since} of ${deadline}`)
         }
-        found.check(now() - since <= deadline, "a request outlives its deadline")
+        found.check(now() - since <= deadline, `${reason} outlives its deadline of ${deadline}: ${now() - since}`)
         if (!idempotent) {
           found.check(times <= 1, "a request was sent twice")
         }
@@ -184,7 +184,7 @@ const storm = (source: keyof typeof sources, hasIds: boolean) =>
         [8, Effect.sync(() => dice.one(asked)?.fiber.interruptUnsafe())],
         [3, peer?.reset ?? Effect.void],
         [3, peer?.window(dice.one([0, Infinity])) ?? Effect.void],
-        [25, TestClock.adjust(dice.below(60))]
+        [25, later(dice.below(60))]
       ).pipe(Effect.ignore)
       yield* aWhile(dice)
       if (!dice.percent(30)) continue

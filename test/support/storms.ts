@@ -61,10 +61,13 @@ export class Findings {
 /** Until nothing more happens at this time. */
 export const settle = Effect.forEach(Array.from({ length: 150 }), () => Effect.yieldNow, { discard: true })
 
+/** Lets time pass once nothing more happens at this one: what waits for a time has seen when it began. */
+export const later = (millis: number): Effect.Effect<void> => Effect.andThen(settle, TestClock.adjust(millis))
+
 /** So many seconds, one by one: what waits for several things has time for each of them. */
 export const pass = (seconds: number): Effect.Effect<void> =>
   Effect.andThen(
-    Effect.forEach(Array.from({ length: seconds }), () => TestClock.adjust(1000), { discard: true }),
+    Effect.forEach(Array.from({ length: seconds }), () => later(1000), { discard: true }),
     settle
   )
 

@@ -168,8 +168,8 @@ export class TaskQueue<out Err> {
     return this.isStopped && isInterrupted(exit) ? Exit.fail(this.error("Stopped")) : exit
   }
 
-  /** Refuses what waits; interrupts what runs, and waits for it: but not for `closer`, a task that stops its own dispatcher. */
-  stop(closer: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> {
+  /** Refuses what waits; interrupts what runs, and waits for that: but not a task that waits for this, as `isWaiting` says. */
+  stop(isWaiting: (job: Job) => boolean): Effect.Effect<void> {
     this.isStopped = true
     const left = [this.ready, ...this.backlogs.values()].flatMap((queue) => queue.takeAll())
     this.waiting = 0
@@ -178,6 +178,6 @@ export class TaskQueue<out Err> {
       job.done = true
       job.refuse()
     }
-    return Fiber.interruptAll(Array.from(this.running, ({ fiber }) => fiber!).filter((fiber) => fiber !== closer))
+    return Fiber.interruptAll([...this.running].filter((job) => !isWaiting(job)).map(({ fiber }) => fiber!))
   }
 }

@@ -28,6 +28,13 @@ const isNested = (queue: TaskQueue<unknown>, working: Working | undefined): bool
   return false
 }
 
+/** Stops a queue. A task that does it, itself or by what it waits for, goes on. */
+export const stop = <Err>(queue: TaskQueue<Err>, { context }: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> => {
+  const closing = new Set<Job>()
+  for (let work = Context.get(context, CurrentWork); work !== undefined; work = work.outer) closing.add(work.job)
+  return queue.stop((job) => closing.has(job))
+}
+
 const logged = Effect.tapCause((cause) =>
   Cause.hasInterruptsOnly(cause) ? Effect.void : logError("a task submitted to a dispatcher failed", cause)
 )

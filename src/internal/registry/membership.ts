@@ -1,7 +1,10 @@
 /** How a connection joins the registry, and how it leaves: at its end, or at the end of the scope of its `add`. */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as HashSet from "effect/HashSet"
 import * as Ref from "effect/Ref"
@@ -32,8 +35,10 @@ export interface Names {
 /** The state and the settings of one registry. */
 export interface Home<C extends State.Member, S> {
   readonly ref: Ref.Ref<State.State<C, S>>
-  /** The scope of the registry, which owns the fibers that the registry forks. */
-  readonly scope: Scope.Scope
+  /** For the fibers of the registry. */
+  readonly context: Context.Context<never>
+  /** They close connections, and end with the scope of the registry. */
+  readonly closings: Set<Fiber.Fiber<unknown, unknown>>
   readonly duplicates: "takeover" | "reject"
   /** How many ended connections are remembered. */
   readonly keep: number
@@ -51,10 +56,12 @@ export const makeHome = <C extends State.Member, S>(
     // the nanosecond at which the registry is made: no peer knows it, and a simulation repeats it
     const seed = Number((yield* Clock.monotonicTimeNanos) & 0xffffffffn)
     const ref = yield* Ref.make<State.State<C, S>>(State.empty(seed))
-    const scope = yield* Effect.scope
+    const context = yield* Effect.context<never>()
+    const closings = new Set<Fiber.Fiber<unknown, unknown>>()
+    yield* Effect.addFinalizer(() => Fiber.interruptAll(closings))
     const changes = new Changes(ref, waiting, turnsOf(yield* Scheduler.Scheduler))
     yield* Effect.addFinalizer(() => Effect.sync(() => changes.end()))
-    const home: Home<C, S> = { ref, scope, duplicates, keep, changes, ended: (id) => left(home, id) }
+    const home: Home<C, S> = { ref, context, closings, duplicates, keep, changes, ended: (id) => left(home, id) }
     return home
   })
 
@@ -110,6 +117,23 @@ const unregister =
       forget(home, entry, (left) => ({ ...left, watched: HashSet.add(left.watched, connection.id) }))
     })
 
+/** Closes a connection in the background: it may be slow to close. That begins at once, also after the end of the registry. */
+export const close = <C extends State.Member, S>(
+  { closings, context }: Home<C, S>,
+  connection: C,
+  what: string,
+  reason: ConnectionError.Reason
+): Effect.Effect<void> =>
+  Effect.sync(() => {
+    const name = `closing connection ${connection.id}, which is ${what},`
+    const closing = Effect.suspend(() => connection.closeWith(reason))
+    Supervised.spawnAmong(closings, context, name, closing, (exit) => {
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
+        Supervised.log(context, `${name} failed`, exit.cause)
+      }
+    })
+  })
+
 // ---------------------------------------------------------------------------------------------------------------------
 // coming
 // ---------------------------------------------------------------------------------------------------------------------
@@ -134,9 +158,7 @@ const enter = <C extends State.Member, S>(
   home.changes.added(before, after, entry, holder?.id)
   if (!isWatched) connection[TypeId].onEnded(home.ended)
   if (holder === undefined || home.duplicates === "reject") return Effect.void
-  // in the background: the old one may be slow to close
-  const superseded = Effect.suspend(() => holder.closeWith(new ConnectionError.Superseded({ key: key! })))
-  return Supervised.background(home.scope, `closing connection ${holder.id}, which is superseded,`, superseded)
+  return close(home, holder, "superseded", new ConnectionError.Superseded({ key: key! }))
 }
 
 const noTags: ReadonlySet<string> = new Set()

@@ -17,7 +17,7 @@ import { TypeId } from "../connection/handle/internals.ts"
 import { logError, logLine } from "../reasons/logs.ts"
 import * as Cadence from "../scheduling/scheduleSteps.ts"
 import * as Supervised from "../scheduling/supervised.ts"
-import { forget, type Home } from "./membership.ts"
+import { close, forget, type Home } from "./membership.ts"
 import * as State from "./state.ts"
 import * as Trie from "./trie.ts"
 
@@ -64,17 +64,6 @@ const look = <C extends State.Member, S>(
   return [findings, { ...state, suspects, overlooked: state.overlooked + ended.length + overdue.length }]
 }
 
-/** In the background: a connection that is slow to close delays neither the others nor the next sweep. */
-const close = <C extends State.Member, S>(
-  { scope }: Home<C, S>,
-  { connection }: State.Entry<C, S>
-): Effect.Effect<void> =>
-  Supervised.background(
-    scope,
-    `closing connection ${connection.id}, which was swept,`,
-    Effect.suspend(() => connection.closeWith(new ConnectionError.Swept({})))
-  )
-
 /** Removes connections that have ended, and closes overdue ones. Returns the ids of the connections that it closes. */
 const rescue = <C extends State.Member, S>(home: Home<C, S>): Effect.Effect<ReadonlySet<number>> =>
   Effect.gen(function*() {
@@ -94,7 +83,7 @@ const rescue = <C extends State.Member, S>(home: Home<C, S>): Effect.Effect<Read
         "Error",
         `connection ${id} has outlived its policy by ${millis} ms, and nothing of its own ends it: the sweep closes it`
       )
-      yield* close(home, entry)
+      yield* close(home, entry.connection, "swept", new ConnectionError.Swept({}))
     }
     return new Set(overdue.map(({ connection }) => connection.id))
   })
@@ -126,7 +115,7 @@ const enforce = <C extends State.Member, S>(
       if (Exit.isFailure(exit)) broken ??= exit.cause
       else if (exit.value) {
         closed++
-        yield* close(home, entry)
+        yield* close(home, entry.connection, "swept", new ConnectionError.Swept({}))
       }
     }
     const isRuleBroken = broken !== undefined
