@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Codec, Connection, ConnectionError, Registry } from "../../src/index.ts"
+import { Codec, Connection, type ConnectionError, Registry } from "../../src/index.ts"
 import { TestSocket } from "../../src/testing/index.ts"
 import { long, often } from "../support/often.ts"
 import { aWhile, type Dice, dies, type Findings, later, pass, settle, start, storms } from "../support/storms.ts"
@@ -139,7 +139,7 @@ const storm = Effect.fnUntraced(function*(dice: Dice, found: Findings) {
 })
 
 describe("a registry in storms", () => {
-  const count = often(30, 1500)
+  const count = often(20, 1500)
   it.effect(
     `B97 B147 ${count} with connections that are renamed, superseded and lost`,
     () => storms(count, storm),

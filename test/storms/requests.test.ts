@@ -65,6 +65,8 @@ class Scene {
   readonly seen = new Map<string, number>()
   readonly asked: Array<Asked> = []
   live = 0
+  /** Dials and peers do what they should from now on. */
+  isCalm = false
 
   constructor(dice: Dice, found: Findings, now: () => number, hasIds: boolean) {
     this.dice = dice
@@ -83,6 +85,7 @@ class Scene {
   readonly open: Effect.Effect<Lines, Failure, Scope.Scope> = Effect.gen({ self: this }, function*() {
     const { dice } = this
     yield* Effect.acquireRelease(Effect.sync(() => this.live++), () => Effect.sync(() => this.live--))
+    if (this.isCalm) return yield* this.connect
     if (dice.percent(20)) yield* Effect.sleep(dice.below(100))
     if (dice.percent(10)) yield* ConnectionError.make(new ConnectionError.OpenFailed({ cause: "refused" }))
     if (dice.percent(10)) yield* dice.one([dies, Effect.never, Effect.interrupt])
@@ -108,6 +111,7 @@ class Scene {
     const text = hasIds ? line.split(" ").slice(1).join(" ") : line
     if (!line.startsWith("push")) seen.set(text, (seen.get(text) ?? 0) + 1)
     const says = peer.send(`${answerTo(line, hasIds)}\n`)
+    if (this.isCalm) return says
     const late = Effect.andThen(Effect.sleep(dice.below(80)), says)
     return dice.pick<Effect.Effect<void>>(
       [40, says],
@@ -192,7 +196,17 @@ const storm = (source: keyof typeof sources, hasIds: boolean) =>
       const late = asked.filter(({ deadline, fiber, since }) => !isOver(fiber) && now() > since + deadline)
       found.check(late.length === 0, "a request waits beyond its deadline")
     }
-    if (dice.percent(50)) yield* pass(1)
+    if (dice.percent(50)) {
+      scene.isCalm = true
+      for (const peer of peers) yield* peer.window(Infinity)
+      // the longest that a peer waits with an answer
+      yield* pass(11)
+      const calm = yield* start(Effect.exit(requests.request("calm", { deadline: 1000 })))
+      yield* pass(2)
+      const answer = calm.pollUnsafe()
+      const isAnswered = answer?._tag === "Success" && answer.value._tag === "Success"
+      if (source !== "one connection") found.check(isAnswered, "a request is not answered although all is well")
+    }
     const closing = yield* start(Scope.close(scope, dice.one([Exit.void, Exit.interrupt()])))
     yield* pass(5)
     found.check(
