@@ -7,7 +7,7 @@ import * as Net from "node:net"
 import * as Tls from "node:tls"
 import { Codec, Connection, type ConnectionError, Memory, type Policy, Registry, Server } from "../../src/index.ts"
 import { Listener } from "../../src/node/index.ts"
-import { startReading, stopReading } from "../../src/node/internal/stream/duplex.ts"
+import { startReading, stopReading } from "../../src/node/internal/stream/handle.ts"
 import { certificate, client, tempDir, until } from "./fixtures/kit.ts"
 
 const most = 64 * 1024 * 1024

@@ -16,7 +16,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import { closedByUs } from "../endings/fromCause.ts"
 import { unexpected } from "../reasons/closeCodes.ts"
@@ -31,15 +30,15 @@ import { deadlineOf, deadlines, lookAgain } from "./deadlines.ts"
 import { hasRoom } from "./fairness/budget.ts"
 import { pause } from "./fairness/holds.ts"
 import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
-import { acceptArrived, goOn, handleArrived, reader, takeReads } from "./reader.ts"
+import { acceptArrived, goOn, handleArrived, pulled, reader, takeReads } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
 
 /** Starts the conversation: its own fiber runs up to where it waits for the end. */
-export const start = <In, Out>(c: Conversation<In, Out>, pull: Socket.Reader["pull"]): void => {
+export const start = <In, Out>(c: Conversation<In, Out>): void => {
   c.holding?.begin(c.timers, c.turns)
-  const four = c.children.fork([reader(c, pull), writer(c), heartbeat(c), deadlines(c)])
+  const four = c.children.fork([reader(c), writer(c), heartbeat(c), deadlines(c)])
   const conversation = Effect.flatMap(four, () => {
     c.wakeUp.release()
     return untilTheEnd(c)
@@ -198,6 +197,7 @@ export const releaseWith = <In, Out>(
 
 /** What the parts of a connection call for. */
 export const acts: Acts = {
+  pulled,
   handleArrived,
   hasRoom,
   pause,

@@ -2,6 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Socket from "effect/socket/Socket"
 import * as ConnectionError from "../../ConnectionError.ts"
 import type { Signal } from "../../Heartbeat.ts"
@@ -10,6 +11,7 @@ import { sizeOf } from "../bytes/sizes.ts"
 import { afterTurns } from "../scheduling/turns.ts"
 import { note, seen } from "../telemetry/story.ts"
 import { roundTrip } from "../telemetry/telemetry.ts"
+import type { Pulled, Source } from "../transport/accepted.ts"
 import { stoppedReading } from "./core/facts.ts"
 import { callAll, defect, drain, end, startLeaving } from "./core/lifecycle.ts"
 import { AtServer } from "./core/limits.ts"
@@ -264,64 +266,63 @@ const take = <In, Out>(c: Conversation<In, Out>, chunk: Chunk): boolean => {
 // the fiber
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Pulls for ever; fails with what the stream cannot go on after. One effect for each connection, made once. */
-export const reader = <In, Out>(
-  c: Conversation<In, Out>,
-  pull: Socket.Reader["pull"]
-): Effect.Effect<never, Failure> => {
-  const pulling = Effect.suspend(() => {
-    c.isPulling = true
-    return pull
-  })
-  // `matchEffect` keeps two functions more for as long as it waits
-  const reading: Effect.Effect<never, Failure> = Effect.matchCauseEffect(pulling, {
-    onSuccess: (chunks) => {
-      c.isPulling = false
-      c.reads++
-      handleArrived(c)
-      const at = hear(c)
-      if (c.lifecycle._tag !== "Open" || c.isLost) return reading
-      // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
-      return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, at, reading)
-    },
-    onFailure: (cause) => {
-      const failed = cause.reasons.find(Cause.isFailReason)
-      if (failed === undefined) return Effect.failCause(cause as Cause.Cause<never>)
-      handleArrived(c)
-      return streamEnded(c, failed.error)
-    }
-  })
-  return reading
+/** What a connection pulls from, where that is the reader of a socket. */
+export const sourceOf = (pull: Socket.Reader["pull"]): Source => ({
+  pullInto: (reading) => Effect.flatMap(Effect.exit(pull), (pulled) => reading.pulled(pulled))
+})
+
+const read = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> => {
+  c.isPulling = true
+  return c.source.pullInto(c)
+}
+
+/** Pulls for ever; fails with what the stream cannot go on after. */
+export const reader = <In, Out>(c: Conversation<In, Out>): Effect.Effect<never, Failure> =>
+  Effect.suspend(() => read(c))
+
+/** What the fiber goes on with when it has pulled. */
+export const pulled = <In, Out>(c: Conversation<In, Out>, pulled: Pulled): Effect.Effect<never, Failure> => {
+  if (Exit.isFailure(pulled)) {
+    const failed = pulled.cause.reasons.find(Cause.isFailReason)
+    if (failed === undefined) return Effect.failCause(pulled.cause as Cause.Cause<never>)
+    handleArrived(c)
+    return streamEnded(c, failed.error)
+  }
+  c.isPulling = false
+  c.reads++
+  handleArrived(c)
+  const at = hear(c)
+  if (c.lifecycle._tag !== "Open" || c.isLost) return read(c)
+  // one read ahead of a full inbox: the end of the stream, or a reset, may be all that is behind it
+  return isHeld(c) ? acceptLater(c, pulled.value) : acceptAll(c, pulled.value, at)
 }
 
 const acceptAll = <In, Out>(
   c: Conversation<In, Out>,
   chunks: ReadonlyArray<Chunk>,
-  at: number,
-  reading: Effect.Effect<never, Failure>
+  at: number
 ): Effect.Effect<never, Failure> => {
   let i = 0
   for (; i < chunks.length && c.broken === undefined && (i === 0 || !c.inbox.isFull); i++) {
-    if (!hasShare(c, chunks[i]!.length)) return acceptNextTurn(c, chunks.slice(i), reading)
+    if (!hasShare(c, chunks[i]!.length)) return acceptNextTurn(c, chunks.slice(i))
     accept(c, chunks[i]!, at)
   }
   const failure = broken(c)
   if (failure !== undefined) return Effect.fail(failure)
   const mustWait = i < chunks.length || c.holding?.mustWait === true
-  return mustWait && c.lifecycle._tag === "Open" ? acceptLater(c, chunks.slice(i), reading) : reading
+  return mustWait && c.lifecycle._tag === "Open" ? acceptLater(c, chunks.slice(i)) : read(c)
 }
 
 /** Others have their turn first. */
 const acceptNextTurn = <In, Out>(
   c: Conversation<In, Out>,
-  chunks: ReadonlyArray<Chunk>,
-  reading: Effect.Effect<never, Failure>
+  chunks: ReadonlyArray<Chunk>
 ): Effect.Effect<never, Failure> => {
   if (isSpent(c, chunks[0]!.length)) c.transport.pause?.()
   return Effect.flatMap(afterTurns(c.turns, 1), () => {
     renewShare(c)
-    if (c.lifecycle._tag !== "Open" || c.isLost) return reading
-    return isHeld(c) ? acceptLater(c, chunks, reading) : acceptAll(c, chunks, c.timers.now(), reading)
+    if (c.lifecycle._tag !== "Open" || c.isLost) return read(c)
+    return isHeld(c) ? acceptLater(c, chunks) : acceptAll(c, chunks, c.timers.now())
   })
 }
 
@@ -338,8 +339,7 @@ export const goOn = <In, Out>(c: Conversation<In, Out>): void => {
 /** Reads nothing while nothing is received, or the peer has to wait. */
 const acceptLater = <In, Out>(
   c: Conversation<In, Out>,
-  chunks: ReadonlyArray<Chunk>,
-  reading: Effect.Effect<never, Failure>
+  chunks: ReadonlyArray<Chunk>
 ): Effect.Effect<never, Failure> => {
   stopReading(c)
   note(c, "paused")
@@ -348,8 +348,8 @@ const acceptLater = <In, Out>(
   if (c.holding?.mustWait === true) c.transport.pause?.()
   return Effect.flatMap(untilFree(c), () => {
     c.holding?.readAhead(0)
-    if (c.lifecycle._tag !== "Open" || c.isLost) return reading
-    return acceptAll(c, chunks, resumed(c), reading)
+    if (c.lifecycle._tag !== "Open" || c.isLost) return read(c)
+    return acceptAll(c, chunks, resumed(c))
   })
 }
 

@@ -1,8 +1,25 @@
 /** A socket that is connected already: a listener hands it to a server, and a connection attaches to it, without a fiber. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Socket from "effect/socket/Socket"
 import type { Transport } from "./transport.ts"
+
+/** What one pull came to. */
+export type Pulled = Exit.Exit<NonEmptyReadonlyArray<Uint8Array | string>, Socket.SocketError>
+
+/** A connection, as far as the transport sees it that its reader pulls from. */
+export interface Reading<out E> {
+  /** What its reader does with what it pulled, for ever. */
+  readonly pulled: (pulled: Pulled) => Effect.Effect<never, E>
+}
+
+/** What a reader pulls from. */
+export interface Source {
+  /** Waits for what comes next, and goes on with what `reading` does with it. */
+  readonly pullInto: <E>(reading: Reading<E>) => Effect.Effect<never, E>
+}
 
 /**
  * A transport that is connected already. What a socket's reader and writer do in a scope needs no effect here, which is
@@ -10,12 +27,11 @@ import type { Transport } from "./transport.ts"
  * connection attaches to it and lets it go, in one step each. A `SocketServer` or a `Socket` that is not ours goes the long
  * way, with the same tests.
  */
-export interface Attachable extends Transport {
+export interface Attachable extends Transport, Source {
   /** Begins to read, or says why it cannot. */
   readonly attach: () => Socket.SocketError | undefined
   /** Reads no more; flushes and closes in the background. */
   readonly detach: () => void
-  readonly pull: Socket.Reader["pull"]
   readonly write: Socket.Writer["write"]
   readonly writeAll: Socket.Writer["writeAll"]
 }

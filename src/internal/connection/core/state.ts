@@ -21,7 +21,7 @@ import type { Task, Turns } from "../../scheduling/turns.ts"
 import { WakeUp } from "../../scheduling/wakeUp.ts"
 import type { ConnectionSpan } from "../../telemetry/spans.ts"
 import { note, seen, type Story } from "../../telemetry/story.ts"
-import type { Attachable } from "../../transport/accepted.ts"
+import type { Attachable, Pulled, Reading, Source } from "../../transport/accepted.ts"
 import type { Transport } from "../../transport/transport.ts"
 import type { Close } from "../../webSocket/closing.ts"
 import type { StreamDecoder } from "../../webSocket/decoder.ts"
@@ -109,6 +109,8 @@ export type FiberName = typeof fiberNames[number]
 
 /** What the fields of a connection call for: the functions over it, the same for all connections. */
 export interface Acts {
+  /** What the reader does with what it pulled. */
+  readonly pulled: <In, Out>(c: Conversation<In, Out>, pulled: Pulled) => Effect.Effect<never, Failure>
   /** Handles a read that the short cut took in an event, and what there was no room for. */
   readonly handleArrived: <In, Out>(c: Conversation<In, Out>) => void
   /** There is room for what has come and is not decoded. */
@@ -161,6 +163,7 @@ export interface Parts<in out In, in out Out> {
   readonly decoder: StreamDecoder<In>
   readonly way: WireFormat<Out>
   readonly writer: Socket.Writer
+  readonly source: Source
   readonly opener: Opener
   readonly clock: Clock.Clock
   readonly turns: Turns
@@ -176,7 +179,7 @@ export interface Parts<in out In, in out Out> {
  * this folder, one for each fiber. A class, because there may be a hundred thousand of them, and an object literal of so
  * many fields costs twice as much to make.
  */
-export class Conversation<in out In, in out Out> implements Parent<Failure>, Task {
+export class Conversation<in out In, in out Out> implements Parent<Failure>, Task, Reading<Failure> {
   readonly id: number
   readonly acts: Acts
   /** That of the fiber that opened it. */
@@ -187,6 +190,8 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
   readonly way: WireFormat<Out>
   readonly decoder: StreamDecoder<In>
   readonly writer: Socket.Writer
+  /** What its reader pulls from. */
+  readonly source: Source
   readonly clock: Clock.Clock
   readonly turns: Turns
   readonly timers: Timers
@@ -309,6 +314,7 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
     this.way = parts.way
     this.decoder = parts.decoder
     this.writer = parts.writer
+    this.source = parts.source
     this.opener = parts.opener
     this.clock = parts.clock
     this.turns = turns
@@ -335,6 +341,10 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   failed(defect: unknown): void {
     this.acts.died(this, "reader", defect)
+  }
+
+  pulled(pulled: Pulled): Effect.Effect<never, Failure> {
+    return this.acts.pulled(this, pulled)
   }
 
   hasRoom(): void {

@@ -12,7 +12,7 @@ import { CurrentBudget } from "../../memory/budget.ts"
 import { schedulingOf } from "../../scheduling/timers.ts"
 import { connectionSpan } from "../../telemetry/spans.ts"
 import { telemetryOf } from "../../telemetry/telemetry.ts"
-import { type Attachable, attachable } from "../../transport/accepted.ts"
+import { type Attachable, attachable, type Source } from "../../transport/accepted.ts"
 import { type Transport, transportOf, type WebSocketLink } from "../../transport/transport.ts"
 import { type StreamDecoder, webSocketDecoderOf } from "../../webSocket/decoder.ts"
 import { acts, releaseWith, start } from "../conversation.ts"
@@ -20,6 +20,7 @@ import { AtServer } from "../core/limits.ts"
 import type { Setup, WireFormat } from "../core/setup.ts"
 import { Conversation, type Opener } from "../core/state.ts"
 import { ShortCuts } from "../fiberShortCuts.ts"
+import { sourceOf } from "../reader.ts"
 import { Handle } from "./handle.ts"
 import { takeId } from "./internals.ts"
 
@@ -81,7 +82,7 @@ const converse = <In, Out>(
   { context, decoder, messages, setup, transport, way }: Prepared<In, Out>,
   opener: Opener,
   writer: Socket.Writer,
-  pull: Socket.Reader["pull"]
+  source: Source
 ): Conversation<In, Out> => {
   const { clock, timers, turns } = schedulingOf(context)
   Context.get(context, WhenOpen)()
@@ -95,6 +96,7 @@ const converse = <In, Out>(
     acts,
     context,
     writer,
+    source,
     opener,
     clock,
     turns,
@@ -109,7 +111,7 @@ const converse = <In, Out>(
     "network.peer.address": transport.remote,
     "network.local.address": transport.local
   })
-  start(c, pull)
+  start(c)
   return c
 }
 
@@ -124,7 +126,7 @@ const attach = <In, Out>(
   const failure = transport.attach()
   if (failure !== undefined) return Effect.fail(ConnectionError.fromSocketError(failure))
   try {
-    const c = converse(prepared, transport, transport, transport.pull)
+    const c = converse(prepared, transport, transport, transport)
     return owned(c, Context.get(prepared.context, Scope.Scope))
   } catch (defect) {
     transport.detach()
@@ -154,7 +156,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
 
   // in the transport's scope: releasing it half-closes, and the last words come after the writer has ended
   const c = yield* Scope.provide(socket.writer, transportScope).pipe(
-    Effect.map((writer) => converse(agreed(prepared), transportScope, writer, pull)),
+    Effect.map((writer) => converse(agreed(prepared), transportScope, writer, sourceOf(pull))),
     orRelease
   )
   // runs before the transport is released: finalizers run last in, first out

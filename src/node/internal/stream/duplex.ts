@@ -8,11 +8,13 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Socket from "effect/socket/Socket"
-import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { balance, isWhole, setUnshared } from "../../../internal/bytes/memory.ts"
+import type { Pulled, Reading, Source } from "../../../internal/transport/accepted.ts"
+import { drop, type NodeStream, startReading, stopReading } from "./handle.ts"
 
 export type Chunk = Uint8Array | string
 
@@ -78,13 +80,15 @@ export const claimMemory = (conn: Duplex, chunk: Chunk): void => {
 }
 
 /** One byte stream, from `start` to `stop`. */
-export class Stream {
+export class Stream implements Source {
   private conn: ReadStream | undefined
   private chunks = none
   private ahead = 0
   private isPaused = false
   private failure: Socket.SocketError | undefined
-  private waiter: ((result: Pull) => void) | undefined
+  private waiter: ((result: Effect.Effect<never, never>) => void) | undefined
+  // what the waiter goes on with; without one it takes what it pulled itself
+  private into: Reading<unknown> | undefined
   private take: ((chunk: Chunk) => boolean) | undefined
   // made by a write before there is a stream
   private connected: Latch.Latch | undefined
@@ -162,30 +166,43 @@ export class Stream {
   }
 
   private settle(): void {
-    const { chunks, failure, waiter } = this
+    const { chunks, failure, into, waiter } = this
     if (waiter === undefined || (chunks.length === 0 && failure === undefined)) return
     this.chunks = none
-    this.waiter = undefined
+    this.waiter = this.into = undefined
     // before what it wakes: that may pull again, and pause
     if (this.isPaused) this.resume()
     else if (this.ahead >= readAhead) this.conn?.resume()
     this.ahead = 0
-    waiter(
-      chunks.length > 0 ? Effect.succeed(chunks as unknown as NonEmptyReadonlyArray<Chunk>) : Effect.fail(failure!)
-    )
+    const pulled: Pulled = chunks.length > 0
+      ? Exit.succeed(chunks as unknown as NonEmptyReadonlyArray<Chunk>)
+      : Exit.fail(failure!)
+    waiter((into === undefined ? pulled : Effect.suspend(() => into.pulled(pulled))) as Effect.Effect<never, never>)
+  }
+
+  private wait(waiter: NonNullable<Stream["waiter"]>, into?: Reading<unknown>): boolean {
+    this.waiter = waiter
+    this.into = into
+    this.settle()
+    if (this.waiter !== waiter) return false
+    // it was paused for what the reader had, and nothing came meanwhile
+    this.resume()
+    return true
   }
 
   get pull(): Pull {
-    return Effect.callback((resume) => {
-      this.waiter = resume
-      this.settle()
-      if (this.waiter !== resume) return
-      // it was paused for what the reader had, and nothing came meanwhile
-      this.resume()
-      return Effect.sync(() => {
-        this.waiter = undefined
-      })
-    })
+    return Effect.callback((resume) =>
+      this.wait(resume)
+        ? Effect.sync(() => {
+          this.waiter = undefined
+        })
+        : undefined
+    )
+  }
+
+  /** The fiber has nothing on its stack while it waits. One that is interrupted pulls no more. */
+  pullInto<E>(reading: Reading<E>): Effect.Effect<never, E> {
+    return Effect.callback((resume) => void this.wait(resume, reading))
   }
 
   onRead(take: (chunk: Chunk) => boolean): void {
@@ -288,34 +305,6 @@ export const writerOf = (stream: Pick<Stream, "finish" | "write" | "writeAll">):
 // writing
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Ends a stream at once. Its peer is told by a reset where there is TCP below, and what was not taken is gone. */
-export const drop = (conn: Duplex): void => {
-  const below = "encrypted" in conn ? (conn as Duplex & NodeStream)._parent : conn
-  // a Unix socket has no port, and knows no reset
-  if (below instanceof Net.Socket && below.remotePort !== undefined) below.resetAndDestroy()
-  conn.destroy()
-}
-
-// what starts a handle whose reading is stopped
-const start = Symbol("holdfast/start")
-
-interface LibuvHandle {
-  reading?: boolean
-  readonly readStop?: () => number
-  readStart?: () => number
-  [start]?: (() => number) | undefined
-  readonly writeQueueSize?: number
-  /** The TCP handle below a TLS one. */
-  readonly _parent?: { readonly writeQueueSize?: number } | null
-}
-
-interface NodeStream {
-  /** What TLS runs on. */
-  readonly _parent?: Duplex | null
-  readonly _handle?: LibuvHandle | null
-  readonly _writableState?: { readonly writelen?: number }
-}
-
 /**
  * Bytes given to a stream which the kernel has not taken.
  *
@@ -404,31 +393,4 @@ const write = (conn: Duplex, chunks: ReadonlyArray<Chunk>): Effect.Effect<void, 
   }
   // one that failed at once emits its error in the next tick
   return conn.writableNeedDrain || conn.errored !== null ? drained(conn) : Effect.void
-}
-
-const readNothing = (): number => 0
-
-/**
- * A stream that is paused has libuv read until its buffer is full: this keeps it from that, where it can. After each
- * event, and after each record of TLS, a stream asks for more in the next tick, paused or not: it is given nothing until
- * `startReading`. Internal to Node, as are its names.
- */
-export const stopReading = (conn: Duplex): void => {
-  const { _handle: handle } = conn as Duplex & NodeStream
-  if (handle?.readStop === undefined || handle.readStart === undefined) return
-  if (handle[start] === undefined) {
-    handle[start] = handle.readStart
-    handle.readStart = readNothing
-  }
-  handle.reading = false
-  handle.readStop()
-}
-
-export const startReading = (conn: Duplex): void => {
-  const { _handle: handle } = conn as Duplex & NodeStream
-  if (handle?.[start] === undefined) return
-  handle.readStart = handle[start]
-  handle[start] = undefined
-  handle.reading = true
-  handle.readStart()
 }

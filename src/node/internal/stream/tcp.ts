@@ -4,7 +4,8 @@ import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import { release } from "../../../internal/bytes/memory.ts"
 import type { Policy } from "../../../Policy.ts"
-import { claimMemory, startReading, stopReading } from "./duplex.ts"
+import { claimMemory } from "./duplex.ts"
+import { startReading, stopReading } from "./handle.ts"
 
 export const noop = (): void => {}
 

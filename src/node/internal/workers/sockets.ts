@@ -5,7 +5,7 @@ import type { Address } from "../addresses/address.ts"
 import { type Binding, listen, type Refusal, type Release } from "../addresses/listen.ts"
 import type { Answer, Order } from "../addresses/worker.ts"
 import { untilQuiet } from "../listening/lastAccept.ts"
-import { drop } from "../stream/duplex.ts"
+import { drop } from "../stream/handle.ts"
 import { noop } from "../stream/tcp.ts"
 
 // how many connections a worker has been sent and not taken: one whose event loop is blocked keeps no more of them waiting

@@ -1,6 +1,6 @@
 /** Whether an HTTP connection is read: not while requests wait for their turn, nor while memory is tight and it holds too much. */
 import type * as Net from "node:net"
-import { startReading, stopReading } from "../../stream/duplex.ts"
+import { startReading, stopReading } from "../../stream/handle.ts"
 import { linger } from "../../stream/tcp.ts"
 
 export class Reading {
