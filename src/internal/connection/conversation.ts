@@ -30,7 +30,7 @@ import { deadlineOf, deadlines, lookAgain } from "./deadlines.ts"
 import { hasRoom } from "./fairness/budget.ts"
 import { pause } from "./fairness/holds.ts"
 import { askHeartbeat, beat, heartbeat, pongOf } from "./heartbeat.ts"
-import { acceptArrived, goOn, handleArrived, pulled, reader, takeReads } from "./reader.ts"
+import { acceptArrived, goOn, handleArrived, pulled, reader, take } from "./reader.ts"
 import { lastWords, turnEnded, writer } from "./writer.ts"
 
 type Failure = ConnectionError.ConnectionError
@@ -45,7 +45,8 @@ export const start = <In, Out>(c: Conversation<In, Out>): void => {
   })
   // interruptible while it waits, and nowhere else
   c.fiber = Supervised.spawn(c.context, "connection", conversation, c, { uninterruptible: true })
-  guarded(c, "transport", () => takeReads(c))
+  // each read comes here, in the event that brings it
+  if (c.direct) guarded(c, "transport", () => c.source.offerTo(c))
 }
 
 /** Waits, and ends it: woken with what comes then, as a fiber has nothing on its stack while it waits. */
@@ -197,6 +198,7 @@ export const releaseWith = <In, Out>(
 
 /** What the parts of a connection call for. */
 export const acts: Acts = {
+  take,
   pulled,
   handleArrived,
   hasRoom,

@@ -9,8 +9,14 @@ import type { Transport } from "./transport.ts"
 /** What one pull came to. */
 export type Pulled = Exit.Exit<NonEmptyReadonlyArray<Uint8Array | string>, Socket.SocketError>
 
+/** What takes a read in the event that brings it. */
+export interface Taker {
+  /** See `Transport.onRead`. */
+  readonly takes: (chunk: Uint8Array | string) => boolean
+}
+
 /** A connection, as far as the transport sees it that its reader pulls from. */
-export interface Reading<out E> {
+export interface Reading<out E> extends Taker {
   /** What its reader does with what it pulled, for ever. */
   readonly pulled: (pulled: Pulled) => Effect.Effect<never, E>
 }
@@ -19,6 +25,8 @@ export interface Reading<out E> {
 export interface Source {
   /** Waits for what comes next, and goes on with what `reading` does with it. */
   readonly pullInto: <E>(reading: Reading<E>) => Effect.Effect<never, E>
+  /** As `Transport.onRead`. */
+  readonly offerTo: (taker: Taker) => void
 }
 
 /**

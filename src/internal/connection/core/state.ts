@@ -109,6 +109,8 @@ export type FiberName = typeof fiberNames[number]
 
 /** What the fields of a connection call for: the functions over it, the same for all connections. */
 export interface Acts {
+  /** Takes a read by the short cut. */
+  readonly take: <In, Out>(c: Conversation<In, Out>, chunk: Uint8Array | string) => boolean
   /** What the reader does with what it pulled. */
   readonly pulled: <In, Out>(c: Conversation<In, Out>, pulled: Pulled) => Effect.Effect<never, Failure>
   /** Handles a read that the short cut took in an event, and what there was no room for. */
@@ -341,6 +343,10 @@ export class Conversation<in out In, in out Out> implements Parent<Failure>, Tas
 
   failed(defect: unknown): void {
     this.acts.died(this, "reader", defect)
+  }
+
+  takes(chunk: Uint8Array | string): boolean {
+    return this.acts.take(this, chunk)
   }
 
   pulled(pulled: Pulled): Effect.Effect<never, Failure> {

@@ -156,7 +156,7 @@ const opening = Effect.fnUntraced(function*<In, Out>(
 
   // in the transport's scope: releasing it half-closes, and the last words come after the writer has ended
   const c = yield* Scope.provide(socket.writer, transportScope).pipe(
-    Effect.map((writer) => converse(agreed(prepared), transportScope, writer, sourceOf(pull))),
+    Effect.map((writer) => converse(agreed(prepared), transportScope, writer, sourceOf(pull, prepared.transport))),
     orRelease
   )
   // runs before the transport is released: finalizers run last in, first out

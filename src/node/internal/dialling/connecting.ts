@@ -7,7 +7,7 @@ import * as Net from "node:net"
 import * as Tls from "node:tls"
 import { type Address, pipeOf } from "../addresses/address.ts"
 import { familyOf, withoutZone } from "../addresses/zone.ts"
-import { errorOf, hearErrors, openError } from "../stream/duplex.ts"
+import { errorOf, hear, openError } from "../stream/duplex.ts"
 import { noop, setTcp, type Tcp } from "../stream/tcp.ts"
 import { consent } from "../tls/consent.ts"
 import { Consents, watchDialled } from "../tls/refusals.ts"
@@ -63,7 +63,7 @@ const opening = (
       done(Effect.succeed(conn))
     }
     // an error is followed by `close`, and is never unheard
-    hearErrors(conn)
+    hear(conn)
     conn.once("close", onClose)
     conn.once(event, onEvent)
     return Effect.sync(() => conn.destroy())

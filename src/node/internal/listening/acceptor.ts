@@ -13,7 +13,7 @@ import type { OfPolicy } from "../options.ts"
 import type { Behind } from "../proxy/behind.ts"
 import { headerOf } from "../proxy/named.ts"
 import { receive } from "../proxy/receive.ts"
-import { hearErrors } from "../stream/duplex.ts"
+import { hear } from "../stream/duplex.ts"
 import { setTcp } from "../stream/tcp.ts"
 import { watchDescriptors } from "../system/descriptors.ts"
 import { handshakes, type Securing } from "../tls/handshakes.ts"
@@ -84,7 +84,7 @@ export const make = (settings: Settings) => {
       : new Arrival(arrivals, raw, localOf(raw), Address.remoteOf(raw))
 
   function accept(raw: Net.Socket): void {
-    hearErrors(raw)
+    hear(raw)
     accepted++
     if (arrivals.isClosed) return arrivals.turnAway(raw)
     if (address.scheme !== "unix") setTcp(raw, settings.tcp)

@@ -8,17 +8,9 @@ import type { Fifo, Queued } from "../../../internal/scheduling/fifo.ts"
 import type { Timer } from "../../../internal/scheduling/timers.ts"
 import type { Arriving, Failure, Reception } from "../../../internal/transport/accepted.ts"
 import type { Header } from "../../Proxy.ts"
+import { type Closing, own } from "../stream/duplex.ts"
 
-// what came of a raw connection: the listeners are the same functions for all of them
-const arriving = Symbol("holdfast/arriving")
-type Raw = Net.Socket & { [arriving]?: Arrival }
-
-function onRawClose(this: Raw): void {
-  const arrival = this[arriving]!
-  arrival.acceptor.gone(arrival)
-}
-
-export class Arrival implements Queued<Arrival> {
+export class Arrival implements Queued<Arrival>, Closing {
   queue: Fifo<Arrival> | undefined
   next: Arrival | undefined
   previous: Arrival | undefined
@@ -49,13 +41,16 @@ export class Arrival implements Queued<Arrival> {
   /** Why it ended in its handshakes. */
   failure: Failure | undefined
 
-  constructor(acceptor: Owner, raw: Raw, local: string | undefined, remote: string | undefined) {
+  constructor(acceptor: Owner, raw: Net.Socket, local: string | undefined, remote: string | undefined) {
     this.acceptor = acceptor
     this.raw = raw
     this.local = local
     this.remote = remote
-    raw[arriving] = this
-    raw.on("close", onRawClose)
+    own(raw, this)
+  }
+
+  closed(): void {
+    this.acceptor.gone(this)
   }
 
   /** Asked just before the upgrade. */

@@ -13,7 +13,7 @@ import * as Latch from "effect/Latch"
 import * as Socket from "effect/socket/Socket"
 import type { Duplex } from "node:stream"
 import { balance, isWhole, setUnshared } from "../../../internal/bytes/memory.ts"
-import type { Pulled, Reading, Source } from "../../../internal/transport/accepted.ts"
+import type { Pulled, Reading, Source, Taker } from "../../../internal/transport/accepted.ts"
 import { drop, type NodeStream, startReading, stopReading } from "./handle.ts"
 
 export type Chunk = Uint8Array | string
@@ -52,7 +52,13 @@ const nothing = new Uint8Array(0)
 
 // who reads a stream, or null: the listeners are the same functions for all of them
 const reading = Symbol("holdfast/reading")
-type ReadStream = Duplex & { [reading]?: Stream | null }
+const owner = Symbol("holdfast/owner")
+type ReadStream = Duplex & { [reading]?: Stream | null; [owner]?: Closing }
+
+/** What is told that a stream is closed. */
+export interface Closing {
+  readonly closed: () => void
+}
 
 function onData(this: ReadStream, chunk: Chunk): void {
   this[reading]?.received(chunk)
@@ -64,14 +70,22 @@ function onError(this: ReadStream, cause: unknown): void {
   this[reading]?.abort(readError(errorOf(this, cause)))
 }
 function onClose(this: ReadStream): void {
+  this[owner]?.closed()
   if (this.errored === null) this[reading]?.end(ended)
   else this[reading]?.abort(aborted)
 }
 
-/** From now on no error of a stream is unheard: who reads it then is told. */
-export const hearErrors = (conn: ReadStream): void => {
+/** From now on no error of a stream is unheard: who reads it then is told of it, and of its end. */
+export const hear = (conn: ReadStream): void => {
   conn[reading] = null
   conn.on("error", onError)
+  conn.on("close", onClose)
+}
+
+/** Tells `by` when a stream is closed. */
+export const own = (conn: ReadStream, by: Closing): void => {
+  if (conn[reading] === undefined) hear(conn)
+  conn[owner] = by
 }
 
 /** Says that the memory of a chunk may be released, if it is large and no other listener shares it. */
@@ -89,7 +103,7 @@ export class Stream implements Source {
   private waiter: ((result: Effect.Effect<never, never>) => void) | undefined
   // what the waiter goes on with; without one it takes what it pulled itself
   private into: Reading<unknown> | undefined
-  private take: ((chunk: Chunk) => boolean) | undefined
+  private taker: Taker | undefined
   // made by a write before there is a stream
   private connected: Latch.Latch | undefined
 
@@ -110,11 +124,10 @@ export class Stream implements Source {
     // what has happened already is not told again
     if (conn.errored !== null) this.abort(readError(errorOf(conn, conn.errored)))
     else if (conn.destroyed || conn.readableEnded) this.end(ended)
-    if (conn[reading] === undefined) hearErrors(conn)
+    if (conn[reading] === undefined) hear(conn)
     conn[reading] = this
     conn.on("data", onData)
     conn.on("end", onEnd)
-    conn.on("close", onClose)
     conn.resume()
     this.connected?.openUnsafe()
   }
@@ -124,23 +137,22 @@ export class Stream implements Source {
     if (conn === undefined) return
     // a pull in another fiber ends
     this.abort(aborted)
-    this.take = undefined
+    this.taker = undefined
     this.connected = undefined
     this.resume()
     this.conn = undefined
     conn[reading] = null
     conn.off("data", onData)
     conn.off("end", onEnd)
-    conn.off("close", onClose)
   }
 
   /** @internal */
   received(chunk: Chunk): void {
     balance(chunk.length)
-    if (this.take !== undefined) {
+    if (this.taker !== undefined) {
       // the connection may release it now, or when it pulls what it does not take
       claimMemory(this.conn!, chunk)
-      if (this.take(chunk)) return
+      if (this.taker.takes(chunk)) return
     }
     if (this.chunks === none) this.chunks = [chunk]
     else this.chunks.push(chunk)
@@ -205,8 +217,12 @@ export class Stream implements Source {
     return Effect.callback((resume) => void this.wait(resume, reading))
   }
 
-  onRead(take: (chunk: Chunk) => boolean): void {
-    this.take = take
+  onRead(takes: Taker["takes"]): void {
+    this.offerTo({ takes })
+  }
+
+  offerTo(taker: Taker): void {
+    this.taker = taker
   }
 
   /** Bytes that were read and not pulled. */

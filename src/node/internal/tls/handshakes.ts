@@ -1,7 +1,7 @@
 /** The server's side of TLS handshakes, on accepted connections. */
 import type * as Net from "node:net"
 import * as Tls from "node:tls"
-import { hearErrors } from "../stream/duplex.ts"
+import { hear } from "../stream/duplex.ts"
 import { meaningOfAccepted, recordFor, watchAccepted } from "./refusals.ts"
 
 /** How connections are secured from now on; asked at each handshake, so it may change under those that live. */
@@ -92,7 +92,7 @@ export const handshakes = (
     onFailure(meaningOfAccepted(cause) ?? cause, false)
     conn.destroy()
   }
-  hearErrors(conn)
+  hear(conn)
   // an error of the handshake is no error of the stream
   conn.once("_tlsError", fail)
   conn.once("secure", () => {
