@@ -13,6 +13,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
@@ -49,17 +50,30 @@ export const start = <In, Out>(c: Conversation<In, Out>): void => {
   if (c.direct) guarded(c, "transport", () => c.source.offerTo(c))
 }
 
+/** An `Effect.suspend` of `finish` without a closure: the connection keeps it for as long as it lives. */
+class Finishing<in out In, in out Out> extends Effectable.Class<void> {
+  private readonly c: Conversation<In, Out>
+
+  constructor(c: Conversation<In, Out>) {
+    super()
+    this.c = c
+  }
+
+  asEffect(): Effect.Effect<void> {
+    return finish(this.c)
+  }
+}
+
 /** Waits, and ends it: woken with what comes then, as a fiber has nothing on its stack while it waits. */
 const untilTheEnd = <In, Out>(c: Conversation<In, Out>): Effect.Effect<void> =>
   Effect.interruptible(Effect.callback((resume) => {
     c.stop = resume
     // a child may have ended before it waited for anything
     if (isOver(c.lifecycle)) stop(c)
-    return Effect.suspend(() => finish(c))
+    return new Finishing(c)
   }))
 
-const stop = <In, Out>(c: Conversation<In, Out>): void =>
-  c.stop?.(Effect.uninterruptible(Effect.suspend(() => finish(c))))
+const stop = <In, Out>(c: Conversation<In, Out>): void => c.stop?.(Effect.uninterruptible(new Finishing(c)))
 
 const childEnded = <In, Out>(c: Conversation<In, Out>, index: number, exit: Exit.Exit<never, Failure>): void => {
   // interrupted by its own fiber, which is on its way to the end

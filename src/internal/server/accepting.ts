@@ -1,6 +1,6 @@
 /** Accepts until it is interrupted, again after an error, and then stops. */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -70,6 +70,7 @@ const make = <C extends Served<Out>, Out, Session, R>(
   return {
     application,
     policy,
+    context: Context.omit(Scope.Scope)(context),
     handshakeLimit: limitOf(policy, "handshake"),
     turns,
     now: timers.now,

@@ -84,7 +84,7 @@ export const receive = <C extends Served<Out>, Out, Session, R>(
   whenClaimed: () => void,
   arrival?: Arrival
 ): void => {
-  const guest = new Guest<C>(server, context as Context.Context<never>, socket, whenClaimed, arrival)
+  const guest = new Guest<C>(server, socket, whenClaimed, arrival)
   server.guests.add(guest)
   if (arrival === undefined) server.counts.opening++
   const life = Effect.withFiber((fiber) => {

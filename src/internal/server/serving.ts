@@ -221,7 +221,7 @@ export const serve = <C extends Served<Out>, Out, Session, R>(
   const scope = Scope.makeUnsafe()
   // what is made in here is not kept by what waits for its exit
   const conversation = Effect.suspend(() => {
-    const inside = Context.add(guest.context, Scope.Scope, scope)
+    const inside = Context.add(guest.fiber!.context, Scope.Scope, scope)
     guest.fiber!.setContext(Context.add(inside, AtServer, guest))
     return Effect.interruptible(Effect.flatMap(server.application.open(guest.socket), (connection) => {
       guest.fiber!.setContext(inside)
@@ -229,7 +229,7 @@ export const serve = <C extends Served<Out>, Out, Session, R>(
     }))
   })
   return Effect.flatMap(Effect.exit(conversation), (exit) => {
-    guest.fiber!.setContext(guest.context)
+    guest.fiber!.setContext(server.context)
     return conclude(server, guest, scope, registration, exit)
   })
 }

@@ -160,6 +160,8 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
   readonly policy: Policy
   /** How long a handshake may take, in milliseconds; none is `Infinity`. */
   readonly handshakeLimit: number
+  /** In which it runs; what it tells of its guests is in it. */
+  readonly context: Context.Context<never>
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
   readonly at: Timers["at"]
@@ -184,7 +186,10 @@ export interface ServerState<C extends Served<Out>, Out, Session, R> {
 
 /** A server, as far as each guest leaves it. */
 type Host<C> =
-  & Pick<ServerState<never, never, never, never>, "counts" | "admission" | "at" | "handshakeLimit" | "turns">
+  & Pick<
+    ServerState<never, never, never, never>,
+    "counts" | "admission" | "at" | "context" | "handshakeLimit" | "turns"
+  >
   & {
     readonly guests: Fifo<Guest<C>>
   }
@@ -195,8 +200,6 @@ const turnsOfInput = 3
 /** An accepted socket, until it is gone. A guest is changed only by its own fiber, and its counts by `Admission`. */
 export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>, Handler, Opening, Task {
   private readonly home: Host<C>
-  /** That of its fiber. */
-  readonly context: Context.Context<never>
   queue: unknown
   next: Guest<C> | undefined
   previous: Guest<C> | undefined
@@ -229,13 +232,11 @@ export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>
   /** `whenClaimed` is called once: the socket has an owner, which acquired its reader, or will have none. */
   constructor(
     home: Host<C>,
-    context: Context.Context<never>,
     socket: Socket.Socket,
     whenClaimed: () => void,
     arrival: Arrival | undefined
   ) {
     this.home = home
-    this.context = context
     this.socket = socket
     this.arrival = arrival
     this.remote = transportOf(socket).remote
@@ -243,9 +244,9 @@ export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>
   }
 
   fiberEnded(exit: Exit.Exit<void>): void {
-    const { admission, counts, guests } = this.home
+    const { admission, context, counts, guests } = this.home
     if (Exit.isFailure(exit)) {
-      Defects.logNow(this.context, this.by, exit.cause, placeOf(this as unknown as Guest<Served<never>>))
+      Defects.logNow(context, this.by, exit.cause, placeOf(this as unknown as Guest<Served<never>>))
     }
     guests.delete(this)
     if (!this.isOpened) counts.opening--
@@ -274,11 +275,11 @@ export class Guest<C> implements Applicant, Queued<Guest<C>>, Owner<void, never>
   private late(): void {
     this.isLate = true
     this.fiber?.interruptUnsafe()
-    const { connection, context, isRunning, lateness } = this
+    const { connection, isRunning, lateness } = this
     if (!isRunning || connection === undefined) return
     // what cannot be interrupted keeps its permit, and not the peer
     const closing = (connection as unknown as Served<never>).closeWith(lateness!.reason)
-    spawn(context, "late guest of a server", closing, () => {})
+    spawn(this.home.context, "late guest of a server", closing, () => {})
   }
 
   /** Its handler starts, or it ends: nothing is waited for any more. */

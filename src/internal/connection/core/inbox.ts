@@ -90,6 +90,21 @@ class ReceivingAlone<in out In> extends Receives<In, NonEmptyReadonlyArray<In>> 
   }
 }
 
+/** A receiver that waited was interrupted. An object for as long as the connection lives takes half of what a closure does. */
+class Leaving<in out In> extends Effectable.Class<void> {
+  private readonly inbox: Inbox<In>
+
+  constructor(inbox: Inbox<In>) {
+    super()
+    this.inbox = inbox
+  }
+
+  asEffect(): Effect.Effect<void> {
+    this.inbox.one = undefined
+    return Effect.void
+  }
+}
+
 /** The next message in an array of its own, as streams take it; that of an inbox costs no second effect. */
 export const receiveAlone = <In>(
   receive: Effect.Effect<In, ConnectionError>
@@ -120,7 +135,8 @@ export class Inbox<In> {
   private error: ConnectionError | undefined
   private readonly turns: Turns
   private waking = false
-  private one: Resume<In> | undefined
+  /** @internal */
+  one: Resume<In> | undefined
   private all: Resume<NonEmptyReadonlyArray<In>> | undefined
   private others: Gate | undefined
   private room: Gate | undefined
@@ -148,15 +164,13 @@ export class Inbox<In> {
   constructor(turns: Turns, owner: Bounded) {
     this.turns = turns
     this.owner = owner
-    const gone = Effect.sync(() => {
-      this.one = undefined
-    })
+    const leaving = new Leaving(this)
     this.waitForOne = Effect.callback((resume) => {
       this.taken = 0
       if (this.isReady) return resume(this.receive)
       if (this.one !== undefined) return resume(this.wait(this.receive))
       this.one = resume
-      return gone
+      return leaving
     })
   }
 
