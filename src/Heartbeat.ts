@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -352,8 +353,8 @@ export interface Beat {
 }
 
 /** The first interval is shorter, so that connections which opened together do not ping in step. */
-const jittered = ({ every, jitter }: Beat) =>
-  Effect.map(Random.Random, (random) => Math.round(every * (1 - jitter * random.nextDoubleUnsafe())))
+const jittered = (random: Context.Service.Shape<typeof Random.Random>, { every, jitter }: Beat): number =>
+  Math.round(every * (1 - jitter * random.nextDoubleUnsafe()))
 
 const step = (millis: number): [Duration.Duration, Duration.Duration] => {
   const duration = Duration.millis(millis)
@@ -371,8 +372,10 @@ const step = (millis: number): [Duration.Duration, Duration.Duration] => {
  * @since 0.1.0
  */
 export const steady: Schedule.Schedule<Duration.Duration, Beat> = Schedule.fromStep(
-  Effect.succeed((_now: number, beat: Beat) =>
-    beat.count === 0 ? Effect.map(jittered(beat), step) : Effect.succeed(step(beat.every))
+  Effect.map(
+    Random.Random,
+    (random) => (_now: number, beat: Beat) =>
+      Effect.succeed(step(beat.count === 0 ? jittered(random, beat) : beat.every))
   )
 )
 
@@ -421,12 +424,12 @@ export const adaptive = (options: {
   if (!(min > 0)) throw new RangeError("min must be more than 0")
   if (!(max >= min)) throw new RangeError("max must not be less than min")
   const within = (millis: number): number => Math.min(max, Math.max(min, millis))
-  return Schedule.fromStep(Effect.sync(() => {
+  return Schedule.fromStep(Effect.map(Random.Random, (random) => {
     let interval: number | undefined
     return (_now: number, beat: Beat) => {
       if (interval === undefined || beat.count === 0) {
         interval = within(beat.every)
-        return Effect.map(jittered({ ...beat, every: interval }), step)
+        return Effect.succeed(step(jittered(random, { ...beat, every: interval })))
       }
       // the fate of the first ping is not known yet
       if (beat.count > 1) interval = within(beat.unanswered > 0 ? interval / 2 : interval * growth)

@@ -1,7 +1,9 @@
 /** Heartbeat: follow the schedule of pings; ping, unless traffic both ways has said as much. */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as ConnectionError from "../../ConnectionError.ts"
@@ -29,11 +31,20 @@ export const pongOf = <In, Out>(c: Conversation<In, Out>, ping: PeerPing<Out>): 
   return undefined
 }
 
-// the default keeps nothing between two steps: one for all connections
-const steadyStep = Effect.runSync(Schedule.toStep(steady)) as (
-  now: number,
-  beat: Beat
-) => Effect.Effect<[unknown, Duration.Duration]>
+type Step = (now: number, beat: Beat) => Effect.Effect<readonly [unknown, Duration.Duration]>
+
+// the default keeps nothing between two steps: one for all connections that draw from the same random numbers
+const steadySteps = new WeakMap<object, Step>()
+
+const steadyStep = ({ context }: { readonly context: Context.Context<never> }): Step => {
+  const random = Context.get(context, Random.Random)
+  let step = steadySteps.get(random)
+  if (step === undefined) {
+    step = Effect.runSync(Effect.provideService(Schedule.toStep(steady), Random.Random, random)) as unknown as Step
+    steadySteps.set(random, step)
+  }
+  return step
+}
 
 /** What the schedule of pings is told, and asked for: the interval after so many pings. */
 const beatOf = <In, Out>(c: Conversation<In, Out>, count: number): Beat => {
@@ -56,7 +67,7 @@ const ask = <In, Out>(c: Conversation<In, Out>, beat: Beat, goOn: GoOn): Effect.
   // off, whatever the schedule says
   if (beat.every === Infinity) return goOn(planned(c, beat, Infinity))
   if (cadence !== undefined) return Effect.flatMap(cadence(beat), (delay) => goOn(planned(c, beat, delay)))
-  const step: Effect.Effect<readonly [unknown, Duration.Duration]> = steadyStep(clock.currentTimeMillisUnsafe(), beat)
+  const step = steadyStep(c)(clock.currentTimeMillisUnsafe(), beat)
   const go = (next: readonly [unknown, Duration.Duration]) => goOn(planned(c, beat, Duration.toMillis(next[1])))
   const known = Exit.isExit(step) && Exit.isSuccess(step) ? step.value : undefined
   return known === undefined ? Effect.flatMap(step, go) : go(known as readonly [unknown, Duration.Duration])

@@ -108,12 +108,13 @@ const introduced = <C extends Served<Out>, Out, Session, R>(
   registration: Scope.Scope
 ): Effect.Effect<Session, ConnectionError.ConnectionError, R> => {
   const { application: { handshake, registry } } = server
-  const shaken = handshake === undefined
-    ? Effect.succeed(undefined as Session)
-    : Effect.mapError(Effect.suspend(() => handshake(connection)), handshakeFailure)
-  return registry === undefined
-    ? shaken
-    : Effect.tap(shaken, (session) => registered(server, guest, connection, session, registration))
+  const joined = (session: Session) =>
+    registry === undefined
+      ? Effect.succeed(session)
+      : Effect.as(registered(server, guest, connection, session, registration), session)
+  return handshake === undefined
+    ? joined(undefined as Session)
+    : Effect.flatMap(Effect.mapError(Effect.suspend(() => handshake(connection)), handshakeFailure), joined)
 }
 
 /** The connection is open: its handshake, its registration, its handler. Interrupted when the connection is gone. */

@@ -169,17 +169,15 @@ export const open = <In, Out>(
 ): Effect.Effect<Handle<In, Out>, Failure, Scope.Scope> =>
   // only dialling can be interrupted: whatever it opened has an owner when the next interruption is looked at
   Effect.uninterruptibleMask((restore) =>
-    Effect.contextWith((context: Context.Context<Scope.Scope>) =>
-      Effect.suspend(() => {
-        const transport = transportOf(socket)
-        // named a stream, its messages are pieces of one
-        const link = setup.transport === "stream" ? undefined : transport.webSocket
-        const inner = link === undefined ? socket : link.stream
-        const carrier = link === undefined ? transport : transportOf(inner)
-        const messages = link === undefined && hasMessages(transport, setup.transport, context)
-        const prepared = { setup, context, transport: carrier, messages, link, ...wayOf(setup, messages, link) }
-        const there = attachable(inner, carrier)
-        return there === undefined ? opening(inner, prepared, restore) : attach(there, prepared)
-      })
-    )
+    Effect.contextWith((context: Context.Context<Scope.Scope>) => {
+      const transport = transportOf(socket)
+      // named a stream, its messages are pieces of one
+      const link = setup.transport === "stream" ? undefined : transport.webSocket
+      const inner = link === undefined ? socket : link.stream
+      const carrier = link === undefined ? transport : transportOf(inner)
+      const messages = link === undefined && hasMessages(transport, setup.transport, context)
+      const prepared = { setup, context, transport: carrier, messages, link, ...wayOf(setup, messages, link) }
+      const there = attachable(inner, carrier)
+      return there === undefined ? opening(inner, prepared, restore) : attach(there, prepared)
+    })
   )
