@@ -8,10 +8,10 @@ import type * as Net from "node:net"
 import type { Attachable } from "../../../internal/transport/accepted.ts"
 import { type Transport, TypeId } from "../../../internal/transport/transport.ts"
 import { CurrentHeader, type Header } from "../../Proxy.ts"
-import { readerOf, Stream, writerOf } from "../stream/duplex.ts"
+import { type Closing, openError, own, readerOf, Stream, writerOf } from "../stream/duplex.ts"
 import { linger } from "../stream/tcp.ts"
 import { identityOf } from "../upgrade/certificate.ts"
-import type { Arrival, Opened } from "./arrival.ts"
+import type { Arrival, Opened, Owner } from "./arrival.ts"
 
 /** Adds what a proxy said, where one did. */
 export const withHeader = <R>(context: Context.Context<R>, header: Header | undefined): Context.Context<R> =>
@@ -21,20 +21,29 @@ export const withHeader = <R>(context: Context.Context<R>, header: Header | unde
  * An accepted byte stream: `conn` is what was accepted, or TLS on top of it. It is socket and transport itself: there may be
  * ten thousand.
  */
-export class AcceptedStream extends Stream implements Socket.Socket, Attachable, Opened {
+export class AcceptedStream extends Stream implements Socket.Socket, Attachable, Opened, Closing {
   readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
   // a property of its own: what wraps this socket is not this transport
   readonly [TypeId] = this
   readonly messages = false
-  private readonly arrival: Arrival
+  // until it is attached: from then on the end of the connection is told here, and nothing keeps the arrival
+  private arrival: Arrival | undefined
+  private readonly acceptor: Owner
+  private readonly raw: Net.Socket
   private readonly accepted: Net.Socket
+  readonly local: string | undefined
+  readonly remote: string | undefined
   /** A connection that is gone knows no certificate any more, so it is read before. */
   readonly identity: Transport["identity"]
 
   constructor(arrival: Arrival, conn: Net.Socket) {
     super()
     this.arrival = arrival
+    this.acceptor = arrival.acceptor
+    this.raw = arrival.raw
     this.accepted = conn
+    this.local = arrival.local
+    this.remote = arrival.remote
     this.identity = identityOf(conn)
   }
 
@@ -42,25 +51,24 @@ export class AcceptedStream extends Stream implements Socket.Socket, Attachable,
     return this
   }
 
-  get local(): string | undefined {
-    return this.arrival.local
-  }
-
-  get remote(): string | undefined {
-    return this.arrival.remote
-  }
-
   attach(): Socket.SocketError | undefined {
-    const failure = this.arrival.acceptor.claim(this.arrival, this.accepted)
-    if (failure === undefined) this.start(this.accepted)
-    return failure
+    if (this.arrival === undefined) return openError(new Error("the connection was read before"))
+    const failure = this.acceptor.claim(this.arrival, this.accepted)
+    if (failure !== undefined) return failure
+    this.arrival = undefined
+    own(this.raw, this)
+    this.start(this.accepted)
+    return undefined
+  }
+
+  closed(): void {
+    this.acceptor.left(this.raw)
   }
 
   detach(): void {
-    const { acceptor } = this.arrival
     this.stop()
-    linger(this.accepted, acceptor.linger)
-    acceptor.release(this.arrival)
+    linger(this.accepted, this.acceptor.linger)
+    this.acceptor.release(this.raw)
   }
 
   get reader(): Socket.Socket["reader"] {
@@ -78,6 +86,6 @@ export class AcceptedStream extends Stream implements Socket.Socket, Attachable,
   }
 
   provide<R>(context: Context.Context<R>): Context.Context<R> {
-    return withHeader(Context.add(context, NodeSocket.NetSocket, this.accepted), this.arrival.header)
+    return withHeader(Context.add(context, NodeSocket.NetSocket, this.accepted), this.arrival?.header)
   }
 }

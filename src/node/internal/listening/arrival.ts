@@ -91,7 +91,9 @@ export interface Owner {
   /** Passes the ownership to the fiber that acquires the reader, or says why not. */
   readonly claim: (arrival: Arrival, stream: Duplex) => Socket.SocketError | undefined
   /** The owner has let go: closing the listener waits until the rest has gone too. */
-  readonly release: (arrival: Arrival) => void
+  readonly release: (raw: Net.Socket) => void
+  /** A connection that had an owner is closed. */
+  readonly left: (raw: Net.Socket) => void
   readonly gone: (arrival: Arrival) => void
 }
 

@@ -56,7 +56,7 @@ export class Arrivals implements Owner {
     return undefined
   }
 
-  release({ raw }: Arrival): void {
+  release(raw: Net.Socket): void {
     if (!raw.destroyed) this.begin(raw)
   }
 
@@ -76,7 +76,7 @@ export class Arrivals implements Owner {
     arrival.failure ??= failure
     this.gone(arrival)
     arrival.isAnonymous = false
-    this.release(arrival)
+    this.release(arrival.raw)
   }
 
   /** It stands there from now on, and nowhere else. */
@@ -104,7 +104,7 @@ export class Arrivals implements Owner {
     this.lingering++
   }
 
-  private left(raw: Raw): void {
+  left(raw: Raw): void {
     if (raw[lingers] !== true) return
     raw[lingers] = false
     if (--this.lingering === 0) this.onQuiet?.()
