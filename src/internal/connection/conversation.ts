@@ -2,7 +2,7 @@
  * The supervisor of a connection: one fiber, with a reader, a writer, a heartbeat and deadlines as its children.
  *
  * Version one had a single fiber, and called the rest in callbacks: it was smaller (9.4 KB of heap a connection on TCP, where
- * this one has 10.9), and supervision by hand had holes. A naive version with a generator and a timer for each of two fibers
+ * this one has 10.8), and supervision by hand had holes. A naive version with a generator and a timer for each of two fibers
  * cost 35 % more memory and 40 % more CPU while idle; fibers that wait with nothing on their stack, and one wake-up for a
  * ping and a look, are what brought that down.
  *
