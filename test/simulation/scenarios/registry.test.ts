@@ -48,8 +48,8 @@ scenario("F21 the documented worst case of a sweep is the measured one", {
   broken: {
     "a sweep waits for every close": {
       file: "src/internal/registry/sweep.ts",
-      find: "Supervised.background(\n    scope",
-      replace: "((_scope, _name, closing) => closing)(scope",
+      find: "closed++\n        yield* close(home, entry.connection, \"swept\", new ConnectionError.Swept({}))",
+      replace: "closed++\n        yield* entry.connection.closeWith(new ConnectionError.Swept({}))",
       caughtBy: "the longest silence"
     }
   }
