@@ -326,7 +326,8 @@ describe("the ends of a connection", () => {
               yield* reader.pull
               yield* writer.write(answer)
             }).pipe(Effect.scoped),
-          tls()
+          // a busy machine takes its time for 4 MiB
+          { ...tls(), linger: "20 seconds" }
         )
         const peer = yield* client(listener)
         // keeps sending until it has heard our end, and reads late: an RST would empty its receive buffer
