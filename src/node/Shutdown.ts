@@ -72,7 +72,8 @@ const sameSignal = 250
  *
  * **Gotchas**
  *
- * Two signals within 250 ms are one: a terminal sends Ctrl-C to `npm` and to its child, and `npm` passes it on. Nothing is
+ * Two signals within 250 ms are one: a terminal sends Ctrl-C to `npm` and to its child, and `npm` passes it on, at times when the
+ * effect has ended already: once one came, this listens until the process has ended. Nothing is
  * flushed at the second one, and no finalizer runs. In a worker of `Workers` a second signal does nothing: the parent ends its
  * workers at the second that it gets.
  *
@@ -92,6 +93,8 @@ export const endAtSecondSignal = <A, E, R>(effect: Effect.Effect<A, E, R>): Effe
     return Effect.ensuring(
       effect,
       Effect.sync(() => {
+        // a process that ends still hears the second of one Ctrl-C, which would kill it
+        if (firstAt !== undefined) return
         for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal)
       })
     )

@@ -105,6 +105,33 @@ describe("teardown", () => {
       }),
     60_000
   )
+
+  it.live(
+    "0 when npm passes the Ctrl-C on as late as the process ends, with and without a connection",
+    () =>
+      Effect.gen(function*() {
+        for (const text of ["", "hello\n", "", "hello\n", ""]) {
+          const server = yield* serve("tcp://127.0.0.1:0", "lines")
+          const client = peer(server.port, (conn) => conn.write(text))
+          yield* destroyed([client])
+          yield* until("it is served", () => client.connected && client.text === text, 10_000)
+          // one after the other until it has ended, and only such as count as one
+          const since = performance.now()
+          while (server.exit === undefined && performance.now() - since < 200) {
+            try {
+              process.kill(server.pid, "SIGINT")
+            } catch (error) {
+              // it is gone, and not told yet
+              assert.strictEqual((error as NodeJS.ErrnoException).code, "ESRCH")
+            }
+            yield* Effect.promise(() => new Promise<void>((resume) => setImmediate(resume)))
+          }
+          yield* until("it has ended", () => server.exit !== undefined, 10_000)
+          assert.strictEqual(server.exit, 0)
+        }
+      }),
+    60_000
+  )
 })
 
 describe("a busy server", () => {
