@@ -318,7 +318,7 @@ const storm = (keys: ReadonlyArray<string>, make: (scene: Scene) => Effect.Effec
   })
 
 describe("a pool in storms", () => {
-  const count = often(16, 1000)
+  const count = often(16, 300)
   it.effect(
     `B49 B57 B58 B69 B71 ${count} of one: nothing is lent twice, forgotten, or left`,
     () => storms(count, storm(["all"], ofOne)),

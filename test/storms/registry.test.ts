@@ -139,7 +139,7 @@ const storm = Effect.fnUntraced(function*(dice: Dice, found: Findings) {
 })
 
 describe("a registry in storms", () => {
-  const count = often(12, 1500)
+  const count = often(12, 500)
   it.effect(
     `B97 B147 ${count} with connections that are renamed, superseded and lost`,
     () => storms(count, storm),

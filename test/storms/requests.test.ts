@@ -221,7 +221,7 @@ const storm = (source: keyof typeof sources, hasIds: boolean) =>
   })
 
 describe("requests in storms", () => {
-  const count = often(6, 300)
+  const count = often(6, 100)
   for (const source of Object.keys(sources)) {
     for (const hasIds of [true, false]) {
       it.effect(

@@ -155,6 +155,6 @@ const storm = Effect.fnUntraced(function*(dice: Dice, found: Findings) {
 }, Effect.scoped)
 
 describe("a server in storms", () => {
-  const count = often(8, 800)
+  const count = often(8, 250)
   it.effect(`B45 B90 B94 B95 B100 ${count} with peers that come and go`, () => storms(count, storm), long(120_000))
 })
