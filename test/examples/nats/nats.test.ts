@@ -10,7 +10,7 @@ const natsServer = Option.getOrUndefined(Effect.runSync(Effect.option(installed(
 const server = Effect.gen(function*() {
   const port = yield* freePort
   const url = `tcp://127.0.0.1:${port}`
-  const scope = yield* Scope.make()
+  const scope = yield* Scope.fork(yield* Effect.scope)
   const start = started(natsServer!, ["-a", "127.0.0.1", "-p", `${port}`], [port])
   yield* Scope.provide(start, scope)
   return { url, restart: Effect.andThen(Scope.close(scope, Exit.void), start) }
