@@ -41,6 +41,9 @@ const follow = (registry: Registry.Registry<string>, known: Map<number, string>)
     }))
 }
 
+// a step that lets time pass does so once nothing more happens, and what that begins takes its turns as well
+const calm = Effect.andThen(settle, settle)
+
 /** Holds when nothing is in the middle of something. */
 const rules = Effect.fnUntraced(function*(
   registry: Registry.Registry<string>,
@@ -124,11 +127,11 @@ const storm = Effect.fnUntraced(function*(dice: Dice, found: Findings) {
     ).pipe(Effect.ignoreCause, start)
     yield* aWhile(dice)
     if (dice.percent(30) && scope.state._tag !== "Closed") {
-      yield* settle
+      yield* calm
       yield* rules(registry, found, known)
     }
   }
-  yield* settle
+  yield* calm
   if (scope.state._tag !== "Closed") yield* rules(registry, found, known)
   if (dice.percent(50)) yield* Scope.close(scope, Exit.void)
   for (const member of sessions) yield* start(Scope.close(member.scope, Exit.interrupt()))
