@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import { causeText } from "../internal/reasons/text.ts"
 import * as Certificates from "../node/Certificates.ts"
 import type * as Listener from "../node/Listener.ts"
-import { readFile } from "./files.ts"
+import { textOf } from "./files.ts"
 
 /** Reads the files of certificates again, and says so. */
 export const renewing = (certificates: Certificates.Certificates<unknown>): Effect.Effect<void> =>
@@ -22,14 +22,11 @@ interface Files {
 
 /** The options of a listener: what is in the files, or certificates that are renewed with them. */
 export const tlsOf = Effect.fnUntraced(function*({ ca, cert, key }: Files) {
-  const given = Object.entries({ cert, key, ca }).flatMap(([name, path]) =>
-    Option.isNone(path) ? [] : [[name, path.value] as const]
-  )
-  const texts = yield* Effect.forEach(
-    given,
-    ([name, path]) => Effect.map(readFile(`--${name}`, path), (text) => [name, text] as const)
-  )
-  const tls: Listener.ListenOptions = Object.fromEntries(texts)
+  const tls: Listener.ListenOptions = {
+    cert: yield* textOf("--cert", cert),
+    key: yield* textOf("--key", key),
+    ca: yield* textOf("--ca", ca)
+  }
   if (Option.isNone(cert) || Option.isNone(key)) return tls
   const paths = { cert: cert.value, key: key.value, ca: Option.getOrUndefined(ca) }
   const certificates = yield* Effect.option(Certificates.files(paths))

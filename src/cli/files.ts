@@ -1,6 +1,7 @@
 /** The files that flags name. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import type * as PlatformError from "effect/PlatformError"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
@@ -61,6 +62,10 @@ export const readFile = Effect.fnUntraced(function*(flag: string, path: string) 
   const files = yield* FileSystem.FileSystem
   return yield* Effect.mapError(files.readFileString(path), fileProblem(flag, path))
 })
+
+/** The same, where the flag may not be given. */
+export const textOf = (flag: string, path: Option.Option<string>) =>
+  Option.isNone(path) ? Effect.undefined : readFile(flag, path.value)
 
 /** A file that several processes can read, and read again. */
 export const readableByAll = Effect.fnUntraced(function*(flag: string, path: string) {

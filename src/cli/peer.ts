@@ -13,7 +13,7 @@ import { OnWaiting } from "../node/internal/tls/consent.ts"
 import type * as Policy from "../Policy.ts"
 import { parseDuration } from "../Policy.ts"
 import { CommandFailed } from "./CommandFailed.ts"
-import { readFile } from "./files.ts"
+import { textOf } from "./files.ts"
 import { isSecure } from "./listenFlags.ts"
 import { nativeBelow } from "./policyFlags.ts"
 import { progress } from "./progress.ts"
@@ -121,9 +121,6 @@ interface DialFlags {
   readonly deflate: boolean
   readonly followRedirects: number
 }
-
-const textOf = (flag: string, path: Option.Option<string>) =>
-  Option.isNone(path) ? Effect.undefined : readFile(flag, path.value)
 
 /** Where to, and how: what is spoken is said by the URL, or by `--protocol`. */
 export const peerOf = <Given extends DialFlags>(text: string, given: Given) =>

@@ -94,11 +94,9 @@ const warn = (path: string, fields: Fields): Effect.Effect<void> =>
   Effect.forEach(Object.entries(fields), ([name, value]) => {
     const definition = definitions[name]
     if (definition === undefined || !isSeconds(definition, value)) return Effect.void
+    const millis = Number(value)
     return Console.error(
-      `holdfast: --policy ${path}: ${name} is ${Number(value)} milliseconds there; write "${
-        Number(value)
-      }s" for seconds, or ` +
-        `"${Number(value)}ms"`
+      `holdfast: --policy ${path}: ${name} is ${millis} milliseconds there; write "${millis}s" for seconds, or "${millis}ms"`
     )
   }, { discard: true })
 

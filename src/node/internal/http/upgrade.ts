@@ -11,9 +11,12 @@ import { readWhole } from "./reading/slices.ts"
 
 const requests = new Set(["request", "checkContinue", "checkExpectation"])
 
-/** How much of the body of a request for an upgrade is still to come on its connection. Node reads it from 26 on. */
+// from there on Node reads the body of a request for an upgrade itself
+const readsBody = Number(process.versions.node.split(".")[0]) >= 26
+
+/** How much of the body of a request for an upgrade is still to come on its connection. */
 const bodyBehind = ({ headers }: Http.IncomingMessage, { length }: Buffer): number =>
-  Number(process.versions.node.split(".")[0]) < 26 ? Math.max(0, Number(headers["content-length"] ?? 0) - length) : 0
+  readsBody ? 0 : Math.max(0, Number(headers["content-length"] ?? 0) - length)
 
 /**
  * Upgrades the requests on its paths; `onOpen` gets each connection, which nothing reads from. Requests on other paths go to the listeners of
