@@ -8,7 +8,6 @@ import { Codec, Connection, ConnectionError, ConnectionPool } from "../../src/in
 import { TestSocket } from "../../src/testing/index.ts"
 import { long, often } from "../support/often.ts"
 import {
-  aWhile,
   type Dice,
   dies,
   type Findings,
@@ -17,8 +16,8 @@ import {
   millis,
   pass,
   reasonOf,
-  settle,
   start,
+  steps,
   storms
 } from "../support/storms.ts"
 
@@ -281,22 +280,18 @@ const storm = (keys: ReadonlyArray<string>, make: (scene: Scene) => Effect.Effec
         scene.isClosed = true
       })
     )
-    for (let step = 0; step < 30; step++) {
+    const step = () => {
       const peer = dice.one([...peers.values()])
-      yield* dice.pick<Effect.Effect<unknown, unknown>>(
+      return dice.pick<Effect.Effect<unknown, unknown>>(
         [50, Effect.map(start(scene.borrow), (fiber) => fibers.push(fiber))],
         [10, Effect.sync(() => dice.one(fibers)?.interruptUnsafe())],
         [5, peer?.reset ?? Effect.void],
         [5, peer?.send("unasked\n") ?? Effect.void],
         [3, scene.patch],
         [25, later(dice.below(60))]
-      ).pipe(Effect.ignore)
-      yield* aWhile(dice)
-      if (dice.percent(30)) {
-        yield* settle
-        yield* scene.rules
-      }
+      )
     }
+    yield* steps(dice, 30, step, scene.rules)
     yield* pass(3)
     yield* scene.rules
     const closing = yield* start(

@@ -8,7 +8,6 @@ import { Codec, Connection, ConnectionError, ConnectionPool, Request } from "../
 import { TestSocket } from "../../src/testing/index.ts"
 import { long, often } from "../support/often.ts"
 import {
-  aWhile,
   type Dice,
   dies,
   type Findings,
@@ -19,6 +18,7 @@ import {
   reasonOf,
   settle,
   start,
+  steps,
   storms
 } from "../support/storms.ts"
 
@@ -181,21 +181,21 @@ const storm = (source: keyof typeof sources, hasIds: boolean) =>
       }),
       scope
     )
-    for (let step = 0; step < 30; step++) {
+    const step = () => {
       const peer = dice.one(peers)
-      yield* dice.pick<Effect.Effect<unknown, unknown>>(
+      return dice.pick<Effect.Effect<unknown, unknown>>(
         [50, scene.ask(requests)],
         [8, Effect.sync(() => dice.one(asked)?.fiber.interruptUnsafe())],
         [3, peer?.reset ?? Effect.void],
         [3, peer?.window(dice.one([0, Infinity])) ?? Effect.void],
         [25, later(dice.below(60))]
-      ).pipe(Effect.ignore)
-      yield* aWhile(dice)
-      if (!dice.percent(30)) continue
-      yield* settle
+      )
+    }
+    const rules = Effect.sync(() => {
       const late = asked.filter(({ deadline, fiber, since }) => !isOver(fiber) && now() > since + deadline)
       found.check(late.length === 0, "a request waits beyond its deadline")
-    }
+    })
+    yield* steps(dice, 30, step, rules)
     if (dice.percent(50)) {
       scene.isCalm = true
       for (const peer of peers) yield* peer.window(Infinity)

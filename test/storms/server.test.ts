@@ -7,18 +7,7 @@ import * as SocketServer from "effect/socket/SocketServer"
 import { Codec, Connection, ConnectionError, Registry, Server } from "../../src/index.ts"
 import { TestSocket } from "../../src/testing/index.ts"
 import { long, often } from "../support/often.ts"
-import {
-  aWhile,
-  type Dice,
-  dies,
-  type Findings,
-  isOver,
-  later,
-  pass,
-  settle,
-  start,
-  storms
-} from "../support/storms.ts"
+import { type Dice, dies, type Findings, isOver, later, pass, start, steps, storms } from "../support/storms.ts"
 
 type Lines = Connection.Connection<string>
 
@@ -113,26 +102,25 @@ const storm = Effect.fnUntraced(function*(dice: Dice, found: Findings) {
     peers.push(peer)
     if (dice.percent(70)) yield* peer.send("hello\n")
   })
-  for (let step = 0; step < 25; step++) {
+  const step = () => {
     const peer = dice.one(peers)
-    yield* dice.pick<Effect.Effect<unknown, unknown>>(
+    return dice.pick<Effect.Effect<unknown, unknown>>(
       [10, comes],
       [3, peer?.send("more\n") ?? Effect.void],
       [2, peer?.reset ?? Effect.void],
       [1, peer?.window(dice.one([0, Infinity])) ?? Effect.void],
       [8, later(dice.below(80))]
-    ).pipe(Effect.ignore)
-    yield* aWhile(dice)
-    if (!dice.percent(30)) continue
-    yield* settle
-    const stats = yield* server.stats
+    )
+  }
+  const rules = Effect.map(server.stats, (stats) => {
     for (
       const [name, count] of Object.entries({ ...stats.connections, waiting: stats.waiting, opened: stats.opened })
     ) {
       found.check(count >= 0, `${name} is ${count}`)
     }
     if (isHeard) found.check(ids.size <= most, "more are open than may be")
-  }
+  })
+  yield* steps(dice, 25, step, rules)
   // an end of all peers lets go of everything: what hangs before its handler has its limit
   isCalm = true
   for (const peer of peers) yield* peer.reset

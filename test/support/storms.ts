@@ -75,6 +75,23 @@ export const pass = (seconds: number): Effect.Effect<void> =>
 export const aWhile = (dice: Dice): Effect.Effect<void> =>
   Effect.forEach(Array.from({ length: dice.below(6) }), () => Effect.yieldNow, { discard: true })
 
+/** So many steps, each of which may meet the one before half done; `rules` is looked at behind a third of them, in a calm. */
+export const steps = (
+  dice: Dice,
+  count: number,
+  step: () => Effect.Effect<unknown, unknown>,
+  rules: Effect.Effect<void>
+): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    for (let i = 0; i < count; i++) {
+      yield* Effect.ignore(step())
+      yield* aWhile(dice)
+      if (!dice.percent(30)) continue
+      yield* settle
+      yield* rules
+    }
+  })
+
 /** Starts a fiber that a storm interrupts, or waits for. */
 export const start = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
   Effect.forkDetach(effect, { startImmediately: true })
